@@ -1,0 +1,1 @@
+"""The bridge to a cluster: transport (SSH), scheduler (SLURM), container runtime, remote layout. Knows nothing of OMERO."""

@@ -1,0 +1,1 @@
+"""The durable run: an accepted run ends exactly once."""

@@ -1,0 +1,85 @@
+"""Where a run comes from and where its results go.
+
+The engine carries runs; a *source* knows what a run's inputs and results mean. OMERO is one (`biomeroworker.omero`),
+a folder on disk is another (`folder`); the engine never assumes either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from biomeroworker.manifest import InputManifest, ResultManifest
+
+#: Told a fraction from 0 to 1 and a word about what is going on.
+Tell = Callable[[float, str], None]
+
+
+class RunRequest(BaseModel):
+    """All that a run needs, as it is committed when the run is accepted. Holds no secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workflow: str  #: its name in the configuration
+    version: str = ""  #: of the image; empty for the newest on the cluster
+    parameters: dict[str, str | int | float | bool | None] = {}  #: by parameter id; checked against the descriptor
+    source: Literal["omero", "folder"]
+    inputs: dict[str, Any]  #: what the source needs to find them: {"type": "Dataset", "ids": [1]} or {"folder": "…"}
+    outputs: dict[str, Any] = {}  #: what the source is to do with the results
+    user: int = -1  #: OMERO's ids, -1 for none
+    group: int = -1
+    user_name: str = ""
+    email: str = ""
+    job_options: dict[str, str] = Field(default_factory=dict)  #: sbatch options of this run alone
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is written on everything that a run makes."""
+
+    run: str
+    attempt: int
+    workflow: str
+    version: str
+    image: str
+    image_digest: str
+    parameters: dict[str, str | int | float | bool | None]
+    job_id: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """One thing that stage-out made (an OMERO object, a file): what it is, its reference, and from which result."""
+
+    kind: str
+    reference: str
+    result: str
+    count: int = 1
+
+
+class Source(Protocol):
+    """Stage in, stage out. Both may be called again after a crash and must then adopt what is there."""
+
+    def check(self, request: RunRequest) -> None:
+        """Raise `Refused` when the request's inputs cannot be had (unknown ids, no such folder): before acceptance."""
+        ...
+
+    def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
+        """Export the inputs into ``folder`` as OME-Zarr named by key (``image-<id>.ome.zarr``)."""
+        ...
+
+    def stage_out(
+        self,
+        request: RunRequest,
+        inputs: InputManifest,
+        results: ResultManifest,
+        folder: Path,
+        by: Provenance,
+        tell: Tell,
+    ) -> list[Made]:
+        """Bring the results in ``folder`` home; returns what was made or adopted."""
+        ...

@@ -1,0 +1,1 @@
+"""Being Processor-0 of an OMERO.grid."""

@@ -1,0 +1,1 @@
+"""OMERO: sessions, export, import, annotations, tables, ROIs. Knows nothing of SLURM."""

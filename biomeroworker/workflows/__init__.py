@@ -1,0 +1,1 @@
+"""From a workflow's descriptor to the job script that runs it."""
