@@ -139,7 +139,9 @@ def build(cache: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="where wheels are kept (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="where wheels are kept (default: %(default)s)"
+    )
     cache = parser.parse_args().cache
     (cache / "wheels").mkdir(parents=True, exist_ok=True)
     with (cache / "wheels/.lock").open("w") as lock:
@@ -147,8 +149,12 @@ def main() -> None:
         wheel = wheel_in(cache / "wheels")
         if wheel is None:
             begun = time.monotonic()
-            print(f"zeroc-ice: building the wheel for Python {sys.version_info.major}.{sys.version_info.minor}, "
-                  f"once, on {os.cpu_count()} cores; this takes 3 to 6 minutes", file=sys.stderr, flush=True)
+            print(
+                f"zeroc-ice: building the wheel for Python {sys.version_info.major}.{sys.version_info.minor}, "
+                f"once, on {os.cpu_count()} cores; this takes 3 to 6 minutes",
+                file=sys.stderr,
+                flush=True,
+            )
             wheel = build(cache)
             print(f"zeroc-ice: built in {time.monotonic() - begun:.0f} s", file=sys.stderr)
         print(wheel)

@@ -1,1 +1,1 @@
-"""The bridge to a cluster: transport (SSH), scheduler (SLURM), container runtime, remote layout. Knows nothing of OMERO."""
+"""The bridge to a cluster: transport (SSH), scheduler (SLURM), containers, remote layout. Knows nothing of OMERO."""
