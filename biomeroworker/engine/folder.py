@@ -1,0 +1,184 @@
+"""Runs without OMERO: a folder of images in, a folder of results out.
+
+TIFF files (anything that `tifffile` reads as such) become OME-Zarr 0.4 named by a number; the user's file names travel
+in the manifest and come back as the names of the results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from biomeroworker.source import Made, Provenance, RunRequest, Tell
+from biomeroworker.errors import Permanent, Refused
+from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
+from biomeroworker.ngff import write_image
+
+SUFFIXES = (".tif", ".tiff")
+#: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.
+_ALIASES = {"S": "C", "I": "Z", "Q": "Z"}
+
+
+class FolderSource:
+    """Inputs ``{"folder": path}``, outputs ``{"folder": path}``; both folders are the user's own."""
+
+    def check(self, request: RunRequest) -> None:
+        """Refuse a missing folder, a folder without images, and results that would fall among the inputs."""
+        folder = Path(str(request.inputs.get("folder", "")))
+        if not folder.is_dir():
+            raise Refused(f"{folder} is not a folder; give the folder that holds the images")
+        if not list(_images(folder)):
+            raise Refused(f"{folder} holds no image; looked for {', '.join('*' + suffix for suffix in SUFFIXES)}")
+        target = Path(str(request.outputs.get("folder", "")))
+        if target.resolve() == folder.resolve():
+            raise Refused(f"results would fall among the inputs in {folder}; give another folder for them")
+
+    def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
+        """Convert each TIFF; an image that a killed export left half done is done again."""
+        files = list(_images(Path(str(request.inputs["folder"]))))
+        images = []
+        for number, file in enumerate(files, start=1):
+            tell((number - 1) / len(files), file.name)
+            images.append(_export(file, number, folder))
+        tell(1.0, f"{len(files)} images")
+        return InputManifest(run=run, images=tuple(images))
+
+    def stage_out(
+        self,
+        request: RunRequest,
+        inputs: InputManifest,
+        results: ResultManifest,
+        folder: Path,
+        by: Provenance,
+        tell: Tell,
+    ) -> list[Made]:
+        """Copy each result under its input's own name, then write ``provenance.json``."""
+        target = Path(str(request.outputs["folder"]))
+        target.mkdir(parents=True, exist_ok=True)
+        made = []
+        for number, result in enumerate(results.files, start=1):
+            name = _result_name(result.path, inputs)
+            _publish(folder / result.path, target / name)
+            made.append(Made("file", str(target / name), result.path))
+            tell(number / len(results.files), name)
+        provenance: dict[str, Any] = {**vars(by), "files": {one.result: one.reference for one in made}}
+        partial = target / ".provenance.json.part"
+        partial.write_text(json.dumps(provenance, indent=1) + "\n")
+        partial.replace(target / "provenance.json")
+        return made
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def _export(file: Path, number: int, folder: Path) -> InputImage:
+    key = f"image-{number}"
+    path = f"{key}.ome.zarr"
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            series = tiff.series[0]
+            pixels, axes = series.asarray(), series.axes
+            size = _pixel_size(tiff)
+            channels = _channel_names(tiff)
+    except (tifffile.TiffFileError, ValueError, IndexError) as error:
+        raise Permanent(f"{file.name} cannot be read as TIFF: {error}", hint="convert it or take it out") from error
+    full = _tczyx(pixels, axes, file.name)
+    half = folder / f".{path}.part"
+    shutil.rmtree(half, ignore_errors=True)
+    write_image(half, full, pixel_size=size, channels=channels, name=file.stem)
+    shutil.rmtree(folder / path, ignore_errors=True)
+    half.rename(folder / path)
+    t, c, z, y, x = full.shape
+    return InputImage(
+        key=key,
+        path=path,
+        name=file.stem,
+        shape=(t, c, z, y, x),
+        pixel_type=str(full.dtype),
+        pixel_size=size,
+        channels=tuple(channels),
+        origin={"file": file.name},
+    )
+
+
+def _tczyx(pixels: np.ndarray[Any, Any], axes: str, name: str) -> np.ndarray[Any, Any]:
+    """The array with all five axes in OME's order; axes that mean nothing to us must have length 1."""
+    letters = []
+    for index, letter in enumerate(axes):
+        known = letter if letter in "TCZYX" else _ALIASES.get(letter, "")
+        if not known or known in letters:
+            if pixels.shape[index] != 1:
+                raise Permanent(f"{name} has an axis {letter!r} of length {pixels.shape[index]} (axes {axes})")
+            known = ""
+        letters.append(known)
+    keep = [index for index, letter in enumerate(letters) if letter]
+    squeezed = pixels.reshape([pixels.shape[index] for index in keep])
+    order = [letters[index] for index in keep]
+    squeezed = squeezed.transpose([order.index(letter) for letter in "TCZYX" if letter in order])
+    shape = [
+        squeezed.shape[sorted(order, key="TCZYX".index).index(letter)] if letter in order else 1 for letter in "TCZYX"
+    ]
+    return squeezed.reshape(shape)
+
+
+def _pixel_size(tiff: tifffile.TiffFile) -> dict[Any, PhysicalSize]:
+    """From OME-XML or ImageJ's metadata; empty when the file does not say."""
+    if tiff.ome_metadata:
+        pixels = _first_pixels(tiff.ome_metadata)
+        return {
+            axis: PhysicalSize(value=float(pixels[f"PhysicalSize{axis.upper()}"]))
+            for axis in "xyz"
+            if f"PhysicalSize{axis.upper()}" in pixels
+            and pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm") in ("µm", "um")
+        }
+    if tiff.imagej_metadata:
+        page = tiff.pages.first
+        sizes = {}
+        if tiff.imagej_metadata.get("unit") in ("micron", "um", "µm", "\\u00B5m"):
+            for axis, tag in (("x", "XResolution"), ("y", "YResolution")):
+                found = page.tags.get(tag)
+                if found is not None and found.value[0]:
+                    sizes[axis] = PhysicalSize(value=found.value[1] / found.value[0])
+            if tiff.imagej_metadata.get("spacing"):
+                sizes["z"] = PhysicalSize(value=float(tiff.imagej_metadata["spacing"]))
+        return sizes
+    return {}
+
+
+def _first_pixels(xml: str) -> dict[str, Any]:
+    described = tifffile.xml2dict(xml)["OME"]["Image"]
+    image = described[0] if isinstance(described, list) else described
+    return dict(image["Pixels"])
+
+
+def _channel_names(tiff: tifffile.TiffFile) -> Sequence[str]:
+    if not tiff.ome_metadata:
+        return ()
+    channels = _first_pixels(tiff.ome_metadata).get("Channel", [])
+    described = channels if isinstance(channels, list) else [channels]
+    names = [str(one.get("Name", "")) for one in described]
+    return names if all(names) else ()
+
+
+def _result_name(path: str, inputs: InputManifest) -> str:
+    """``image-2_mask.tif`` → ``<name of image 2>_mask.tif``; a result of no single input keeps its name."""
+    flat = path.replace("/", "_")
+    for image in sorted(inputs.images, key=lambda one: -len(one.key)):
+        if flat.startswith(image.key) and not flat[len(image.key) : len(image.key) + 1].isdigit():
+            return image.name + flat[len(image.key) :]
+    return flat
+
+
+def _publish(file: Path, target: Path) -> None:
+    """Copy so that a reader never sees a part."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.copyfile(file, partial)
+    os.replace(partial, target)

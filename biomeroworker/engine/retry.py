@@ -1,0 +1,72 @@
+"""When a fault is met: try again and when, or wait for a person, or end. Pure decisions; the carrier acts on them.
+
+Backoff starts at 20 s and doubles to 15 min. A transient fault that outlives its budget pauses the run instead of
+losing it: nobody's work is thrown away because a front-end was down over the weekend.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from biomeroworker.errors import Blocked, Fault, Permanent, Transient
+
+FIRST_DELAY = 20.0
+LONGEST_DELAY = 15 * 60.0
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Try the same step again after ``delay`` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Keep everything as it is until a person resumes the run."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The run fails now."""
+
+
+Decision = Retry | Pause | End
+
+
+def delay_before(attempt: int, *, jitter: float = 0.1) -> float:
+    """Seconds to wait before retry number ``attempt`` (from 1), spread by ± ``jitter`` so that runs do not march in step."""
+    plain = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY)
+    return plain * random.uniform(1 - jitter, 1 + jitter)  # noqa: S311  not a secret
+
+
+def decide(
+    fault: Fault, *, failures: int, since: datetime, now: datetime, budget: timedelta, at_door: bool
+) -> Decision:
+    """What to do about a fault.
+
+    Parameters
+    ----------
+    failures
+        How many times in a row this step has failed, this one included.
+    since
+        When it failed first, in a row.
+    budget
+        For how long a transient fault is retried before the run is paused.
+    at_door
+        Nothing has been done for this run yet, so a cluster or database that cannot be reached ends it at once: the
+        user is still there and can simply try later.
+    """
+    match fault:
+        case Permanent():
+            return End()
+        case Blocked():
+            return End() if at_door else Pause()
+        case Transient():
+            if at_door:
+                return End() if failures > 2 else Retry(2.0)
+            return Pause() if now - since > budget else Retry(delay_before(failures))
+        case _:
+            return End()
