@@ -1,0 +1,96 @@
+"""``python -m sandbox up|status|down|env``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sandbox.env import as_shell
+from sandbox.errors import SandboxError
+from sandbox.house import House
+from sandbox.root import Root, default_root
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _port(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not number.isdigit() or not 0 < int(number) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PART=NUMBER")
+    return name, int(number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="start what is down")
+    up.add_argument("--only", type=_names, default=[], metavar="PART,…", help="these parts and what they need")
+    up.add_argument("--without", type=_names, default=[], metavar="PART,…", help="all but these")
+    up.add_argument("--port", type=_port, action="append", default=[], metavar="PART=NUMBER", help="not a free one")
+    down = commands.add_parser("down", help="stop everything; data is kept")
+    down.add_argument("--purge", action="store_true", help="remove all data and the cluster account too")
+    commands.add_parser("status", help="ask every part; exit code 1 when one is down")
+    commands.add_parser("env", help="print how to reach it, as shell assignments")
+    for command in commands.choices.values():
+        command.add_argument("--root", type=Path, default=None, help="where its state lives (or $SANDBOX_ROOT)")
+    return parser
+
+
+def _show(house: House, console: Console) -> int:
+    answers = house.status()
+    if not answers:
+        console.print(f"nothing was started in {house.root.path}")
+        return 1
+    table = Table("part", "port", "pid", "health", "", title=str(house.root.path), title_justify="left")
+    for answer in answers:
+        words = "[green]healthy" if answer.healthy else "[red]down"
+        table.add_row(answer.part, str(answer.port or ""), str(answer.pid or ""), words, escape(answer.detail))
+    console.print(table)
+    return 0 if all(answer.healthy for answer in answers) else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        root = Root(options.root or default_root())
+        house = House(root)
+        if options.command == "env":
+            if not root.exists:
+                raise SandboxError(f"nothing was started in {root.path}")
+            print(as_shell(root), end="")
+            return 0
+        if options.command == "status":
+            return _show(house, console)
+        if os.geteuid() != 0:
+            raise SandboxError("the sandbox needs root: its daemons run under accounts of their own")
+        if options.command == "down" and not root.exists:
+            console.print(f"nothing was started in {root.path}")
+            return 0
+        began = time.monotonic()
+        with root.locked():
+            if options.command == "down":
+                house.down(lambda line: console.print(f"  {line}"), purge=options.purge)
+            else:
+                root.set_ports(dict(options.port))
+                house.up(house.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
+        console.print(f"{options.command}: {root.path} ({time.monotonic() - began:.1f} s)")
+    except SandboxError as problem:
+        print(f"sandbox: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The parts, in the order in which they start; every part comes after those that it needs."""
+
+from __future__ import annotations
+
+from sandbox.part import Part
+from sandbox.parts.account import Account
+from sandbox.parts.mariadb import MariaDB
+from sandbox.parts.postgres import Postgres
+from sandbox.parts.registry import Registry
+from sandbox.parts.slurm import Munge, Slurmctld, Slurmd1, Slurmd2, Slurmdbd
+from sandbox.parts.sshd import Sshd
+
+PARTS: tuple[type[Part], ...] = (
+    Postgres,
+    Registry,
+    Account,
+    Sshd,
+    Munge,
+    MariaDB,
+    Slurmdbd,
+    Slurmctld,
+    Slurmd1,
+    Slurmd2,
+)
+
+#: Names for several parts at once, for ``--only`` and ``--without``.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "cluster": ("account", "sshd", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd-1", "slurmd-2"),
+}

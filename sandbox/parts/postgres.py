@@ -1,0 +1,91 @@
+"""PostgreSQL, for the run log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from pwd import getpwnam
+
+from sandbox.errors import PartError
+from sandbox.part import Part
+from sandbox.processes import working_in
+
+
+def programs_folder() -> Path:
+    """Where Debian keeps the server's programs: the newest version installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else Path("/usr/lib/postgresql/15/bin")
+
+
+class Postgres(Part):
+    """A database cluster of its own with a database and role ``biomero``."""
+
+    name = "postgres"
+    user = "postgres"
+    programs = (str(programs_folder() / "postgres"), "psql")
+    stop_signal = signal.SIGINT  # "fast": do not wait for clients to leave
+
+    @property
+    def _data(self) -> Path:
+        return self.root.path / "postgres"
+
+    def prepare(self) -> None:
+        """Make the database cluster once, and wait for what a killed server left running."""
+        self.root.folder("run/postgres", 0o755, self.user)
+        if not (self._data / "PG_VERSION").exists():
+            self._data.mkdir(exist_ok=True, mode=0o700)
+            uid, gid = getpwnam("postgres")[2:4]
+            os.chown(self._data, uid, gid)
+            initdb = [str(programs_folder() / "initdb"), "--pgdata", str(self._data), "--no-sync", "--encoding=UTF8"]
+            access = ["--auth-local=peer", "--auth-host=scram-sha-256", "--locale=C.UTF-8"]
+            self.insist([*initdb, *access], user=self.user, timeout=60)
+        deadline = time.monotonic() + 10
+        while left := working_in(self._data, getpwnam("postgres").pw_uid):
+            if time.monotonic() > deadline:
+                raise PartError(
+                    self.name, f"pid {left[0].pid} of an earlier server still works in {self._data}", self.log
+                )
+            time.sleep(0.05)
+
+    def command(self) -> list[str]:
+        """Loopback only; no fsync, because a sandbox need not survive a power cut (a kill it does)."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.root.path / "run/postgres",
+            "fsync": "off",
+            "max_connections": 100,
+        }
+        argv = [str(programs_folder() / "postgres"), "-D", str(self._data)]
+        return argv + [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+
+    def _psql(self, statement: str, env: dict[str, str] | None = None) -> str:
+        return self.ask(
+            ["psql", "-h", str(self.root.path / "run/postgres"), "-p", str(self.port), "-XAtqc", statement, "postgres"],
+            env,
+            user=self.user,
+        )
+
+    def ready(self) -> None:
+        """The server answers its superuser."""
+        self._psql("SELECT 1")
+
+    def settle(self) -> None:
+        """Make the role and its database."""
+        password = self.root.secret("postgres")
+        if not self._psql("SELECT 1 FROM pg_roles WHERE rolname = 'biomero'"):
+            self._psql(f"CREATE ROLE biomero LOGIN CREATEDB PASSWORD '{password}'")
+        if not self._psql("SELECT 1 FROM pg_database WHERE datname = 'biomero'"):
+            self._psql("CREATE DATABASE biomero OWNER biomero")
+
+    def probe(self) -> str:
+        """``SELECT 1`` over TCP as the role that everybody uses."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "biomero"]
+        self.ask(["psql", *where, "-XAtqwc", "SELECT 1", "biomero"], {"PGPASSWORD": self.root.secret("postgres")})
+        return "SELECT 1"
+
+    def url(self) -> str:
+        """The address as SQLAlchemy takes it."""
+        return f"postgresql+psycopg2://biomero:{self.root.secret('postgres')}@127.0.0.1:{self.port}/biomero"
