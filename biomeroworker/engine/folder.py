@@ -7,7 +7,6 @@ in the manifest and come back as the names of the results.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from biomeroworker.source import Made, Provenance, RunRequest, Tell
 from biomeroworker.errors import Permanent, Refused
 from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
 from biomeroworker.ngff import write_image
+from biomeroworker.source import Made, Provenance, RunRequest, Tell
 
 SUFFIXES = (".tif", ".tiff")
 #: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.
@@ -181,4 +180,4 @@ def _publish(file: Path, target: Path) -> None:
     """Copy so that a reader never sees a part."""
     partial = target.with_name(f".{target.name}.part")
     shutil.copyfile(file, partial)
-    os.replace(partial, target)
+    partial.replace(target)

@@ -37,7 +37,7 @@ Decision = Retry | Pause | End
 
 
 def delay_before(attempt: int, *, jitter: float = 0.1) -> float:
-    """Seconds to wait before retry number ``attempt`` (from 1), spread by ± ``jitter`` so that runs do not march in step."""
+    """Seconds to wait before retry number ``attempt`` (from 1), spread by ± ``jitter``: runs must not march in step."""
     plain = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY)
     return plain * random.uniform(1 - jitter, 1 + jitter)  # noqa: S311  not a secret
 
