@@ -1,0 +1,426 @@
+"""Carry one run from accepted to its end, one step at a time, written for SIGKILL at the next line.
+
+The loss that this module prevents: a run that is done twice, or half, or that nobody remembers. Each step records its
+intent, acts, verifies, and records the outcome; called again after a crash, a step looks first, adopts what is there,
+and does only what is missing. The state of the run in the log says which step is next; nothing is remembered here that
+matters to anyone else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from biomeroworker import errors
+from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.config import Settings
+from biomeroworker.engine import job, retry, watch
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.workspace import Workspace
+from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused
+from biomeroworker.log.runlog import RunLog, WorkflowRun
+from biomeroworker.log.states import RunState
+from biomeroworker.manifest import INPUTS_FILE, InputManifest
+from biomeroworker.source import Provenance, RunRequest, Source
+from biomeroworker.workflows import jobscript, markers, parameters
+
+#: Told the run, its stage, a fraction from 0 to 1 (None: not known) and a word: what a person watches.
+Listener = Callable[[UUID, RunState, float | None, str], None]
+
+#: A scheduler that has not known a submitted job for so long is not going to.
+UNKNOWN_DEADLINE = timedelta(minutes=10)
+#: How many nodes may fail a run's preflight before it is no longer the nodes.
+MOST_ATTEMPTS = 4
+
+
+def _nobody_watches(run: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+    """The listener of a run that nobody watches."""
+
+
+class Carrier:
+    """Takes runs on, step by step.
+
+    Parameters
+    ----------
+    sources
+        By the name that a request gives (``omero``, ``folder``).
+    """
+
+    def __init__(
+        self,
+        log: RunLog,
+        cluster: Cluster,
+        sources: Mapping[str, Source],
+        settings: Settings,
+        listener: Listener = _nobody_watches,
+    ) -> None:
+        self.log, self.cluster, self.sources, self.settings = log, cluster, sources, settings
+        self.catalogue = Catalogue(settings)
+        self.listener = listener
+        self._submits_undoubted: set[str] = set()  # attempts whose intent to submit this very process has just recorded
+        self._intervals: dict[UUID, float] = {}
+        self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float]] = {
+            RunState.ACCEPTED: self._admit,
+            RunState.EXPORTING: self._export,
+            RunState.TRANSFERRING: self._transfer,
+            RunState.SUBMITTING: self._submit,
+            RunState.QUEUED: self._watch,
+            RunState.RUNNING: self._watch,
+            RunState.FETCHING: self._fetch,
+            RunState.IMPORTING: self._import,
+        }
+
+    def advance(self, run_id: UUID) -> float | None:
+        """Take a run one step on.
+
+        Returns
+        -------
+        Seconds until it wants the next step, or None when there is none: it has ended, or is paused.
+        """
+        run = self.log.run(run_id)
+        if run.state.is_terminal or run.paused:
+            return None
+        try:
+            if run.cancel_requested:
+                return self._cancel(run_id, run)
+            request = RunRequest.model_validate(run.request)
+            return self._steps[run.state](run_id, run, request)
+        except Exception as error:
+            return self._meet(run_id, errors.classify(error))
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _admit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        """At the door: everything that can be known to be wrong is said before anything is moved."""
+        self._tell(run_id, run.state, None, "checking the request")
+        workflow = self.catalogue.get(request.workflow)
+        parameters.validate(workflow, request.parameters)
+        self._source(request).check(request)
+        image = self._image(request)
+        self.log.intend(run_id, RunState.EXPORTING, image=image.path, version=image.version, digest=image.digest)
+        return 0
+
+    def _export(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        begun = time.monotonic()
+        space = Workspace(self.settings.worker.work_folder, run_id)
+        space.open()
+        manifest = space.read_manifest()
+        if manifest is None:
+            manifest = self._source(request).stage_in(
+                str(run_id),
+                request,
+                space.inputs,
+                lambda fraction, word: self._tell(run_id, RunState.EXPORTING, fraction, word),
+            )
+            if not manifest.images:
+                raise Permanent("there is nothing to run on: the inputs hold no image")
+            space.write_manifest(manifest)
+        self.log.complete(
+            run_id,
+            RunState.EXPORTING,
+            images=len(manifest.images),
+            bytes=space.size(),
+            seconds=round(time.monotonic() - begun, 2),
+        )
+        self._begin_attempt(run_id, run, 1)
+        return 0
+
+    def _transfer(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        begun = time.monotonic()
+        number = run.attempt
+        space = Workspace(self.settings.worker.work_folder, run_id)
+        if space.read_manifest() is None:  # the work folder was lost: what was exported must be exported again
+            raise Permanent("the exported images are gone from the work folder", hint="keep [WORKER] work_folder on disk")
+        self._prepare(space.attempt(number), run_id, run, request)
+        first = number == 1
+        sent = self.cluster.transport.send_tree(
+            space.folder if first else space.attempt(number),
+            self.cluster.run_folder(run_id) if first else self.cluster.attempt_folder(run_id, number),
+            progress=lambda done, total: self._tell(
+                run_id, RunState.TRANSFERRING, done / total if total else None, f"{done / 1e6:.1f} MB"
+            ),
+        )
+        self.log.complete(
+            run_id,
+            RunState.TRANSFERRING,
+            attempt=number,
+            files=sent.files,
+            bytes=sent.size,
+            travelled=sent.travelled,
+            seconds=round(time.monotonic() - begun, 2),
+        )
+        name = run.attempts[number].name
+        self.log.intend(run_id, RunState.SUBMITTING, attempt=number, name=name)
+        self._submits_undoubted.add(name)
+        return 0
+
+    def _submit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        """Exactly one job per attempt: after any doubt, look before submitting."""
+        number = run.attempt
+        name = run.attempts[number].name
+        self._tell(run_id, RunState.SUBMITTING, None, name)
+        job_id = None
+        if name not in self._submits_undoubted:
+            found = self.cluster.find(name, run.created_on)
+            job_id = found.job_id if found else None
+        self._submits_undoubted.discard(name)  # from here on there is doubt until the job id is in the log
+        if job_id is None:
+            folder = self.cluster.attempt_folder(run_id, number)
+            spec = JobSpec(
+                name=name,
+                script=f"{folder}/{jobscript.SCRIPT}",
+                stdout=f"{folder}/{jobscript.STDOUT}",
+                workdir=folder,
+                arguments=(folder,),
+                options=job.options(self.settings, request, run.attempts[number].excluded_nodes),
+            )
+            job_id = self.cluster.submit(spec)
+        self.log.submitted(run_id, number, job_id)
+        return self._interval(run_id, changed=True)
+
+    def _watch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        number = run.attempt
+        attempt = run.attempts[number]
+        status = self._status(attempt.name, run.created_on)
+        changed = self.log.observe(
+            run_id,
+            number,
+            state=status.state.name,
+            raw_state=status.raw_state,
+            reason=status.reason,
+            node=status.node,
+            progress=None,
+        )
+        word = f"job {attempt.job_id} {status.raw_state or status.state.name}"
+        self._tell(run_id, run.state, None, f"{word} ({status.reason})" if status.reason else word)
+        if status.state.is_terminal or self._is_overdue(run, status):
+            self.log.intend(run_id, RunState.FETCHING, attempt=number, **_described(status))
+            return 0
+        return self._interval(run_id, changed=changed)
+
+    def _fetch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        begun = time.monotonic()
+        number = run.attempt
+        space = Workspace(self.settings.worker.work_folder, run_id)
+        fetched = self.cluster.transport.fetch_tree(
+            self.cluster.attempt_folder(run_id, number),
+            space.fetched(number),
+            progress=lambda done, total: self._tell(
+                run_id, RunState.FETCHING, done / total if total else None, f"{done / 1e6:.1f} MB"
+            ),
+        )
+        status = _status_from(run.intent(RunState.FETCHING), run.attempts[number].name)
+        results = markers.verdict(status, space.fetched(number), str(run_id), number)
+        self.log.complete(
+            run_id,
+            RunState.FETCHING,
+            attempt=number,
+            files=len(results.files),
+            bytes=fetched.size,
+            travelled=fetched.travelled,
+            seconds=round(time.monotonic() - begun, 2),
+        )
+        self.log.intend(run_id, RunState.IMPORTING, attempt=number)
+        return 0
+
+    def _import(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        begun = time.monotonic()
+        number = run.attempt
+        space = Workspace(self.settings.worker.work_folder, run_id)
+        status = _status_from(run.intent(RunState.FETCHING), run.attempts[number].name)
+        results = markers.verdict(status, space.fetched(number), str(run_id), number)
+        admitted = run.intent(RunState.EXPORTING)
+        by = Provenance(
+            run=str(run_id),
+            attempt=number,
+            workflow=request.workflow,
+            version=str(admitted.get("version", "")),
+            image=str(admitted.get("image", "")),
+            image_digest=str(admitted.get("digest", "")),
+            parameters=dict(parameters.validate(self.catalogue.get(request.workflow), request.parameters)),
+            job_id=run.attempts[number].job_id or -1,
+        )
+        made = self._source(request).stage_out(
+            request,
+            self._manifest(run_id, space),
+            results,
+            space.fetched(number) / jobscript.OUT,
+            by,
+            lambda fraction, word: self._tell(run_id, RunState.IMPORTING, fraction, word),
+        )
+        counts: dict[str, int] = {}
+        for one in made:
+            counts[one.kind] = counts.get(one.kind, 0) + one.count
+        self.log.complete(
+            run_id,
+            RunState.IMPORTING,
+            attempt=number,
+            made=[vars(one) for one in made],
+            seconds=round(time.monotonic() - begun, 2),
+        )
+        self.log.finish(run_id, made=counts)
+        self._tell(run_id, RunState.DONE, 1.0, ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+        space.drop()
+        return 0
+
+    def _cancel(self, run_id: UUID, run: WorkflowRun) -> float:
+        """Cancel the job, see that it is gone, then end the run; a run without a job ends at once."""
+        attempt = run.attempts.get(run.attempt)
+        if attempt is not None and run.state in (RunState.SUBMITTING, RunState.QUEUED, RunState.RUNNING):
+            self.cluster.cancel([attempt.name])
+            status = self._status(attempt.name, run.created_on)
+            if status.state in (JobState.PENDING, JobState.RUNNING):
+                return 2.0
+        self.log.cancelled(run_id, {"stage": run.state.value, "message": f"cancelled by {run.cancelled_by}"})
+        self._tell(run_id, RunState.CANCELLED, None, "cancelled")
+        Workspace(self.settings.worker.work_folder, run_id).drop()
+        return 0
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    def _meet(self, run_id: UUID, fault: Fault) -> float | None:
+        """Record a fault and do what its class asks for."""
+        run = self.log.run(run_id)
+        if run.state.is_terminal:
+            return None
+        if isinstance(fault, NodeFault):
+            if run.attempt < MOST_ATTEMPTS:
+                self._record(run_id, run, fault, None)
+                self._begin_attempt(run_id, run, run.attempt + 1, exclude=fault.node)
+                return 0
+            fault = Blocked(f"{run.attempt} nodes in a row: {fault}", hint=fault.hint, detail=fault.detail)
+        earlier = run.faults_in_a_row(run.state)
+        now = datetime.now(UTC)
+        decision = retry.decide(
+            fault,
+            failures=len(earlier) + 1,
+            since=earlier[0].when if earlier else now,
+            now=now,
+            budget=timedelta(hours=self.settings.worker.retry_hours),
+            at_door=run.state is RunState.ACCEPTED,
+        )
+        told = errors.report(fault, run.state.value, str(run_id))
+        match decision:
+            case retry.Retry(delay):
+                self._record(run_id, run, fault, now + timedelta(seconds=delay))
+                self._tell(run_id, run.state, None, f"{fault}; again in {delay:.0f} s")
+                return delay
+            case retry.Pause():
+                self._record(run_id, run, fault, None)
+                self.log.pause(run_id, str(told), run.state)
+                self._tell(run_id, run.state, None, f"paused: {fault}")
+                return None
+            case retry.End():
+                self.log.fail(run_id, vars(told))
+                self._tell(run_id, RunState.FAILED, None, str(fault))
+                return None
+
+    def _record(self, run_id: UUID, run: WorkflowRun, fault: Fault, retry_at: datetime | None) -> None:
+        self.log.fault(
+            run_id,
+            run.state,
+            attempt=run.attempt,
+            kind=type(fault).__name__.lower(),
+            message=str(fault),
+            detail=fault.detail,
+            hint=fault.hint,
+            retry_at=retry_at,
+        )
+
+    # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def _begin_attempt(self, run_id: UUID, run: WorkflowRun, number: int, exclude: str = "") -> None:
+        nodes = set(run.attempts[run.attempt].excluded_nodes) if run.attempt else set()
+        nodes |= {exclude} if exclude else set()
+        self.log.begin_attempt(run_id, number, self.cluster.attempt_name(run_id, number), excluded_nodes=sorted(nodes))
+        self.log.intend(run_id, RunState.TRANSFERRING, attempt=number)
+
+    def _prepare(self, folder: Path, run_id: UUID, run: WorkflowRun, request: RunRequest) -> None:
+        workflow = self.catalogue.get(request.workflow)
+        values = parameters.validate(workflow, request.parameters)
+        remote = self.cluster.attempt_folder(run_id, run.attempt)
+        admitted = run.intent(RunState.EXPORTING)
+        jobscript.prepare_attempt(
+            folder,
+            workflow=workflow,
+            values=values,
+            remote_attempt=remote,
+            image_path=str(admitted["image"]),
+            runtime=self.cluster.runtime,
+            gpu=self.settings.workflows[request.workflow].use_gpu,
+            converter_path=self.cluster.converter_path(),
+        )
+
+    def _image(self, request: RunRequest) -> Any:
+        workflow = self.catalogue.get(request.workflow)
+        configured = self.settings.workflows[request.workflow]
+        return self.cluster.image(configured.path, workflow.container_image, request.version)
+
+    def _source(self, request: RunRequest) -> Source:
+        try:
+            return self.sources[request.source]
+        except KeyError:
+            raise Refused(f"this worker does not serve runs from {request.source!r}") from None
+
+    def _manifest(self, run_id: UUID, space: Workspace) -> InputManifest:
+        """What was sent: from this machine, or, when its work folder was lost, from the cluster."""
+        manifest = space.read_manifest()
+        if manifest is None:
+            remote = f"{self.cluster.run_folder(run_id)}/{INPUTS_FILE}"
+            manifest = InputManifest.model_validate_json(self.cluster.transport.read_from(remote, limit=1 << 28))
+        return manifest
+
+    def _status(self, name: str, since: datetime) -> JobStatus:
+        known = self.cluster.status([name], since).get(name, [])
+        return known[-1] if known else JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="")
+
+    def _is_overdue(self, run: WorkflowRun, status: JobStatus) -> bool:
+        """A job that the scheduler does not know is looked for by its own markers, once the scheduler had its time."""
+        if status.state is not JobState.UNKNOWN:
+            return False
+        last = run.attempts[run.attempt].known_on
+        return datetime.now(UTC) - last > UNKNOWN_DEADLINE
+
+    def _interval(self, run_id: UUID, *, changed: bool) -> float:
+        interval = watch.next_interval(
+            self._intervals.get(run_id), changed=changed, longest=self.settings.slurm.poll_seconds
+        )
+        self._intervals[run_id] = interval
+        return interval
+
+    def _tell(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+        self.listener(run_id, stage, fraction, word)
+
+
+def _described(status: JobStatus) -> dict[str, Any]:
+    """What of a status goes into the log, so that the verdict can be given again after a crash."""
+    return {
+        "state": status.state.name,
+        "raw_state": status.raw_state,
+        "job_id": status.job_id,
+        "reason": status.reason,
+        "node": status.node,
+        "exit_code": status.exit_code,
+        "signal": status.signal,
+    }
+
+
+def _status_from(described: Mapping[str, Any], name: str) -> JobStatus:
+    """The inverse of `_described`."""
+    return JobStatus(
+        name=name,
+        job_id=int(described.get("job_id", -1)),
+        state=JobState[str(described.get("state", "UNKNOWN"))],
+        raw_state=str(described.get("raw_state", "")),
+        reason=str(described.get("reason", "")),
+        node=str(described.get("node", "")),
+        exit_code=described.get("exit_code"),
+        signal=described.get("signal"),
+    )
+
+

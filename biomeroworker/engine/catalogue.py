@@ -1,0 +1,53 @@
+"""The workflows of this deployment: what the configuration names, described by their descriptors.
+
+A workflow whose descriptor is bad is switched off with its message; the others are not touched by it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from biomeroworker.config import Settings
+from biomeroworker.errors import BiomeroWorkerError, Refused
+from biomeroworker.workflows.descriptor import Workflow, load
+
+
+class Catalogue:
+    """Descriptors by the names that the configuration gives to workflows, read when they are first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: dict[str, Workflow] = {}
+        self.problems: dict[str, str] = {}
+
+    def names(self) -> list[str]:
+        """All configured workflows, in the order of the configuration."""
+        return list(self._settings.workflows)
+
+    def get(self, name: str) -> Workflow:
+        """The workflow of that name; raises `Refused` when it is unknown, or switched off by a bad descriptor."""
+        if name not in self._settings.workflows:
+            raise Refused(f"there is no workflow {name!r}; {self._suggest(name)}")
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = load(self._settings.workflows[name].repo or "")
+            except BiomeroWorkerError as error:
+                self.problems[name] = str(error)
+                raise Refused(f"workflow {name!r} is switched off: {error}") from error
+        return self._loaded[name]
+
+    def usable(self) -> Iterator[tuple[str, Workflow]]:
+        """The workflows that can run; what is wrong with the others is in `problems`."""
+        for name in self.names():
+            try:
+                yield name, self.get(name)
+            except Refused:
+                continue
+
+    def _suggest(self, name: str) -> str:
+        known = self.names()
+        close = difflib.get_close_matches(name, known, n=1)
+        if close:
+            return f"did you mean {close[0]!r}?"
+        return f"this deployment has: {', '.join(known)}" if known else "the configuration names none ([WORKFLOWS])"
