@@ -135,7 +135,9 @@ class Carrier:
         number = run.attempt
         space = Workspace(self.settings.worker.work_folder, run_id)
         if space.read_manifest() is None:  # the work folder was lost: what was exported must be exported again
-            raise Permanent("the exported images are gone from the work folder", hint="keep [WORKER] work_folder on disk")
+            raise Permanent(
+                "the exported images are gone from the work folder", hint="keep [WORKER] work_folder on disk"
+            )
         self._prepare(space.attempt(number), run_id, run, request)
         first = number == 1
         sent = self.cluster.transport.send_tree(
@@ -345,15 +347,20 @@ class Carrier:
         values = parameters.validate(workflow, request.parameters)
         remote = self.cluster.attempt_folder(run_id, run.attempt)
         admitted = run.intent(RunState.EXPORTING)
+        image = str(admitted["image"])
+        configured = self.settings.workflows[request.workflow]
+        run_folder = self.cluster.run_folder(run_id)
+        converter = self.cluster.converter_path()
+        runtime = self.cluster.runtime
         jobscript.prepare_attempt(
             folder,
-            workflow=workflow,
-            values=values,
             remote_attempt=remote,
-            image_path=str(admitted["image"]),
-            runtime=self.cluster.runtime,
-            gpu=self.settings.workflows[request.workflow].use_gpu,
-            converter_path=self.cluster.converter_path(),
+            prefix=runtime.exec_prefix(image, binds=[run_folder], gpu=configured.use_gpu),
+            converter_prefix=runtime.exec_prefix(converter, binds=[run_folder], gpu=False) if converter else None,
+            arguments=parameters.arguments(workflow, values, jobscript.folders(remote)),
+            image_path=image,
+            converter_image=converter,
+            data_folder=run_folder,
         )
 
     def _image(self, request: RunRequest) -> Any:
@@ -422,5 +429,3 @@ def _status_from(described: Mapping[str, Any], name: str) -> JobStatus:
         exit_code=described.get("exit_code"),
         signal=described.get("signal"),
     )
-
-

@@ -1,7 +1,8 @@
 """Carry the runs of a log until told to stop: the process that an admin keeps alive.
 
-One run at a time; a run that waits (for the scheduler, for a retry) does not hold up the others. A run is leased before
-it is touched, so that two supervisors, or a supervisor and a ``biomeroworker run`` in a shell, never carry the same one.
+One step at a time; a run that waits (for the scheduler, for a retry) does not hold up the others. A run is leased
+before it is touched, so that two supervisors, or a supervisor and a ``biomeroworker run`` in a shell, never carry the
+same one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Supervisor:
                     last_look = now
                     for run_id in self._unfinished():
                         due.setdefault(run_id, now)
-                ready = [run_id for run_id, when in heapq.nsmallest(1, due.items(), key=lambda item: item[1]) if when <= now]
+                ready = [
+                    run_id for run_id, when in heapq.nsmallest(1, due.items(), key=lambda item: item[1]) if when <= now
+                ]
                 if not ready:
                     self._stop.wait(0.1)
                     continue

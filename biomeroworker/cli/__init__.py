@@ -1,0 +1,74 @@
+"""The command line: ``biomeroworker``.
+
+Each command only reads its arguments, calls the rest of the package, and prints. Results go to stdout (``--json`` for
+machines), everything else to stderr. Exit codes: 0 done; 1 a run failed or something is wrong; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from biomeroworker import __version__
+from biomeroworker.cli import deployment, runs, work
+from biomeroworker.errors import BiomeroWorkerError, classify
+
+app = typer.Typer(
+    name="biomeroworker",
+    help="Carry image analysis from OMERO to a SLURM cluster and back.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Carry image analysis from OMERO to a SLURM cluster and back."""
+
+
+runs.add_to(app)
+work.add_to(app)
+deployment.add_to(app)
+
+
+def main() -> None:
+    """The entry point: a fault is one clear paragraph, not a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BiomeroWorkerError as error:
+        _complain(error)
+    except Exception as error:
+        fault = classify(error)
+        if (
+            str(fault).startswith(type(error).__name__)
+            and not isinstance(error, OSError)
+            and "sqlalchemy" not in repr(type(error))
+        ):
+            raise  # a defect of ours: whoever reports it needs the traceback
+        _complain(fault)
+
+
+def _complain(error: BiomeroWorkerError) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("error:", style="bold red", end=" ")
+    console.print(str(error), markup=False)
+    for extra in (getattr(error, "detail", ""), getattr(error, "hint", "")):
+        if extra:
+            console.print(f"  {extra}", markup=False)
+    sys.exit(1)

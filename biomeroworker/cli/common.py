@@ -1,0 +1,76 @@
+"""What several commands share: the ``--config`` option, finding a run by the start of its id, and printing JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from biomeroworker.client import SlurmClient
+from biomeroworker.errors import Refused
+from biomeroworker.log.runlog import RunLog
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", envvar="BIOMERO_CONFIG", help="An ini file, read after the usual ones.", exists=True
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunArgument = Annotated[str, typer.Argument(help="The run's id, or the start of it.", metavar="RUN")]
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def client_of(config: Path | None) -> SlurmClient:
+    """The client that the configuration describes."""
+    return SlurmClient.from_config(config or "")
+
+
+def find_run(log: RunLog, given: str) -> UUID:
+    """The one run whose id starts with what was given."""
+    try:
+        return UUID(given)
+    except ValueError:
+        pass
+    found = [run.id for run in log.runs(limit=10_000) if str(run.id).startswith(given.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise Refused(f"no run starts with {given!r}; see: biomeroworker runs")
+    raise Refused(f"{len(found)} runs start with {given!r}; give more of the id")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, default=_plain, indent=1, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def ago(when: datetime, now: datetime) -> str:
+    """How long ago, in words that fit into a table."""
+    passed = now - when
+    for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min")):
+        if passed >= unit:
+            return f"{passed // unit} {name} ago"
+    return f"{passed.seconds} s ago"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,70 @@
+"""Commands about the deployment: ``init``, ``doctor``, ``config``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json
+from biomeroworker.config import Settings
+from biomeroworker.engine import doctor as examination
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(rich_help_panel="Deployment")(init)
+    app.command(rich_help_panel="Deployment")(doctor)
+    config = typer.Typer(help="The settings and where each comes from.", no_args_is_help=True)
+    config.command("show")(config_show)
+    app.add_typer(config, name="config", rich_help_panel="Deployment")
+
+
+def init(config: ConfigOption = None) -> None:
+    """Prepare the cluster: make the folders, pull the workflows' images and the converter."""
+    with client_of(config) as client:
+        client.setup_slurm(tell=lambda word: err.print(word, markup=False))
+        for name, problem in client.catalogue.problems.items():
+            err.print(f"{name}: {problem}", style="red", markup=False)
+        if client.catalogue.problems:
+            raise typer.Exit(1)
+    err.print("the cluster is ready")
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Examine the deployment: one line each, ok, warn or fail, and what to change."""
+    with client_of(config) as client:
+        findings = []
+        for finding in examination.examine(client.settings, client.log, client.cluster, client.catalogue):
+            findings.append(finding)
+            if not as_json:
+                out.print(f"[{STYLES[finding.level]}]{finding.level:<4}[/] {finding.subject}: ", end="")
+                out.print(finding.message, markup=False)
+                if finding.remedy:
+                    out.print(f"     {finding.remedy}", markup=False)
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    if any(finding.level == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def config_show(
+    config: ConfigOption = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Say which file or variable each value comes from.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the settings in force; passwords are masked."""
+    settings = Settings.load(config)
+    shown = settings.shown()
+    if as_json:
+        print_json(
+            {key: {"value": value, "origin": settings.origins.get(key, "default")} for key, value in shown.items()}
+        )
+        return
+    table = Table("setting", "value", *(["origin"] if origin else []), box=None, pad_edge=False)
+    for key, value in shown.items():
+        table.add_row(key, value.replace("[", r"\["), *([settings.origins.get(key, "default")] if origin else []))
+    out.print(table)

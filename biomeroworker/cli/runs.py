@@ -1,0 +1,188 @@
+"""Commands about runs: ``runs``, ``show``, ``logs``, ``cancel``, ``resume``, ``retry``."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from biomeroworker.cli.common import (
+    ConfigOption,
+    JsonOption,
+    RunArgument,
+    ago,
+    client_of,
+    err,
+    find_run,
+    out,
+    print_json,
+)
+from biomeroworker.errors import Refused
+from biomeroworker.log.states import RunState
+
+#: How a state looks in a table.
+STYLES = {RunState.DONE: "green", RunState.FAILED: "red", RunState.CANCELLED: "yellow"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (runs, show, logs, cancel, resume, retry):
+        app.command(rich_help_panel="Runs")(command)
+
+
+def runs(
+    config: ConfigOption = None,
+    user: Annotated[int | None, typer.Option(help="Only runs of this OMERO user id.")] = None,
+    group: Annotated[int | None, typer.Option(help="Only runs in this OMERO group id.")] = None,
+    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only runs accepted since then (UTC).")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first.", min=1)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    with client_of(config) as client:
+        when = since.replace(tzinfo=UTC) if since else None
+        found = client.log.runs(user=user, group=group, state=state, since=when, limit=limit)
+    if as_json:
+        print_json([vars(run) for run in found])
+        return
+    table = Table("run", "workflow", "state", "user", "group", "accepted", box=None, pad_edge=False)
+    now = datetime.now(UTC)
+    for run in found:
+        word = f"{run.state.value} (paused)" if run.paused else run.state.value
+        style = "magenta" if run.paused else STYLES.get(run.state, "cyan")
+        table.add_row(
+            str(run.id)[:8], run.name, f"[{style}]{word}[/]", str(run.user), str(run.group), ago(run.started, now)
+        )
+    out.print(table)
+    if not found:
+        err.print("no runs")
+
+
+def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one run: what was asked, where it stands, and its log event by event."""
+    with client_of(config) as client:
+        run_id = find_run(client.log, run)
+        found = client.log.run(run_id)
+        events = client.log.events(run_id)
+    if as_json:
+        print_json(
+            {
+                "run": run_id,
+                "workflow": found.name,
+                "state": found.state.value,
+                "paused": found.paused,
+                "attempt": found.attempt,
+                "job_ids": found.job_ids,
+                "request": found.request,
+                "outcomes": found.outcomes,
+                "report": found.report,
+                "events": [vars(event) for event in events],
+            }
+        )
+        return
+    style = "magenta" if found.paused else STYLES.get(found.state, "cyan")
+    out.print(f"[bold]{run_id}[/]  {found.name}  [{style}]{found.state.value}{' (paused)' if found.paused else ''}[/]")
+    if found.paused:
+        out.print(found.pause_reason, markup=False)
+    if found.report:
+        _print_report(found.report)
+    table = Table("#", "time", "event", "what", box=None, pad_edge=False)
+    for event in events:
+        table.add_row(
+            str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.topic, _facts(event.attributes)
+        )
+    out.print(table)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    for key in ("stage", "kind", "message", "detail", "next_step"):
+        if report.get(key):
+            out.print(f"  {key.replace('_', ' '):>9}: {report[key]}", markup=False)
+
+
+def _facts(attributes: dict[str, Any]) -> str:
+    """The attributes of an event on one line, long values cut: ``show --json`` has all of them."""
+    parts = []
+    for name, value in attributes.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, dict):
+            text = " ".join(f"{key}={item}" for key, item in value.items() if item not in (None, "", [], {}))
+        else:
+            text = str(value)
+        text = " ".join(text.split())
+        parts.append(f"{name}={text[:157] + '…' if len(text) > 160 else text}")
+    return "  ".join(parts).replace("[", r"\[")
+
+
+def logs(
+    run: RunArgument,
+    config: ConfigOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    stream: Annotated[
+        str, typer.Option(help="Which one: out or err of the container, or slurm (the job script).")
+    ] = "out",
+) -> None:
+    """Print what the container (or the job script) has written, read from the cluster by byte offset."""
+    names = {"out": "container.out", "err": "container.err", "slurm": "slurm.out"}
+    if stream not in names:
+        raise Refused(f"--stream is out, err or slurm, not {stream!r}")
+    with client_of(config) as client:
+        run_id = find_run(client.log, run)
+        offset = 0
+        while True:
+            found = client.log.run(run_id)
+            if not found.attempt:
+                if not follow or found.state.is_terminal:
+                    raise Refused(f"run {run_id} has not reached the cluster; it is {found.state.value}")
+            else:
+                path = f"{client.cluster.attempt_folder(run_id, found.attempt)}/{names[stream]}"
+                try:
+                    while part := client.cluster.transport.read_from(path, offset):
+                        offset += len(part)
+                        sys.stdout.buffer.write(part)
+                        sys.stdout.buffer.flush()
+                except FileNotFoundError:
+                    if not follow:
+                        raise Refused(f"{path} is not on the cluster (yet, or not any more)") from None
+            if not follow or found.state.is_terminal:
+                return
+            time.sleep(2)
+
+
+def cancel(run: RunArgument, config: ConfigOption = None) -> None:
+    """Ask for a run's end: its SLURM job is cancelled too."""
+    with client_of(config) as client:
+        run_id = find_run(client.log, run)
+        found = client.log.run(run_id)
+        if found.state.is_terminal:
+            raise Refused(f"run {run_id} has ended already: {found.state.value}")
+        client.cancel(run_id, getpass.getuser())
+    err.print(f"cancel requested; follow it with: biomeroworker show {str(run_id)[:8]}")
+
+
+def resume(run: RunArgument, config: ConfigOption = None) -> None:
+    """Let a paused run go on from the step at which it stopped."""
+    with client_of(config) as client:
+        run_id = find_run(client.log, run)
+        found = client.log.run(run_id)
+        if not found.paused:
+            raise Refused(f"run {run_id} is not paused; it is {found.state.value}")
+        client.log.resume(run_id)
+    err.print(f"resumed at {found.state.value}")
+
+
+def retry(run: RunArgument, config: ConfigOption = None) -> None:
+    """Hand in the request of an ended run again, as a new run; prints the new run's id."""
+    with client_of(config) as client:
+        run_id = find_run(client.log, run)
+        found = client.log.run(run_id)
+        if not found.state.is_terminal:
+            raise Refused(f"run {run_id} has not ended; it is {found.state.value}")
+        print(client.retry(run_id))

@@ -1,0 +1,216 @@
+"""Commands that carry runs: ``run``, ``supervise``, ``attach``."""
+
+from __future__ import annotations
+
+import getpass
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json, size
+from biomeroworker.cli.runs import STYLES
+from biomeroworker.client import SlurmClient
+from biomeroworker.engine.carrier import Carrier
+from biomeroworker.engine.sources import Sources
+from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.errors import Refused
+from biomeroworker.log.runlog import WorkflowRun
+from biomeroworker.log.states import RunState
+from biomeroworker.source import RunRequest
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (run, supervise, attach):
+        app.command(rich_help_panel="Work")(command)
+
+
+def run(
+    workflow: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    input_folder: Annotated[Path, typer.Option("--input", "-i", help="A folder of TIFF images.")],
+    output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where the results go; made if absent.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, again for each parameter.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Of the workflow's image; the newest on the cluster if not given.")] = "",
+    job_option: Annotated[
+        list[str] | None, typer.Option("--job-option", help="NAME=VALUE for sbatch, as in time=01:00:00.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a workflow on a folder of images, without OMERO, and wait for the results."""
+    request = RunRequest(
+        workflow=workflow,
+        version=version,
+        parameters=dict(_pair(one, "--parameter") for one in parameter or ()),
+        job_options=dict(_pair(one, "--job-option") for one in job_option or ()),
+        source="folder",
+        inputs={"folder": str(input_folder.absolute())},
+        outputs={"folder": str(output_folder.absolute())},
+        user_name=getpass.getuser(),
+    )
+    with client_of(config) as client:
+        run_id = client.submit(request)
+        err.print(f"run {run_id}", style="bold")
+        with _progress() as listener, _stopping(lambda: client.cancel(run_id, getpass.getuser())):
+            supervisor = Supervisor(
+                client.log, Carrier(client.log, client.cluster, Sources(), client.settings, listener)
+            )
+            supervisor.carry(run_id)
+        found = client.log.run(run_id)
+        if as_json:
+            print_json({"run": run_id, "state": found.state.value, "outcomes": found.outcomes, "report": found.report})
+        else:
+            summarise(found)
+        if found.state is not RunState.DONE:
+            raise typer.Exit(1)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Refused(f"{option} wants NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def summarise(found: WorkflowRun) -> None:
+    """Each stage with its time and bytes, then the end."""
+    table = Table("stage", "seconds", "bytes", "what", box=None, pad_edge=False)
+    for stage, outcome in found.outcomes.items():
+        facts = [f"{outcome[key]} {key}" for key in ("images", "files") if key in outcome]
+        if outcome.get("made"):
+            facts.append(f"{len(outcome['made'])} made")
+        seconds = outcome.get("seconds")
+        table.add_row(
+            getattr(stage, "value", str(stage)),
+            "" if seconds is None else f"{seconds:.1f}",
+            size(outcome["bytes"]) if "bytes" in outcome else "",
+            ", ".join(facts),
+        )
+    out.print(table)
+    out.print(f"[{STYLES.get(found.state, 'magenta')}]{found.state.value}[/]")
+    told: Any = found.report or {}
+    for key in ("stage", "message", "detail", "next_step"):
+        if told.get(key):
+            out.print(f"  {key.replace('_', ' '):>9}: {told[key]}", markup=False)
+    if found.paused:
+        out.print(found.pause_reason, markup=False)
+
+
+def supervise(config: ConfigOption = None) -> None:
+    """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
+    with client_of(config) as client:
+        supervisor = Supervisor(
+            client.log, Carrier(client.log, client.cluster, Sources(), client.settings, _lines(client))
+        )
+        err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
+        with _stopping(supervisor.stop):
+            supervisor.serve()
+        err.print("stopped; runs go on from where they are at the next start")
+
+
+def attach(
+    host: Annotated[str, typer.Option(envvar="OMERO_HOST", help="The OMERO server.")],
+    port: Annotated[int, typer.Option(envvar="OMERO_PORT")] = 4064,
+    user: Annotated[
+        str, typer.Option(envvar="OMERO_USER", help="Whose scripts are served; an admin's: official ones.")
+    ] = "root",
+    password: Annotated[
+        str, typer.Option(envvar="OMERO_PASSWORD", prompt=True, hide_input=True, help="Better in the environment.")
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Serve scripts for a running OMERO server from outside its grid, until stopped. Its grid is left untouched."""
+    from biomeroworker.node.attach import attach as serve
+
+    serve(host, port, user, password, config)
+
+
+# -- watching ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[UUID, RunState, float | None, str], None]]:
+    """A live line per stage on a terminal; a plain line per stage elsewhere."""
+    if not err.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[stage]:<12}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=err) as bars:
+        tasks: dict[RunState, Any] = {}
+
+        def listen(run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+            if stage not in tasks:
+                for earlier in tasks.values():
+                    bars.update(earlier, total=1, completed=1)
+                tasks[stage] = bars.add_task("", total=None, stage=stage.value)
+            bars.update(
+                tasks[stage],
+                description=word.replace("[", r"\["),
+                total=1 if fraction is not None else None,
+                completed=fraction or 0,
+            )
+
+        yield listen
+
+
+def _plain_lines() -> Callable[[UUID, RunState, float | None, str], None]:
+    last: dict[str, str] = {}
+
+    def listen(run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+        line = f"{stage.value:<12} {word}"
+        if last.get("stage") != stage.value or (fraction is None and last.get("line") != line):
+            print(line, file=sys.stderr, flush=True)
+        last.update(stage=stage.value, line=line)
+
+    return listen
+
+
+def _lines(client: SlurmClient) -> Callable[[UUID, RunState, float | None, str], None]:
+    """One line per change, with the run, for a log file."""
+    plain: dict[UUID, Callable[[UUID, RunState, float | None, str], None]] = {}
+    last: dict[UUID, tuple[str, str]] = {}
+
+    def listen(run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+        seen = last.get(run_id)
+        if seen is None or seen[0] != stage.value or (fraction is None and seen[1] != word):
+            print(f"{str(run_id)[:8]} {stage.value:<12} {word}", file=sys.stderr, flush=True)
+        last[run_id] = (stage.value, word)
+        if stage.is_terminal:
+            last.pop(run_id, None)
+            plain.pop(run_id, None)
+
+    return listen
+
+
+@contextmanager
+def _stopping(act: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, SIGTERM and Ctrl-C call ``act``; the second one ends the process as usual."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for one, before in earlier.items():
+            signal.signal(one, before)
+        act()
+
+    earlier = {one: signal.signal(one, handle) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, before in earlier.items():
+            signal.signal(one, before)

@@ -1,0 +1,166 @@
+"""`SlurmClient`: the façade for shells, OMERO scripts and the command line.
+
+It hands runs in, watches them and asks for their end; it does not carry them (`biomeroworker.engine` does). Making one
+needs no network: the log, the cluster and OMERO are each opened when they are first used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+from fabric import Connection
+
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.config import Settings
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.errors import Refused
+from biomeroworker.log.runlog import RunLog, WorkflowRun
+from biomeroworker.source import RunRequest
+
+#: Seconds between two looks at a run that is waited for. A look is one indexed query.
+WAIT_INTERVAL = 1.0
+
+
+class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
+    """One deployment: its log, its cluster, its workflows.
+
+    It is a fabric ``Connection`` to the cluster too, for code that uses it as one (``client.run("squeue")``).
+
+    Parameters
+    ----------
+    settings
+        As read by `Settings.load`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.ssh.host, inline_ssh_env=settings.ssh.inline_ssh_env)
+        # fabric's Connection guards its attributes; ours are set past its guard
+        object.__setattr__(self, "settings", settings)
+
+    settings: Settings
+
+    @classmethod
+    def from_config(
+        cls, configfile: str | Path = "", init_slurm: bool = False, config_only: bool = False
+    ) -> SlurmClient:
+        """The client that the ini files and the environment describe; ``configfile`` is read last.
+
+        ``init_slurm`` pulls the images that the cluster lacks, as ``biomeroworker init`` does. ``config_only`` is
+        accepted for code written for biomero: nothing here connects before it must.
+        """
+        client = cls(Settings.load(Path(configfile) if configfile else None))
+        if init_slurm and not config_only:
+            client.setup_slurm()
+        return client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self.close()
+
+    # -- parts -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def log(self) -> RunLog:
+        """The event log."""
+        return self._part("_log", lambda: RunLog.open(self.settings.database_url))
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster's front-end."""
+        return self._part("_cluster", lambda: Cluster.from_settings(self.settings))
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The configured workflows."""
+        return self._part("_catalogue", lambda: Catalogue(self.settings))
+
+    def _part(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self.__dict__:
+            object.__setattr__(self, name, make())
+        return self.__dict__[name]
+
+    def close(self) -> None:
+        """Give up connections; using the client again opens new ones."""
+        super().close()
+        for name in ("_log", "_cluster"):
+            part = self.__dict__.pop(name, None)
+            if part is not None:
+                part.close()
+
+    # -- runs ------------------------------------------------------------------------------------------------------------
+
+    def submit(self, request: RunRequest) -> UUID:
+        """Accept a run: one committed event that holds all of the request. A supervisor carries it from there.
+
+        Nothing is checked here but the form: what is wrong with a request is found by the supervisor, at the door, and
+        ends the run with a message, so that it is seen in the log like any other failure.
+        """
+        if request.source not in ("omero", "folder"):
+            raise Refused(f"unknown source of runs {request.source!r}")
+        version = f" {request.version}" if request.version else ""
+        return self.log.accept(
+            request.model_dump(mode="json"),
+            name=request.workflow,
+            description=f"{request.workflow}{version}",
+            user=request.user,
+            group=request.group,
+        )
+
+    def wait(
+        self,
+        run_id: UUID,
+        on_progress: Callable[[WorkflowRun], None] | None = None,
+        timeout: float | None = None,
+    ) -> WorkflowRun:
+        """Wait until a run has ended or is paused; returns it.
+
+        ``on_progress`` is called with the run when it is first seen and whenever it has changed. Raises TimeoutError
+        after ``timeout`` seconds; the run goes on all the same.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        seen = None
+        while True:
+            run = self.log.run(run_id)
+            if on_progress and run.version != seen:
+                seen = run.version
+                on_progress(run)
+            if run.state.is_terminal or run.paused:
+                return run
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"run {run_id} is still {run.state.value} after {timeout:.0f} s; it goes on")
+            time.sleep(WAIT_INTERVAL)
+
+    def cancel(self, run_id: UUID, by: str) -> None:
+        """Ask for a run's end; the supervisor cancels its job and sees that it is gone."""
+        self.log.request_cancel(run_id, by)
+
+    def retry(self, run_id: UUID) -> UUID:
+        """Accept the same request again, as a new run."""
+        return self.submit(RunRequest.model_validate(self.log.run(run_id).request))
+
+    # -- set-up ----------------------------------------------------------------------------------------------------------
+
+    def setup_slurm(self, tell: Callable[[str], None] = lambda word: None) -> None:
+        """Make the folders on the cluster and pull the images that it lacks."""
+        slurm = self.settings.slurm
+        self.cluster.transport.make_dirs([slurm.slurm_data_path, slurm.slurm_images_path, slurm.slurm_converters_path])
+        for name, workflow in self.catalogue.usable():
+            tell(f"{name}: {workflow.container_image}")
+            self.cluster.pull(self.settings.workflows[name].path, workflow.container_image)
+        for name, image in self.settings.converters.items():
+            tell(f"{name}: {image}")
+            self.cluster.pull_converter(name, image)
+
+    def validate(self, validate_slurm_setup: bool = False) -> bool:
+        """Raise the fault that keeps us from the cluster, if any; with ``validate_slurm_setup`` set it up as well."""
+        self.cluster.check()
+        if validate_slurm_setup:
+            self.setup_slurm()
+        return True
