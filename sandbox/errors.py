@@ -22,5 +22,5 @@ class PartError(SandboxError):
         self.log = log
 
 
-class Unhealthy(Exception):  # noqa: N818  (an answer of a probe, not a fault of the program)
+class Unhealthy(Exception):
     """What a probe found wrong, in a few words."""

@@ -1,4 +1,4 @@
-"""All parts of one sandbox together: which are asked for, in what order they start, and how everything is taken down."""
+"""All parts of one sandbox together: which are asked for, in what order they start, how all is taken down."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Part:
         user: str | None = None,
         timeout: float = 5,
     ) -> str:
-        """Run a client program, as `user` if one is named; its output, or `Unhealthy` with its last line of complaint."""
+        """Run a client program, as `user` if one is named; its output, or `Unhealthy` with its last complaint."""
         account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         try:
             done = subprocess.run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sandbox.part import Part
 from sandbox.parts.account import Account
+from sandbox.parts.apptainer import Apptainer
+from sandbox.parts.grid import Blitz, Glacier2, IceGridNode, IceGridRegistry, Processor, Tables
 from sandbox.parts.mariadb import MariaDB
 from sandbox.parts.postgres import Postgres
 from sandbox.parts.registry import Registry
@@ -14,6 +16,7 @@ PARTS: tuple[type[Part], ...] = (
     Postgres,
     Registry,
     Account,
+    Apptainer,
     Sshd,
     Munge,
     MariaDB,
@@ -21,9 +24,16 @@ PARTS: tuple[type[Part], ...] = (
     Slurmctld,
     Slurmd1,
     Slurmd2,
+    IceGridRegistry,
+    IceGridNode,
+    Blitz,
+    Glacier2,
+    Tables,
+    Processor,
 )
 
 #: Names for several parts at once, for ``--only`` and ``--without``.
 GROUPS: dict[str, tuple[str, ...]] = {
     "cluster": ("account", "sshd", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd-1", "slurmd-2"),
+    "omero": ("icegrid-registry", "icegrid-node", "blitz", "glacier2", "tables", "processor"),
 }

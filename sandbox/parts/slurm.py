@@ -37,7 +37,7 @@ def node_name(root: Root, number: int) -> str:
 
 
 def munge_socket(root: Root) -> Path:
-    """This sandbox's own munge."""
+    """The socket of the sandbox's own munge."""
     return root.path / "run/munge/munge.socket"
 
 
@@ -139,11 +139,11 @@ class Slurmdbd(_Slurm):
         return ["/usr/sbin/slurmdbd", "-D"]
 
     def environment(self) -> dict[str, str]:
-        """slurmdbd looks for its configuration beside slurm.conf."""
+        """Where slurm.conf is; slurmdbd looks for its own configuration beside it."""
         return self._env()
 
     def probe(self) -> str:
-        """sacctmgr gets an answer."""
+        """Accounting answers sacctmgr."""
         self.ask(["sacctmgr", "-n", "-i", "list", "cluster"], self._env())
         return "sacctmgr list cluster"
 
@@ -226,7 +226,7 @@ class Slurmd1(_Slurm):
             self.ask(["scontrol", "update", f"nodename={self._node}", "state=resume"], self._env())
 
     def probe(self) -> str:
-        """sinfo calls the node usable."""
+        """The node is one that jobs can start on."""
         state = self._state()
         if state not in ("idle", "mix", "alloc", "comp"):
             raise Unhealthy(f"sinfo: {self._node} is {state or 'unknown'}")

@@ -1,0 +1,217 @@
+"""OMERO.grid: IceGrid's registry and node and the Glacier2 router from Debian, and the servers that the node starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+
+from sandbox.errors import PartError, Unhealthy
+from sandbox.part import Part, Provision
+from sandbox.parts.postgres import Postgres
+from sandbox.root import Root
+
+CHECKOUT = Path(__file__).parents[2]
+#: The folder whose `runProcessor` module must be found before the one of omero-py.
+NODE_MODULES = CHECKOUT / "biomeroworker/node"
+APPLICATION = "OMERO"
+#: Variables of the one who calls `up` that the grid's servers see too.
+PASSED_ON = ("BIOMERO", "SQLALCHEMY_URL", "OMERO_LOG_LEVEL", "SSH_AUTH_SOCK")
+
+
+def icegridadmin(part: Part, command: str, timeout: float = 10) -> str:
+    """Ask IceGrid's registry."""
+    config = part.root.path / "etc/icegrid-admin.cfg"
+    return part.ask(["icegridadmin", f"--Ice.Config={config}", "-e", command], timeout=timeout)
+
+
+def ssl_port(root: Root) -> int:
+    """Where clients log in."""
+    return root.port("glacier2")
+
+
+class IceGridRegistry(Part):
+    """The locator."""
+
+    name = "icegrid-registry"
+    programs = ("icegridregistry", "icegridadmin")
+
+    def prepare(self) -> None:
+        """Write its configuration and that of icegridadmin."""
+        etc = self.root.folder("etc")
+        values = {"data": self.root.folder("grid/registry", 0o700), "port": self.port, "registry": self.port}
+        self.write("icegrid-registry.cfg", etc / "icegrid-registry.cfg", values)
+        self.write("icegrid-admin.cfg", etc / "icegrid-admin.cfg", values)
+
+    def command(self) -> list[str]:
+        """In the foreground."""
+        return ["icegridregistry", f"--Ice.Config={self.root.path / 'etc/icegrid-registry.cfg'}"]
+
+    def probe(self) -> str:
+        """Icegridadmin gets an answer."""
+        return f"icegridadmin: {icegridadmin(self, 'registry list').strip()}"
+
+
+class IceGridNode(Part):
+    """What starts OMERO's servers, restarts them when they die, and ends them when it ends."""
+
+    name = "icegrid-node"
+    needs = ("icegrid-registry",)
+    listens = False
+    programs = ("icegridnode",)
+    patience = 30.0
+
+    def prepare(self) -> None:
+        """Write the configuration and the servers' password file."""
+        password = self.root.path / "etc/omero-root-password"
+        password.touch(mode=0o600)
+        password.write_text(self.root.secret("omero-root"))
+        values = {
+            "registry": self.root.port("icegrid-registry"),
+            "data": self.root.folder("grid/node", 0o700),
+            "logs": self.root.folder("log"),
+        }
+        self.write("icegrid-node.cfg", self.root.folder("etc") / "icegrid-node.cfg", values)
+
+    def command(self) -> list[str]:
+        """In the foreground."""
+        return ["icegridnode", f"--Ice.Config={self.root.path / 'etc/icegrid-node.cfg'}"]
+
+    def environment(self) -> dict[str, str]:
+        """The servers' environment too: the module path with our `runProcessor` first, and where the run log is."""
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        run_log = {"SQLALCHEMY_URL": Postgres(self.root).url()} if "postgres" in self.root.asked() else {}
+        return {
+            "PYTHON": sys.executable,
+            "PYTHONPATH": f"{NODE_MODULES}:{CHECKOUT}",
+            "PYTHONUNBUFFERED": "1",
+            "OMERO_ROOT_PASSWORD_FILE": str(self.root.path / "etc/omero-root-password"),
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            **run_log,
+            **passed_on,
+        }
+
+    def probe(self) -> str:
+        """The registry knows the node and can reach it."""
+        if "true" not in icegridadmin(self, "node ping master") and "is up" not in icegridadmin(
+            self, "node ping master"
+        ):
+            raise Unhealthy("the registry cannot reach it")
+        return "icegridadmin: node is up"
+
+
+class GridServer(Provision):
+    """A server of the application; the node starts it and keeps it running."""
+
+    needs = ("icegrid-node",)
+    server: str
+    patience = 60.0
+
+    @property
+    def log(self) -> Path:
+        """The node writes what the server prints."""
+        return self.root.path / "log" / f"{self.server}.out"
+
+    def _state(self) -> str:
+        return icegridadmin(self, f"server state {self.server}").strip()
+
+    def pid(self) -> int | None:
+        """As the node knows it."""
+        try:
+            found = re.search(r"pid = (\d+)", self._state())
+        except Unhealthy:
+            return None
+        return int(found[1]) if found else None
+
+    def make(self) -> None:
+        """Give the registry the application as it is now; wait until the server is active."""
+        if f"'{APPLICATION}'" in icegridadmin(self, "application list") or APPLICATION in icegridadmin(
+            self, "application list"
+        ):
+            icegridadmin(self, f"application update '{self._descriptor()}'", timeout=60)
+        else:
+            icegridadmin(self, f"application add '{self._descriptor()}'", timeout=60)
+        self.wait(self.probe)
+
+    def _descriptor(self) -> Path:
+        values = {
+            "python": sys.executable,
+            "logs": self.root.path / "log",
+            "data": self.root.folder("grid/omero", 0o700),
+            "work": self.root.folder("grid/work", 0o700),
+            "tcp": self.root.port("glacier2-tcp"),
+        }
+        return self.write("grid.xml", self.root.folder("etc") / "grid.xml", values)
+
+    def probe(self) -> str:
+        """The node says that all its adapters are active."""
+        state = self._state()
+        if not state.startswith("active"):
+            raise Unhealthy(f"{self.server} is {state}")
+        return f"{self.server} {state.partition(' ')[0]}"
+
+
+class Blitz(GridServer):
+    """The stand-in for OMERO.blitz."""
+
+    name = "blitz"
+    server = "Blitz-0"
+
+
+class Tables(GridServer):
+    """OMERO's real Tables server."""
+
+    name = "tables"
+    needs = ("icegrid-node", "blitz")
+    server = "Tables-0"
+
+
+class Processor(GridServer):
+    """Our Processor, as OMERO's grid starts it."""
+
+    name = "processor"
+    needs = ("icegrid-node", "blitz")
+    server = "Processor-0"
+
+
+class Glacier2(Part):
+    """The router: ``ssl`` for clients as they come, ``tcp`` for those that ask for an unencrypted connection."""
+
+    name = "glacier2"
+    needs = ("icegrid-registry", "blitz")
+    programs = ("glacier2router", "openssl")
+
+    def prepare(self) -> None:
+        """Make a certificate once (clients do not verify it, as with a fresh OMERO.server); write the configuration."""
+        certificates = self.root.folder("etc/glacier2", 0o700)
+        if not (certificates / "server.pem").exists():
+            subject = ["-subj", "/CN=localhost", "-days", "3650"]
+            files = ["-keyout", str(certificates / "server.key"), "-out", str(certificates / "server.pem")]
+            self.insist(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files], timeout=30)
+        values = {
+            "registry": self.root.port("icegrid-registry"),
+            "certificates": certificates,
+            "ssl": ssl_port(self.root),
+            "tcp": self.root.port("glacier2-tcp"),
+        }
+        self.write("glacier2.cfg", self.root.folder("etc") / "glacier2.cfg", values)
+
+    def command(self) -> list[str]:
+        """In the foreground."""
+        return ["glacier2router", f"--Ice.Config={self.root.path / 'etc/glacier2.cfg'}"]
+
+    def probe(self) -> str:
+        """Both of its ports can be connected to; the unencrypted one says Ice's greeting at once."""
+        for port in (ssl_port(self.root), self.root.port("glacier2-tcp")):
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                    if port != ssl_port(self.root) and connection.recv(4) != b"IceP":
+                        raise Unhealthy(f"what listens on port {port} does not speak Ice")
+            except OSError as refused:
+                raise Unhealthy(f"port {port}: {refused}") from refused
+        return f"Ice on {port}, SSL on {ssl_port(self.root)}"
+
+
+__all__ = ["Blitz", "Glacier2", "IceGridNode", "IceGridRegistry", "PartError", "Processor", "Tables"]
