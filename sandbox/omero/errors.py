@@ -10,6 +10,8 @@ _KINDS: dict[str, type[Exception]] = {
     "ApiUsageException": omero.ApiUsageException,
     "ValidationException": omero.ValidationException,
     "SecurityViolation": omero.SecurityViolation,
+    "GroupSecurityViolation": omero.GroupSecurityViolation,
+    "ReadOnlyGroupSecurityViolation": omero.ReadOnlyGroupSecurityViolation,
     "InternalException": omero.InternalException,
     "ResourceError": omero.ResourceError,
     "RemovedSessionException": omero.RemovedSessionException,

@@ -18,6 +18,9 @@ from .sessions import Session
 if TYPE_CHECKING:
     from .server import Server
 
+#: What every client may reach: a processor's callbacks, and the processes that colleagues may poll.
+SHARED_CATEGORIES = ("ProcessorCallback", "ScriptProcess")
+
 log = logging.getLogger(__name__)
 
 
@@ -60,16 +63,20 @@ class Manager(Glacier2.SessionManager):
         if not client_id:
             raise errors.api_usage(f"No {constants.CLIENTUUID} key provided in context.")
         session = self._join(user) or self._login(user, context)
-        factory = ServiceFactory(self.server, session, client_id)
+        factory = ServiceFactory(self.server, session, client_id, control)
         proxy = factory.publish()
         if control is not None:
-            control.categories().add([factory.identity.category, session.uuid])
+            control.categories().add([factory.identity.category, session.uuid, *SHARED_CATEGORIES])
+            session.controls.append(control)
         return Glacier2.SessionPrx.uncheckedCast(proxy)
 
     def _join(self, session_uuid: str) -> Session | None:
         session = self.server.sessions.find(session_uuid)
         if session:
             session.references += 1
+            session.joins += 1
+            if session.on_join:
+                session.on_join(session)
             session.touch()
         return session
 

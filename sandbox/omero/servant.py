@@ -72,6 +72,11 @@ def operations(interface: type) -> set[str]:
     return found - _ICE_OWN
 
 
+def typed(interface: type, proxy: Ice.ObjectPrx) -> Ice.ObjectPrx:
+    """The proxy as one of the interface, which is what Ice wants of a result."""
+    return getattr(sys.modules[interface.__module__], interface.__name__ + "Prx").uncheckedCast(proxy)
+
+
 _servants: dict[type, type] = {}
 
 

@@ -28,7 +28,7 @@ PROPERTIES = {
     "Ice.MessageSizeMax": "250000",
     "Ice.ImplicitContext": "Shared",
     "Ice.Default.Host": "127.0.0.1",
-    "Ice.ACM.Client": "0",
+    "Ice.ACM.Client.Close": "0",
     "Ice.Warn.Connections": "0",
     f"{ADAPTER}.Endpoints": "tcp -h 127.0.0.1",
 }
@@ -83,6 +83,8 @@ def initialize(arguments: Sequence[str] = (), **properties: str) -> Ice.Communic
     """A communicator with this server's defaults, the given properties and those of an Ice command line."""
     data = Ice.InitializationData()
     data.properties = Ice.createProperties(list(arguments))
+    for prefix in (ADAPTER, "omero"):
+        data.properties.parseCommandLineOptions(prefix, list(arguments))
     for key, value in {**PROPERTIES, **properties}.items():
         if not data.properties.getProperty(key):
             data.properties.setProperty(key, value)

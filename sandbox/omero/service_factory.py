@@ -43,8 +43,9 @@ class ServiceFactory(Service):
     interface = omero.api.ServiceFactory
     checks_group = False
 
-    def __init__(self, server: Server, session: Session, client_id: str) -> None:
+    def __init__(self, server: Server, session: Session, client_id: str, control: Any = None) -> None:
         super().__init__(server, session)
+        self.control = control
         self.client_id = client_id
         self.callback: Ice.ObjectPrx | None = None
         self._detach = False
@@ -150,6 +151,8 @@ class ServiceFactory(Service):
             service = self.session.service(name)
             if service is not None:
                 self.session.close_service(service)
+        if self.control in self.session.controls:
+            self.session.controls.remove(self.control)
         self.session.remove_servant(self.identity)
         if not self._detach:
             self.server.sessions.close(self.session.uuid)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import omero.sys
 
 from . import errors
 from .accounts import USER_GROUP, GUEST_GROUP
-from .servant import Service, servant_of
+from .servant import Service, servant_of, typed
 
 if TYPE_CHECKING:
     from .call import Call
@@ -56,6 +56,11 @@ class Session:
     touched: int = field(default_factory=now)
     inputs: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    #: The router's controls of the clients: what proxies they may reach.
+    controls: list[Any] = field(default_factory=list)
+    #: How often a client has joined, and who wants to know.
+    joins: int = 0
+    on_join: Callable[[Session], None] | None = None
     closed: bool = False
     _services: dict[str, Service] = field(default_factory=dict)
     _hidden: list[Ice.Identity] = field(default_factory=list)
@@ -79,7 +84,7 @@ class Session:
             if self.closed:
                 raise errors.removed_session(f"Session has been removed: {self.uuid}")
             self._services[name] = service
-            return self.server.adapter.add(servant_of(service), service.identity)
+            return typed(service.interface, self.server.adapter.add(servant_of(service), service.identity))
 
     def add_servant(self, servant: Ice.Object, identity: Ice.Identity) -> Ice.ObjectPrx:
         """Put a further servant on the adapter, to be taken away with the session; not an active service."""
@@ -99,7 +104,7 @@ class Session:
 
     def proxy(self, service: Service) -> Ice.ObjectPrx:
         """The proxy of a registered service."""
-        return self.server.adapter.createProxy(service.identity)
+        return typed(service.interface, self.server.adapter.createProxy(service.identity))
 
     def active(self) -> list[str]:
         """Names of the active services."""

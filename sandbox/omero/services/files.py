@@ -1,0 +1,149 @@
+"""RawFileStore: the content of an OriginalFile, read and written in blocks at any place."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import omero
+import omero.clients  # noqa: F401
+from omero.rtypes import rlong, rstring, rtime
+
+from .. import errors
+from ..call import Call
+from ..graph.calls import context_of
+from ..servant import Service
+from .checksums import checksum
+
+if TYPE_CHECKING:
+    from ..server import Server
+    from ..sessions import Session
+
+log = logging.getLogger(__name__)
+
+
+class RawFileStoreService(Service):
+    """One open file. The bytes are on disk as soon as they are written; the row follows with ``save`` or ``close``."""
+
+    interface = omero.api.RawFileStore
+    stateful = True
+
+    def __init__(self, server: Server, session: Session) -> None:
+        super().__init__(server, session)
+        self._id: int | None = None
+        self._handle: int | None = None
+        self._writable = self._modified = False
+        self._last_call: Call | None = None
+
+    # -- which file ---------------------------------------------------------------------------------------------------
+    def setFileId(self, call: Call, number: int) -> None:
+        """Open the content of a file that the caller may read."""
+        graph = self.server.graph
+        with graph.transaction(context_of(graph, call)) as tx:
+            row = tx.get("OriginalFile", number)
+            writable = tx.can(row, "edit")
+        self.closed()
+        path = self.server.disk.file(number)
+        self._modified = not path.exists()
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+        self._id, self._writable = number, writable
+        self._last_call = call if writable else None
+
+    def getFileId(self, call: Call) -> Any:
+        """The file's id, or null before `setFileId`."""
+        return None if self._id is None else rlong(self._id)
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise errors.api_usage("This RawFileStore has not been properly initialized.\nPlease set the file id first.")
+        return self._handle
+
+    # -- content ------------------------------------------------------------------------------------------------------
+    def size(self, call: Call) -> int:
+        """Bytes on disk, whatever the row says."""
+        return os.fstat(self._open()).st_size
+
+    def exists(self, call: Call) -> bool:
+        """Whether there is content."""
+        self._open()
+        return self._id is not None and self.server.disk.file(self._id).exists()
+
+    def read(self, call: Call, position: int, length: int) -> bytes:
+        """``length`` bytes; those past the end are zero."""
+        handle = self._open()
+        if length < 0:
+            raise errors.internal(
+                f" Wrapped Exception: (java.lang.NegativeArraySizeException):\n{length}", "java.lang.RuntimeException"
+            )
+        if position < 0:
+            raise errors.api_usage("Negative position")
+        data = os.pread(handle, length, position)
+        return data if len(data) == length else data + bytes(length - len(data))
+
+    def write(self, call: Call, data: bytes, position: int, length: int) -> None:
+        """Put the first ``length`` bytes of ``data`` at ``position``."""
+        handle = self._open()
+        if not self._writable:
+            raise errors.security("File not writeable!")
+        if length > len(data):
+            raise errors.api_usage(f"newLimit > capacity: ({length} > {len(data)})")
+        if length < 0:
+            raise errors.api_usage(f"newLimit < 0: ({length} < 0)")
+        if position < 0:
+            raise errors.api_usage("Negative position")
+        view, self._last_call, self._modified = memoryview(data)[:length], call, True
+        while view:
+            done = os.pwrite(handle, view, position)
+            view, position = view[done:], position + done
+
+    def truncate(self, call: Call, length: int) -> bool:
+        """Cut the file; false, and nothing done, if it is no longer than that already."""
+        handle = self._open()
+        if not self._writable:
+            raise errors.security("File not writeable!")
+        if length < 0:
+            raise errors.api_usage("Negative size")
+        if self.size(call) <= length:
+            return False
+        os.ftruncate(handle, length)
+        self._last_call, self._modified = call, True
+        return True
+
+    # -- the row ------------------------------------------------------------------------------------------------------
+    def save(self, call: Call) -> Any:
+        """Bring size, time and hash of the row up to date; null if nothing was written since."""
+        if self._handle is None or not self._modified:
+            return None
+        saved = self._saved(call)
+        self._modified = False
+        return saved
+
+    def _saved(self, call: Call) -> Any:
+        graph, path = self.server.graph, self.server.disk.file(self._id or 0)
+        status = path.stat()
+        with graph.transaction(context_of(graph, call)) as tx:
+            entity = tx.get("OriginalFile", self._id)
+            hasher = entity.get("hasher")
+            algorithm = tx.get("ChecksumAlgorithm", hasher).get("value") if hasher is not None else None
+        digest = checksum(algorithm, path) if algorithm else None
+        with graph.transaction(context_of(graph, call)) as tx:
+            row = tx.load(tx.get("OriginalFile", self._id))
+            row.size, row.mtime = rlong(status.st_size), rtime(int(status.st_mtime * 1000))
+            if digest:
+                row.hash = rstring(digest)
+            return tx.save(row)
+
+    def closed(self) -> None:
+        """Save what was written and let go of the file; a refused save is only logged, the bytes have landed."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        try:
+            if self._modified and self._last_call is not None:
+                self._saved(self._last_call)
+        except Exception as error:
+            log.info("closing file %s without saving its row: %s", self._id, getattr(error, "message", error))
+        finally:
+            self._modified, self._id = False, None
+            os.close(handle)
