@@ -1,0 +1,172 @@
+"""How the supervisor comes by a session for a run's user, hours after that user closed the browser.
+
+The script that accepted the run may be gone, and its session with it; nothing secret stands in the log. So the
+supervisor asks a `SessionProvider` each time it needs OMERO. There are two: a login of its own (an administrator or a
+group's owner opens a session *as* the run's user, in the run's group, so that everything made belongs to that user),
+and OMERO.grid, which gives its own members an internal session without a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import Ice
+import omero
+import omero.clients
+import omero.sys
+import omero.util
+
+from biomeroworker.errors import Blocked, ConfigError, Transient
+from biomeroworker.omero.faults import faults
+from biomeroworker.omero.session import OmeroSession, parameters
+
+#: Milliseconds a session for a run may stay unused before the server drops it.
+IDLE = 30 * 60 * 1000
+#: The user who owns a run that names none: whoever the login is.
+NOBODY = -1
+
+
+class SessionProvider(Protocol):
+    """Opens sessions for the users of runs."""
+
+    def open(self, user: int, group: int) -> OmeroSession:
+        """A session of user ``user`` in group ``group`` (ids; -1: the login's own). The caller closes it."""
+        ...
+
+
+class PasswordProvider:
+    """Logs in with a name and password; opens sessions for others if the login may (administrator, group owner)."""
+
+    def __init__(self, host: str, port: int, user: str, password: str) -> None:
+        self._host, self._port, self._user, self._password = host, port, user, password
+
+    def __repr__(self) -> str:
+        return f"PasswordProvider({self._host}:{self._port} as {self._user})"
+
+    def open(self, user: int, group: int) -> OmeroSession:
+        own = OmeroSession.login(self._host, self._port, self._user, self._password)
+        try:
+            if user in (NOBODY, own.user_id):
+                if group != NOBODY:
+                    own.enter_group(group)
+                return own
+            uuid = open_for(own.sf, user, group)
+            try:
+                return OmeroSession.join(self._host, self._port, uuid, end=True)
+            finally:
+                own.close()
+        except BaseException:
+            own.close()
+            raise
+
+
+class GridProvider:
+    """A member of OMERO.grid: the registry names the server, which trusts whoever reaches it from inside.
+
+    Parameters
+    ----------
+    communicator
+        An Ice communicator with the grid's locator (``Ice.Default.Locator``), as icegridnode gives its servers.
+    host, port
+        Where clients log in: the sessions themselves are joined there.
+    """
+
+    def __init__(self, communicator: Any, host: str, port: int) -> None:
+        self._communicator, self._host, self._port = communicator, host, port
+        self._stop = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"GridProvider({self._host}:{self._port})"
+
+    @classmethod
+    def at(cls, locator: str, host: str, port: int) -> GridProvider:
+        """From the registry's locator, such as ``IceGrid/Locator:tcp -h omero -p 4061``."""
+        settings = Ice.InitializationData()
+        settings.properties = Ice.createProperties()
+        settings.properties.setProperty("Ice.Default.Locator", locator)
+        settings.properties.setProperty("Ice.ImplicitContext", "Shared")
+        settings.properties.setProperty("Ice.Override.ConnectTimeout", "5000")
+        settings.properties.setProperty("Ice.MessageSizeMax", "250000")
+        communicator = Ice.initialize(settings)
+        for factories in (omero.rtypes.ObjectFactories,):
+            for factory in factories.values():
+                factory.register(communicator)
+        omero.util.ofr.registerObjectFactory(communicator, None)
+        return cls(communicator, host, port)
+
+    def open(self, user: int, group: int) -> OmeroSession:
+        with faults("get an internal session from OMERO.grid"):
+            internal = omero.util.internal_service_factory(
+                self._communicator, retries=1, interval=0, stop_event=self._stop
+            )
+            if internal is None:
+                raise Transient("OMERO.grid gave no internal session")
+        try:
+            if user == NOBODY:
+                user = internal.getAdminService().getEventContext().userId
+            uuid = open_for(internal, user, group)
+        finally:
+            with contextlib.suppress(Ice.Exception):
+                internal.destroy()
+        return OmeroSession.join(self._host, self._port, uuid, end=True)
+
+
+def open_for(sf: Any, user: int, group: int) -> str:
+    """Open a session as another user, by the right of the session ``sf``; returns its uuid, which is a secret."""
+    with faults(f"open a session for user {user} in group {group}"):
+        query = sf.getQueryService()
+        everywhere = {"omero.group": "-1"}
+        account = query.findByQuery(
+            "select e from Experimenter e where e.id = :id", parameters({"id": user}), everywhere
+        )
+        if account is None:
+            raise Blocked(f"OMERO has no user {user} any more", hint="the run's owner was removed")
+        principal = omero.sys.Principal(name=account.omeName.val, group=None, eventType="User")
+        if group != NOBODY:
+            found = query.findByQuery(
+                "select g from ExperimenterGroup g where g.id = :id", parameters({"id": group}), everywhere
+            )
+            if found is None:
+                raise Blocked(f"OMERO has no group {group} any more", hint="the run's group was removed")
+            principal.group = found.name.val
+        opened = sf.getSessionService().createSessionWithTimeouts(principal, 0, IDLE)
+        uuid: str = opened.uuid.val
+        return uuid
+
+
+def provider_from_environment(environment: Mapping[str, str] | None = None) -> SessionProvider:
+    """The provider that the environment describes.
+
+    ``OMERO_HOST`` (default localhost) and ``OMERO_PORT`` (default 4064) say where; with ``OMERO_USER`` and
+    ``OMERO_PASSWORD`` it logs in; else ``OMERO_LOCATOR``, or ``Ice.Default.Locator`` in the files that ``ICE_CONFIG``
+    names, leads to OMERO.grid.
+    """
+    given = os.environ if environment is None else environment
+    host = given.get("OMERO_HOST") or "localhost"
+    try:
+        port = int(given.get("OMERO_PORT") or 4064)
+    except ValueError:
+        raise ConfigError(f"OMERO_PORT={given['OMERO_PORT']!r} is not a port number") from None
+    if given.get("OMERO_PASSWORD"):
+        return PasswordProvider(host, port, given.get("OMERO_USER") or "root", given["OMERO_PASSWORD"])
+    locator = given.get("OMERO_LOCATOR") or _locator_of(given.get("ICE_CONFIG", ""))
+    if locator:
+        return GridProvider.at(locator, host, port)
+    raise ConfigError(
+        "no way to OMERO: set OMERO_USER and OMERO_PASSWORD (an administrator's, to work for every user), "
+        "or OMERO_LOCATOR when this host belongs to OMERO.grid"
+    )
+
+
+def _locator_of(files: str) -> str:
+    for name in filter(None, files.split(",")):
+        properties = Ice.createProperties()
+        with contextlib.suppress(Ice.Exception):
+            properties.load(name)
+            if locator := properties.getProperty("Ice.Default.Locator"):
+                return str(locator)
+    return ""

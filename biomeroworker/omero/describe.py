@@ -1,0 +1,228 @@
+"""What OMERO knows of images and plates, read in a few bulk queries into plain values.
+
+Nothing here moves pixels. Objects are named by id; names are data. An id that the session may not read is simply not
+found (HQL leaves it out), so "does not exist" and "not yours" look alike, as OMERO wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from biomeroworker.errors import Refused
+from biomeroworker.manifest import PhysicalSize
+from biomeroworker.omero.session import OmeroSession
+
+ObjectType = Literal["Image", "Dataset", "Plate", "Project", "Screen"]
+TYPES: tuple[ObjectType, ...] = ("Image", "Dataset", "Plate", "Project", "Screen")
+
+#: The units of length that OME-NGFF 0.4 §axes allows (UDUNITS-2 names), which OMERO has too, in capitals.
+NGFF_LENGTHS = frozenset(
+    {
+        *("yoctometer", "zeptometer", "attometer", "femtometer", "picometer", "nanometer", "micrometer", "millimeter"),
+        *("centimeter", "decimeter", "meter", "hectometer", "kilometer", "megameter", "gigameter", "terameter"),
+        *("petameter", "exameter", "zettameter", "yottameter", "angstrom", "foot", "inch", "mile", "yard", "parsec"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ChannelInfo:
+    """One channel: its name (never empty) and colour as ``RRGGBB``; the range of its values where known."""
+
+    name: str
+    color: str = "FFFFFF"
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One image: what an export needs to know, and an import to put results beside it."""
+
+    id: int
+    name: str
+    pixels_id: int
+    pixel_type: str  #: OMERO's word: int8 … uint32, float, double, bit
+    shape: tuple[int, int, int, int, int]  #: TCZYX
+    pixel_size: dict[Literal["x", "y", "z"], PhysicalSize] = field(default_factory=dict)
+    channels: tuple[ChannelInfo, ...] = ()
+    group_id: int = -1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of view in a well: its place on the plate and its image. Indices count from 0."""
+
+    row: int
+    column: int
+    index: int
+    image: ImageInfo
+    acquisition: int | None = None
+
+
+@dataclass(frozen=True)
+class PlateInfo:
+    """One plate and its fields, wells in reading order."""
+
+    id: int
+    name: str
+    fields: tuple[Field, ...]
+    #: id and name of each acquisition (a plate's run)
+    acquisitions: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a request's type and ids come to, in the order of the ids."""
+
+    images: tuple[ImageInfo, ...] = ()
+    plates: tuple[PlateInfo, ...] = ()
+
+
+def wanted(inputs: dict[str, Any]) -> tuple[ObjectType, list[int]]:
+    """Type and ids of a request's ``inputs``; raises `Refused` when they are not such."""
+    kind, ids = inputs.get("type"), inputs.get("ids")
+    if kind not in TYPES:
+        raise Refused(f"{kind!r} is not a type of input; there are {', '.join(TYPES)}")
+    if not isinstance(ids, list | tuple) or not ids or not all(isinstance(i, int) and i > 0 for i in ids):
+        raise Refused(f"the ids of the {kind.lower()}s to work on must be whole numbers above 0, not {ids!r}")
+    return kind, list(dict.fromkeys(ids))
+
+
+def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selection:
+    """Everything that the ids stand for; raises `Refused` when one of them is not to be had, or nothing is in it."""
+    _all_there(session, kind, ids)
+    match kind:
+        case "Image":
+            images = describe_images(session, ids)
+        case "Dataset":
+            images = describe_images(session, _children(session, "DatasetImageLink", ids))
+        case "Project":
+            datasets = _children(session, "ProjectDatasetLink", ids)
+            images = describe_images(session, _children(session, "DatasetImageLink", datasets))
+        case "Plate":
+            return Selection(plates=_plates(session, ids))
+        case "Screen":
+            return Selection(plates=_plates(session, _children(session, "ScreenPlateLink", ids)))
+    if not images:
+        raise Refused(f"there are no images in {kind.lower()} {_list(ids)}")
+    return Selection(images=tuple(images))
+
+
+def _all_there(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> None:
+    there = {row[0] for row in session.rows_by_ids(f"select o.id from {kind} o where o.id in (:ids)", ids)}  # noqa: S608
+    if missing := [i for i in ids if i not in there]:
+        raise Refused(
+            f"OMERO has no {kind.lower()} {_list(missing)} that {session.user_name} can see in the group of this run"
+        )
+
+
+def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[int]:
+    """Ids of the children, in the order of their parents and then by id, each once."""
+    query = f"select l.parent.id, l.child.id from {link} l where l.parent.id in (:ids)"  # noqa: S608
+    rank = {parent: position for position, parent in enumerate(parents)}
+    rows = sorted(session.rows_by_ids(query, parents), key=lambda row: (rank[row[0]], row[1]))
+    return list(dict.fromkeys(row[1] for row in rows))
+
+
+def describe_images(session: OmeroSession, ids: Sequence[int]) -> list[ImageInfo]:
+    """The images with those ids, in that order; an image without pixels is refused."""
+    found = session.query_by_ids(
+        "select p from Pixels p join fetch p.image as i join fetch p.pixelsType as t"
+        " left outer join fetch p.channels as c left outer join fetch c.logicalChannel as lc"
+        " left outer join fetch c.statsInfo as s where i.id in (:ids)",
+        ids,
+    )
+    by_image: dict[int, ImageInfo] = {}
+    for pixels in sorted(found, key=lambda p: int(p.id.val)):
+        info = image_info(pixels)
+        by_image.setdefault(info.id, info)  # an image may have several pixels; the first is the primary one
+    if missing := [i for i in dict.fromkeys(ids) if i not in by_image]:
+        raise Refused(f"image {_list(missing)} has no pixels: its import did not finish")
+    return [by_image[i] for i in dict.fromkeys(ids)]
+
+
+def image_info(pixels: Any) -> ImageInfo:
+    """The plain values of a loaded Pixels object."""
+    shape = tuple(int(getattr(pixels, f"size{axis}").val) for axis in "TCZYX")
+    sizes: dict[Literal["x", "y", "z"], PhysicalSize] = {}
+    axes: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
+    for axis in axes:
+        if (size := physical_size(getattr(pixels, f"physicalSize{axis.upper()}"))) is not None:
+            sizes[axis] = size
+    return ImageInfo(
+        id=pixels.image.id.val,
+        name=_text(pixels.image.name),
+        pixels_id=pixels.id.val,
+        pixel_type=pixels.pixelsType.value.val,
+        shape=shape,  # type: ignore[arg-type]
+        pixel_size=sizes,
+        channels=tuple(_channel(channel, number) for number, channel in enumerate(pixels.copyChannels())),
+        group_id=pixels.details.group.id.val if pixels.details and pixels.details.group else -1,
+    )
+
+
+def physical_size(length: Any) -> PhysicalSize | None:
+    """An OMERO length as NGFF knows it; None for units that are no physical length (``PIXEL``) and for 0."""
+    if length is None or length.getValue() is None or not length.getValue() > 0:
+        return None
+    unit = str(length.getUnit()).lower()
+    return PhysicalSize(value=length.getValue(), unit=unit) if unit in NGFF_LENGTHS else None
+
+
+def _channel(channel: Any, number: int) -> ChannelInfo:
+    logical, stats = channel.logicalChannel, channel.statsInfo
+    name = _text(logical.name) if logical is not None and logical.isLoaded() else ""
+    wave = logical.emissionWave if logical is not None and logical.isLoaded() else None
+    if not name and wave is not None:
+        name = f"{wave.getValue():g}"
+    color = "FFFFFF"
+    if None not in (channel.red, channel.green, channel.blue):
+        color = "".join(f"{max(0, min(255, part.val)):02X}" for part in (channel.red, channel.green, channel.blue))
+    limits = None
+    if stats is not None and stats.isLoaded():
+        limits = (float(stats.globalMin.val), float(stats.globalMax.val))
+    return ChannelInfo(name or str(number), color, limits)
+
+
+def _plates(session: OmeroSession, ids: Sequence[int]) -> tuple[PlateInfo, ...]:
+    names = dict(session.rows_by_ids("select p.id, p.name from Plate p where p.id in (:ids)", ids))
+    samples = session.query_by_ids(
+        "select s from WellSample s join fetch s.well as w join fetch s.image as i"
+        " left outer join fetch s.plateAcquisition as a where w.plate.id in (:ids)",
+        ids,
+    )
+    runs = session.rows_by_ids(
+        "select a.plate.id, a.id, a.name from PlateAcquisition a where a.plate.id in (:ids)", ids
+    )
+    infos = {i.id: i for i in describe_images(session, [s.image.id.val for s in samples])} if samples else {}
+    plates = []
+    for plate in ids:
+        mine = [s for s in samples if s.well.plate.id.val == plate]
+        if not mine:
+            raise Refused(f"there are no images in plate {plate}")
+        acquisitions = tuple(sorted((row[1], row[2] or f"Run {row[1]}") for row in runs if row[0] == plate))
+        plates.append(PlateInfo(plate, names.get(plate) or "", _fields(mine, infos), acquisitions))
+    return tuple(plates)
+
+
+def _fields(samples: Sequence[Any], infos: dict[int, ImageInfo]) -> tuple[Field, ...]:
+    """Fields numbered within their well by id, which is the order in which they were imported."""
+    ordered = sorted(samples, key=lambda s: (s.well.row.val, s.well.column.val, s.id.val))
+    count: dict[tuple[int, int], int] = {}
+    fields = []
+    for sample in ordered:
+        place = (sample.well.row.val, sample.well.column.val)
+        index = count[place] = count.get(place, -1) + 1
+        run = sample.plateAcquisition.id.val if sample.plateAcquisition is not None else None
+        fields.append(Field(*place, index, infos[sample.image.id.val], run))
+    return tuple(fields)
+
+
+def _text(value: Any) -> str:
+    return value.val if value is not None and value.val else ""
+
+
+def _list(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids))

@@ -1,0 +1,226 @@
+"""Images out of OMERO, as OME-Zarr: each plane read once, over several connections, in bounded memory.
+
+What must not be lost here is completeness: an image that is half written looks like any other. So it is written beside
+its place, under a name that no reader takes, and renamed when the last chunk lies there. Whoever comes again adopts
+what has its final name and does everything else anew. Files are named by id alone; a user's names are data.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biomeroworker.errors import Permanent
+from biomeroworker.manifest import InputImage
+from biomeroworker.omero import zarr_layout
+from biomeroworker.omero.describe import ImageInfo, PlateInfo, Selection
+from biomeroworker.omero.faults import faults
+from biomeroworker.omero.session import OmeroSession, pixels_store
+from biomeroworker.source import Tell
+
+#: Connections that pixels travel over: four move twice what one does, more move no more.
+CONNECTIONS = 4
+#: Bytes of one read. Four of these, and what they compress to, is the memory that an export takes.
+LARGEST_READ = 32 * 1024 * 1024
+#: Planes wider or higher than this get a pyramid from OMERO, and are read by tiles (omero.pixeldata.max_plane_width).
+PLANE_LIMIT = 3192
+
+
+@dataclass
+class _Progress:
+    """Bytes read so far, told as a fraction. Called from one thread."""
+
+    total: int
+    tell: Tell
+    done: int = 0
+
+    def add(self, count: int, what: str) -> None:
+        self.done += count
+        self.tell(min(1.0, self.done / self.total) if self.total else 1.0, what)
+
+
+def export(
+    session: OmeroSession, selection: Selection, folder: Path, tell: Tell, *, connections: int = CONNECTIONS
+) -> list[InputImage]:
+    """Write everything selected below ``folder`` as ``image-<id>.ome.zarr`` and ``plate-<id>.ome.zarr``.
+
+    Parameters
+    ----------
+    folder
+        Where the inputs of the run lie; made if it is not there.
+    tell
+        Hears the fraction of bytes that are there.
+
+    Returns
+    -------
+    What the manifest says of each, in the order of the selection.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = [*selection.images, *(field.image for plate in selection.plates for field in plate.fields)]
+    for image in images:
+        if image.pixel_type not in zarr_layout.DTYPES:
+            raise Permanent(
+                f"image {image.id} has pixels of type {image.pixel_type}, which OME-Zarr has no place for",
+                hint="convert it to an integer or real type in OMERO",
+            )
+    progress = _Progress(sum(byte_count(image) for image in images), tell)
+    readers = session.data_connections(connections)
+    made = [_export_image(readers, image, folder, progress) for image in selection.images]
+    made += [_export_plate(readers, plate, folder, progress) for plate in selection.plates]
+    return made
+
+
+def byte_count(image: ImageInfo) -> int:
+    """Bytes of an image's pixels as they come from OMERO."""
+    return int(np.prod(image.shape)) * np.dtype(zarr_layout.DTYPES[image.pixel_type]).itemsize
+
+
+def _export_image(readers: Sequence[Any], image: ImageInfo, folder: Path, progress: _Progress) -> InputImage:
+    key = f"image-{image.id}"
+    final = folder / f"{key}.ome.zarr"
+    if final.is_dir():
+        progress.add(byte_count(image), f"image {image.id} is there already")
+    else:
+        with _written_beside(final) as place:
+            _write_image(readers, image, place, progress)
+    return describe(key, image)
+
+
+def _export_plate(readers: Sequence[Any], plate: PlateInfo, folder: Path, progress: _Progress) -> InputImage:
+    key = f"plate-{plate.id}"
+    final = folder / f"{key}.ome.zarr"
+    if final.is_dir():
+        progress.add(sum(byte_count(field.image) for field in plate.fields), f"plate {plate.id} is there already")
+    else:
+        with _written_beside(final) as place:
+            zarr_layout.create_group(place, zarr_layout.plate_attributes(plate))
+            for row in sorted({field.row for field in plate.fields}):
+                zarr_layout.create_group(place / zarr_layout.row_name(row), {})
+            for row, column in sorted({(field.row, field.column) for field in plate.fields}):
+                well = place / zarr_layout.row_name(row) / str(column + 1)
+                zarr_layout.create_group(well, zarr_layout.well_attributes(plate, row, column))
+            for field in plate.fields:
+                _write_image(
+                    readers, field.image, place / zarr_layout.field_path(field.row, field.column, field.index), progress
+                )
+    first = plate.fields[0].image
+    origin: dict[str, str | int] = {"type": "Plate", "id": plate.id}
+    for field in plate.fields:
+        origin[zarr_layout.field_path(field.row, field.column, field.index)] = field.image.id
+    return describe(key, first).model_copy(update={"name": plate.name, "origin": origin})
+
+
+def describe(key: str, image: ImageInfo) -> InputImage:
+    """What the manifest says of an image."""
+    return InputImage(
+        key=key,
+        path=f"{key}.ome.zarr",
+        name=image.name,
+        shape=image.shape,
+        pixel_type=zarr_layout.DTYPES[image.pixel_type],
+        pixel_size=image.pixel_size,
+        channels=tuple(channel.name for channel in image.channels),
+        origin={"type": "Image", "id": image.id},
+    )
+
+
+class _written_beside:  # noqa: N801  reads as the clause that it is
+    """``with _written_beside(final) as place``: what is written at ``place`` appears at ``final``, whole or not."""
+
+    def __init__(self, final: Path) -> None:
+        self._final = final
+        self._place = final.with_name(f".{final.name}.part")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self._place, ignore_errors=True)
+        return self._place
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._place.rename(self._final)
+        else:
+            shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _write_image(readers: Sequence[Any], image: ImageInfo, place: Path, progress: _Progress) -> None:
+    """Pixels and metadata of one image; whatever reading raises leaves as a fault that names the image."""
+    level = zarr_layout.write_image(place, image)
+    dtype = np.dtype(zarr_layout.DTYPES[image.pixel_type])
+    todo = zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ, PLANE_LIMIT)
+    with faults(f"read image {image.id}"), ExitStack() as stack:
+        stores: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        wanted = min(
+            len(readers), sum(1 for _ in zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ, PLANE_LIMIT))
+        )
+        for reader in readers[:wanted]:
+            stores.put(stack.enter_context(pixels_store(reader, image.pixels_id)))
+
+        def move(region: zarr_layout.Region) -> int:
+            store = stores.get()
+            try:
+                raw = _read(store, region, image)
+            finally:
+                stores.put(store)
+            level[
+                region.t, region.c, region.z, region.y : region.y + region.height, region.x : region.x + region.width
+            ] = raw
+            return int(raw.nbytes)
+
+        for count in _in_parallel(move, todo, wanted):
+            progress.add(count, f"reading image {image.id}")
+
+
+def _read(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.ndarray[Any, Any]:
+    """One region, in this machine's byte order (OMERO sends big-endian)."""
+    if image.pixel_type == "bit":
+        return _read_bits(store, region, image)
+    if region.whole(image.shape):
+        data = store.getPlane(region.z, region.c, region.t)
+    else:
+        data = store.getTile(region.z, region.c, region.t, region.x, region.y, region.width, region.height)
+    dtype = np.dtype(zarr_layout.DTYPES[image.pixel_type])
+    raw = np.frombuffer(data, dtype.newbyteorder(">")).reshape(region.height, region.width)
+    return raw.astype(dtype, copy=False)
+
+
+def _read_bits(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.ndarray[Any, Any]:
+    """A bit image packs eight pixels into a byte, most significant first, without a gap between rows."""
+    height, width = image.shape[3:]
+    packed = np.frombuffer(store.getPlane(region.z, region.c, region.t), np.uint8)
+    plane = np.unpackbits(packed, count=height * width).reshape(height, width)
+    return plane[region.y : region.y + region.height, region.x : region.x + region.width]
+
+
+def _in_parallel(
+    move: Callable[[zarr_layout.Region], int], todo: Iterator[zarr_layout.Region], width: int
+) -> Iterator[int]:
+    """The results of ``move`` as they come, never more than ``width`` + 1 under way; the first error stops the rest."""
+    stop = threading.Event()
+
+    def guarded(region: zarr_layout.Region) -> int:
+        return 0 if stop.is_set() else move(region)
+
+    with ThreadPoolExecutor(width, "pixels") as pool:
+        running: set[Future[int]] = set()
+        try:
+            for region in todo:
+                running.add(pool.submit(guarded, region))
+                if len(running) > width:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            stop.set()

@@ -1,0 +1,257 @@
+"""One login to OMERO.server: services, a group, and extra connections for pixels.
+
+Everything that this package does on a server goes through an `OmeroSession`. It knows nothing of runs. A session that
+the server dropped, or a connection that broke, leaves as a `Transient` fault: whoever carries the work logs in again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import Ice
+import omero
+import omero.clients
+import omero.model
+import omero.rtypes
+import omero.sys
+
+from biomeroworker.errors import Permanent
+from biomeroworker.omero.faults import faults
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two signs of life; a session of OMERO.server idles out after 600 s.
+KEEP_ALIVE = 60
+#: How many ids stand in one HQL `in (...)`: PostgreSQL takes 32,767 parameters, Hibernate grows slow long before.
+IDS_PER_QUERY = 500
+
+
+class OmeroSession:
+    """A live session. Use it as a context manager; leaving it closes what it opened.
+
+    Parameters
+    ----------
+    client
+        A connected `omero.client`.
+    end
+        Whether closing ends the session on the server (one that we opened) or only leaves it (one that we joined).
+    """
+
+    def __init__(self, client: Any, *, end: bool = True) -> None:
+        self.client = client
+        self._end = end
+        self._extra: list[Any] = []
+        self._insecure = True
+        context = client.sf.getAdminService().getEventContext()
+        self.user_id: int = context.userId
+        self.user_name: str = context.userName
+        self.group_id: int = context.groupId
+        self.is_admin: bool = bool(context.isAdmin)
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def login(cls, host: str, port: int, user: str, password: str, *, group: int | None = None) -> Self:
+        """Log in by name and password; ``group`` is the id of the group to work in (default: the user's own)."""
+        with faults(f"log in to OMERO at {host}:{port} as {user}"):
+            client = _client(host, port)
+            try:
+                client.createSession(user, password)
+                client.enableKeepAlive(KEEP_ALIVE)
+                session = cls(client)
+                if group is not None and group >= 0:
+                    session.enter_group(group)
+            except BaseException:
+                _close(client)
+                raise
+            return session
+
+    @classmethod
+    def join(cls, host: str, port: int, uuid: str, *, end: bool = False) -> Self:
+        """Join the session ``uuid``, which stays open unless ``end``. The uuid is a secret: it is never shown."""
+        with faults(f"join a session of OMERO at {host}:{port}"):
+            client = _client(host, port)
+            try:
+                client.joinSession(uuid)
+                client.enableKeepAlive(KEEP_ALIVE)
+                if not end:
+                    client.sf.detachOnDestroy()
+                return cls(client, end=end)
+            except BaseException:
+                _close(client)
+                raise
+
+    def enter_group(self, group: int) -> None:
+        """Work in another group of the user's from now on (stateful services must be closed)."""
+        if group == self.group_id:
+            return
+        with faults(f"enter group {group} as {self.user_name}"):
+            self.client.sf.setSecurityContext(omero.model.ExperimenterGroupI(group, False))
+            self.group_id = group
+
+    def close(self) -> None:
+        """Leave, quietly: whatever went wrong before is what matters to the caller."""
+        for client in self._extra:
+            _close(client)
+        self._extra.clear()
+        if not self._end:
+            with contextlib.suppress(Exception):
+                self.client.sf.detachOnDestroy()
+        _close(self.client)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    @property
+    def sf(self) -> Any:
+        """The ServiceFactory."""
+        return self.client.sf
+
+    def keep_alive(self) -> None:
+        """A sign of life; raises `Transient` when the session or the connection is gone."""
+        with faults("keep OMERO's session alive"):
+            self.sf.keepAlive(None)
+
+    def query(self, hql: str, **values: Any) -> list[Any]:
+        """The objects that an HQL query finds; ``values`` are ints, strings, or lists of either."""
+        with faults("ask OMERO"):
+            found: list[Any] = self.sf.getQueryService().findAllByQuery(hql, parameters(values))
+            return found
+
+    def rows(self, hql: str, **values: Any) -> list[list[Any]]:
+        """The plain rows of a projection."""
+        with faults("ask OMERO"):
+            found = self.sf.getQueryService().projection(hql, parameters(values))
+            return [[omero.rtypes.unwrap(cell) for cell in row] for row in found]
+
+    def query_by_ids(self, hql: str, ids: Iterable[int], **values: Any) -> list[Any]:
+        """`query` with ``:ids`` filled in portions, so that any number of ids may be asked for."""
+        return [
+            found for part in portions(sorted(set(ids)), IDS_PER_QUERY) for found in self.query(hql, ids=part, **values)
+        ]
+
+    def rows_by_ids(self, hql: str, ids: Iterable[int], **values: Any) -> list[list[Any]]:
+        """`rows` with ``:ids`` filled in portions."""
+        return [row for part in portions(sorted(set(ids)), IDS_PER_QUERY) for row in self.rows(hql, ids=part, **values)]
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    def save(self, objects: Sequence[Any]) -> None:
+        """Save all of them in one call, which is one transaction."""
+        if objects:
+            with faults(f"save {len(objects)} objects to OMERO"):
+                self.sf.getUpdateService().saveCollection(list(objects))
+
+    def save_and_return(self, objects: Sequence[Any]) -> list[Any]:
+        """Save all of them in one transaction; returns them as the server has them, in the same order."""
+        if not objects:
+            return []
+        with faults(f"save {len(objects)} objects to OMERO"):
+            saved: list[Any] = self.sf.getUpdateService().saveAndReturnArray(list(objects))
+            return saved
+
+    def delete(self, kind: str, ids: Sequence[int]) -> None:
+        """Delete objects with what hangs on them alone, and wait until it is done."""
+        if not ids:
+            return
+        with faults(f"delete {kind} {', '.join(map(str, ids))}"):
+            command = omero.cmd.Delete2(targetObjects={kind: list(ids)})
+            callback = self.client.submit(command, loops=240, ms=500)
+            try:
+                answer = callback.getResponse()
+            finally:
+                callback.close(True)
+            if isinstance(answer, omero.cmd.ERR):
+                reason = str((answer.parameters or {}).get("message", answer.name))
+                raise Permanent(f"could not delete {kind} {list(ids)}: {reason}")
+
+    # -- pixels -------------------------------------------------------------------------------------------------
+
+    def data_connections(self, count: int) -> list[Any]:
+        """ServiceFactories on ``count`` connections of their own, unencrypted where the server offers that.
+
+        Each Ice connection moves one message at a time, so planes travel faster over several; and encryption costs
+        more than half of the rate. They belong to this session and are closed with it.
+        """
+        while len(self._extra) < count:
+            with faults("open a data connection to OMERO"):
+                self._extra.append(self._another())
+        return [client.sf for client in self._extra[:count]]
+
+    def _another(self) -> Any:
+        if self._insecure:
+            try:
+                return _leaving(self.client.createClient(False))
+            except (Ice.LocalException, omero.ClientError) as error:
+                self._insecure = False
+                log.info(
+                    "OMERO gives no unencrypted data connection (%s): pixels travel encrypted", type(error).__name__
+                )
+        return _leaving(self.client.createClient(True))
+
+
+@contextlib.contextmanager
+def pixels_store(sf: Any, pixels: int, *, writing: bool = False) -> Iterator[Any]:
+    """A RawPixelsStore for one image, closed whatever happens; `close` on the good way is the caller's save."""
+    store = sf.createRawPixelsStore()
+    try:
+        # the second argument asks the server to read its own copy where there is one; to write there must be one
+        store.setPixelsId(pixels, not writing)
+        yield store
+    finally:
+        with contextlib.suppress(Ice.Exception):
+            store.close()
+
+
+def parameters(values: Mapping[str, Any]) -> Any:
+    """Named values as HQL parameters: every int as a long, because a server refuses an int where it keeps a long."""
+    wrapped = omero.sys.ParametersI()
+    for name, value in values.items():
+        wrapped.add(name, _rtype(value))
+    return wrapped
+
+
+def _rtype(value: Any) -> Any:
+    if isinstance(value, bool):
+        return omero.rtypes.rbool(value)
+    if isinstance(value, int):
+        return omero.rtypes.rlong(value)
+    if isinstance(value, list | tuple):
+        return omero.rtypes.rlist([_rtype(entry) for entry in value])
+    return omero.rtypes.rstring(value)
+
+
+def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """``items`` in slices of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _client(host: str, port: int) -> Any:
+    client = omero.client(host, port)
+    client.setAgent("biomeroworker")
+    return client
+
+
+def _leaving(client: Any) -> Any:
+    """A second connection to a session leaves it open when it closes."""
+    client.sf.detachOnDestroy()
+    return client
+
+
+def _close(client: Any) -> None:
+    with contextlib.suppress(Exception):
+        client.__del__()  # omero-py's own "close whatever there is, and raise nothing"

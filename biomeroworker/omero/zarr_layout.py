@@ -1,0 +1,175 @@
+"""How OMERO's images and plates lie in OME-Zarr: what `biomeroworker.ngff` does not know because only OMERO has it.
+
+Display ranges of channels, the HCS layout of plates (https://ngff.openmicroscopy.org/0.4/ §§ plate, well), pixel
+types, and how an image is cut into reads that never share a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from biomeroworker import ngff
+from biomeroworker.omero.describe import ChannelInfo, ImageInfo, PlateInfo
+
+#: OMERO's words for pixel types. A bit image travels as one byte per pixel.
+DTYPES = {
+    "int8": "int8",
+    "uint8": "uint8",
+    "int16": "int16",
+    "uint16": "uint16",
+    "int32": "int32",
+    "uint32": "uint32",
+    "float": "float32",
+    "double": "float64",
+    "bit": "uint8",
+}
+
+
+def write_image(path: Path, image: ImageInfo) -> Any:
+    """Lay out an image without pixels; returns its array. Display ranges are those that OMERO knows."""
+    level = ngff.create_image(
+        path, name=image.name, shape=image.shape, dtype=DTYPES[image.pixel_type], pixel_size=image.pixel_size
+    )
+    zarr.open_group(path, mode="r+", zarr_format=2).attrs["omero"] = omero_attributes(image)
+    return level
+
+
+def omero_attributes(image: ImageInfo) -> dict[str, Any]:
+    """The ``omero`` metadata: how to show the image (NGFF 0.4 § "omero" metadata)."""
+    return {
+        "id": image.id,
+        "name": image.name,
+        "version": ngff.VERSION,
+        "channels": [_channel(channel, image.pixel_type) for channel in _channels(image)],
+        "rdefs": {"defaultT": 0, "defaultZ": image.shape[2] // 2, "model": "color"},
+    }
+
+
+def _channels(image: ImageInfo) -> tuple[ChannelInfo, ...]:
+    """One description for each channel there is, whatever the server says of them."""
+    known = image.channels[: image.shape[1]]
+    return known + tuple(ChannelInfo(str(number)) for number in range(len(known), image.shape[1]))
+
+
+def _channel(channel: ChannelInfo, pixel_type: str) -> dict[str, Any]:
+    low, high = limits(pixel_type)
+    start, end = channel.range or (low, high)
+    return {
+        "label": channel.name,
+        "color": channel.color,
+        "active": True,
+        "coefficient": 1,
+        "family": "linear",
+        "inverted": False,
+        "window": {"min": min(low, start), "max": max(high, end), "start": start, "end": end},
+    }
+
+
+def limits(pixel_type: str) -> tuple[float, float]:
+    """The range of values of a pixel type; 0 to 1 for floats, which have no natural one."""
+    if pixel_type == "bit":
+        return 0.0, 1.0
+    dtype = np.dtype(DTYPES[pixel_type])
+    if dtype.kind == "f":
+        return 0.0, 1.0
+    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+
+
+def row_name(row: int) -> str:
+    """The letters of a row, counted from 0 as spreadsheets count columns: A … Z, AA …"""
+    name = ""
+    row += 1
+    while row:
+        row, rest = divmod(row - 1, 26)
+        name = chr(65 + rest) + name
+    return name
+
+
+def field_path(row: int, column: int, index: int) -> str:
+    """Where a field lies in the plate: ``A/1/0``."""
+    return f"{row_name(row)}/{column + 1}/{index}"
+
+
+def plate_attributes(plate: PlateInfo) -> dict[str, Any]:
+    """`.zattrs` of the plate. Rows and columns are those in use, in order."""
+    rows = sorted({field.row for field in plate.fields})
+    columns = sorted({field.column for field in plate.fields})
+    wells = sorted({(field.row, field.column) for field in plate.fields})
+    described: dict[str, Any] = {
+        "version": ngff.VERSION,
+        "name": plate.name,
+        "field_count": max(field.index for field in plate.fields) + 1,
+        "rows": [{"name": row_name(row)} for row in rows],
+        "columns": [{"name": str(column + 1)} for column in columns],
+        "wells": [
+            {
+                "path": f"{row_name(row)}/{column + 1}",
+                "rowIndex": rows.index(row),
+                "columnIndex": columns.index(column),
+            }
+            for row, column in wells
+        ],
+    }
+    if plate.acquisitions:
+        described["acquisitions"] = [{"id": number, "name": name} for number, name in plate.acquisitions]
+    return {"plate": described}
+
+
+def well_attributes(plate: PlateInfo, row: int, column: int) -> dict[str, Any]:
+    """`.zattrs` of one well."""
+    images = []
+    for field in plate.fields:
+        if (field.row, field.column) == (row, column):
+            image: dict[str, Any] = {"path": str(field.index)}
+            if field.acquisition is not None:
+                image["acquisition"] = field.acquisition
+            images.append(image)
+    return {"well": {"version": ngff.VERSION, "images": images}}
+
+
+def create_group(path: Path, attributes: dict[str, Any]) -> None:
+    """A Zarr (format 2) group with those attributes."""
+    zarr.create_group(store=path, zarr_format=2, attributes=attributes)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of one plane, aligned to chunks: what one read fetches and one write stores."""
+
+    t: int
+    c: int
+    z: int
+    y: int
+    x: int
+    height: int
+    width: int
+
+    def whole(self, shape: tuple[int, ...]) -> bool:
+        """Whether it is the whole plane."""
+        return (self.height, self.width) == (shape[3], shape[4])
+
+
+def regions(shape: tuple[int, ...], itemsize: int, largest: int, plane_limit: int) -> Iterator[Region]:
+    """All of an image, once: whole planes while they fit ``largest`` bytes and ``plane_limit`` pixels a side.
+
+    Bigger planes come in squares of whole chunks, each at most ``largest`` bytes, so that no two regions share a
+    chunk and a server reads tiles of a pyramid rather than planes that do not fit its memory.
+    """
+    t_count, c_count, z_count, height, width = shape
+    if height * width * itemsize <= largest and max(height, width) <= plane_limit:
+        step_y, step_x = height, width
+    else:
+        side = max(ngff.TILE, int((largest / itemsize) ** 0.5) // ngff.TILE * ngff.TILE)
+        step_y, step_x = side, side
+    for t in range(t_count):
+        for c in range(c_count):
+            for z in range(z_count):
+                for y in range(0, height, step_y):
+                    for x in range(0, width, step_x):
+                        yield Region(t, c, z, y, x, min(step_y, height - y), min(step_x, width - x))
