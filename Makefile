@@ -1,0 +1,61 @@
+# The commands of this repository. `make demo` runs the main job on one machine, `make test` passes the tests.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON3 ?= python3
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+# How much of the sandbox a target needs; empty: all of it
+ROOT_ARGUMENT := $(if $(SANDBOX_ROOT),--root $(SANDBOX_ROOT))
+
+export OMERO_HOST OMERO_PORT OMERO_ROOT_PASSWORD
+
+help: ## this text
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+packages: ## the Debian packages (as root it installs them, else it names the missing ones)
+	@tools/install-packages
+
+# made anew when what is installed changes
+$(VENV)/.installed: pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
+	@echo "making $(VENV) with the versions of requirements.lock"
+	@$(PYTHON3) -m venv $(VENV)
+	@$(PYTHON) -m pip -q --disable-pip-version-check install "$$($(PYTHON3) tools/build_ice_wheel.py)"
+	@$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock
+	@$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e .
+	@touch $@
+
+install: $(VENV)/.installed ## the Python environment, with every extra
+
+demo: $(VENV)/.installed ## a real image from OMERO to SLURM, through a container, and back
+	@$(PYTHON) -m sandbox.demo
+
+sandbox-up: $(VENV)/.installed ## start an OMERO.grid, a SLURM cluster and their databases on this machine
+	@$(PYTHON) -m sandbox up $(ROOT_ARGUMENT)
+
+sandbox-status: $(VENV)/.installed ## each part with its port, pid and health
+	@$(PYTHON) -m sandbox status $(ROOT_ARGUMENT)
+
+sandbox-env: $(VENV)/.installed ## how to reach the running sandbox, as shell assignments
+	@$(PYTHON) -m sandbox env $(ROOT_ARGUMENT)
+
+sandbox-down: $(VENV)/.installed ## stop it and leave nothing running
+	@$(PYTHON) -m sandbox down $(ROOT_ARGUMENT)
+
+test: $(VENV)/.installed lint ## unit, contract and integration tests, with real parts
+	@$(PYTHON) -m pytest -q $(PYTEST_ARGUMENTS)
+
+lint: $(VENV)/.installed ## what pre-commit checks
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@git ls-files -z | xargs -0 grep -lIE '^#!.*\b(ba|da)?sh$$' | xargs shellcheck
+
+docs: $(VENV)/.installed ## the documentation, warnings are errors
+	@$(PYTHON) -m sphinx -q -W --keep-going docs docs/_build
+
+clean: ## what was built here; caches outside the checkout stay
+	@rm -rf $(VENV) docs/_build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down test lint docs clean

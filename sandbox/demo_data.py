@@ -1,0 +1,150 @@
+"""The demo's images in OMERO: put there before the run, fetched and scored after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import omero.clients  # first: the parts of omero-py import one another in a circle
+import tifffile
+from omero.gateway import BlitzGateway
+from omero.model.enums import UnitsLength
+from omero.rtypes import rbool, rstring
+
+from sandbox import images, score as scoring
+from sandbox.errors import SandboxError
+
+#: The account and group of the demo: made once per server, with a new password each time.
+USER, GROUP = "biomeroworker-demo", "biomeroworker-demo"
+#: Pixel sizes in micrometers (x, y, z); the wheel does not say, these are plausible for such images.
+PIXEL_SIZES = {"img2d": (0.65, 0.65, None), "img3d": (0.5, 0.5, 2.0)}
+
+
+@dataclass(frozen=True)
+class Put:
+    """What was put into OMERO."""
+
+    user: str
+    project: int
+    dataset: int
+    images: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a result is worth."""
+
+    name: str
+    objects: int
+    truth: int
+    f1: float
+
+
+def put(address: tuple[str, int], root_password: str, password: str) -> Put:
+    """Make the demo's account, project and dataset, and the two images with pixel sizes and channel names."""
+    _account(address, root_password, password)
+    with _connected(address, USER, password) as connection:
+        update = connection.getUpdateService()
+        project = omero.model.ProjectI()
+        project.name = rstring("biomeroworker demo")
+        dataset = omero.model.DatasetI()
+        dataset.name = rstring("nuclei")
+        project.linkDataset(dataset)
+        project = update.saveAndReturnObject(project)
+        dataset_id = project.linkedDatasetList()[0].id.val
+        made = {}
+        for name in PIXEL_SIZES:
+            made[name] = _image(connection, dataset_id, name)
+        return Put(USER, project.id.val, dataset_id, made)
+
+
+def _account(address: tuple[str, int], root_password: str, password: str) -> None:
+    with _connected(address, "root", root_password) as connection:
+        admin = connection.getAdminService()
+        try:
+            user = admin.lookupExperimenter(USER)
+        except omero.ApiUsageException:
+            group = omero.model.ExperimenterGroupI()
+            group.name, group.ldap = rstring(GROUP), rbool(False)
+            group.details.permissions = omero.model.PermissionsI("rw----")
+            group_id = admin.createGroup(group)
+            new = omero.model.ExperimenterI()
+            new.omeName, new.firstName, new.lastName = rstring(USER), rstring("Demo"), rstring("User")
+            new.ldap = rbool(False)
+            everyone = omero.model.ExperimenterGroupI(admin.getSecurityRoles().userGroupId, False)
+            admin.createExperimenterWithPassword(
+                new, rstring(password), omero.model.ExperimenterGroupI(group_id, False), [everyone]
+            )
+        else:
+            admin.changeUserPassword(user.omeName.val, rstring(password))
+
+
+def _image(connection: BlitzGateway, dataset_id: int, name: str) -> int:
+    planes = _zyx(tifffile.imread(images.path(name)))
+    image = connection.createImageFromNumpySeq(
+        iter(planes),
+        f"{name}.tif",
+        sizeZ=len(planes),
+        sizeC=1,
+        sizeT=1,
+        dataset=connection.getObject("Dataset", dataset_id),
+    )
+    update = connection.getUpdateService()
+    pixels = connection.getQueryService().get("Pixels", image.getPixelsId())
+    for axis, value in zip("XYZ", PIXEL_SIZES[name], strict=True):
+        if value is not None:
+            setattr(pixels, f"physicalSize{axis}", omero.model.LengthI(value, UnitsLength.MICROMETER))
+    update.saveObject(pixels)
+    connection.setChannelNames("Image", [image.getId()], {1: "nuclei"})
+    return int(image.getId())
+
+
+def score(address: tuple[str, int], data: Put, password: str, run: str, output: Path) -> list[Score]:
+    """F1 at IoU 0.5 of each label image of the run against the ground truth; writes ``overlay.png``."""
+    found, panels = [], []
+    with _connected(address, data.user, password) as connection:
+        for name, image_id in data.images.items():
+            labels = _labels_of(connection, data, run, name)
+            truth = _zyx(tifffile.imread(images.path(name.replace("img", "mask"))))
+            f1 = scoring.f1(truth, labels)
+            objects = len(np.unique(labels[labels > 0]))
+            found.append(Score(f"{name} (image {image_id})", objects, len(np.unique(truth[truth > 0])), f1))
+            panels.append((name, _zyx(tifffile.imread(images.path(name))), truth, labels))
+    scoring.overlay(panels, output / "overlay.png")
+    return found
+
+
+def _labels_of(connection: BlitzGateway, data: Put, run: str, name: str) -> np.ndarray[Any, Any]:
+    """The pixels (ZYX) of the label image that the run made from an image, found by its provenance."""
+    query = (
+        "select i from Image i join i.annotationLinks l join l.child a, MapAnnotation m join m.mapValue v "
+        "where m.id = a.id and v.name = 'Run' and v.value = :run and i.name like :name"
+    )
+    parameters = omero.sys.ParametersI().add("run", rstring(run)).add("name", rstring(f"{name}%"))
+    rows = connection.getQueryService().findAllByQuery(query, parameters)
+    if len(rows) != 1:
+        raise SandboxError(f"the run made {len(rows)} label images of {name}, not one")
+    image = connection.getObject("Image", rows[0].id.val)
+    pixels = image.getPrimaryPixels()
+    return np.stack(list(pixels.getPlanes([(z, 0, 0) for z in range(image.getSizeZ())])))
+
+
+def _zyx(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return pixels if pixels.ndim == 3 else pixels[np.newaxis]
+
+
+class _connected:  # noqa: N801  reads as a function
+    """A gateway for as long as the block runs."""
+
+    def __init__(self, address: tuple[str, int], user: str, password: str) -> None:
+        self._gateway = BlitzGateway(user, password, host=address[0], port=address[1], secure=True)
+
+    def __enter__(self) -> BlitzGateway:
+        if not self._gateway.connect():
+            raise SandboxError(f"OMERO refused the login of {self._gateway._username}: {self._gateway.getLastError()}")
+        return self._gateway
+
+    def __exit__(self, *_: object) -> None:
+        self._gateway.close()
