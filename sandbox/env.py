@@ -27,6 +27,14 @@ def variables(root: Root) -> dict[str, str]:
         found |= {"SLURM_CONF": str(slurm_conf(root)), "CLUSTER_NODES": f"{node_name(root, 1)},{node_name(root, 2)}"}
     if "postgres" in asked:
         found["SQLALCHEMY_URL"] = Postgres(root).url()
+    if "glacier2" in asked:
+        found |= {
+            "OMERO_HOST": "127.0.0.1",
+            "OMERO_PORT": str(root.port("glacier2")),
+            "OMERO_ROOT_PASSWORD": root.secret("omero-root"),
+        }
+    if "icegrid-registry" in asked:
+        found["ICE_REGISTRY"] = f"127.0.0.1:{root.port('icegrid-registry')}"
     if "registry" in asked:
         found["REGISTRY"] = f"127.0.0.1:{root.port('registry')}"
     return found

@@ -8,7 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
-from sandbox.errors import PartError, Unhealthy
+from sandbox.errors import Unhealthy
 from sandbox.part import Part, Provision
 from sandbox.parts.postgres import Postgres
 from sandbox.root import Root
@@ -95,9 +95,7 @@ class IceGridNode(Part):
 
     def probe(self) -> str:
         """The registry knows the node and can reach it."""
-        if "true" not in icegridadmin(self, "node ping master") and "is up" not in icegridadmin(
-            self, "node ping master"
-        ):
+        if "is up" not in icegridadmin(self, "node ping master"):
             raise Unhealthy("the registry cannot reach it")
         return "icegridadmin: node is up"
 
@@ -127,12 +125,8 @@ class GridServer(Provision):
 
     def make(self) -> None:
         """Give the registry the application as it is now; wait until the server is active."""
-        if f"'{APPLICATION}'" in icegridadmin(self, "application list") or APPLICATION in icegridadmin(
-            self, "application list"
-        ):
-            icegridadmin(self, f"application update '{self._descriptor()}'", timeout=60)
-        else:
-            icegridadmin(self, f"application add '{self._descriptor()}'", timeout=60)
+        known = APPLICATION in icegridadmin(self, "application list").split()
+        icegridadmin(self, f"application {'update' if known else 'add'} '{self._descriptor()}'", timeout=60)
         self.wait(self.probe)
 
     def _descriptor(self) -> Path:
@@ -142,6 +136,7 @@ class GridServer(Provision):
             "data": self.root.folder("grid/omero", 0o700),
             "work": self.root.folder("grid/work", 0o700),
             "tcp": self.root.port("glacier2-tcp"),
+            "processor": "always" if (NODE_MODULES / "runProcessor.py").exists() else "manual",
         }
         return self.write("grid.xml", self.root.folder("etc") / "grid.xml", values)
 
@@ -212,6 +207,3 @@ class Glacier2(Part):
             except OSError as refused:
                 raise Unhealthy(f"port {port}: {refused}") from refused
         return f"Ice on {port}, SSL on {ssl_port(self.root)}"
-
-
-__all__ = ["Blitz", "Glacier2", "IceGridNode", "IceGridRegistry", "PartError", "Processor", "Tables"]
