@@ -1,0 +1,161 @@
+"""A workflow as its authors describe it, read into one typed model whatever the format.
+
+`Workflow` is what the rest of the package knows; `formats` reads the three kinds of descriptor into it and `store`
+finds them on disk or on the web.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class ParameterType(enum.StrEnum):
+    """What kind of value a parameter takes."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    FLOAT = "float"
+    NUMBER = "number"  #: BIAFLOWS' Number: whole or not, the descriptor does not say
+    BOOLEAN = "boolean"
+    IMAGE = "image"  #: this and the following: files, given as a path
+    FILE = "file"
+    ARRAY = "array"
+    MEASUREMENT = "measurement"
+    EXECUTABLE = "executable"
+
+
+#: Inputs of these types are folders of files to a container that declares flags for them (bilayers).
+FOLDER_TYPES = frozenset({
+    ParameterType.IMAGE, ParameterType.FILE, ParameterType.ARRAY, ParameterType.MEASUREMENT, ParameterType.EXECUTABLE,
+})  # fmt: skip
+_NUMERIC = frozenset({ParameterType.INTEGER, ParameterType.FLOAT, ParameterType.NUMBER})
+
+
+class Family(enum.StrEnum):
+    """Whose conventions the container's command line follows."""
+
+    BIAFLOWS = "biaflows"
+    BIOMERO = "biomero"
+    BILAYERS = "bilayers"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Choice(_Frozen):
+    """One allowed value and what a dialog calls it."""
+
+    value: str | int | float | bool
+    label: str
+
+
+class Parameter(_Frozen):
+    """One input or output of a workflow.
+
+    ``command_line_flag`` has ``@id`` expanded already; empty means positional. ``set_by_server`` inputs are not the
+    user's to give. ``is_switch`` booleans are given by their flag's presence, others by the words True and False.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    type: ParameterType
+    name: str
+    description: str = ""
+    default: str | int | float | bool | None = None
+    optional: bool = False
+    choices: tuple[str | int | float | bool, ...] = ()
+    choice_labels: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    command_line_flag: str = ""
+    value_key: str = ""
+    set_by_server: bool = False
+    file_attachment: bool = False
+    output_folder: bool = False
+    is_switch: bool = False
+    advanced: bool = False
+    formats: tuple[str, ...] = ()
+    sub_types: tuple[str, ...] = ()
+
+    @field_validator("command_line_flag", "value_key", "id")
+    @classmethod
+    def _one_word(cls, text: str) -> str:
+        if any(character.isspace() or character == "\0" for character in text):
+            raise ValueError(f"{text!r} must be one word")
+        return text
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Parameter:
+        if (self.minimum is not None or self.maximum is not None) and self.type not in _NUMERIC:
+            raise ValueError(f"a {self.type} has no minimum or maximum")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
+        if self.choice_labels and len(self.choice_labels) != len(self.choices):
+            raise ValueError("there must be one label a choice")
+        return self
+
+    @property
+    def labelled_choices(self) -> tuple[Choice, ...]:
+        """The choices with their labels; the value itself where there is none."""
+        labels = self.choice_labels or tuple(map(str, self.choices))
+        return tuple(Choice(value=value, label=label) for value, label in zip(self.choices, labels, strict=True))
+
+
+class Workflow(_Frozen):
+    """One workflow: what it is called, which image holds it, what it takes and gives."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    family: Family
+    container_image: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+    container_type: str = "docker"
+    type: str = ""  #: BIAFLOWS' problem class, e.g. ``object-segmentation``
+    command_line: str = ""
+    inputs: tuple[Parameter, ...] = ()
+    outputs: tuple[Parameter, ...] = ()
+    fixed_arguments: tuple[str, ...] = ()  #: given to every run, after the parameters
+    schema_version: str = ""
+    origin: str = ""  #: the file or address that it was read from
+    gpu: bool = False
+    min_memory_mib: float | None = None
+    min_cores: float | None = None
+
+    @field_validator("inputs", "outputs")
+    @classmethod
+    def _distinct(cls, parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+        seen: set[str] = set()
+        for parameter in parameters:
+            if parameter.id in seen:
+                raise ValueError(f"two parameters are called {parameter.id}")
+            seen.add(parameter.id)
+        return parameters
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The inputs that are the user's to give."""
+        return tuple(one for one in self.inputs if not one.set_by_server or one.file_attachment)
+
+    @property
+    def format(self) -> Literal["tiff", "zarr"]:
+        """What the container reads: OME-Zarr if one of its image inputs says so, else TIFF."""
+        images = [one for one in self.inputs if one.type is ParameterType.IMAGE]
+        zarr = any("zarr" in name.lower() for one in images for name in one.formats)
+        return "zarr" if zarr or self.takes_plates else "tiff"
+
+    @property
+    def takes_plates(self) -> bool:
+        """Whether an image input is declared to be a whole plate."""
+        return any("plate" in one.sub_types for one in self.inputs if one.type is ParameterType.IMAGE)
+
+    @property
+    def image_tag(self) -> str:
+        """The tag in the image's reference, empty if it has none (``ghcr.io:443/org/name:v1`` → ``v1``)."""
+        last = self.container_image.rpartition("/")[2].partition("@")[0]
+        return last.partition(":")[2]
+
+    def describe(self) -> dict[str, Any]:
+        """The model as plain JSON data."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,178 @@
+#!/bin/bash
+# The one job script of all runs: preflight, conversion, container, markers. Its only argument is the attempt's folder.
+#
+# What differs between runs lies in files beside it, none of which a shell ever parses:
+#   job.conf      key=value lines made by the worker from its configuration
+#   runtime       NUL-separated words that start the workflow's container, up to its own arguments
+#   arguments     NUL-separated arguments of the container: the user's values, byte for byte
+#   converter     NUL-separated words that start a program in the converter's image; absent: the workflow reads OME-Zarr
+# What it leaves: the markers started, preflight, exited and results, each renamed into place once it is whole.
+# Exit codes are listed in markers.py (class JobExit).
+set -uo pipefail
+export LC_ALL=C
+
+attempt=${1:-${SLURM_SUBMIT_DIR:-}}
+node=${SLURMD_NODENAME:-$(uname -n)}
+begun=$SECONDS
+stage=preflight
+child=
+
+say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*"; }
+
+# publish NAME: what comes in on stdin becomes the file NAME, at once and whole.
+publish() { cat >"$1.part" && mv -f -- "$1.part" "$1"; }
+
+# The end of every job that got past its preflight: container's code, signal if one came, this script's own exit code.
+ended() {
+    printf 'stage=%s\ncode=%s\nsignal=%s\njob=%s\nseconds=%s\nnode=%s\n' \
+        "$stage" "$1" "$2" "$3" "$((SECONDS - begun))" "$node" | publish exited
+}
+
+# The node, the data folder or the image is at fault, not the workflow: say which, and stop before anything is spent.
+refuse() {
+    say "preflight: $2"
+    printf 'code=%s\nnode=%s\nsentence=%s\n' "$1" "$node" "$2" | publish preflight
+    exit "$1"
+}
+
+# read_words FILE: the NUL-separated words of FILE into the array `words`.
+read_words() {
+    local word
+    words=()
+    while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
+}
+
+# Told to end (scancel, time limit, shutdown of the node): the marker first, since SIGKILL follows in seconds.
+# shellcheck disable=SC2317  # reached through the traps below
+interrupted() {
+    trap '' TERM INT USR1 XCPU
+    say "got SIG$1 during $stage"
+    ended "" "$1" 79
+    if [[ -n $child ]]; then
+        kill -TERM "$child" 2>/dev/null
+        for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$child" 2>/dev/null && sleep 0.2; done
+        kill -KILL "$child" 2>/dev/null
+    fi
+    exit 79
+}
+
+# run STDOUT STDERR WORD...: run in the background and wait, so that signals are heard while it runs.
+run() {
+    local out=$1 err=$2 code
+    shift 2
+    "$@" >"$out" 2>"$err" </dev/null &
+    child=$!
+    wait "$child"
+    code=$?
+    child=
+    return "$code"
+}
+
+# -- the attempt's folder -----------------------------------------------------------------------------------------
+if ! cd -- "$attempt" 2>/dev/null; then
+    say "preflight: the folder $attempt is not there on node $node: is the data folder mounted?" >&2
+    exit 70
+fi
+attempt=$PWD
+trap 'rm -rf -- tiff' EXIT
+trap 'interrupted TERM' TERM
+trap 'interrupted INT' INT
+trap 'interrupted USR1' USR1
+trap 'interrupted XCPU' XCPU
+
+# A requeued job starts anew: whatever an earlier start left would bear false witness.
+rm -rf -- exited results preflight progress out gt tiff ./*.part
+printf 'job_id=%s\nnode=%s\nrestart=%s\ntime=%s\n' \
+    "${SLURM_JOB_ID:-}" "$node" "${SLURM_RESTART_COUNT:-0}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" | publish started
+[[ -e started ]] || { say "preflight: $attempt cannot be written on node $node" >&2; exit 70; }
+
+# -- preflight ----------------------------------------------------------------------------------------------------
+image='' converter_image='' modules='' data_folder=$attempt min_free_kib=0 min_temporary_kib=0
+[[ -r job.conf && -r runtime && -r arguments ]] || refuse 71 "the settings in $attempt are not all there, or not readable"
+while IFS='=' read -r key value; do
+    case $key in
+        image | converter_image | modules | data_folder | min_free_kib | min_temporary_kib) printf -v "$key" '%s' "$value" ;;
+    esac
+done <job.conf
+
+inputs=$(dirname -- "$attempt")/in
+head -c 1 "$inputs/../inputs.json" >/dev/null 2>&1 || refuse 71 "the inputs' manifest cannot be read on node $node"
+[[ -d $inputs && -r $inputs ]] || refuse 71 "the inputs' folder $inputs cannot be read on node $node"
+
+for file in "$image" "$converter_image"; do
+    [[ -z $file ]] && continue
+    if [[ -d $file ]]; then
+        ls -- "$file" >/dev/null 2>&1
+    else
+        head -c 4096 -- "$file" >/dev/null 2>&1
+    fi || refuse 72 "the container image $file cannot be read on node $node"
+done
+
+if [[ -n $modules ]] && type module >/dev/null 2>&1; then
+    read -r -a words <<<"$modules"
+    module load "${words[@]}" || say "module load $modules failed; going on without"
+fi
+read_words runtime
+[[ ${#words[@]} -gt 0 ]] || refuse 71 "the file runtime in $attempt is empty"
+command -v -- "${words[0]}" >/dev/null 2>&1 || refuse 73 "${words[0]} is not on node $node"
+runtime=("${words[@]}")
+read_words arguments
+runtime+=("${words[@]}")
+
+# has_room FOLDER KIB
+has_room() {
+    local free
+    free=$(df -Pk -- "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    [[ -z $free || $free -ge $2 ]]
+}
+has_room "$attempt" "$min_free_kib" ||
+    refuse 74 "less than $((min_free_kib / 1024)) MiB are free in the data folder $data_folder"
+has_room "${TMPDIR:-/tmp}" "$min_temporary_kib" ||
+    refuse 75 "less than $((min_temporary_kib / 1024)) MiB are free in ${TMPDIR:-/tmp} on node $node"
+mkdir -p -- out gt || refuse 74 "folders cannot be made in $attempt"
+
+# -- conversion ---------------------------------------------------------------------------------------------------
+if [[ -e converter ]]; then
+    stage=conversion
+    say "converting OME-Zarr to TIFF on $node"
+    read_words converter
+    run convert.out convert.err "${words[@]}" python3 "$attempt/convert.py" "$inputs" "$attempt/tiff" \
+        --jobs "${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" --progress "$attempt/progress"
+    code=$?
+    if [[ $code -ne 0 ]]; then
+        say "the conversion ended with $code"
+        ended "$code" "" 76
+        exit 76
+    fi
+fi
+
+# -- the workflow -------------------------------------------------------------------------------------------------
+stage=container
+say "starting the container on $node"
+run container.out container.err "${runtime[@]}"
+code=$?
+say "the container ended with $code"
+if [[ $code -ne 0 ]]; then
+    ended "$code" "" 77
+    exit 77
+fi
+if [[ -z $(find out -type f -print -quit) ]]; then
+    say "the container wrote nothing to out/"
+    ended 0 "" 78
+    exit 78
+fi
+
+# -- results ------------------------------------------------------------------------------------------------------
+stage=results
+if ! (cd out && find . -type f -printf '%s %P\0' | sort -z -k 2 | while IFS=' ' read -r -d '' size path; do
+    sum=$(sha256sum <"./$path") || exit 1
+    printf '%s %s %s\0' "${sum%% *}" "$size" "$path"
+done) >results.part; then
+    say "the results cannot be read back"
+    ended 0 "" 80
+    exit 80
+fi
+ended 0 "" 0
+mv -f results.part results || exit 80
+say "done"
+exit 0

@@ -1,0 +1,101 @@
+"""Lay out an attempt's folder: the fixed job script and, beside it, everything that it reads.
+
+Nothing is put *into* the script. Words travel NUL-separated, settings as plain lines that nothing evaluates, so no
+value needs quoting and none can become a command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+from biomeroworker.errors import Permanent
+from biomeroworker.workflows.parameters import Folders
+
+JOB_SCRIPT = "job.sh"
+CONVERTER = "convert.py"
+
+#: Below this much free space a run would end half-way: what the job wants of the data folder, and of ``$TMPDIR``.
+MIN_FREE = 1 << 30
+MIN_TEMPORARY = 64 << 20
+
+
+def folders(remote_attempt: str, *, tiff: bool) -> Folders:
+    """Where a container finds its data: the converted TIFFs of this attempt, or the run's OME-Zarr."""
+    attempt = PurePosixPath(remote_attempt)
+    inputs = attempt / "tiff" if tiff else attempt.parent / "in"
+    return Folders(input=str(inputs), output=str(attempt / "out"), ground_truth=str(attempt / "gt"))
+
+
+def prepare_attempt(
+    attempt_folder: Path,
+    *,
+    remote_attempt: str,
+    prefix: Sequence[str],
+    converter_prefix: Sequence[str] | None,
+    arguments: Sequence[str],
+    image_path: str,
+    data_folder: str,
+    converter_image: str = "",
+    modules: str = "",
+    min_free_bytes: int = MIN_FREE,
+    min_temporary_bytes: int = MIN_TEMPORARY,
+) -> None:
+    """Write an attempt's folder, locally, as it will lie on the cluster; may be repeated.
+
+    Parameters
+    ----------
+    remote_attempt
+        The folder's absolute path on the cluster.
+    prefix
+        Words that start the workflow's container through its entry point, up to its own arguments.
+    converter_prefix
+        Words that start a program inside the converter's image; None when the workflow reads OME-Zarr itself.
+    arguments
+        The container's own, from `parameters.arguments`.
+    image_path, converter_image, data_folder
+        Checked by the job's preflight, on the node.
+    modules
+        Names for ``module load``, separated by blanks, where a site needs that for its container runtime.
+
+    Raises
+    ------
+    Permanent
+        A value that cannot be written: an empty prefix, a word with a NUL byte, a path with a line break, a relative
+        path for the attempt.
+    """
+    if not PurePosixPath(remote_attempt).is_absolute():
+        raise Permanent(f"the attempt's folder must be an absolute path on the cluster, not {remote_attempt!r}")
+    if not prefix:
+        raise Permanent("no command is known that starts the container")
+    settings = {
+        "image": image_path,
+        "converter_image": converter_image,
+        "modules": modules,
+        "data_folder": data_folder,
+        "min_free_kib": str(min_free_bytes >> 10),
+        "min_temporary_kib": str(min_temporary_bytes >> 10),
+    }
+    for key, value in settings.items():
+        if any(character in value for character in "\n\r\0"):
+            raise Permanent(f"{key} holds a line break or a NUL byte: {value!r}")
+    attempt_folder.mkdir(parents=True, exist_ok=True)
+    package = files(__package__)
+    for name in (JOB_SCRIPT, CONVERTER):
+        (attempt_folder / name).write_bytes((package / name).read_bytes())
+    (attempt_folder / JOB_SCRIPT).chmod(0o755)
+    (attempt_folder / "job.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    _write_words(attempt_folder / "runtime", prefix)
+    _write_words(attempt_folder / "arguments", arguments)
+    if converter_prefix is None:
+        (attempt_folder / "converter").unlink(missing_ok=True)
+    else:
+        _write_words(attempt_folder / "converter", converter_prefix)
+
+
+def _write_words(file: Path, words: Sequence[str]) -> None:
+    for word in words:
+        if "\0" in word:
+            raise Permanent(f"an argument may not hold a NUL byte: {word!r}")
+    file.write_bytes(b"".join(word.encode() + b"\0" for word in words))

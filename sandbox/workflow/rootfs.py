@@ -1,0 +1,111 @@
+"""The root file system under both images, as one OCI layer in the cache.
+
+debootstrap lays Debian without recommended packages, pip adds wheels that the machine's own pip resolved, and what no
+container reads (caches, documentation, test suites of libraries) is taken out. It takes a minute and is done once: the
+layer's name in the cache is made of everything that went into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox.errors import SandboxError
+from sandbox.workflow.oci import Layer
+
+SUITE = "bookworm"
+PYTHON = "3.11"  # what the suite has
+PACKAGES = ("python3", "libgomp1")
+WHEELS = ("numpy>=2,<3", "scipy>=1.11,<2", "scikit-image>=0.24,<1", "tifffile>=2024.8", "zarr>=3.0,<4")
+
+#: Bind targets for runtimes that cannot make them in a read-only image (Charliecloud), open to every user.
+MOUNT_POINTS = ("mnt/0", "mnt/1", "scratch", "work", "results", "data")
+
+_SURPLUS = (
+    "var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*", "usr/share/doc/*", "usr/share/man/*", "usr/share/info/*",
+    "usr/share/locale/*", "usr/share/lintian/*", "usr/local/lib/python*/dist-packages/**/tests",
+    "usr/local/lib/python*/dist-packages/**/__pycache__", "usr/local/lib/python*/dist-packages/bin", "dev/*",
+)  # fmt: skip
+
+Say = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where what takes long to make is kept between runs: ``$BIOMEROWORKER_CACHE`` or ``~/.cache/biomeroworker``."""
+    return Path(os.environ.get("BIOMEROWORKER_CACHE") or Path.home() / ".cache/biomeroworker")
+
+
+def base_layer(say: Say) -> Layer:
+    """The layer, from the cache or made now."""
+    recipe = "\n".join((SUITE, PYTHON, *PACKAGES, *WHEELS, *MOUNT_POINTS, *_SURPLUS))
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    folder = cache_folder() / "workflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    blob = folder / f"rootfs-{key}.tar.gz"
+    if (known := Layer.cached(blob)) is not None:
+        return known
+    if os.geteuid() != 0:
+        raise SandboxError("the workflow's root file system is made by debootstrap, which needs root, once")
+    # Not in /tmp: it may be mounted nodev, and debootstrap makes device nodes.
+    with tempfile.TemporaryDirectory(prefix="rootfs-", dir=folder) as scratch:
+        root = Path(scratch) / "root"
+        say(f"laying Debian {SUITE} (about a minute, once)")
+        _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), _mirror()])
+        say("adding wheels: " + ", ".join(re.split("[<>=]", wheel)[0] for wheel in WHEELS))
+        _install_wheels(root)
+        _strip(root)
+        say("packing the layer")
+        return Layer.of_folder(root, blob)
+
+
+def _mirror() -> str:
+    """The Debian mirror that this machine uses itself."""
+    sources = Path("/etc/apt/sources.list.d/debian.sources")
+    if sources.exists() and (found := re.search(r"^URIs:\s*(\S+)", sources.read_text(), re.MULTILINE)):
+        return found[1]
+    return "http://deb.debian.org/debian"
+
+
+def _install_wheels(root: Path) -> None:
+    """Unpack wheels for the container's Python with our pip: the container needs neither pip nor certificates."""
+    target = root / f"usr/local/lib/python{PYTHON}/dist-packages"
+    _run([
+        sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:",
+        "--root-user-action=ignore", "--implementation=cp", f"--python-version={PYTHON}",
+        "--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64", "--platform=manylinux2014_x86_64",
+        f"--target={target}", *WHEELS,
+    ])  # fmt: skip
+
+
+def _strip(root: Path) -> None:
+    for pattern in _SURPLUS:
+        for path in root.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    for name in MOUNT_POINTS:
+        point = root / name
+        point.mkdir(parents=True, exist_ok=True)
+        point.chmod(0o755)
+    # Compiled once here, since the image is read-only where it runs; by hash, since the layer drops all times.
+    folders = [f"/usr/lib/python{PYTHON}", f"/usr/local/lib/python{PYTHON}/dist-packages"]
+    compileall = ["python3", "-m", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash", *folders]
+    _run(["chroot", str(root), *compileall], accept=(0, 1))  # 1: a file that is no Python of this version
+
+
+def _run(argv: list[str], accept: tuple[int, ...] = (0,)) -> None:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=900)
+    except FileNotFoundError as missing:
+        raise SandboxError(f"{argv[0]} is not installed (tools/install-packages installs what is needed)") from missing
+    if done.returncode not in accept:
+        tail = (done.stderr or done.stdout).strip().splitlines()[-15:]
+        raise SandboxError(f"{argv[0]} ended with {done.returncode}\n  " + "\n  ".join(tail))
