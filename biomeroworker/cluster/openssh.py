@@ -1,0 +1,208 @@
+"""The transport over the system's OpenSSH: one shared connection, many commands on it.
+
+The site's ``~/.ssh/config``, jump hosts, agents and second factors work because it is the site's ssh that connects. One
+connection (a *master*, ssh_config(5) ControlMaster) serves all commands of this deployment, also after a restart of the
+worker: its socket has a name that every process of the same user finds. A command never opens a connection of its own:
+where ssh would fall back to that (the master is gone, or refuses a session) it is told to run a proxy that only says
+so, which also proves that the command was not started and may safely be started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
+
+from .shell import ShellTransport
+from .sshfaults import NO_MASTER, link_fault
+
+#: A dead link is noticed after ``_ALIVE * _ALIVE_TRIES`` seconds, at most 60.
+_ALIVE, _ALIVE_TRIES = 15, 3
+_CONNECT = 20
+#: What the connection outlives its last command by: longer than the longest pause between two polls.
+_PERSIST = 1200
+#: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
+_SOCKET_NAME = 90
+_DEFAULT_FIRST_CIPHER = "chacha20-poly1305@openssh.com"
+
+
+class OpenSshTransport(ShellTransport):
+    """Commands on a host of the SSH configuration.
+
+    Parameters
+    ----------
+    host
+        A host alias of the SSH configuration, or ``user@name``.
+    config_file
+        An ssh_config(5) in place of ``~/.ssh/config``.
+    runtime_dir
+        A private folder for the shared connection's socket; by default below ``$XDG_RUNTIME_DIR`` or the temporary
+        folder, made with mode 0700 and refused when it is somebody else's.
+    options
+        Further ``-o`` options, as ``Name=value``; they come before the configuration's.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        config_file: Path | None = None,
+        runtime_dir: Path | None = None,
+        options: Sequence[str] = (),
+        channels: int = 8,
+    ) -> None:
+        if not host or host.startswith("-"):
+            raise ConfigError(f"{host!r} is not the name of an SSH host")
+        super().__init__(host, channels=channels)
+        self._base = ["ssh", *(["-F", str(config_file)] if config_file else []), "-T"]
+        for option in ("BatchMode=yes", "ClearAllForwardings=yes", *options):
+            self._base += ["-o", option]
+        identity = "\0".join([host, str(config_file), *options]).encode()
+        self._socket = _private(runtime_dir) / f"cm-{hashlib.sha256(identity).hexdigest()[:16]}"
+        if len(os.fsencode(self._socket)) > _SOCKET_NAME:
+            raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
+        self._connecting = threading.Lock()
+        self._connections = 0
+        self._checked_host_keys = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections this transport has opened."""
+        return self._connections
+
+    def _start(self, argv: Sequence[str], timeout: float) -> subprocess.Popen[bytes]:
+        self._ensure_master(timeout)
+        proxy = f"sh -c 'echo \"{NO_MASTER}\" >&2'"
+        client = [*self._base, "-S", str(self._socket), "-o", "ControlMaster=no", "-o", f"ProxyCommand={proxy}"]
+        return subprocess.Popen(
+            [*client, "--", self.host, shlex.join(argv)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=1 << 18,
+            start_new_session=True,
+        )
+
+    def _fault(self, stderr: str) -> Fault:
+        return link_fault(self.host, stderr)
+
+    def _not_started(self, stderr: str) -> bool:
+        return NO_MASTER in stderr
+
+    def _ensure_master(self, timeout: float) -> None:
+        """Open the shared connection unless it is up; only one thread does, the others wait for it."""
+        if not self._connecting.acquire(timeout=timeout):
+            raise Transient(f"no connection to {self.host} within {timeout:g} s")
+        try:
+            if not self._master_answers():
+                self._connect(timeout)
+        finally:
+            self._connecting.release()
+
+    def _master_answers(self) -> bool:
+        """Whether something listens on the socket. (A black hole behind it is the keep-alive's to find.)"""
+        if not self._socket.exists():
+            return False
+        check = self._control("check")
+        if check is not True:
+            with contextlib.suppress(FileNotFoundError):
+                self._socket.unlink()
+        return check
+
+    def _control(self, word: str) -> bool:
+        try:
+            done = subprocess.run(
+                [*self._base, "-S", str(self._socket), "-O", word, "--", self.host],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
+    def _connect(self, timeout: float) -> None:
+        """Start the master: it authenticates in the foreground, then stays behind until it was idle for long."""
+        options = {
+            "ControlMaster": "yes",
+            "ControlPersist": str(_PERSIST),
+            "ServerAliveInterval": str(_ALIVE),
+            "ServerAliveCountMax": str(_ALIVE_TRIES),
+            "ConnectTimeout": str(_CONNECT),
+            **self._site_options(),
+        }
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        # A file, not a pipe: the master keeps the descriptor for as long as it lives.
+        with tempfile.TemporaryFile() as errors:
+            master = subprocess.Popen(
+                [*self._base, "-S", str(self._socket), *words, "-f", "-N", "--", self.host],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+            )  # fmt: skip
+            try:
+                code = master.wait(min(timeout, 2 * _CONNECT))
+            except subprocess.TimeoutExpired:
+                master.kill()
+                master.wait()
+                raise Transient(f"no SSH connection to {self.host} within {min(timeout, 2 * _CONNECT):g} s") from None
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace")
+        if code:
+            raise link_fault(self.host, said)
+        self._connections += 1
+
+    def _site_options(self) -> dict[str, str]:
+        """What depends on the site's configuration, as ``ssh -G`` (which opens nothing) shows it.
+
+        Host keys are always checked: a configuration that switches this off is refused. AES-GCM goes first, where the
+        site has not chosen ciphers: with the processor's instructions for it, it is a third faster than the default.
+        """
+        done = subprocess.run(
+            [*self._base, "-G", "--", self.host], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
+        )
+        said = done.stderr.decode("utf-8", "replace")
+        if done.returncode:
+            raise Blocked(f"ssh does not accept the configuration for {self.host}", detail=said.strip())
+        lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
+        site = {name: value for name, _, value in lines}
+        if site.get("stricthostkeychecking") in ("no", "off", "false"):
+            raise Blocked(
+                f"host keys of {self.host} are not checked",
+                hint="remove StrictHostKeyChecking from the SSH configuration and add the host's key to known_hosts",
+            )
+        options = {"Compression": "no"} if site.get("compression") != "yes" else {}
+        if site.get("ciphers", "").startswith(_DEFAULT_FIRST_CIPHER):
+            options["Ciphers"] = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+        return options
+
+    def close(self) -> None:
+        """End the shared connection, with whatever still runs on it."""
+        with self._connecting:
+            if self._socket.exists():
+                self._control("exit")
+                deadline = time.monotonic() + 5
+                while self._socket.exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+
+
+def _private(folder: Path | None) -> Path:
+    """The folder for sockets: ours alone, or nobody may use the connection."""
+    if folder is None:
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        folder = (
+            Path(runtime) / "biomeroworker" if runtime else Path(tempfile.gettempdir()) / f"biomeroworker-{os.getuid()}"
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+        raise ConfigError(f"{folder} is not a folder of ours: the shared SSH connection needs a private one")
+    if about.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder

@@ -1,0 +1,365 @@
+"""All of the transport but the wire: what it takes to work on a machine where one can start a command.
+
+`ShellTransport` needs one thing from its children, a started client for a command line, and builds the whole seam on
+it; so the transport over SSH and the one that misbehaves on purpose share every line that a contract could break.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+import os
+import posixpath
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from biomeroworker.errors import Blocked, Fault, Permanent, Transient
+
+from . import remote as far
+from . import tree
+from .channel import Channel, LinkCut
+from .sshfaults import far_fault
+from .transport import Completed, Progress, Sent
+
+_log = logging.getLogger(__name__)
+
+#: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
+MAX_ANSWER = 64 << 20
+_PROGRESS_EVERY = 4 << 20
+_TRIES = 4
+
+
+class ShellTransport(abc.ABC):
+    """A transport on anything that can start a command; see `transport.Transport` for what each method promises.
+
+    Parameters
+    ----------
+    host
+        How the far side is called in messages.
+    channels
+        How many commands may run at once (sshd's ``MaxSessions`` is 10 by default, and refuses more).
+    """
+
+    def __init__(self, host: str, *, channels: int = 8) -> None:
+        self.host = host
+        self._word = secrets.token_hex(8)
+        self._channels = threading.BoundedSemaphore(channels)
+        self._lock = threading.Lock()
+        self._executions = 0
+        self._waited = 0.0
+
+    # What a child provides ------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _start(self, argv: Sequence[str], timeout: float) -> subprocess.Popen[bytes]:
+        """Start a client that runs ``argv`` on the far side, in a session of its own, with three pipes."""
+
+    @abc.abstractmethod
+    def _fault(self, stderr: str) -> Fault:
+        """The fault of a client that ended by its own trouble."""
+
+    def _not_started(self, stderr: str) -> bool:
+        """Whether what a client said proves that its command was never started, so that it may be started again."""
+        return False
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the connection."""
+
+    # The seam -------------------------------------------------------------------------------------------------------
+
+    @property
+    def executions(self) -> int:
+        """How many remote commands have been started."""
+        return self._executions
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long commands have waited, in all, for one of the channels."""
+        return self._waited
+
+    def check(self) -> None:
+        """Run nothing, successfully."""
+        self.run(["true"], timeout=60)
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
+        """Run a command to its end."""
+        with self._talk(argv, timeout) as channel:
+            feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+            feeder.start()
+            stdout = channel.read_all(MAX_ANSWER)
+            code = channel.finish()
+            feeder.join(5)
+            return Completed(tuple(argv), code, stdout.decode("utf-8", "replace"), channel.stderr_text)
+
+    def read_from(self, remote: str, offset: int = 0, *, limit: int = 1 << 20, timeout: float = 60) -> bytes:
+        """At most ``limit`` bytes of a file from ``offset``."""
+        program = far.program(far.READ, far.path(remote), str(offset + 1), str(limit))
+        with self._talk(program, timeout) as channel:
+            content = channel.read_all(limit)
+            self._expect(channel, f"reading {remote}", remote)
+            return content
+
+    def write_file(self, remote: str, content: bytes, *, mode: int = 0o600, timeout: float = 60) -> None:
+        """Write a small file atomically; its folder is made when it is missing."""
+        path = far.path(remote)
+        words = (path, f"{mode:o}", f"part-{secrets.token_hex(4)}", str(len(content)), posixpath.dirname(path) or ".")
+        with self._talk(far.program(far.WRITE, *words), timeout) as channel:
+            _feed(channel, content)
+            self._expect(channel, f"writing {remote}", remote)
+
+    def list_dir(self, remote: str, *, timeout: float = 60) -> list[str]:
+        """The names in a folder, sorted."""
+        with self._talk(far.program(far.LIST, far.path(remote)), timeout) as channel:
+            found = channel.read_all(MAX_ANSWER)
+            self._expect(channel, f"listing {remote}", remote)
+        return sorted(os.fsdecode(name) for name in found.split(b"\0") if name)
+
+    def exists(self, remote: str, *, timeout: float = 60) -> bool:
+        """Whether a path exists."""
+        return self.run(["test", "-e", far.path(remote)], timeout=timeout).ok
+
+    def make_dirs(self, remotes: Sequence[str], *, timeout: float = 60) -> None:
+        """Make folders with their parents."""
+        if not remotes:
+            return
+        done = self.run(["mkdir", "-p", "--", *map(far.path, remotes)], timeout=timeout)
+        if not done.ok:
+            raise far_fault("making folders", done.stderr)
+
+    def remove(self, remote: str, *, timeout: float = 300) -> None:
+        """Remove a file or tree."""
+        path = far.path(remote).rstrip("/") or "/"
+        done = self.run(far.program(far.REMOVE, path, posixpath.dirname(path) or "."), timeout=timeout)
+        if done.returncode == far.REFUSED:
+            raise Permanent(f"{remote} is not removed", detail=done.stderr.strip())
+        if not done.ok:
+            raise far_fault(f"removing {remote}", done.stderr)
+
+    def send_tree(self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
+        """Make ``remote`` hold all files of ``local``: a dialogue in one execution, see `remote.RECEIVE`."""
+        files, folders = tree.scan(local)
+        total = sum(entry.size for entry in files)
+        target = far.path(remote).rstrip("/")
+        parent, name = posixpath.split(target)
+        if name in ("", ".", ".."):
+            raise Permanent(f"{remote!r} cannot be made to hold a tree: it has no name of its own")
+        stage = f"{parent}/.{name}.part"
+        meter = _Meter(total, progress)
+        what = f"sending {local.name} to {remote}"
+        with self._talk(far.program(far.RECEIVE, target, stage, parent), timeout) as channel:
+            try:
+                missing = self._missing(channel, files)
+                meter.skip(total - sum(entry.size for entry in missing))
+                writer = tree.TarWriter(channel.stdin, meter)
+                for folder in folders:
+                    writer.folder(b"data/" + folder)
+                digests = [writer.file(b"data/", entry) for entry in missing]
+                writer.content(b"names", b"".join(entry.name + b"\0" for entry in missing))
+                writer.content(b"digests", "".join(f"{one}\n" for one in digests).encode())
+                writer.end()
+                if channel.line() != "done":
+                    raise EOFError
+            except (EOFError, BrokenPipeError):
+                self._expect(channel, what, remote)
+                raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
+            self._expect(channel, what, remote)
+        meter.end()
+        return Sent(len(files), total, meter.moved)
+
+    def _missing(self, channel: Channel, files: list[tree.Entry]) -> list[tree.Entry]:
+        """Learn what the far side holds, published or staged; drop stale parts; the files that it lacks."""
+        by_name = {entry.name: entry for entry in files}
+        known: set[bytes] = set()
+        stale: list[bytes] = []
+        offers = [_sizes(channel.records()) for _ in ("published", "staged")]
+        for offer, staged in zip(offers, (False, True), strict=True):
+            alike = [name for name, size in offer.items() if name in by_name and by_name[name].size == size]
+            channel.stdin.write(far.names(alike))
+            channel.stdin.flush()
+            there = channel.digests()
+            if len(there) != len(alike):
+                raise EOFError
+            same = {
+                name for name, found in zip(alike, there, strict=True) if tree.digest(by_name[name].source) == found
+            }
+            if staged:
+                stale = [name for name in offer if name not in same or name in known]
+            known |= same
+        channel.stdin.write(far.names(stale))
+        channel.stdin.flush()
+        if channel.line() != "ready":
+            raise EOFError
+        return [entry for entry in files if entry.name not in known]
+
+    def fetch_tree(self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
+        """Make ``local`` hold all files of ``remote``: a dialogue in one execution, see `remote.OFFER`.
+
+        Only regular files travel. A link on the far side is neither followed nor made here: what it leads to may be
+        anything, and a result is a file.
+        """
+        stage = local.with_name(f".{local.name}.part")
+        what = f"fetching {remote}"
+        with self._talk(far.program(far.OFFER, far.path(remote)), timeout) as channel:
+            try:
+                offer, folders = _offered(channel.records())
+                total = sum(offer.values())
+                meter = _Meter(total, progress)
+                places = [(root, name) for root in (local, stage) for name in tree.matching(root, offer)]
+                there = self._asked(channel, [name for _, name in places])
+                kept = {name for (root, name), one in zip(places, there, strict=True) if _same(root, name, one)}
+                wanted = [(name, size) for name, size in offer.items() if name not in kept]
+                meter.skip(sum(offer[name] for name in kept))
+                channel.stdin.write(far.names([name for name, _ in wanted]))
+                channel.stdin.close()
+                stage.mkdir(parents=True, exist_ok=True)
+                arrived = tree.receive(channel.stdout, wanted, stage, meter)
+                if channel.digests() != arrived:
+                    raise Transient(f"{what}: a file changed while it was being fetched")
+            except (EOFError, BrokenPipeError):
+                self._expect(channel, what, remote)
+                raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
+            self._expect(channel, what, remote)
+        for folder in folders:
+            (stage / os.fsdecode(folder)).mkdir(parents=True, exist_ok=True)
+        _drop_strangers(stage, offer)
+        tree.publish(stage, local)
+        meter.end()
+        return Sent(len(offer), total, meter.moved)
+
+    @staticmethod
+    def _asked(channel: Channel, names: list[bytes]) -> list[str]:
+        channel.stdin.write(far.names(names))
+        channel.stdin.flush()
+        found = channel.digests()
+        if len(found) != len(names):
+            raise EOFError
+        return found
+
+    # The wire -------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _talk(self, argv: Sequence[str], timeout: float) -> Iterator[Channel]:
+        """A channel to a command that has started; the fault of the link if it is cut."""
+        if not argv or any("\0" in word for word in argv):
+            raise ValueError("a command is a list of words without NUL")
+        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        if not self._channels.acquire(timeout=timeout):
+            raise Transient(f"all channels to {self.host} were busy for {timeout:g} s")
+        try:
+            with self._lock:
+                self._waited += time.monotonic() - began
+            channel = self._begin(argv, deadline, timeout)
+            try:
+                yield channel
+            except LinkCut as cut:
+                raise self._fault(cut.stderr) from None
+            finally:
+                channel.close()
+        finally:
+            self._channels.release()
+
+    def _begin(self, argv: Sequence[str], deadline: float, timeout: float) -> Channel:
+        framed = ["sh", "-c", far.FRAME, self._word, *argv]
+        for attempt in range(1, _TRIES + 1):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Transient(f"no answer from {self.host} within {timeout:g} s")
+            channel = Channel(self._start(framed, left), self._word, deadline - time.monotonic())
+            try:
+                channel.begin()
+            except LinkCut as cut:
+                channel.close()
+                if attempt < _TRIES and self._not_started(cut.stderr):
+                    time.sleep(0.05 * attempt)
+                    continue
+                raise self._fault(cut.stderr) from None
+            except BaseException:
+                channel.close()
+                raise
+            with self._lock:
+                self._executions += 1
+            return channel
+        raise AssertionError("unreachable")
+
+    def _expect(self, channel: Channel, what: str, remote: str) -> None:
+        code = channel.finish()
+        if code == far.NOT_THERE:
+            raise FileNotFoundError(f"{self.host}:{remote}")
+        if code == far.REFUSED:
+            raise Blocked(f"{what}: not allowed on the cluster", detail=channel.stderr_text.strip())
+        if code:
+            raise far_fault(what, channel.stderr_text)
+
+
+class _Meter:
+    """Counts bytes and tells of them, not too often."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.moved = 0
+        self._skipped = 0
+        self._total = total
+        self._told = 0
+        self._progress = progress
+
+    def skip(self, size: int) -> None:
+        self._skipped = size
+
+    def __call__(self, size: int) -> None:
+        self.moved += size
+        if self._progress and self.moved - self._told >= _PROGRESS_EVERY:
+            self._told = self.moved
+            self._progress(self._skipped + self.moved, self._total)
+
+    def end(self) -> None:
+        if self._progress:
+            self._progress(self._total, self._total)
+
+
+def _feed(channel: Channel, content: bytes) -> None:
+    """Give a command its input; one that does not read it may close it."""
+    with contextlib.suppress(OSError, ValueError):
+        channel.stdin.write(content)
+    with contextlib.suppress(OSError, ValueError):
+        channel.stdin.close()
+
+
+def _sizes(records: Iterator[bytes]) -> dict[bytes, int]:
+    pairs = (record.partition(b" ") for record in records)
+    return {name: int(size) for size, _, name in pairs}
+
+
+def _offered(records: Iterator[bytes]) -> tuple[dict[bytes, int], list[bytes]]:
+    """The files that the far side offers with their sizes, and its folders."""
+    files: dict[bytes, int] = {}
+    folders: list[bytes] = []
+    for record in records:
+        kind, size, name = record.split(b" ", 2)
+        tree.contained(name)
+        if kind == b"f":
+            files[name] = int(size)
+        elif kind == b"d":
+            folders.append(name)
+        else:
+            _log.warning("not fetched, as it is no regular file: %r", name)
+    return files, folders
+
+
+def _same(root: Path, name: bytes, found: str) -> bool:
+    return tree.digest(os.fsencode(root) + b"/" + name) == found
+
+
+def _drop_strangers(stage: Path, offer: dict[bytes, int]) -> None:
+    """Remove from a staged tree what an earlier, cut fetch left there and the far side no longer has."""
+    root = os.fsencode(stage)
+    for folder, _, files in os.walk(root):
+        for name in files:
+            path = folder + b"/" + name
+            if path[len(root) + 1 :] not in offer:
+                os.unlink(path)  # noqa: PTH108
