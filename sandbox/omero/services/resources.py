@@ -15,6 +15,7 @@ from sandbox.omero.graph.calls import context_of
 from sandbox.omero.servant import Service
 
 from . import jobs
+from .internal_repository import repositories
 from .processes import InteractiveProcessorService
 from .processors import Processors
 from .tables import Tables
@@ -78,6 +79,10 @@ class SharedResourcesService(Service):
     def removeProcessor(self, call: Call, processor: Any) -> None:
         """Unsubscribe a processor."""
         Processors.of(self.server).remove(_some(processor))
+
+    def repositories(self, call: Call) -> Any:
+        """The folders of the server, as rows and proxies."""
+        return repositories(call)
 
     def areTablesEnabled(self, call: Call) -> bool:
         """Whether a Tables server runs in the grid."""
