@@ -1,0 +1,104 @@
+"""Files into OMERO: uploaded in large blocks, then kept as an annotation."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mimetypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import Ice
+import omero.model
+from omero.model.enums import ChecksumAlgorithmSHA1160
+from omero.rtypes import rlong, rstring
+
+from biomeroworker.omero.annotations import Marks, annotation_link, mark_of
+from biomeroworker.omero.faults import faults
+from biomeroworker.omero.session import OmeroSession
+from biomeroworker.source import Provenance
+
+#: Bytes of one write; OMERO's own client sends 10 kB at a time.
+BLOCK = 4 * 1024 * 1024
+#: The namespace by which OMERO.web, OMERO.parade and others know a table of measurements.
+TABLE_NAMESPACE = "openmicroscopy.org/omero/bulk_annotations"
+FILE_NAMESPACE = "biomero/workflow/result"
+
+
+def adopt(session: OmeroSession, by: Provenance, results: Sequence[str], marks: Marks) -> dict[str, int]:
+    """The attachments that are there, by result; those that a crash left half done are deleted, file and all."""
+    if not results:
+        return {}
+    linked = marks.linked("Annotation", results)
+    by_mark = {mark_of(by, result): result for result in results}
+    rows = session.rows(
+        "select a.id, a.description from FileAnnotation a"
+        " where a.details.owner.id = :owner and a.description in (:marks)",
+        owner=session.user_id,
+        marks=list(by_mark),
+    )
+    session.delete("Annotation", [number for number, mark in rows if number not in linked.get(by_mark[mark], [])])
+    return {result: ids[0] for result, ids in linked.items()}
+
+
+def upload(session: OmeroSession, path: Path, name: str, by: Provenance, result: str) -> int:
+    """Store a file as an annotation that hangs on nothing yet; returns the annotation's id.
+
+    The annotation is made first, with its mark, so that a file that was left half uploaded is found again.
+    """
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha1").hexdigest()
+    size = path.stat().st_size
+    with faults(f"upload {name} to OMERO"):
+        row = omero.model.OriginalFileI()
+        row.name, row.path = rstring(name[:255]), rstring("")
+        row.size = rlong(size)
+        row.mimetype = rstring(mimetypes.guess_type(name)[0] or "application/octet-stream")
+        row.hasher = omero.model.ChecksumAlgorithmI()
+        row.hasher.value = rstring(ChecksumAlgorithmSHA1160)
+        row.hash = rstring(digest)
+        annotation = session.save_and_return([_annotation(row, by, result, FILE_NAMESPACE)])[0]
+        if size:
+            with path.open("rb") as stream:
+                _write(session, annotation.file.id.val, stream)
+        number: int = annotation.id.val
+        return number
+
+
+def _write(session: OmeroSession, original: int, stream: BinaryIO) -> None:
+    store = session.sf.createRawFileStore()
+    try:
+        store.setFileId(original)
+        offset = 0
+        while block := stream.read(BLOCK):
+            store.write(block, offset, len(block))
+            offset += len(block)
+        store.save()
+    finally:
+        with contextlib.suppress(Ice.Exception):
+            store.close()
+
+
+def annotate(session: OmeroSession, original: int, by: Provenance, result: str, namespace: str) -> int:
+    """An annotation of a file that OMERO has already (a table), hanging on nothing yet; returns its id."""
+    row = omero.model.OriginalFileI(original, False)
+    number: int = session.save_and_return([_annotation(row, by, result, namespace)])[0].id.val
+    return number
+
+
+def _annotation(row: Any, by: Provenance, result: str, namespace: str) -> Any:
+    annotation = omero.model.FileAnnotationI()
+    annotation.ns = rstring(namespace)
+    annotation.description = rstring(mark_of(by, result))
+    annotation.file = row
+    return annotation
+
+
+def hang(session: OmeroSession, annotation: int, targets: Sequence[tuple[str, int]], result: str, marks: Marks) -> None:
+    """Link an annotation to its targets (class and id) and to its provenance, all at once: now it is whole."""
+    links = [annotation_link(kind, number, omero.model.FileAnnotationI(annotation, False)) for kind, number in targets]
+    marked = omero.model.AnnotationAnnotationLinkI()
+    marked.parent = omero.model.FileAnnotationI(annotation, False)
+    marked.child = marks.reference(result)
+    session.save([*links, marked])

@@ -1,0 +1,279 @@
+"""A run's results into OMERO: once, however often it is asked.
+
+Every object that is made carries the run, the attempt and the result that it comes from (`annotations`). Before
+anything is made, what is there already is looked up and adopted; what a crash left half done is deleted and made again.
+Results are matched to inputs by id. The steps, in this order, each its own few calls: provenance, dataset, images,
+ROIs, tables, files.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import omero.model
+from omero.rtypes import rstring
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from biomeroworker.errors import Refused
+from biomeroworker.manifest import InputManifest, ResultManifest
+from biomeroworker.omero import files, tables
+from biomeroworker.omero.annotations import RUN, Marks, mark_of
+from biomeroworker.omero.pictures import Picture, add_pictures
+from biomeroworker.omero.results import Result, image_name, read_image, sort, stem_of
+from biomeroworker.omero.rois import add_rois
+from biomeroworker.omero.session import OmeroSession
+from biomeroworker.source import Made, Provenance, Tell
+
+
+class Options(BaseModel):
+    """What to do with results: the ``outputs`` of a request from OMERO. All have defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = ""  #: name of the new dataset for result images; empty: "<workflow> results <run>"
+    dataset_id: int | None = None  #: put them into this dataset that exists, instead
+    images: bool = True  #: import result images
+    rename: str = ""  #: pattern for their names: {original_file}, {original_ext}, {file}, {ext}
+    rois: bool = True  #: make ROIs on the source images from label images
+    roi_shape: Literal["polygon", "mask"] = "polygon"
+    label_pattern: str = "*"  #: which result files may be label images (shell pattern on their names)
+    tables: bool = True  #: CSV files become OMERO.tables
+    files: bool = True  #: other files become attachments
+    attach_images: bool = False  #: attach result images to their source image, as files
+    zip: bool = False  #: attach everything as one zip
+
+    @classmethod
+    def of(cls, outputs: dict[str, Any]) -> Options:
+        """Check a request's outputs; raises `Refused` that names what is wrong."""
+        try:
+            return cls.model_validate(outputs)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise Refused(f"what to do with the results is not clear: {wrong}") from None
+
+
+class Import:
+    """One attempt's results on their way into OMERO.
+
+    Parameters
+    ----------
+    session
+        Of the run's user, in the run's group.
+    kind, ids
+        The run's inputs as they were asked for: new datasets go beside them, tables hang on them.
+    folder
+        Where the results lie (``out/``).
+    """
+
+    def __init__(
+        self,
+        session: OmeroSession,
+        kind: str,
+        ids: list[int],
+        inputs: InputManifest,
+        results: ResultManifest,
+        folder: Path,
+        by: Provenance,
+        options: Options,
+    ) -> None:
+        self.session, self.kind, self.ids, self.folder, self.by, self.options = session, kind, ids, folder, by, options
+        self.results = sort(results, inputs)
+        self.marks = Marks(session, by)
+        self.made: list[Made] = []
+
+    def run(self, tell: Tell) -> list[Made]:
+        """Do it all; returns what was made or adopted."""
+        images = [result for result in self.results if result.kind == "image"]
+        sheets = [result for result in self.results if result.kind == "table"]
+        rest = [result for result in self.results if result.kind == "file"]
+        groups = self._table_groups(sheets) if self.options.tables else {}
+        self.marks.make([RUN, *(result.path for result in self.results), *groups])
+        tell(0.05, "provenance")
+        pictures: dict[str, int] = {}
+        if images and self.options.images:
+            pictures = self._images(images, lambda count: tell(0.05 + 0.5 * count / len(images), "images"))
+        if self.options.rois:
+            for number, result in enumerate(images, start=1):
+                self._rois(result, pictures.get(result.path))
+                tell(0.55 + 0.25 * number / len(images), "ROIs")
+        for name, members in groups.items():
+            self._table(name, members)
+        tell(0.9, "tables")
+        attached = list(rest) if self.options.files else []
+        if self.options.files:
+            tabled = {result.path for members in groups.values() for result, _ in members}
+            attached += [result for result in sheets if result.path not in tabled]
+        attached += images if self.options.attach_images else []
+        self._files(attached)
+        if self.options.zip and self.results:
+            self._zip()
+        tell(1.0, f"{len(self.made)} kinds of objects")
+        return self.made
+
+    # -- where things go --------------------------------------------------------------------------------------------
+
+    def _dataset(self) -> int:
+        """The dataset for the images: the one asked for, the one made before, or a new one beside the source's."""
+        if self.options.dataset_id is not None:
+            return self.options.dataset_id
+        name = self.options.dataset or f"{self.by.workflow} results {self.by.run[:8]}"
+        there = self.marks.linked("Dataset", [RUN]).get(RUN)
+        if there:
+            return there[0]
+        dataset = omero.model.DatasetI()
+        dataset.name = rstring(name[:255])
+        dataset.description = rstring(mark_of(self.by, RUN))
+        dataset.linkAnnotation(self.marks.reference(RUN))
+        for project in self._projects():
+            dataset.linkProject(omero.model.ProjectI(project, False))
+        number: int = self.session.save_and_return([dataset])[0].id.val
+        return number
+
+    def _projects(self) -> list[int]:
+        """Projects of the source that this user may add to: the first of each dataset of it."""
+        match self.kind:
+            case "Project":
+                candidates = self.ids
+            case "Dataset" | "Image":
+                datasets = self._source_datasets()
+                query = "select l.parent.id from ProjectDatasetLink l where l.child.id in (:ids)"
+                candidates = [row[0] for row in self.session.rows_by_ids(query, datasets)] if datasets else []
+            case _:
+                return []
+        return self._allowed("Project", candidates, "canLink")[:1]
+
+    def _source_datasets(self) -> list[int]:
+        if self.kind == "Dataset":
+            return self.ids
+        if self.kind != "Image":
+            return []
+        query = "select l.parent.id from DatasetImageLink l where l.child.id in (:ids)"
+        return sorted({row[0] for row in self.session.rows_by_ids(query, self.ids)})
+
+    def _targets(self) -> list[tuple[str, int]]:
+        """What a result of the whole run hangs on: the inputs asked for; for images, the datasets that they are in."""
+        if self.kind == "Image" and (datasets := self._allowed("Dataset", self._source_datasets(), "canAnnotate")):
+            return [("Dataset", number) for number in datasets]
+        return [(self.kind, number) for number in self._allowed(self.kind, self.ids, "canAnnotate")]
+
+    def _targets_of(self, result: Result) -> list[tuple[str, int]]:
+        if result.input is None:
+            return self._targets()
+        kind, number = str(result.input.origin["type"]), int(result.input.origin["id"])
+        return [(kind, number)] if self._allowed(kind, [number], "canAnnotate") else []
+
+    def _allowed(self, kind: str, ids: Iterable[int], right: str) -> list[int]:
+        """Those of the objects on which the user has a right: a colleague's may be read-only in this group."""
+        wanted = sorted(set(ids))
+        if not wanted:
+            return []
+        found = self.session.query_by_ids(f"select o from {kind} o where o.id in (:ids)", wanted)  # noqa: S608
+        return sorted(o.id.val for o in found if getattr(o.details.permissions, right)())
+
+    # -- what is made -----------------------------------------------------------------------------------------------
+
+    def _images(self, images: list[Result], tell: Any) -> dict[str, int]:
+        pictures = [
+            Picture(
+                result.path,
+                image_name(result, self.options.rename),
+                mark_of(self.by, result.path),
+                lambda result=result: read_image(self.folder / result.path, result.input),  # type: ignore[misc]
+            )
+            for result in images
+        ]
+        dataset = self._dataset()
+        there = add_pictures(self.session, pictures, dataset, self.marks, tell)
+        self.made.append(Made("Dataset", f"Dataset:{dataset}", RUN))
+        self.made += [Made("Image", f"Image:{there[result.path]}", result.path) for result in images]
+        return there
+
+    def _rois(self, result: Result, picture: int | None) -> None:
+        source = result.input
+        if source is None or not fnmatch.fnmatch(PurePosixPath(result.path).name, self.options.label_pattern):
+            return
+        if source.origin.get("type") != "Image":
+            return
+        image = int(source.origin["id"])
+        if not self._allowed("Image", [image], "canAnnotate"):
+            if picture is None:
+                return
+            image = picture  # a colleague's image that one may only read: the outlines lie on the result
+        values = read_image(self.folder / result.path, source).values
+        name = f"{self.by.workflow} {result.suffix}".strip()
+        count = add_rois(
+            self.session,
+            values,
+            source,
+            image,
+            result.path,
+            self.marks,
+            name=name,
+            shape=self.options.roi_shape,
+        )
+        if count:
+            self.made.append(Made("Roi", f"Image:{image}", result.path, count))
+
+    def _table_groups(self, results: list[Result]) -> dict[str, list[tuple[Result, tables.Sheet]]]:
+        """Tables by the name that they get: the files that say the same of different images are one."""
+        groups: dict[tuple[str, tuple[str, ...]], list[tuple[Result, tables.Sheet]]] = {}
+        for result in results:
+            origin = result.input.origin if result.input else {}
+            image = int(origin["id"]) if origin.get("type") == "Image" else None
+            sheet = tables.read_sheet(self.folder / result.path, image)
+            if sheet.header and sheet.rows:
+                name = (result.suffix if result.input else stem_of(result.path)) or "measurements"
+                groups.setdefault((name, sheet.header), []).append((result, sheet))
+        named: dict[str, list[tuple[Result, tables.Sheet]]] = {}
+        for (name, _), members in groups.items():
+            unique, count = name, 2
+            while f"table {unique}" in named:
+                unique, count = f"{name} {count}", count + 1
+            named[f"table {unique}"] = members
+        return named
+
+    def _table(self, mark: str, members: list[tuple[Result, tables.Sheet]]) -> None:
+        columns = tables.columns_of([sheet for _, sheet in members])
+        number = files.adopt(self.session, self.by, [mark], self.marks).get(mark)
+        if number is None:
+            name = f"{mark.removeprefix('table ')} (run {self.by.run[:8]}, attempt {self.by.attempt})"
+            tables.forget(self.session, name)
+            original = tables.add_table(self.session, name, columns)
+            number = files.annotate(self.session, original, self.by, mark, files.TABLE_NAMESPACE)
+            files.hang(self.session, number, self._targets(), mark, self.marks)
+        rows = len(columns[0].values)
+        self.made += [
+            Made("Table", f"FileAnnotation:{number}", result.path, rows if place == 0 else 0)
+            for place, (result, _) in enumerate(members)
+        ]
+
+    def _files(self, results: list[Result]) -> None:
+        there = files.adopt(self.session, self.by, [result.path for result in results], self.marks)
+        for result in results:
+            number = there.get(result.path)
+            if number is None:
+                name = image_name(result) + PurePosixPath(result.path).suffix
+                number = files.upload(self.session, self.folder / result.path, name, self.by, result.path)
+                files.hang(self.session, number, self._targets_of(result), result.path, self.marks)
+            self.made.append(Made("File", f"FileAnnotation:{number}", result.path))
+
+    def _zip(self) -> None:
+        """Everything as one archive, on the source."""
+        mark = "everything, as one zip"
+        self.marks.make([mark])
+        number = files.adopt(self.session, self.by, [mark], self.marks).get(mark)
+        if number is None:
+            with TemporaryDirectory(prefix="biomeroworker-") as place:
+                archive = Path(place) / "results.zip"
+                with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+                    for result in self.results:
+                        packed.write(self.folder / result.path, result.path)
+                name = f"{self.by.workflow} results {self.by.run[:8]}.zip"
+                number = files.upload(self.session, archive, name, self.by, mark)
+            files.hang(self.session, number, self._targets(), mark, self.marks)
+        self.made.append(Made("File", f"FileAnnotation:{number}", mark))

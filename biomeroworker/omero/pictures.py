@@ -1,0 +1,162 @@
+"""Result images into OMERO: made, filled over several connections, and linked when they are whole.
+
+An image is made with its mark as description, so that one that a crash left half filled is found, deleted and made
+again. Pixels of OMERO are written once only; mending a half is not possible.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import omero.model
+from omero.model.enums import UnitsLength
+from omero.rtypes import rstring
+
+from biomeroworker.manifest import PhysicalSize
+from biomeroworker.omero.annotations import Marks
+from biomeroworker.omero.export import CONNECTIONS, LARGEST_READ
+from biomeroworker.omero.faults import faults
+from biomeroworker.omero.results import Pixels
+from biomeroworker.omero.session import OmeroSession, parameters, pixels_store
+
+#: Images that are made, described and linked together; their pixels are read from disk one at a time.
+TOGETHER = 50
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to make: from which result, called what, and how its pixels are had."""
+
+    result: str
+    name: str
+    mark: str
+    read: Callable[[], Pixels]
+
+
+def add_pictures(
+    session: OmeroSession, pictures: Sequence[Picture], dataset: int, marks: Marks, tell: Callable[[int], None]
+) -> dict[str, int]:
+    """Make the images that are not there yet, in a dataset; returns the image's id for each result.
+
+    ``tell`` hears how many are there.
+    """
+    there = _adopt(session, pictures, marks)
+    tell(len(there))
+    todo = [picture for picture in pictures if picture.result not in there]
+    for start in range(0, len(todo), TOGETHER):
+        made = _make(session, todo[start : start + TOGETHER])
+        links: list[Any] = []
+        for result, image in made.items():
+            in_dataset = omero.model.DatasetImageLinkI()
+            in_dataset.parent = omero.model.DatasetI(dataset, False)
+            in_dataset.child = omero.model.ImageI(image, False)
+            marked = omero.model.ImageAnnotationLinkI()
+            marked.parent = omero.model.ImageI(image, False)
+            marked.child = marks.reference(result)
+            links += [in_dataset, marked]
+        session.save(links)
+        there |= made
+        tell(len(there))
+    return there
+
+
+def _adopt(session: OmeroSession, pictures: Sequence[Picture], marks: Marks) -> dict[str, int]:
+    """Whole images by result; halves are deleted."""
+    linked = marks.linked("Image", [picture.result for picture in pictures])
+    whole = {result: ids[0] for result, ids in linked.items()}
+    by_mark = {picture.mark: picture.result for picture in pictures}
+    rows = session.rows(
+        "select i.id, i.description from Image i where i.details.owner.id = :owner and i.description in (:marks)",
+        owner=session.user_id,
+        marks=list(by_mark),
+    )
+    session.delete("Image", [image for image, mark in rows if image not in linked.get(by_mark[mark], [])])
+    return whole
+
+
+def _make(session: OmeroSession, pictures: Sequence[Picture]) -> dict[str, int]:
+    """Images with all their pixels; nothing is linked yet."""
+    writers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for writer in session.data_connections(min(CONNECTIONS, len(pictures))):
+        writers.put(writer)
+    types = _pixel_types(session)
+
+    def one(picture: Picture) -> int:
+        writer = writers.get()
+        try:
+            with faults(f"write result {picture.result} to OMERO"):
+                return _write(writer, picture, types)
+        finally:
+            writers.put(writer)
+
+    with ThreadPoolExecutor(min(CONNECTIONS, len(pictures)), "results") as pool:
+        ids = list(pool.map(one, pictures))
+    return {picture.result: image for picture, image in zip(pictures, ids, strict=True)}
+
+
+def _pixel_types(session: OmeroSession) -> dict[str, Any]:
+    return {entry.value.val: entry for entry in session.query("select t from PixelsType t")}
+
+
+def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
+    pixels = picture.read()
+    t, c, z, y, x = pixels.values.shape
+    image: int = (
+        sf.getPixelsService()
+        .createImage(x, y, z, t, list(range(c)), types[pixels.pixel_type], picture.name, picture.mark)
+        .val
+    )
+    number = _describe(sf, image, pixels)
+    with pixels_store(sf, number, writing=True) as store:
+        for it, ic, iz in np.ndindex(t, c, z):
+            _write_plane(store, pixels.values[it, ic, iz], iz, ic, it)
+        store.save()
+    service = sf.getPixelsService()
+    for channel in range(c):
+        values = pixels.values[:, channel]
+        service.setChannelGlobalMinMax(number, channel, float(values.min()), float(values.max()))
+    return image
+
+
+def _describe(sf: Any, image: int, pixels: Pixels) -> int:
+    """Set pixel sizes and channel names before any pixel is written; returns the id of the Pixels."""
+    found = sf.getQueryService().findByQuery(
+        "select p from Pixels p left outer join fetch p.channels as c left outer join fetch c.logicalChannel as lc"
+        " where p.image.id = :id",
+        parameters({"id": image}),
+    )
+    changed: list[Any] = []
+    for axis, size in pixels.pixel_size.items():
+        setattr(found, f"physicalSize{axis.upper()}", length(size))
+    if pixels.pixel_size:
+        changed.append(found)
+    for channel, name in zip(found.copyChannels(), pixels.channels, strict=False):
+        channel.logicalChannel.name = rstring(name)
+        changed.append(channel.logicalChannel)
+    if changed:
+        sf.getUpdateService().saveCollection(changed)
+    number: int = found.id.val
+    return number
+
+
+def length(size: PhysicalSize) -> Any:
+    """A physical size as OMERO keeps it."""
+    return omero.model.LengthI(size.value, getattr(UnitsLength, size.unit.upper()))
+
+
+def _write_plane(store: Any, plane: np.ndarray[Any, Any], z: int, c: int, t: int) -> None:
+    """One plane, big-endian; a large one in stripes of whole rows, because that is all that OMERO takes."""
+    data = plane.astype(plane.dtype.newbyteorder(">"), copy=False)
+    height, width = plane.shape
+    if plane.nbytes <= LARGEST_READ:
+        store.setPlane(data.tobytes(), z, c, t)
+        return
+    rows = max(1, LARGEST_READ // (width * plane.itemsize))
+    for top in range(0, height, rows):
+        stripe = data[top : top + rows]
+        store.setTile(stripe.tobytes(), z, c, t, 0, top, width, len(stripe))

@@ -1,0 +1,176 @@
+"""What a workflow left behind, sorted: which files are images, tables, or just files; and how an image is read.
+
+Pure apart from reading files. Results are matched to inputs by the key in their names (`ResultFile.input_key`);
+a result that names no input belongs to the run as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+
+from biomeroworker.errors import Permanent
+from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
+
+Kind = Literal["image", "table", "file"]
+_IMAGE_SUFFIXES = (".tif", ".tiff")
+_TABLE_SUFFIXES = (".csv", ".tsv")
+#: Images above this size are read through a file rather than held in memory.
+IN_MEMORY = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file of the results, with the input that it is of."""
+
+    path: str  #: below ``out/``
+    kind: Kind
+    input: InputImage | None
+    size: int = 0
+
+    @property
+    def suffix(self) -> str:
+        """What the workflow added to the input's name: ``image-12_mask.tif`` → ``mask``; the stem if it names none."""
+        stem = stem_of(self.path)
+        if self.input is None:
+            return stem
+        before, _, after = stem.partition(self.input.key)
+        return "_".join(filter(None, (part.strip("._- ") for part in (before, after))))
+
+
+def sort(results: ResultManifest, inputs: InputManifest) -> list[Result]:
+    """All results, by path."""
+    return [
+        Result(file.path, kind_of(file.path), inputs.find(file.input_key) if file.input_key else None, file.size)
+        for file in sorted(results.files, key=lambda file: file.path)
+    ]
+
+
+def kind_of(path: str) -> Kind:
+    """By the end of the name; what lies inside a Zarr folder is not an image of its own."""
+    if any(part.endswith(".zarr") for part in PurePosixPath(path).parts[:-1]):
+        return "file"
+    name = path.lower()
+    if name.endswith(_IMAGE_SUFFIXES):
+        return "image"
+    return "table" if name.endswith(_TABLE_SUFFIXES) else "file"
+
+
+def stem_of(path: str) -> str:
+    """The file's name without what tells its format (``.ome.tiff`` counts as one)."""
+    return re.sub(r"(\.ome)?\.[^.]+$", "", PurePosixPath(path).name)
+
+
+def image_name(result: Result, pattern: str = "") -> str:
+    """The name that a result image gets in OMERO: ``<user's name>_<suffix>``, or what the pattern makes of it.
+
+    A pattern knows ``{original_file}`` and ``{original_ext}`` (the input's name and its ending), ``{file}`` and
+    ``{ext}`` (the result's). Anything else in braces stays as it is.
+    """
+    original = result.input.name if result.input else ""
+    # an input's name may hold a path, or a series in brackets: "plate1/a.lif [Series 3]"
+    known = re.fullmatch(
+        r"(?P<stem>.*?)(?P<ext>(\.ome)?\.[A-Za-z][A-Za-z0-9]{0,7})?(?P<rest>\s*\[.*\])?", original, re.S
+    )
+    stem, ending = (known["stem"] + (known["rest"] or ""), known["ext"] or "") if known else (original, "")
+    if pattern:
+        values = {
+            "original_file": stem or stem_of(result.path),
+            "original_ext": ending.lstrip("."),
+            "file": stem_of(result.path),
+            "ext": PurePosixPath(result.path).suffix.lstrip("."),
+        }
+        return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), pattern)[:255]
+    return "_".join(filter(None, (stem, result.suffix or "result")))[:255]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image that was read: TCZYX values of a type that OMERO has, and what the file says of them."""
+
+    values: np.ndarray[Any, Any]
+    pixel_size: dict[Literal["x", "y", "z"], PhysicalSize]
+    channels: tuple[str, ...] = ()
+
+    @property
+    def pixel_type(self) -> str:
+        """OMERO's word for the type."""
+        name: str = self.values.dtype.name
+        return {"float32": "float", "float64": "double"}.get(name, name)
+
+
+def read_image(path: Path, source: InputImage | None) -> Pixels:
+    """A TIFF of results as TCZYX. Pixel sizes come from the input if the field of view is the same."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            axes = series.axes
+            values = series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None)
+    except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
+        raise Permanent(
+            f"result {path.name} cannot be read as TIFF: {error}", hint="look at the file that the workflow wrote"
+        ) from error
+    values = to_omero_type(to_tczyx(values, axes, source.shape if source else None))
+    same_place = source is not None and values.shape[3:] == source.shape[3:]
+    channels: tuple[str, ...] = ()
+    if source is not None and len(source.channels) == values.shape[1] > 1:
+        channels = source.channels
+    return Pixels(values, dict(source.pixel_size) if source is not None and same_place else {}, channels)
+
+
+def to_tczyx(values: np.ndarray[Any, Any], axes: str, shape: Sequence[int] | None) -> np.ndarray[Any, Any]:
+    """Order the axes of a TIFF as TCZYX.
+
+    An axis that the file does not name (tifffile's ``Q`` and ``I``) is the input's axis of the same length, or Z if
+    there is none or several fit; samples (``S``) are channels. What is then left of axes of length 1 is dropped.
+    """
+    letters = list(axes)
+    for position, letter in enumerate(letters):
+        if letter in "TCZYX":
+            continue
+        if letter == "S" and "C" not in letters:
+            letters[position] = "C"
+            continue
+        length = values.shape[position]
+        free = [name for name in "ZTC" if name not in letters]
+        fitting = [name for name in free if shape is not None and shape["TCZYX".index(name)] == length]
+        if length == 1 and not free:
+            letters[position] = "1"
+        elif free:
+            letters[position] = (fitting or free)[0]
+        else:
+            raise Permanent(f"a result has axes {axes} with {values.shape} pixels, which is more than T, C, Z, Y and X")
+    keep = tuple(0 if letter == "1" else slice(None) for letter in letters)
+    values, named = values[keep], [letter for letter in letters if letter != "1"]
+    present = [letter for letter in "TCZYX" if letter in named]
+    if present[-2:] != ["Y", "X"]:
+        raise Permanent(f"a result has axes {axes}, which is no image")
+    values = values.transpose([named.index(letter) for letter in present])
+    return values.reshape([values.shape[present.index(letter)] if letter in present else 1 for letter in "TCZYX"])
+
+
+def to_omero_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values in a type that OMERO has: it knows no 64-bit integers, no booleans and no half floats.
+
+    Values that would not survive the change are refused, never cut.
+    """
+    kind = values.dtype.kind
+    if values.dtype.name in {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}:
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    if kind == "b":
+        return values.astype(np.uint8)
+    if kind == "f" and values.dtype.itemsize < 4:
+        return values.astype(np.float32)
+    if kind in "iu":
+        low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        for wanted in (np.uint32, np.int32):
+            if np.iinfo(wanted).min <= low and high <= np.iinfo(wanted).max:
+                return values.astype(wanted)
+        raise Permanent(f"a result has values from {low} to {high}; OMERO's integers have 32 bits")
+    raise Permanent(f"a result has pixels of type {values.dtype.name}, which OMERO does not have")

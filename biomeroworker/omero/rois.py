@@ -1,0 +1,128 @@
+"""Outlines as ROIs: one ROI for each object, on the image that it was found in.
+
+A ROI's shapes are one polygon (or mask) for each piece and plane. ROIs and their links to the provenance are saved
+together, some hundreds in one transaction, and are named by their label: what a crash left out is known by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import omero.model
+from omero.rtypes import rint, rstring
+
+from biomeroworker.manifest import InputImage
+from biomeroworker.omero.annotations import Marks
+from biomeroworker.omero.labels import Outline, looks_like_labels, outlines, packed_mask
+from biomeroworker.omero.session import OmeroSession, portions
+
+Shape = Literal["polygon", "mask"]
+#: ROIs in one call and one transaction.
+TOGETHER = 500
+#: Shapes have no fill and a yellow line, as OMERO.iviewer draws them; colours are RGBA in 32 signed bits.
+YELLOW = int.from_bytes((255, 255, 0, 255), "big", signed=True)
+CLEAR = int.from_bytes((255, 255, 0, 0), "big", signed=True)
+
+
+def planes_of(
+    values: np.ndarray[Any, Any], source: InputImage
+) -> list[tuple[int | None, int | None, np.ndarray[Any, Any]]]:
+    """The planes ``(z, t, YX)`` of a TCZYX label image that lie on the source; empty if it does not fit.
+
+    A label image with one Z (or T) of a source that has more is of all of them: its index is None then.
+    """
+    t_count, _, z_count, height, width = source.shape
+    t, c, z, y, x = values.shape
+    if c != 1 or values.dtype.kind not in "iu" or (y, x) != (height, width):
+        return []
+    if t not in (1, t_count) or z not in (1, z_count):
+        return []
+    return [
+        (iz if z == z_count else None, it if t == t_count else None, values[it, 0, iz])
+        for it in range(t)
+        for iz in range(z)
+    ]
+
+
+def add_rois(
+    session: OmeroSession,
+    values: np.ndarray[Any, Any],
+    source: InputImage,
+    image: int,
+    result: str,
+    marks: Marks,
+    *,
+    name: str,
+    shape: Shape = "polygon",
+) -> int:
+    """Put the objects of a label image on the image ``image``; returns how many there are (0: no label image)."""
+    planes = planes_of(values, source)
+    if not planes:
+        return 0
+    found = [outlines(plane) for _, _, plane in planes]
+    if not looks_like_labels(found):
+        return 0
+    objects: dict[int, list[tuple[int, Outline]]] = {}
+    for number, plane in enumerate(found):
+        for outline in plane:
+            objects.setdefault(outline.label, []).append((number, outline))
+    named = {label: f"{name} {label}"[:255] for label in sorted(objects)}
+    there = {
+        row[0]
+        for row in session.rows(
+            "select r.name from RoiAnnotationLink l join l.parent as r"
+            " where l.child.id = :mark and r.image.id = :image",
+            mark=marks.id(result),
+            image=image,
+        )
+    }
+    rois = [
+        _roi(image, named[label], str(label), _shapes(shape, label, pieces, planes), marks.reference(result))
+        for label, pieces in sorted(objects.items())
+        if named[label] not in there
+    ]
+    for part in portions(rois, TOGETHER):
+        session.save(part)
+    return len(objects)
+
+
+def _roi(image: int, name: str, label: str, shapes: Iterator[Any], mark: Any) -> Any:
+    roi = omero.model.RoiI()
+    roi.image = omero.model.ImageI(image, False)
+    roi.name = rstring(name)
+    for shape in shapes:
+        shape.textValue = rstring(label)
+        shape.strokeColor, shape.fillColor = rint(YELLOW), rint(CLEAR)
+        roi.addShape(shape)
+    roi.linkAnnotation(mark)
+    return roi
+
+
+def _shapes(
+    kind: Shape,
+    label: int,
+    pieces: list[tuple[int, Outline]],
+    planes: list[tuple[int | None, int | None, np.ndarray[Any, Any]]],
+) -> Iterator[Any]:
+    if kind == "polygon":
+        for number, outline in pieces:
+            polygon = omero.model.PolygonI()
+            polygon.points = rstring(" ".join(f"{x},{y}" for x, y in outline.points))
+            yield _placed(polygon, *planes[number][:2])
+        return
+    for number in sorted({number for number, _ in pieces}):
+        x, y, width, height, data = packed_mask(planes[number][2] == label)
+        mask = omero.model.MaskI()
+        mask.x, mask.y, mask.width, mask.height = (omero.rtypes.rdouble(value) for value in (x, y, width, height))
+        mask.bytes = data
+        yield _placed(mask, *planes[number][:2])
+
+
+def _placed(shape: Any, z: int | None, t: int | None) -> Any:
+    if z is not None:
+        shape.theZ = rint(z)
+    if t is not None:
+        shape.theT = rint(t)
+    return shape

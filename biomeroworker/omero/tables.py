@@ -1,0 +1,162 @@
+"""Measurements into OMERO.tables: CSV files become one typed table.
+
+Files with the same header are one table (a workflow writes one CSV for each image), with a column that says which image
+a row is of. The type of a column is what all its values are: whole numbers, real numbers, yes/no, or text. Reading and
+typing is pure; only `add_table` talks to a server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import Ice
+import omero
+import omero.grid
+import omero.model
+
+from biomeroworker.errors import Permanent, Transient
+from biomeroworker.omero.faults import faults
+from biomeroworker.omero.session import OmeroSession, portions
+
+#: Rows in one call; 250 MB is the most that a message of OMERO may hold.
+TOGETHER = 20_000
+#: The column that OMERO.web and OMERO.parade look for.
+IMAGE = "Image"
+_WORDS = {"true": True, "false": False, "yes": True, "no": False}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: ``kind`` is ``image``, ``long``, ``double``, ``bool`` or ``string``."""
+
+    name: str
+    kind: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One CSV file as text: its header, its rows, and the image that all of them are of."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    image: int | None = None
+
+
+def read_sheet(path: Path, image: int | None) -> Sheet:
+    """Read a CSV or TSV. Short rows are filled with nothing; a byte order mark and blank lines are skipped."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        text = path.read_text("latin-1")
+    first = text.partition("\n")[0]
+    delimiter = max(("\t", ";", ","), key=first.count)
+    lines = [line for line in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in line)]
+    if not lines:
+        return Sheet((), (), image)
+    header = _unique([cell.strip() for cell in lines[0]])
+    rows = tuple(tuple([cell.strip() for cell in line] + [""] * len(header))[: len(header)] for line in lines[1:])
+    return Sheet(header, rows, image)
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Column names that are neither empty nor taken; ``Image`` is kept for OMERO's own."""
+    taken: list[str] = []
+    for position, name in enumerate(names):
+        wanted = name or f"column {position + 1}"
+        if wanted == IMAGE:
+            wanted = "image (as written)"
+        unique, count = wanted, 2
+        while unique in taken:
+            unique, count = f"{wanted} {count}", count + 1
+        taken.append(unique)
+    return tuple(taken)
+
+
+def columns_of(sheets: Sequence[Sheet]) -> list[Column]:
+    """The typed columns of sheets that share a header, one below the other."""
+    rows = [row for sheet in sheets for row in sheet.rows]
+    columns = []
+    if any(sheet.image is not None for sheet in sheets):
+        images = tuple(-1 if sheet.image is None else sheet.image for sheet in sheets for _ in sheet.rows)
+        columns.append(Column(IMAGE, "image", images))
+    for position, name in enumerate(sheets[0].header):
+        kind, values = _typed([row[position] for row in rows])
+        columns.append(Column(name, kind, values))
+    return columns
+
+
+def _typed(cells: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
+    """The narrowest type that all cells have. A whole number beside an empty cell is real: nothing is NaN there."""
+    filled = [cell for cell in cells if cell]
+    complete = len(filled) == len(cells)
+    if filled and complete and all(cell.lower() in _WORDS for cell in filled):
+        return "bool", tuple(_WORDS[cell.lower()] for cell in cells)
+    if filled and complete:
+        with contextlib.suppress(ValueError):
+            whole = tuple(int(_plain(cell)) for cell in cells)
+            if all(-(2**63) <= number < 2**63 for number in whole):
+                return "long", whole
+    if filled:
+        with contextlib.suppress(ValueError):
+            return "double", tuple(float(_plain(cell)) if cell else math.nan for cell in cells)
+    return "string", tuple(cells)
+
+
+def _plain(cell: str) -> str:
+    """Refuse what is a number to Python only (``1_000``)."""
+    if "_" in cell:
+        raise ValueError(cell)
+    return cell
+
+
+def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> int:
+    """Store a table; returns the id of its OriginalFile. Raises `Transient` while no Tables server is up."""
+    count = len(columns[0].values)
+    with faults(f"write table {name}"):
+        table = session.sf.sharedResources().newTable(1, name)
+        if table is None:
+            raise Transient("OMERO has no Tables server now", hint="start Tables-0 in OMERO.grid")
+        try:
+            table.initialize([_grid_column(column, []) for column in columns])
+            for part in portions(range(count), TOGETHER):
+                rows = slice(part[0], part[-1] + 1)
+                table.addData([_grid_column(column, list(column.values[rows])) for column in columns])
+            number: int = table.getOriginalFile().id.val
+        finally:
+            with contextlib.suppress(Ice.Exception):
+                table.close()
+        return number
+
+
+def forget(session: OmeroSession, name: str) -> None:
+    """Delete tables of this name that no annotation holds: what a crash left behind."""
+    rows = session.rows(
+        "select o.id from OriginalFile o where o.name = :name and o.details.owner.id = :owner"
+        " and o.id not in (select a.file.id from FileAnnotation a where a.file.name = :name)",
+        name=name,
+        owner=session.user_id,
+    )
+    session.delete("OriginalFile", [row[0] for row in rows])
+
+
+def _grid_column(column: Column, values: list[Any]) -> Any:
+    match column.kind:
+        case "image":
+            return omero.grid.ImageColumn(column.name, "", values)
+        case "long":
+            return omero.grid.LongColumn(column.name, "", values)
+        case "double":
+            return omero.grid.DoubleColumn(column.name, "", values)
+        case "bool":
+            return omero.grid.BoolColumn(column.name, "", values)
+        case "string":
+            widest = max((len(value.encode()) for value in column.values), default=1)
+            return omero.grid.StringColumn(column.name, "", max(1, widest), values)
+    raise Permanent(f"no kind of column is called {column.kind}")
