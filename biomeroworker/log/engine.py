@@ -1,0 +1,65 @@
+"""The database behind a URL, set up so that a killed process or a restarted server costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from biomeroworker.errors import ConfigError
+
+#: How long one writer of a SQLite file waits for another.
+BUSY_SECONDS = 30
+
+
+def connect(url: str) -> Engine:
+    """An engine for ``postgresql+psycopg2://…`` or ``sqlite:///file``; nothing is connected yet.
+
+    Statements in error messages come without their parameters, and the URL's password is shown nowhere.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "the database's URL cannot be read; it is like postgresql+psycopg2://user@host/name"
+        ) from None
+    match parsed.get_backend_name():
+        case "postgres" | "postgresql":
+            if "+" not in parsed.drivername:
+                parsed = parsed.set(drivername="postgresql+psycopg2")
+            return create_engine(
+                parsed,
+                pool_pre_ping=True,  # a server that was restarted meanwhile is noticed before a statement is lost
+                hide_parameters=True,
+                connect_args={"connect_timeout": 10, "application_name": "biomeroworker"},
+            )
+        case "sqlite":
+            return _sqlite(parsed)
+        case other:
+            raise ConfigError(f"the log can be kept in PostgreSQL or SQLite, not in {other!r}")
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
+        path = Path(url.database).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        url = url.set(database=str(path))
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver's guesses
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("writes") else "BEGIN")
+
+    return engine

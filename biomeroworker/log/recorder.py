@@ -1,0 +1,284 @@
+"""Events into the database, and with them, in the same transaction, all that is read from it.
+
+The loss that this module prevents: an event without its row, a row without its event, an event counted twice. A write
+locks the position of the read tables, inserts its events, projects everything after the position and moves it, and
+commits once. So the order of event numbers is the order of commits, nobody can skip an event, and a process that is
+killed leaves nothing behind. Events that another program (or an older one) inserted without projecting are caught up by
+the next write.
+
+The position row serialises writers of one log for the milliseconds that a write takes; readers wait for nobody. The
+lock of the whole events table that existing programs take is respected, as an INSERT conflicts with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+from uuid import UUID
+
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    DatetimeAsISO,
+    DecimalAsStr,
+    IntegrityError,
+    JSONTranscoder,
+    Notification,
+    StoredEvent,
+    UUIDAsHex,
+)
+from sqlalchemy import Connection, Engine, MetaData, Select, delete, func, insert, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
+
+from biomeroworker.log import projections
+from biomeroworker.log.rows import Rows
+from biomeroworker.log.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "WorkflowTracker"
+
+#: How many events are projected at a time when there are many.
+BATCH = 2000
+
+#: Key of the advisory lock under which tables are made: two processes may open a new database at once.
+_MAKING = 0x62696F6D
+
+
+class SQLRecorder(ApplicationRecorder):
+    """The recorder of the log over SQLAlchemy, for PostgreSQL and SQLite alike."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._transcoder = JSONTranscoder()
+        for transcoding in (UUIDAsHex(), DecimalAsStr(), DatetimeAsISO()):
+            self._transcoder.register(transcoding)
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make what is missing; a log that was kept by an earlier program gets its read tables made again, once."""
+        with self.engine.connect() as connection:
+            if inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION:
+                return
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+            if inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION:
+                return
+            ours = [VIEWS.runs, VIEWS.tasks]  # theirs keep their columns for ever; ours may change with the version
+            metadata.drop_all(connection, tables=ours)
+            metadata.create_all(connection)
+            connection.execute(delete(TRACKING))
+            connection.execute(
+                insert(TRACKING).values(application_name=APPLICATION, notification_id=0, version=projections.VERSION)
+            )
+            for view in VIEWS.all():
+                connection.execute(delete(view))
+            count = self._catch_up(connection, VIEWS, 0)
+            if count:
+                logger.info("took over a log of %d events", count)
+
+    def rebuild(self) -> int:
+        """Make the read tables again from all events, beside the live ones, and swap their contents in one commit.
+
+        Readers see the old rows until the new ones are complete. The tables themselves stay, and with them their
+        grants and whatever a dashboard built upon them.
+
+        Returns
+        -------
+        How many events were read.
+        """
+        beside = MetaData()
+        doubles = define_views(beside, "rebuilt_", temporary=True)
+        count, position = 0, 0
+        with self.engine.connect() as connection:
+            try:
+                with connection.begin():
+                    beside.create_all(connection, checkfirst=False)
+                while True:
+                    with connection.begin():
+                        events = self._after(connection, position)
+                        self._project(connection, doubles, events)
+                    count += len(events)
+                    if not events:
+                        break
+                    position = events[-1].id
+                with self._writing(connection):
+                    self._position(connection)
+                    count += self._catch_up(connection, doubles, position)
+                    for live, double in zip(VIEWS.all(), doubles.all(), strict=True):
+                        connection.execute(delete(live))
+                        connection.execute(insert(live).from_select(double.columns.keys(), select(double)))
+            finally:
+                with connection.begin():
+                    beside.drop_all(connection, checkfirst=True)
+        return count
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that writes."""
+        with self.engine.connect() as connection, self._writing(connection):
+            yield connection
+
+    @contextmanager
+    def _writing(self, connection: Connection) -> Iterator[None]:
+        """A transaction that takes SQLite's one write lock at its beginning: a later upgrade could deadlock."""
+        connection.info["writes"] = True
+        try:
+            with connection.begin():
+                yield
+        finally:
+            connection.info.pop("writes", None)
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> list[int]:
+        """Insert, project and commit; all or nothing.
+
+        Raises
+        ------
+        eventsourcing.persistence.IntegrityError
+            Another process recorded an event of the same aggregate first.
+        """
+        if not stored_events:
+            return []
+        with self.writing() as connection:
+            position = self._position(connection)
+            numbers = []
+            for stored in stored_events:
+                try:
+                    result = connection.execute(
+                        insert(EVENTS)
+                        .values(
+                            originator_id=stored.originator_id,
+                            originator_version=stored.originator_version,
+                            topic=stored.topic,
+                            state=stored.state,
+                        )
+                        .returning(EVENTS.c.id)
+                    )
+                except DatabaseIntegrityError as error:
+                    raise IntegrityError(f"{stored.originator_id} has changed meanwhile") from error
+                numbers.append(int(result.scalar_one()))
+            self._catch_up(connection, VIEWS, position)
+        return numbers
+
+    def _position(self, connection: Connection) -> int:
+        """The position of the read tables, locked until this transaction ends."""
+        query = select(TRACKING.c.notification_id).where(TRACKING.c.application_name == APPLICATION).with_for_update()
+        return int(connection.execute(query).scalar_one())
+
+    def _version(self, connection: Connection) -> int | None:
+        query = select(TRACKING.c.version).where(TRACKING.c.application_name == APPLICATION)
+        return connection.execute(query).scalar_one_or_none()
+
+    def _catch_up(self, connection: Connection, views: Views, position: int) -> int:
+        """Project all after ``position``; of the live tables the position moves with them."""
+        count = 0
+        while events := self._after(connection, position):
+            self._project(connection, views, events)
+            position = events[-1].id
+            count += len(events)
+            if len(events) < BATCH:
+                break
+        if count and views is VIEWS:
+            connection.execute(
+                update(TRACKING).where(TRACKING.c.application_name == APPLICATION).values(notification_id=position)
+            )
+        return count
+
+    def _after(self, connection: Connection, position: int) -> list[Notification]:
+        query = select(EVENTS).where(EVENTS.c.id > position).order_by(EVENTS.c.id).limit(BATCH)
+        return _notifications(connection, query)
+
+    def _project(self, connection: Connection, views: Views, events: Sequence[Notification]) -> None:
+        rows = Rows(connection, views)
+        for event in events:
+            assert isinstance(event.originator_id, UUID)
+            projections.project(rows, event.topic, event.originator_id, self.attributes(event))
+        rows.flush()
+
+    def attributes(self, event: StoredEvent) -> dict[str, Any]:
+        """What stands in an event."""
+        attributes: dict[str, Any] = self._transcoder.decode(event.state)
+        return attributes
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> list[StoredEvent]:
+        """The events of one aggregate."""
+        version = EVENTS.c.originator_version
+        query = select(EVENTS).where(EVENTS.c.originator_id == originator_id)
+        query = query.where(version > gt) if gt is not None else query
+        query = query.where(version <= lte) if lte is not None else query
+        query = query.order_by(version.desc() if desc else version).limit(limit)
+        with self.engine.connect() as connection:
+            return list(_notifications(connection, query))
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> list[Notification]:
+        """The events of all aggregates, in the order of their commits."""
+        query = select(EVENTS).order_by(EVENTS.c.id).limit(limit)
+        if start is not None:
+            query = query.where(EVENTS.c.id >= start if inclusive_of_start else EVENTS.c.id > start)
+        query = query.where(EVENTS.c.id <= stop) if stop is not None else query
+        query = query.where(EVENTS.c.topic.in_(topics)) if topics else query
+        with self.engine.connect() as connection:
+            return _notifications(connection, query)
+
+    def events_of(self, aggregates: Sequence[UUID]) -> list[Notification]:
+        """The events of these aggregates together, in the order of their commits."""
+        query = select(EVENTS).where(EVENTS.c.originator_id.in_(aggregates)).order_by(EVENTS.c.id)
+        with self.engine.connect() as connection:
+            return _notifications(connection, query)
+
+    def max_notification_id(self) -> int | None:
+        """The number of the newest event."""
+        with self.engine.connect() as connection:
+            return connection.execute(select(func.max(EVENTS.c.id))).scalar_one()
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        """Up to which event the read tables are."""
+        query = select(TRACKING.c.notification_id).where(TRACKING.c.application_name == application_name)
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def now(self, connection: Connection) -> float:
+        """The database's clock, in seconds since 1970: the one clock that all supervisors share."""
+        if connection.dialect.name == "sqlite":
+            return float(connection.execute(text("SELECT (julianday('now') - 2440587.5) * 86400.0")).scalar_one())
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> NoReturn:
+        """Not offered: the read tables are never behind, and the notification log can be polled."""
+        raise NotImplementedError("poll the notification log instead")
+
+
+def _notifications(connection: Connection, query: Select[Any]) -> list[Notification]:
+    return [
+        Notification(
+            id=row.id,
+            originator_id=row.originator_id,
+            originator_version=row.originator_version,
+            topic=row.topic,
+            state=bytes(row.state),
+        )
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,106 @@
+"""What the log tells about a run, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from biomeroworker.log.states import RunState
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Something that was begun. Without its outcome it is open: after a crash look first, then act."""
+
+    stage: RunState
+    attempt: int
+    when: datetime
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the scheduler last said of a job; `state` is a name of `biomeroworker.cluster.scheduler.JobState`."""
+
+    state: str
+    raw_state: str
+    reason: str
+    node: str
+    progress: str | None
+    when: datetime
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at running the workflow: at most one job, found again by its ``name``."""
+
+    number: int
+    name: str
+    begun: datetime
+    excluded_nodes: tuple[str, ...] = ()
+    job_id: int | None = None
+    submitted: datetime | None = None
+    observation: Observation | None = None
+    unknown_since: datetime | None = None  #: since when the scheduler says it does not know the job
+
+    @property
+    def known_on(self) -> datetime:
+        """Until when the scheduler knew the job: now, unless it has since said that it does not.
+
+        Observations that change nothing are not recorded, so their age tells nothing; the first UNKNOWN is.
+        """
+        return self.unknown_since or datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """A fault that a run met, and when it is tried again (None: not by itself)."""
+
+    stage: RunState
+    attempt: int
+    kind: str
+    message: str
+    detail: str
+    hint: str
+    retry_at: datetime | None
+    when: datetime
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A line in a list of runs, out of the read table alone.
+
+    ``carried`` tells the runs that were accepted here from those that another program only recorded.
+    """
+
+    id: UUID
+    name: str
+    workflow: str
+    state: RunState
+    paused: bool
+    pause_reason: str
+    cancel_requested: bool
+    user: int
+    group: int
+    attempt: int
+    job_id: int | None
+    started: datetime
+    modified: datetime
+    ended: datetime | None
+    message: str
+    carried: bool
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    """One event as it stands in the log. ``name`` is the topic's last word (``StageIntended``, ``TaskStarted``)."""
+
+    number: int
+    time: datetime
+    name: str
+    attributes: Mapping[str, Any]
+    subject: UUID
+    aggregate: str  #: ``WorkflowRun`` or ``Task``

@@ -1,0 +1,339 @@
+"""The WorkflowRun aggregate: what a run may do, decided on its own history alone.
+
+It prevents the loss of the promise itself: two ends of one run, two jobs of one attempt, a word of an attempt that was
+given up taken for one of the attempt that replaced it. Commands check, then trigger events; the methods that carry an
+event's name in their decorator only apply it, to a live run and to history alike, and so never refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.domain import Aggregate, event
+
+from biomeroworker.log.plain import plain, whole_percent
+from biomeroworker.log.records import Attempt, FaultRecord, Intent, Observation
+from biomeroworker.log.states import (
+    AlreadyEnded,
+    NotAllowed,
+    RunState,
+    StaleAttempt,
+    after_observation,
+    check_transition,
+)
+
+TOPIC = "biomero.eventsourcing:WorkflowRun"
+
+#: Faults that a run remembers by itself; the log has them all.
+FAULTS_KEPT = 100
+
+
+class WorkflowRun(Aggregate):
+    """One run of a workflow, from its acceptance to its one end.
+
+    A run that another program recorded has no `request` and is not ours to carry; its history shows all the same.
+    """
+
+    TOPIC = TOPIC
+    INITIAL_VERSION = 0
+
+    class Event(Aggregate.Event):
+        """Base of the events below."""
+
+        TOPIC = f"{TOPIC}.Event"
+
+    class Created(Event, Aggregate.Created):
+        """Base of the first event; the library wants it to have a topic of its own."""
+
+        TOPIC = f"{TOPIC}.Created"
+
+    @event("WorkflowInitiated", topic=f"{TOPIC}.WorkflowInitiated")
+    def __init__(self, name: str, description: str, user: int, group: int) -> None:
+        self.name = name
+        self.description = description
+        self.user = user
+        self.group = group
+        self.tasks: list[UUID] = []
+        self.state = RunState.ACCEPTED
+        self.request: dict[str, Any] | None = None
+        self.attempt = 0
+        self.attempts: dict[int, Attempt] = {}
+        self.intents: dict[RunState, Intent] = {}
+        self.outcomes: dict[RunState, dict[str, Any]] = {}
+        self.faults: list[FaultRecord] = []
+        self.paused = False
+        self.pause_reason = ""
+        self.cancel_requested = False
+        self.cancelled_by = ""
+        self.report: dict[str, Any] = {}
+        self._latest_intents: dict[RunState, Intent] = {}
+        self._row: list[FaultRecord] = []
+
+    # -- what is asked ------------------------------------------------------------------------------------------------
+
+    @property
+    def job_ids(self) -> list[int]:
+        """The scheduler's numbers of all attempts that were submitted, oldest first."""
+        return [attempt.job_id for attempt in self.attempts.values() if attempt.job_id is not None]
+
+    def intent(self, stage: RunState) -> dict[str, Any]:
+        """What was last meant to be done at ``stage``; empty when it never began."""
+        latest = self._latest_intents.get(stage)
+        return dict(latest.detail) if latest else {}
+
+    def faults_in_a_row(self, stage: RunState) -> list[FaultRecord]:
+        """Faults at ``stage`` since it was last entered, completed or resumed, oldest first."""
+        return [fault for fault in self._row if fault.stage is stage]
+
+    # -- what is commanded --------------------------------------------------------------------------------------------
+
+    def accept(self, request: Mapping[str, Any]) -> None:
+        """Take the run on, with the whole request."""
+        if self.request is not None:
+            raise NotAllowed(f"run {self.id} is accepted already")
+        self._run_accepted(request=plain(request))
+
+    def intend(self, stage: RunState, attempt: int, detail: Mapping[str, Any]) -> None:
+        """Enter ``stage``, about to act. Meaning the same thing twice is recorded once."""
+        if stage.is_terminal or stage is RunState.ACCEPTED:
+            raise NotAllowed(f"{stage} is nothing to set out for")
+        self._check_going_on()
+        self._check_attempt(attempt)
+        check_transition(self.state, stage)
+        meant = plain(detail)
+        now = self.intents.get(stage)
+        if self.state is stage and now is not None and now.attempt == attempt and now.detail == meant:
+            return
+        self._stage_intended(stage=stage.value, attempt=attempt, detail=meant)
+
+    def complete(self, stage: RunState, attempt: int, outcome: Mapping[str, Any]) -> None:
+        """Close the open intent of ``stage``. Completing what is complete is recorded once."""
+        self._check_not_ended()
+        self._check_attempt(attempt)
+        if stage not in self.intents:
+            if stage in self.outcomes:
+                return
+            raise NotAllowed(f"{stage} was never begun")
+        self._stage_completed(stage=stage.value, attempt=attempt, outcome=plain(outcome))
+
+    def begin_attempt(self, number: int, name: str, excluded_nodes: list[str]) -> None:
+        """Give up the attempt before, if any, and set out for the transfer of a new one, in one commit."""
+        if number == self.attempt and self.attempts[number].name == name:
+            return
+        self._check_going_on()
+        if number != self.attempt + 1:
+            raise StaleAttempt(f"attempt {number} cannot follow attempt {self.attempt}")
+        check_transition(self.state, RunState.TRANSFERRING)
+        self._attempt_started(number=number, name=name, excluded_nodes=list(excluded_nodes))
+        self._stage_intended(stage=RunState.TRANSFERRING.value, attempt=number, detail={})
+
+    def submitted(self, attempt: int, job_id: int) -> None:
+        """The scheduler took the attempt's job. An attempt has one job, for ever."""
+        self._check_not_ended()
+        self._check_attempt(attempt)
+        known = self.attempts[attempt].job_id
+        if known == job_id:
+            return
+        if known is not None:
+            raise NotAllowed(f"attempt {attempt} is job {known} already, it cannot be job {job_id} too")
+        if self.state is not RunState.SUBMITTING:
+            raise NotAllowed(f"a run that is {self.state} has nothing to submit")
+        self._job_submitted(attempt=attempt, job_id=job_id)
+
+    def observe(
+        self, attempt: int, *, state: str, raw_state: str, reason: str, node: str, progress: str | None
+    ) -> bool:
+        """What the scheduler says of the job; whether that was news. Of an older attempt nothing is."""
+        if self.state.is_terminal or attempt != self.attempt or attempt not in self.attempts:
+            return False
+        progress = whole_percent(progress)
+        last = self.attempts[attempt].observation
+        if last is not None:
+            progress = last.progress if progress is None else progress
+            before = (last.state, last.raw_state, last.reason, last.node, last.progress)
+            # an answer after faults is news even when it says the same: the row of faults has ended
+            if before == (state, raw_state, reason, node, progress) and not self._row:
+                return False
+        self._job_observed(
+            attempt=attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
+        )
+        return True
+
+    def fault(
+        self, stage: RunState, attempt: int, *, kind: str, message: str, detail: str, hint: str,
+        retry_at: datetime | None,
+    ) -> None:  # fmt: skip
+        """Something failed; when it is tried again."""
+        self._check_not_ended()
+        self._check_attempt(attempt)
+        self._fault_met(
+            stage=stage.value, attempt=attempt, kind=kind, message=message, detail=detail, hint=hint, retry_at=retry_at
+        )
+
+    def pause(self, reason: str, stage: RunState) -> None:
+        """Stop before the next step until a person says `resume`."""
+        self._check_not_ended()
+        if not self.paused:
+            self._run_paused(reason=reason, stage=stage.value)
+
+    def resume(self) -> None:
+        """Go on from the same step, with a fresh budget of retries."""
+        self._check_not_ended()
+        if self.paused:
+            self._run_resumed()
+
+    def request_cancel(self, by: str) -> None:
+        """Ask for the end. A paused run is no longer paused: there is nothing left to mend."""
+        self._check_not_ended()
+        if not self.cancel_requested:
+            self._cancel_requested(by=by)
+
+    def end(self, state: RunState, report: Mapping[str, Any]) -> None:
+        """Record the one terminal event; a second is refused."""
+        check_transition(self.state, state)
+        told = plain(report)
+        match state:
+            case RunState.DONE:
+                self.complete_workflow(summary=told)
+            case RunState.FAILED:
+                self.fail_workflow(error_message=str(told.get("message", "failed")), report=told)
+            case RunState.CANCELLED:
+                self._run_cancelled(report=told)
+            case _:
+                raise NotAllowed(f"{state} is no end")
+
+    # -- events of existing databases ---------------------------------------------------------------------------------
+
+    @event("TaskAdded", topic=f"{TOPIC}.TaskAdded")
+    def add_task(self, task_id: UUID) -> None:
+        """Record that a task belongs to the run."""
+        self.tasks.append(task_id)
+
+    @event("WorkflowStarted", topic=f"{TOPIC}.WorkflowStarted")
+    def start_workflow(self) -> None:
+        """Record that another program began to carry the run."""
+        if self.request is None and not self.state.is_terminal:
+            self.state = RunState.RUNNING
+
+    @event("WorkflowCompleted", topic=f"{TOPIC}.WorkflowCompleted")
+    def complete_workflow(self, summary: dict[str, Any] = {}) -> None:  # noqa: B006  (older events carry none)
+        """Record the good end."""
+        self._ended(RunState.DONE, summary)
+
+    @event("WorkflowFailed", topic=f"{TOPIC}.WorkflowFailed")
+    def fail_workflow(self, error_message: str, report: dict[str, Any] = {}) -> None:  # noqa: B006  (older events carry none)
+        """Record the bad end."""
+        self._ended(RunState.FAILED, report or {"message": error_message})
+
+    # -- our events ---------------------------------------------------------------------------------------------------
+
+    @event("RunAccepted", topic=f"{TOPIC}.RunAccepted")
+    def _run_accepted(self, request: dict[str, Any]) -> None:
+        self.request = request
+
+    @event("StageIntended", topic=f"{TOPIC}.StageIntended")
+    def _stage_intended(
+        self, stage: str, attempt: int, detail: dict[str, Any], timestamp: datetime | None = None
+    ) -> None:
+        entered = RunState(stage)
+        assert timestamp is not None
+        intent = Intent(entered, attempt, timestamp, detail)
+        if entered is not self.state:
+            self._row = []
+        self.state = entered
+        self.intents = {entered: intent}  # a run does one thing at a time
+        self._latest_intents[entered] = intent
+        self.outcomes = {done: outcome for done, outcome in self.outcomes.items() if done.order < entered.order}
+
+    @event("StageCompleted", topic=f"{TOPIC}.StageCompleted")
+    def _stage_completed(self, stage: str, attempt: int, outcome: dict[str, Any]) -> None:
+        done = RunState(stage)
+        self.intents.pop(done, None)
+        self.outcomes[done] = outcome
+        self._row = []
+
+    @event("AttemptStarted", topic=f"{TOPIC}.AttemptStarted")
+    def _attempt_started(
+        self, number: int, name: str, excluded_nodes: list[str], timestamp: datetime | None = None
+    ) -> None:
+        assert timestamp is not None
+        self.attempt = number
+        self.attempts[number] = Attempt(number, name, timestamp, tuple(excluded_nodes))
+
+    @event("JobSubmitted", topic=f"{TOPIC}.JobSubmitted")
+    def _job_submitted(self, attempt: int, job_id: int, timestamp: datetime | None = None) -> None:
+        self.attempts[attempt] = replace(self.attempts[attempt], job_id=job_id, submitted=timestamp)
+        self.state = RunState.QUEUED
+        self.intents.pop(RunState.SUBMITTING, None)
+        self.outcomes[RunState.SUBMITTING] = {"job_id": job_id}
+        self._row = []
+
+    @event("JobObserved", topic=f"{TOPIC}.JobObserved")
+    def _job_observed(
+        self, attempt: int, state: str, raw_state: str, reason: str, node: str, progress: str | None,
+        timestamp: datetime | None = None,
+    ) -> None:  # fmt: skip
+        assert timestamp is not None
+        before = self.attempts[attempt]
+        unknown_since = (before.unknown_since or timestamp) if state == "UNKNOWN" else None
+        seen = Observation(state, raw_state, reason, node, progress, timestamp)
+        self.attempts[attempt] = replace(before, observation=seen, unknown_since=unknown_since)
+        self.state = after_observation(self.state, state)
+        self._row = []
+
+    @event("FaultMet", topic=f"{TOPIC}.FaultMet")
+    def _fault_met(
+        self, stage: str, attempt: int, kind: str, message: str, detail: str, hint: str, retry_at: datetime | None,
+        timestamp: datetime | None = None,
+    ) -> None:  # fmt: skip
+        assert timestamp is not None
+        met = FaultRecord(RunState(stage), attempt, kind, message, detail, hint, retry_at, timestamp)
+        self._row.append(met)
+        self.faults = [*self.faults, met][-FAULTS_KEPT:]
+
+    @event("RunPaused", topic=f"{TOPIC}.RunPaused")
+    def _run_paused(self, reason: str, stage: str) -> None:
+        self.paused, self.pause_reason = True, reason
+
+    @event("RunResumed", topic=f"{TOPIC}.RunResumed")
+    def _run_resumed(self) -> None:
+        self.paused, self.pause_reason = False, ""
+        self._row = []
+
+    @event("CancelRequested", topic=f"{TOPIC}.CancelRequested")
+    def _cancel_requested(self, by: str) -> None:
+        self.cancel_requested, self.cancelled_by = True, by
+        self.paused, self.pause_reason = False, ""
+        self._row = []
+
+    @event("RunCancelled", topic=f"{TOPIC}.RunCancelled")
+    def _run_cancelled(self, report: dict[str, Any]) -> None:
+        self._ended(RunState.CANCELLED, report)
+
+    # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def _ended(self, state: RunState, report: dict[str, Any]) -> None:
+        if self.request is not None and self.state.is_terminal:
+            return  # never written by us; history is applied as it is, but an end stays the first one
+        self.state = state
+        self.report = dict(report)
+        self.paused, self.pause_reason = False, ""
+        self.intents = {}
+
+    def _check_not_ended(self) -> None:
+        if self.state.is_terminal:
+            raise AlreadyEnded(f"run {self.id} is {self.state} already")
+
+    def _check_going_on(self) -> None:
+        self._check_not_ended()
+        if self.paused:
+            raise NotAllowed(f"run {self.id} is paused: {self.pause_reason}")
+
+    def _check_attempt(self, attempt: int) -> None:
+        """0 stands for what belongs to no attempt, such as the export."""
+        if attempt not in (0, self.attempt):
+            raise StaleAttempt(f"run {self.id} is at attempt {self.attempt}, not {attempt}")

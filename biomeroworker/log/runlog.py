@@ -1,0 +1,398 @@
+"""The log of runs: what the engine writes, and what everyone reads.
+
+Every method that records is one transaction: the events, what dashboards and lists read of them, and the position up to
+which they were read, commit together or not at all. When another process was first, the change is decided anew on the
+fresh state. Where nothing changes, nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID, uuid5
+
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from biomeroworker import __version__
+from biomeroworker.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
+from biomeroworker.log.engine import connect
+from biomeroworker.log.plain import masked, refuse_secrets
+from biomeroworker.log.recorder import SQLRecorder
+from biomeroworker.log.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import AlreadyEnded, LogError, NoSuchRun, NotAllowed, RunState, StaleAttempt
+from biomeroworker.log.tables import LEASES, VIEWS
+from biomeroworker.log.task import Task
+from biomeroworker.log.tracker import WorkflowTracker, decided_anew
+
+__all__ = [
+    "AlreadyEnded", "Attempt", "FaultRecord", "Intent", "LogError", "LoggedEvent", "NoSuchRun", "NotAllowed",
+    "Observation", "RunLog", "RunState", "RunSummary", "StaleAttempt", "Task", "WorkflowRun",
+]  # fmt: skip
+
+
+class RunLog:
+    """Runs, from acceptance to their one end. Safe to share between threads; processes need one each."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._recorder = SQLRecorder(engine)
+        self._recorder.create()
+        #: The same log for programs that record runs and tasks themselves.
+        self.tracker = WorkflowTracker(self._recorder)
+
+    @classmethod
+    def open(cls, url: str) -> RunLog:
+        """Open the log at ``postgresql+psycopg2://…`` or ``sqlite:///file``, making what is missing.
+
+        The first time that a log of an earlier program is opened, its read tables are made again from its events.
+        """
+        return cls(connect(url))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.tracker.close()
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the way of a run ---------------------------------------------------------------------------------------------
+
+    def accept(self, request: Mapping[str, Any], *, name: str, description: str, user: int, group: int) -> UUID:
+        """Accept a run: from the return of this call on it will end exactly once.
+
+        Raises
+        ------
+        biomeroworker.errors.Refused
+            The request carries what looks like a secret.
+        """
+        refuse_secrets(request)
+        run = WorkflowRun(name=name, description=description, user=user, group=group)
+        run.accept(request)
+        self.tracker.save(run)
+        return run.id
+
+    def run(self, run_id: UUID) -> WorkflowRun:
+        """A run as of now. It is a copy: nothing that is done to it is recorded.
+
+        Raises
+        ------
+        NoSuchRun
+            There is none of this id.
+        """
+        return self.tracker.run(run_id)
+
+    @decided_anew
+    def intend(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **detail: Any) -> None:
+        """Enter ``stage`` with what is about to be done there. Recorded once, however often it is meant."""
+        change = _Change(self.tracker, run_id)
+        change.run.intend(stage, attempt, detail)
+        request = change.run.request or {}
+        match stage:
+            case RunState.EXPORTING:
+                change.begin_task("export", IMAGE_EXPORT_SCRIPT, __version__, request.get("inputs", {}), {})
+            case RunState.SUBMITTING:
+                version = str(change.run.intent(RunState.EXPORTING).get("version") or request.get("version", ""))
+                change.begin_task(
+                    f"job-{change.run.attempt}",
+                    str(request.get("workflow", "")),
+                    version,
+                    request.get("inputs", {}),
+                    request.get("parameters", {}),
+                    started=False,
+                )
+            case RunState.FETCHING:
+                change.begin_task(f"fetch-{change.run.attempt}", IMAGE_IMPORT_SCRIPT, __version__, {}, {})
+            case RunState.IMPORTING:
+                change.end_task(f"job-{change.run.attempt}", "")  # a job is good once its results were judged so
+                outputs = request.get("outputs", {})
+                change.begin_task(f"import-{change.run.attempt}", IMAGE_IMPORT_TASK, __version__, outputs, {})
+        change.save()
+
+    @decided_anew
+    def complete(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **outcome: Any) -> None:
+        """Record what came of the open intent of ``stage``."""
+        change = _Change(self.tracker, run_id)
+        change.run.complete(stage, attempt, outcome)
+        match stage:
+            case RunState.TRANSFERRING:
+                change.end_task("export", "")
+            case RunState.FETCHING:
+                change.end_task(f"fetch-{change.run.attempt}", "")
+            case RunState.IMPORTING:
+                change.end_task(f"import-{change.run.attempt}", "")
+        change.save()
+
+    @decided_anew
+    def begin_attempt(self, run_id: UUID, number: int, name: str, *, excluded_nodes: Iterable[str] = ()) -> None:
+        """Start attempt ``number``, whose job will be called ``name``, at the transfer of its files.
+
+        The attempt before it, if any, is given up: whoever still speaks for it gets `StaleAttempt`.
+        """
+        change = _Change(self.tracker, run_id)
+        before = change.run.attempt
+        change.run.begin_attempt(number, name, list(excluded_nodes))
+        if before and before != change.run.attempt:
+            faults = [fault.message for fault in change.run.faults if fault.attempt == before]
+            change.fail_tasks(faults[-1] if faults else f"given up for attempt {number}")
+        change.save()
+
+    @decided_anew
+    def submitted(self, run_id: UUID, attempt: int, job_id: int) -> None:
+        """Record the scheduler's number for the attempt's job: its one job."""
+        change = _Change(self.tracker, run_id)
+        change.run.submitted(attempt, job_id)
+        task = change.task(f"job-{attempt}")
+        if task is not None and not task.job_ids:
+            task.submitted(job_id)
+            task.start_task()
+        change.save()
+
+    @decided_anew
+    def observe(
+        self,
+        run_id: UUID,
+        attempt: int,
+        *,
+        state: str,
+        raw_state: str,
+        reason: str = "",
+        node: str = "",
+        progress: str | None = None,
+    ) -> bool:
+        """Record what the scheduler says of the attempt's job, if it is news.
+
+        Parameters
+        ----------
+        state
+            A name of `biomeroworker.cluster.scheduler.JobState`.
+        raw_state
+            The scheduler's own word.
+        progress
+            ``43%``, a number from 0 to 100, or None for not known; whole percents are recorded.
+
+        Returns
+        -------
+        Whether anything changed.
+        """
+        change = _Change(self.tracker, run_id)
+        changed = change.run.observe(
+            attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
+        )
+        if changed:
+            task = change.task(f"job-{attempt}")
+            seen = change.run.attempts[attempt].observation
+            if task is not None and seen is not None and state != "UNKNOWN":
+                task.observed(state, seen.progress)
+            change.save()
+        return changed
+
+    @decided_anew
+    def fault(
+        self,
+        run_id: UUID,
+        stage: RunState,
+        *,
+        attempt: int,
+        kind: str,
+        message: str,
+        detail: str = "",
+        hint: str = "",
+        retry_at: datetime | None = None,
+    ) -> None:
+        """Record a fault, and when it will be tried again."""
+        change = _Change(self.tracker, run_id)
+        change.run.fault(
+            stage, attempt, kind=kind, message=masked(message), detail=masked(detail), hint=hint, retry_at=retry_at
+        )
+        change.save()
+
+    @decided_anew
+    def pause(self, run_id: UUID, reason: str, stage: RunState) -> None:
+        """Stop a run before its next step, visibly."""
+        change = _Change(self.tracker, run_id)
+        change.run.pause(masked(reason), stage)
+        change.save()
+
+    @decided_anew
+    def resume(self, run_id: UUID) -> None:
+        """Let a paused run go on from the same step."""
+        change = _Change(self.tracker, run_id)
+        change.run.resume()
+        change.save()
+
+    @decided_anew
+    def request_cancel(self, run_id: UUID, by: str) -> None:
+        """Ask for the end of a run. Its job is cancelled by whoever carries it."""
+        change = _Change(self.tracker, run_id)
+        change.run.request_cancel(by)
+        change.save()
+
+    def finish(self, run_id: UUID, **summary: Any) -> None:
+        """The good end.
+
+        Raises
+        ------
+        AlreadyEnded
+            The run has its one end, whichever it was. So do `fail` and `cancelled`.
+        """
+        self._end(run_id, RunState.DONE, summary)
+
+    def fail(self, run_id: UUID, report: Mapping[str, Any]) -> None:
+        """The bad end, with all that its user is to be told."""
+        self._end(run_id, RunState.FAILED, report)
+
+    def cancelled(self, run_id: UUID, report: Mapping[str, Any]) -> None:
+        """The end by request, once the job is gone."""
+        self._end(run_id, RunState.CANCELLED, report)
+
+    @decided_anew
+    def _end(self, run_id: UUID, state: RunState, report: Mapping[str, Any]) -> None:
+        change = _Change(self.tracker, run_id)
+        change.run.end(state, report)
+        if state is RunState.DONE:
+            for role in ("export", *(f"{kind}-{change.run.attempt}" for kind in ("job", "fetch", "import"))):
+                change.end_task(role, "")
+        change.fail_tasks(str(change.run.report.get("message", state.value)))
+        change.save()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def unfinished(self) -> list[UUID]:
+        """The runs to be carried, paused ones among them, oldest first."""
+        runs = VIEWS.runs.c
+        query = select(runs.run_id).where(runs.ended.is_(None), runs.carried).order_by(runs.started)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def runs(
+        self,
+        *,
+        user: int | None = None,
+        group: int | None = None,
+        state: RunState | str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[RunSummary]:
+        """Runs, newest first; ``since`` is the earliest acceptance."""
+        runs = VIEWS.runs.c
+        query = select(VIEWS.runs).order_by(runs.started.desc()).limit(limit)
+        query = query.where(runs.user == user) if user is not None else query
+        query = query.where(runs.group == group) if group is not None else query
+        query = query.where(runs.state == RunState(state).value) if state is not None else query
+        if since is not None:
+            query = query.where(runs.started >= since.astimezone(UTC).replace(tzinfo=None))
+        with self._engine.connect() as connection:
+            return [_summary(row) for row in connection.execute(query).mappings()]
+
+    def events(self, run_id: UUID) -> list[LoggedEvent]:
+        """All events of a run and of its tasks, in the order in which they were recorded."""
+        run = self.run(run_id)
+        logged = []
+        for event in self._recorder.events_of([run_id, *run.tasks]):
+            attributes = self._recorder.attributes(event)
+            when = attributes.pop("timestamp")
+            attributes.pop("originator_topic", None)
+            aggregate, _, name = event.topic.partition(":")[2].partition(".")
+            assert isinstance(event.originator_id, UUID)
+            logged.append(LoggedEvent(event.id, when, name, attributes, event.originator_id, aggregate))
+        return logged
+
+    def rebuild(self) -> int:
+        """Make all read tables again from the events, beside the live ones; returns how many events there are."""
+        return self._recorder.rebuild()
+
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    def lease(self, run_id: UUID, holder: str, seconds: float) -> bool:
+        """Take or prolong the right to carry a run; False while another holds it. Times are the database's."""
+        with self._recorder.writing() as connection:
+            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+            now = self._recorder.now(connection)
+            statement = insert(LEASES).values(run_id=run_id, holder=holder, until=now + seconds)
+            statement = statement.on_conflict_do_update(
+                index_elements=[LEASES.c.run_id],
+                set_={"holder": statement.excluded.holder, "until": statement.excluded.until},
+                where=(LEASES.c.holder == holder) | (LEASES.c.until <= now),
+            )
+            return connection.execute(statement.returning(LEASES.c.holder)).scalar_one_or_none() == holder
+
+    def release(self, run_id: UUID, holder: str) -> None:
+        """Give a lease back, if it is still ``holder``'s."""
+        with self._recorder.writing() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.run_id == run_id, LEASES.c.holder == holder))
+
+
+class _Change:
+    """A run and those of its tasks that a change touches, to be saved together.
+
+    The ids of a run's tasks follow from the run's own, so that a step that is taken twice finds its task.
+    """
+
+    def __init__(self, tracker: WorkflowTracker, run_id: UUID) -> None:
+        self._tracker = tracker
+        self.run = tracker.run(run_id)
+        self._tasks: dict[UUID, Task] = {}
+
+    def task(self, role: str) -> Task | None:
+        """The run's task for this role, if it has begun."""
+        task_id = uuid5(self.run.id, role)
+        if task_id not in self._tasks and task_id in self.run.tasks:
+            self._tasks[task_id] = self._tracker.task(task_id)
+        return self._tasks.get(task_id)
+
+    def begin_task(
+        self, role: str, name: str, version: str, inputs: Any, params: Mapping[str, Any], *, started: bool = True
+    ) -> None:
+        """Begin the task for this role, once."""
+        if self.task(role) is not None:
+            return
+        task: Task = Task._create(
+            Task.TaskCreated,  # type: ignore[attr-defined]  # made by the decorator
+            id=uuid5(self.run.id, role),
+            workflow_id=self.run.id,
+            task_name=name,
+            task_version=version,
+            input_data=inputs,
+            params=dict(params),
+        )
+        self._tasks[task.id] = task
+        self.run.add_task(task.id)
+        if started:
+            task.begin()
+
+    def end_task(self, role: str, result: str) -> None:
+        """End the task for this role well, once."""
+        task = self.task(role)
+        if task is not None:
+            task.end_well(result)
+
+    def fail_tasks(self, message: str) -> None:
+        """Whatever is still open ends badly."""
+        for task_id in self.run.tasks:
+            task = self._tasks.get(task_id) or self._tracker.task(task_id)
+            if not task.ended:
+                self._tasks[task_id] = task
+                task.end_badly(message)
+
+    def save(self) -> None:
+        """One transaction; tasks first, so that the run's own word is the last."""
+        self._tracker.save(*self._tasks.values(), self.run)
+
+
+def _summary(row: Mapping[Any, Any]) -> RunSummary:
+    values = dict(row)
+    for name in ("started", "modified", "ended"):
+        if values[name] is not None:
+            values[name] = values[name].replace(tzinfo=UTC)
+    return RunSummary(id=values.pop("run_id"), state=RunState(values.pop("state")), **values)

@@ -1,0 +1,99 @@
+"""The states of a run, and which may follow which. Pure: no event, no database."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from biomeroworker.errors import BiomeroWorkerError
+
+
+class LogError(BiomeroWorkerError):
+    """The log refuses: nothing was recorded."""
+
+
+class NoSuchRun(LogError):
+    """There is no run (or task) of this id."""
+
+
+class NotAllowed(LogError):
+    """The run's state does not allow what was to be recorded."""
+
+
+class AlreadyEnded(NotAllowed):
+    """The run has its one terminal event. It ends exactly once."""
+
+
+class StaleAttempt(NotAllowed):
+    """The event is of an attempt that a newer one has replaced: whoever sends it must let go of the run."""
+
+
+class RunState(enum.StrEnum):
+    """Where a run is, in the order in which it passes through. *Paused* is no state but lies over one."""
+
+    ACCEPTED = "accepted"  #: the whole request is committed; nothing has been done yet
+    EXPORTING = "exporting"  #: its source writes the inputs as OME-Zarr on this machine
+    TRANSFERRING = "transferring"  #: inputs and the attempt's files travel to the cluster
+    SUBMITTING = "submitting"  #: the scheduler is, or may have been, handed the attempt's job
+    QUEUED = "queued"  #: the scheduler has the job and has not started it
+    RUNNING = "running"  #: the job runs, or has ended and has not been judged
+    FETCHING = "fetching"  #: markers and results travel back, and are judged
+    IMPORTING = "importing"  #: its source brings the results home
+    DONE = "done"  #: ended well: the results are where they belong
+    FAILED = "failed"  #: ended badly: the report says where, why, and what next
+    CANCELLED = "cancelled"  #: ended by request, its job with it
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run has ended."""
+        return self in TERMINAL
+
+    @property
+    def order(self) -> int:
+        """Its place on the way of a run."""
+        return _ORDER[self]
+
+
+TERMINAL = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
+_ORDER = {state: number for number, state in enumerate(RunState)}
+
+_S = RunState
+
+#: What may follow a state, besides itself (a step taken again after a crash) and the ends of `ENDS`.
+#: Steps back are there for what was made and is gone: staged files, the scratch of the cluster, a node.
+TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    _S.ACCEPTED: frozenset({_S.EXPORTING}),
+    _S.EXPORTING: frozenset({_S.TRANSFERRING}),
+    _S.TRANSFERRING: frozenset({_S.EXPORTING, _S.SUBMITTING}),
+    _S.SUBMITTING: frozenset({_S.EXPORTING, _S.TRANSFERRING, _S.QUEUED, _S.RUNNING, _S.FETCHING}),
+    _S.QUEUED: frozenset({_S.TRANSFERRING, _S.RUNNING, _S.FETCHING}),
+    _S.RUNNING: frozenset({_S.TRANSFERRING, _S.QUEUED, _S.FETCHING}),
+    _S.FETCHING: frozenset({_S.TRANSFERRING, _S.IMPORTING}),
+    _S.IMPORTING: frozenset({_S.FETCHING}),
+    _S.DONE: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+
+
+def check_transition(now: RunState, then: RunState) -> None:
+    """Raise `NotAllowed` unless a run may go from ``now`` to ``then``; every run that has not ended may end."""
+    if now.is_terminal:
+        raise AlreadyEnded(f"the run is {now} already")
+    if then.is_terminal or then is now or then in TRANSITIONS[now]:
+        return
+    raise NotAllowed(f"a run that is {now} cannot become {then}")
+
+
+def after_observation(now: RunState, job_state: str) -> RunState:
+    """The state of a run whose job was seen in ``job_state`` (a name of `JobState`).
+
+    Only PENDING and RUNNING move it, and only while the job is what it waits for: what an ended job means is judged
+    by the engine, from its markers.
+    """
+    if now in (RunState.SUBMITTING, RunState.QUEUED, RunState.RUNNING):
+        if job_state == "RUNNING":
+            return RunState.RUNNING
+        if job_state == "PENDING":
+            return RunState.QUEUED
+    return now

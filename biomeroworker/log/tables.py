@@ -1,0 +1,180 @@
+"""The tables: the events, the four views that dashboards read, and our own small ones.
+
+Names and columns of `workflowtracker_events` and of the ``biomero_*`` tables are a contract with existing databases
+and dashboards. Times are UTC in columns without a time zone, whatever the session's time zone is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData()
+
+EVENTS = Table(
+    "workflowtracker_events",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("originator_id", Uuid, nullable=False),
+    Column("originator_version", BigInteger, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Index("workflowtracker_events_aggregate_idx", "originator_id", "originator_version", unique=True),
+    sqlite_autoincrement=True,
+)
+
+#: Up to which event the read tables are, and in which version of their making.
+TRACKING = Table(
+    "biomeroworker_tracking",
+    metadata,
+    Column("application_name", String(32), primary_key=True),
+    Column("notification_id", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+#: Who carries a run, and until when (seconds since 1970 by the database's clock).
+LEASES = Table(
+    "biomeroworker_lease",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The read tables: all of them can be made again from the events."""
+
+    jobs: Table
+    job_progress: Table
+    workflow_progress: Table
+    task_execution: Table
+    runs: Table
+    tasks: Table
+
+    def all(self) -> tuple[Table, ...]:
+        """Every one of them."""
+        return (self.jobs, self.job_progress, self.workflow_progress, self.task_execution, self.runs, self.tasks)
+
+
+def define_views(meta: MetaData, prefix: str = "", *, temporary: bool = False) -> Views:
+    """The read tables, or, with ``prefix`` and ``temporary``, their doubles for a rebuild beside them."""
+    prefixes = ["TEMPORARY"] if temporary else []
+    indexes = (
+        []
+        if temporary
+        else [
+            Index("biomeroworker_run_created", "started"),
+            Index("biomeroworker_run_user", "user"),
+            # the supervisor asks for these every few seconds; ended runs must not cost anything
+            Index(
+                "biomeroworker_run_open",
+                "run_id",
+                postgresql_where=text("ended IS NULL AND carried"),
+                sqlite_where=text("ended IS NULL AND carried"),
+            ),
+        ]
+    )
+    return Views(
+        jobs=Table(
+            f"{prefix}biomero_job_view",
+            meta,
+            Column("slurm_job_id", Integer, primary_key=True, autoincrement=False),
+            Column("user", Integer, nullable=False),
+            Column("group", Integer, nullable=False),
+            Column("task_id", Uuid),
+            prefixes=prefixes,
+        ),
+        job_progress=Table(
+            f"{prefix}biomero_job_progress_view",
+            meta,
+            Column("slurm_job_id", Integer, primary_key=True, autoincrement=False),
+            Column("status", String, nullable=False),
+            Column("progress", String),
+            prefixes=prefixes,
+        ),
+        workflow_progress=Table(
+            f"{prefix}biomero_workflow_progress_view",
+            meta,
+            Column("workflow_id", Uuid, primary_key=True),
+            Column("status", String),
+            Column("progress", String),
+            Column("user", Integer),
+            Column("group", Integer),
+            Column("name", String),
+            Column("task", String),
+            Column("main_task_name", String),
+            Column("start_time", DateTime, nullable=False),
+            prefixes=prefixes,
+        ),
+        task_execution=Table(
+            f"{prefix}biomero_task_execution",
+            meta,
+            Column("task_id", Uuid, primary_key=True),
+            Column("task_name", String, nullable=False),
+            Column("task_version", String),
+            Column("user_id", Integer),
+            Column("group_id", Integer),
+            Column("status", String, nullable=False),
+            Column("start_time", DateTime, nullable=False),
+            Column("end_time", DateTime),
+            Column("error_type", String),
+            prefixes=prefixes,
+        ),
+        runs=Table(
+            f"{prefix}biomeroworker_run",
+            meta,
+            Column("run_id", Uuid, primary_key=True),
+            Column("name", String, nullable=False),
+            Column("workflow", String, nullable=False),
+            Column("state", String, nullable=False),
+            Column("paused", Boolean, nullable=False),
+            Column("pause_reason", Text, nullable=False),
+            Column("cancel_requested", Boolean, nullable=False),
+            Column("user", Integer, nullable=False),
+            Column("group", Integer, nullable=False),
+            Column("attempt", Integer, nullable=False),
+            Column("job_id", BigInteger),
+            Column("started", DateTime, nullable=False),
+            Column("modified", DateTime, nullable=False),
+            Column("ended", DateTime),
+            Column("message", Text, nullable=False),
+            Column("carried", Boolean, nullable=False),
+            *indexes,
+            prefixes=prefixes,
+        ),
+        tasks=Table(
+            f"{prefix}biomeroworker_task",
+            meta,
+            Column("task_id", Uuid, primary_key=True),
+            Column("run_id", Uuid, nullable=False),
+            Column("name", String, nullable=False),
+            Column("status", String),
+            Column("progress", String),
+            Column("job_id", Integer),
+            *([] if temporary else [Index("biomeroworker_task_run", "run_id")]),
+            prefixes=prefixes,
+        ),
+    )
+
+
+VIEWS = define_views(metadata)

@@ -1,0 +1,186 @@
+"""The application of the log, with the programming interface that existing scripts call."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.persistence import IntegrityError
+from eventsourcing.utils import Environment, EnvType
+
+from biomeroworker.log.recorder import APPLICATION, SQLRecorder
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import NoSuchRun
+from biomeroworker.log.task import Task
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: How often a change is decided anew because another process was first; with `_PAUSE` that is some seconds.
+TRIES = 20
+_PAUSE = 0.01
+
+
+def decided_anew(change: Callable[P, R]) -> Callable[P, R]:
+    """Call again when another process recorded first: on fresh state, and with nothing of the first try left behind."""
+
+    @functools.wraps(change)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        for number in range(1, TRIES):
+            try:
+                return change(*args, **kwargs)
+            except IntegrityError:
+                time.sleep(random.uniform(0, _PAUSE * number))  # noqa: S311  (jitter)
+        return change(*args, **kwargs)
+
+    return wrapper
+
+
+class WorkflowTracker(Application[UUID]):
+    """Runs and tasks, recorded one event at a time, as existing scripts do it.
+
+    What ended stays ended: a second end is left out, with a warning, because the scripts that send one cannot know.
+    """
+
+    name = APPLICATION
+
+    def __init__(self, recorder: SQLRecorder) -> None:
+        self._recorder = recorder
+        super().__init__({"AGGREGATE_CACHE_MAXSIZE": "500"})
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        """Ours alone: variables left in the environment by other programs must not change how the log is kept."""
+        return Environment(name, env)
+
+    def construct_recorder(self) -> SQLRecorder:
+        """The one that was given."""
+        return self._recorder
+
+    def run(self, run_id: UUID) -> WorkflowRun:
+        """A run, as of now."""
+        return cast(WorkflowRun, self._get(run_id, WorkflowRun))
+
+    def task(self, task_id: UUID) -> Task:
+        """A task, as of now."""
+        return cast(Task, self._get(task_id, Task))
+
+    def _get(self, aggregate_id: UUID, kind: type[WorkflowRun] | type[Task]) -> WorkflowRun | Task:
+        try:
+            found: Any = self.repository.get(aggregate_id)
+        except AggregateNotFoundError:
+            found = None
+        if not isinstance(found, kind):
+            raise NoSuchRun(f"there is no {'run' if kind is WorkflowRun else 'task'} {aggregate_id} in the log")
+        return found
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def initiate_workflow(self, name: str, description: str, user: int, group: int) -> UUID:
+        """Record a new run."""
+        run = WorkflowRun(name=name, description=description, user=user, group=group)
+        self.save(run)
+        return run.id
+
+    @decided_anew
+    def add_task_to_workflow(
+        self,
+        workflow_id: UUID,
+        task_name: str,
+        task_version: str,
+        input_data: Any,
+        kwargs: Mapping[str, Any],
+    ) -> UUID:
+        """Record a new task of a run."""
+        run = self.run(workflow_id)
+        task = Task(
+            workflow_id=workflow_id,
+            task_name=task_name,
+            task_version=task_version,
+            input_data=input_data,
+            params=dict(kwargs),
+        )
+        run.add_task(task.id)
+        self.save(task, run)
+        return task.id
+
+    @decided_anew
+    def start_workflow(self, workflow_id: UUID) -> None:
+        """Record that a run began."""
+        run = self.run(workflow_id)
+        run.start_workflow()
+        self.save(run)
+
+    @decided_anew
+    def complete_workflow(self, workflow_id: UUID) -> None:
+        """Record its good end."""
+        run = self.run(workflow_id)
+        if self._is_open(run, "completed"):
+            run.complete_workflow()
+            self.save(run)
+
+    @decided_anew
+    def fail_workflow(self, workflow_id: UUID, error_message: str) -> None:
+        """Record its bad end."""
+        run = self.run(workflow_id)
+        if self._is_open(run, f"failed ({error_message})"):
+            run.fail_workflow(error_message)
+            self.save(run)
+
+    def _is_open(self, run: WorkflowRun, word: str) -> bool:
+        if run.state.is_terminal:
+            logger.warning("run %s is %s already; not recorded that it %s", run.id, run.state, word)
+        return not run.state.is_terminal
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    @decided_anew
+    def _change(self, task_id: UUID, change: Callable[[Task], None]) -> None:
+        task = self.task(task_id)
+        change(task)
+        self.save(task)
+
+    def start_task(self, task_id: UUID) -> None:
+        """Record that work on a task began."""
+        self._change(task_id, lambda task: task.start_task())
+
+    def complete_task(self, task_id: UUID, message: str) -> None:
+        """Record its good end."""
+        self._change(task_id, lambda task: None if task.ended else task.complete_task(message))
+
+    def fail_task(self, task_id: UUID, error_message: str) -> None:
+        """Record its bad end."""
+        self._change(task_id, lambda task: None if task.ended else task.fail_task(error_message))
+
+    def add_job_id(self, task_id: UUID, slurm_job_id: int | str) -> None:
+        """Record the scheduler's number for a task, once."""
+        self._change(task_id, lambda task: None if slurm_job_id in task.job_ids else task.add_job_id(slurm_job_id))
+
+    def add_result(self, task_id: UUID, result: Any) -> None:
+        """Record what a command left behind, without its environment."""
+        self._change(task_id, lambda task: task.add_result(result))
+
+    def update_task_status(self, task_id: UUID, status: str) -> None:
+        """Record the scheduler's word for a task, when it changed."""
+        self._change(task_id, lambda task: None if task.status == status else task.update_task_status(status))
+
+    def update_task_progress(self, task_id: UUID, progress: str | None) -> None:
+        """Record how far a task is, when it changed."""
+        self._change(task_id, lambda task: None if task.progress == progress else task.update_task_progress(progress))
+
+
+class NoOpWorkflowTracker:
+    """Stands where tracking is off: every method may be called and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def nothing(*args: Any, **kwargs: Any) -> None:
+            return None
+
+        return nothing
