@@ -216,7 +216,10 @@ class Carrier:
                 run_id, RunState.FETCHING, done / total if total else None, f"{done / 1e6:.1f} MB"
             ),
         )
-        status = _status_from(run.intent(RunState.FETCHING), run.attempts[number].name)
+        name = run.attempts[number].name
+        status = _status_from(run.intent(RunState.FETCHING), name)
+        if not status.state.is_terminal:  # fetched because the scheduler was silent for long: has it found its voice?
+            status = self._status(name, run.created_on)
         results = markers.verdict(status, space.fetched(number), str(run_id), number)
         self.log.complete(
             run_id,
@@ -340,7 +343,6 @@ class Carrier:
         nodes = set(run.attempts[run.attempt].excluded_nodes) if run.attempt else set()
         nodes |= {exclude} if exclude else set()
         self.log.begin_attempt(run_id, number, self.cluster.attempt_name(run_id, number), excluded_nodes=sorted(nodes))
-        self.log.intend(run_id, RunState.TRANSFERRING, attempt=number)
 
     def _prepare(self, folder: Path, run_id: UUID, run: WorkflowRun, request: RunRequest) -> None:
         workflow = self.catalogue.get(request.workflow)
@@ -350,14 +352,15 @@ class Carrier:
         image = str(admitted["image"])
         configured = self.settings.workflows[request.workflow]
         run_folder = self.cluster.run_folder(run_id)
-        converter = self.cluster.converter_path()
+        wants_tiff = workflow.format == "tiff"
+        converter = self.cluster.converter_path() if wants_tiff else ""
         runtime = self.cluster.runtime
         jobscript.prepare_attempt(
             folder,
             remote_attempt=remote,
-            prefix=runtime.exec_prefix(image, binds=[run_folder], gpu=configured.use_gpu),
-            converter_prefix=runtime.exec_prefix(converter, binds=[run_folder], gpu=False) if converter else None,
-            arguments=parameters.arguments(workflow, values, jobscript.folders(remote)),
+            prefix=runtime.run_prefix(image, binds=[run_folder], gpu=configured.use_gpu),
+            converter_prefix=runtime.exec_prefix(converter, binds=[run_folder], gpu=False) if wants_tiff else None,
+            arguments=parameters.arguments(workflow, values, jobscript.folders(remote, tiff=wants_tiff)),
             image_path=image,
             converter_image=converter,
             data_folder=run_folder,
