@@ -48,6 +48,10 @@ class Postgres(Part):
                     self.name, f"pid {left[0].pid} of an earlier server still works in {self._data}", self.log
                 )
             time.sleep(0.05)
+        # Nothing works there any more. A killed server's locks would still hold while its zombie waits to be reaped.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        for lock in (self.root.path / "run/postgres").glob(".s.PGSQL.*"):
+            lock.unlink()
 
     def command(self) -> list[str]:
         """Loopback only; no fsync, because a sandbox need not survive a power cut (a kill it does)."""

@@ -1,0 +1,70 @@
+"""What a sandbox remembers in its folder, and which folders it refuses. Starts nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.errors import SandboxError
+from sandbox.house import House, expand
+from sandbox.processes import Process
+from sandbox.root import Root
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sbx-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_ports_and_passwords_are_remembered_where_only_the_owner_can_read_them(folder: Path) -> None:
+    root = Root(folder)
+    with root.locked():
+        port, password = root.port("postgres"), root.secret("postgres")
+        assert root.port("mariadb") != port
+    again = Root(folder)
+    assert (again.port("postgres"), again.secret("postgres")) == (port, password)
+    assert (folder / "state.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_root_that_other_accounts_cannot_walk_to_is_refused_by_name(folder: Path) -> None:
+    folder.chmod(0o700)
+    with pytest.raises(SandboxError, match=f"{folder} is closed to other accounts"):
+        Root(folder / "below")
+
+
+def test_a_root_too_long_for_unix_sockets_is_refused(folder: Path) -> None:
+    with pytest.raises(SandboxError, match="too long for Unix sockets"):
+        Root(folder / ("x" * 60))
+
+
+def test_an_unknown_part_is_named_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(SandboxError, match=r"no part is called slrum; there are .*cluster.*slurmctld"):
+        expand(["slrum"])
+
+
+def test_asking_for_a_part_brings_all_that_it_needs_before_it(folder: Path) -> None:
+    names = [part.name for part in House(Root(folder)).choose(["slurmd-2"])]
+    assert names == ["account", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd-2"]
+
+
+def test_leaving_out_omero_leaves_out_all_of_its_servers(folder: Path) -> None:
+    names = {part.name for part in House(Root(folder)).choose(without=["omero"])}
+    assert "slurmctld" in names
+    assert not names & {"icegrid-registry", "icegrid-node", "blitz", "glacier2", "tables", "processor"}
+
+
+def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path: Path) -> None:
+    import os
+
+    file = tmp_path / "pid"
+    own = Process.of(os.getpid())
+    assert own is not None
+    own.record(file)
+    assert Process.recorded(file) == own
+    Process(own.pid, own.started - 1).record(file)
+    assert Process.recorded(file) is None
