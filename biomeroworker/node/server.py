@@ -1,0 +1,69 @@
+"""Processor-0 as IceGrid starts it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import Ice
+import omero
+import omero.clients
+import omero.util
+
+from biomeroworker.node.processor import Processor, fresh
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two tries to reach OMERO.server while it starts.
+RETRY = 2.0
+
+
+def make(ctx: Any) -> Processor:
+    """The Processor, once the server is there: in a grid that starts, Blitz takes much longer than we do."""
+    tries = 0
+    while not ctx.stop_event.is_set():
+        try:
+            session = omero.util.internal_service_factory(
+                ctx.communicator, retries=1, interval=0, stop_event=ctx.stop_event
+            )
+            session.destroy()
+            break
+        except Exception as error:  # whatever it is, the answer is to try again
+            tries += 1
+            if tries % 15 == 1:
+                log.info("OMERO.server is not ready (%s); waiting", type(error).__name__)
+            ctx.stop_event.wait(RETRY)
+    return Processor(ctx)
+
+
+class ProcessorServer(omero.util.Server):  # type: ignore[misc]  # omero-py has no types
+    """omero-py's server, which waits for OMERO.server instead of waiting ten seconds whatever happens."""
+
+    def waitOnStartup(self) -> None:
+        """Only if somebody asks for it."""
+        if os.environ.get("OMERO_STARTUP_WAIT"):
+            super().waitOnStartup()
+
+    def run(self, args: list[str]) -> Any:
+        """Choose the identity, then serve.
+
+        In a grid the proxy is indirect, by the adapter's name: the server's id is an identity that holds over
+        restarts, and differs between nodes. Outside there is no such name, so each start has an identity of its own.
+        """
+        properties = self.communicator().getProperties()
+        server = properties.getProperty("Ice.Admin.ServerId") or properties.getProperty("Ice.ServerId")
+        adapter = properties.getProperty(f"{self.adapter_name}.AdapterId")
+        self.identity = Ice.Identity(server, "") if server and adapter else fresh("Processor")
+        return super().run(args)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until IceGrid, or a signal, says stop."""
+    server = ProcessorServer(make, "ProcessorAdapter", Ice.Identity("Processor", ""))
+    return int(server.main(arguments) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
