@@ -88,8 +88,7 @@ def change(call: Call, number: int, status: str = "", message: str | None = None
         Status and message as they were.
     """
     graph = call.server.graph
-    context = context_of(call)
-    with graph.transaction(context) as tx:
+    with graph.transaction(context_of(call)) as tx:
         entity = tx.find("Job", number)
         if entity is None:
             raise errors.api_usage(f"Unknown job:{number}")
@@ -104,9 +103,8 @@ def change(call: Call, number: int, status: str = "", message: str | None = None
                 values["finished"] = now()
         if message is not None:
             values["message"] = message
-    with graph.transaction(context.as_server()) as tx:
-        tx.change(tx.get("Job", number), **values)
-    return before
+        tx.change(entity, **values)
+        return before
 
 
 class JobHandleService(Service):
