@@ -72,6 +72,7 @@ class Config:
         self.server = server
         given = server.communicator.getProperties().getPropertiesForPrefix("omero.")
         self.given = {key: value for key, value in given.items() if key in DEFAULTS}
+        self.given["omero.data.dir"] = str(server.data)
         with server.graph.transaction(server.graph.server()) as tx:
             self.database_uuid = tx.kept("server", "database uuid")
             if not self.database_uuid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import omero
-import omero.clients  # noqa: F401  before other parts of omero: they import one another in a circle
+import omero.clients
 
 #: Ice exception by the simple name of the Java exception that the real server maps to it.
 _KINDS: dict[str, type[Exception]] = {

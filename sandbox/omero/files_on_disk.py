@@ -1,4 +1,4 @@
-"""Where the bytes lie: one file per OriginalFile and per Pixels, in folders of a thousand as OMERO's repository has them."""
+"""Where the bytes lie: one file per OriginalFile and per Pixels, in folders of a thousand as in OMERO's repository."""
 
 from __future__ import annotations
 

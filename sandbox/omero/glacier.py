@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import Glacier2
 import Ice
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 from omero import constants
 
 from . import errors

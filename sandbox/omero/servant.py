@@ -47,7 +47,7 @@ class Service:
         self.identity: Ice.Identity | None = None
 
     def closed(self) -> None:
-        """Called once when the service goes, by ``close`` or with its session; stateful services release things here."""
+        """Called once when the service goes, by ``close`` or with its session: the place to release things."""
 
     def close(self, call: Call) -> None:
         """`StatefulServiceInterface.close`: release, then take the servant away."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import Ice
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 
 from . import glacier
 from .accounts import GUEST, ROOT, Accounts
@@ -60,6 +60,9 @@ class Server:
         self.adapter.add(glacier.Manager(self), identity("BlitzManager"))
         self.sessions.start()
         self.adapter.activate()
+        from .services import internal_repository
+
+        internal_repository.publish(self)
 
     def stop(self) -> None:
         """Close all sessions and files; the communicator is its maker's to destroy."""
@@ -89,7 +92,7 @@ def initialize(arguments: Sequence[str] = (), **properties: str) -> Ice.Communic
         if not data.properties.getProperty(key):
             data.properties.setProperty(key, value)
     communicator = Ice.initialize(data)
-    omero.rtypes.ObjectFactories  # noqa: B018  the factories below are registered as clients register theirs
+    omero.rtypes.ObjectFactories
     from omero.ObjectFactoryRegistrar import registerObjectFactory
 
     registerObjectFactory(communicator, None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import Ice
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 
 from . import errors, services
 from .call import Call
@@ -21,10 +21,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: ``getXService()`` by what X stands for.
-STATELESS = (
-    "Admin Config Container Ldap Metadata Pixels Projection Query RenderingSettings RepositoryInfo Roi Script Session"
-    " Share Timeline Types Update"
-).split()
+STATELESS = [
+    "Admin",
+    "Config",
+    "Container",
+    "Ldap",
+    "Metadata",
+    "Pixels",
+    "Projection",
+    "Query",
+    "RenderingSettings",
+    "RepositoryInfo",
+    "Roi",
+    "Script",
+    "Session",
+    "Share",
+    "Timeline",
+    "Types",
+    "Update",
+]
 #: ``createX()`` and the interface that it makes.
 STATEFUL = {
     "createExporter": "Exporter",
@@ -124,7 +139,7 @@ class ServiceFactory(Service):
     # -- commands -----------------------------------------------------------------------------------------------------
     def submit(self, call: Call, request: Any) -> Any:
         """Run a command in the background; returns its handle."""
-        from .services.commands import submit
+        from .commands.handle import submit
 
         return submit(self.server, call, request)
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import Ice
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 import omero.sys
 
 from . import errors
-from .accounts import USER_GROUP, GUEST_GROUP
+from .accounts import GUEST_GROUP, USER_GROUP
 from .servant import Service, servant_of, typed
 
 if TYPE_CHECKING:

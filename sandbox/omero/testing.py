@@ -85,8 +85,22 @@ def _certificate(folder: Path) -> Path:
     """A self-signed certificate in PKCS#12, as the router wants it."""
     key, cert, both = folder / "key.pem", folder / "cert.pem", folder / "router.p12"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=127.0.0.1"]
-        + ["-keyout", str(key), "-out", str(cert)],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(cert),
+        ],
         check=True,
         capture_output=True,
     )
@@ -119,8 +133,13 @@ def running(data: Path | None = None, root_password: str | None = None, log: Pat
         environment = {**os.environ, "OMERO_ROOT_PASSWORD": password, "OMERO_DATA_DIR": str(data)}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         server = subprocess.Popen(
-            [sys.executable, "-m", "sandbox.omero", f"--BlitzAdapter.Endpoints=tcp -h 127.0.0.1 -p {blitz}"]
-            + [f"--omero.router.insecure=OMERO.Glacier2/router:tcp -p {tcp} -h @omero.host@"],
+            [
+                sys.executable,
+                "-m",
+                "sandbox.omero",
+                f"--BlitzAdapter.Endpoints=tcp -h 127.0.0.1 -p {blitz}",
+                f"--omero.router.insecure=OMERO.Glacier2/router:tcp -p {tcp} -h @omero.host@",
+            ],
             env=environment,
             cwd=REPOSITORY,
             stderr=out,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 
-from ..servant import Service
+from sandbox.omero.servant import Service
 
 log = logging.getLogger(__name__)
 

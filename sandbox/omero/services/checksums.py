@@ -1,4 +1,4 @@
-"""The checksum algorithms that an OriginalFile may name, as the server writes them: hexadecimal, small words little-endian."""
+"""The checksum algorithms that an OriginalFile may name, in hexadecimal; short ones are little-endian words."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 from omero.rtypes import rtime
 
-from .. import errors
-from ..call import Call
-from ..config import DEFAULTS, VERSION, is_public
-from ..servant import Service
+from sandbox.omero import errors
+from sandbox.omero.call import Call
+from sandbox.omero.config import DEFAULTS, VERSION, is_public
+from sandbox.omero.servant import Service
 
 
 class ConfigService(Service):
@@ -73,7 +73,9 @@ class ConfigService(Service):
         """The clock."""
         return rtime(int(time.time() * 1000))
 
-    getServerTime = getDatabaseTime
+    def getServerTime(self, call: Call) -> Any:
+        """The same clock."""
+        return self.getDatabaseTime(call)
 
     def _admin(self, call: Call) -> None:
         if not call.is_admin:

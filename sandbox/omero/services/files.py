@@ -7,18 +7,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 from omero.rtypes import rlong, rstring, rtime
 
-from .. import errors
-from ..call import Call
-from ..graph.calls import context_of
-from ..servant import Service
+from sandbox.omero import errors
+from sandbox.omero.call import Call
+from sandbox.omero.graph.calls import context_of
+from sandbox.omero.servant import Service
+
 from .checksums import checksum
 
 if TYPE_CHECKING:
-    from ..server import Server
-    from ..sessions import Session
+    from sandbox.omero.server import Server
+    from sandbox.omero.sessions import Session
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class RawFileStoreService(Service):
     def setFileId(self, call: Call, number: int) -> None:
         """Open the content of a file that the caller may read."""
         graph = self.server.graph
-        with graph.transaction(context_of(graph, call)) as tx:
+        with graph.transaction(context_of(call)) as tx:
             row = tx.get("OriginalFile", number)
             writable = tx.can(row, "edit")
         self.closed()
@@ -56,7 +57,9 @@ class RawFileStoreService(Service):
 
     def _open(self) -> int:
         if self._handle is None:
-            raise errors.api_usage("This RawFileStore has not been properly initialized.\nPlease set the file id first.")
+            raise errors.api_usage(
+                "This RawFileStore has not been properly initialized.\nPlease set the file id first."
+            )
         return self._handle
 
     # -- content ------------------------------------------------------------------------------------------------------
@@ -122,12 +125,12 @@ class RawFileStoreService(Service):
     def _saved(self, call: Call) -> Any:
         graph, path = self.server.graph, self.server.disk.file(self._id or 0)
         status = path.stat()
-        with graph.transaction(context_of(graph, call)) as tx:
+        with graph.transaction(context_of(call)) as tx:
             entity = tx.get("OriginalFile", self._id)
             hasher = entity.get("hasher")
             algorithm = tx.get("ChecksumAlgorithm", hasher).get("value") if hasher is not None else None
         digest = checksum(algorithm, path) if algorithm else None
-        with graph.transaction(context_of(graph, call)) as tx:
+        with graph.transaction(context_of(call)) as tx:
             row = tx.load(tx.get("OriginalFile", self._id))
             row.size, row.mtime = rlong(status.st_size), rtime(int(status.st_mtime * 1000))
             if digest:

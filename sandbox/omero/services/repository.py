@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 
-from ..call import Call
-from ..servant import Service
+from sandbox.omero.call import Call
+from sandbox.omero.servant import Service
 
 
 class RepositoryInfoService(Service):

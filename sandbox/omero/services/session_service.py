@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import omero
-import omero.clients  # noqa: F401
+import omero.clients
 from omero.rtypes import rlong, rstring, unwrap
 
-from .. import errors
-from ..call import Call
-from ..servant import Service
-from ..sessions import Session
+from sandbox.omero import errors
+from sandbox.omero.call import Call
+from sandbox.omero.servant import Service
+from sandbox.omero.sessions import Session
+
+from . import environment
 
 if TYPE_CHECKING:
     import omero.sys
@@ -73,7 +75,7 @@ class SessionService(Service):
         """A further session of the caller's own."""
         accounts = self.server.accounts
         group_id = accounts.find_group(group) if group else None
-        if group and (group_id is None or group_id not in call.member_of and not call.is_admin):
+        if group and (group_id is None or (group_id not in call.member_of and not call.is_admin)):
             raise errors.authentication("Error creating session.")
         session = self.server.sessions.create(
             call.user_id, group_id, agent="createSession", time_to_live=live, time_to_idle=idle, with_owner=False
@@ -120,11 +122,11 @@ class SessionService(Service):
     # -- inputs and outputs -------------------------------------------------------------------------------------------
     def getInput(self, call: Call, uuid: str, key: str) -> Any:
         """One input, or null."""
-        return self.server.sessions.get(uuid).inputs.get(key)
+        return environment.given_back(self.server.sessions.get(uuid).inputs.get(key))
 
     def getOutput(self, call: Call, uuid: str, key: str) -> Any:
         """One output, or null."""
-        return self.server.sessions.get(uuid).outputs.get(key)
+        return environment.given_back(self.server.sessions.get(uuid).outputs.get(key))
 
     def setInput(self, call: Call, uuid: str, key: str, value: Any) -> None:
         """Keep an input until the session ends."""
@@ -144,11 +146,11 @@ class SessionService(Service):
 
     def getInputs(self, call: Call, uuid: str) -> dict[str, Any]:
         """All inputs."""
-        return dict(self.server.sessions.get(uuid).inputs)
+        return environment.all_of(self.server.sessions.get(uuid).inputs)
 
     def getOutputs(self, call: Call, uuid: str) -> dict[str, Any]:
         """All outputs."""
-        return dict(self.server.sessions.get(uuid).outputs)
+        return environment.all_of(self.server.sessions.get(uuid).outputs)
 
 
 def _checked(value: Any) -> Any:
@@ -161,5 +163,3 @@ def _group_sudo_note() -> Any:
     note = omero.model.CommentAnnotationI()
     note.ns, note.textValue = rstring(GROUP_SUDO), rstring("group owner")
     return note
-
-

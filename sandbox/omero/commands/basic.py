@@ -1,0 +1,69 @@
+"""Requests about requests: several in one, a pause, a list of what there is; and saving as a request."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import omero
+import omero.clients
+import omero.cmd
+
+from sandbox.omero.call import Call
+
+from . import registry
+from .registry import Run, command
+
+
+@command(omero.cmd.DoAll)
+def do_all(run: Run) -> Any:
+    """All of the requests, or none."""
+    if not run.request.requests:
+        raise registry.error(run.request, "no-steps")
+    answer = omero.cmd.DoAllRsp([], [])
+    for index, request in enumerate(run.request.requests):
+        known = registry.find(request)
+        if known is None:
+            raise registry.error(run.request, "null-request" if request is None else "unsupported", str(type(request)))
+        part = run.within(request)
+        contexts = run.request.contexts or []
+        if index < len(contexts) and contexts[index]:
+            part.call = run.call.server.calls.of(run.call.session, {**run.call.context, **contexts[index]})
+        try:
+            answer.responses.append(known.run(part))
+        except registry.Failed as failed:
+            inner = failed.response  # the server forgets here that it was a GraphException
+            raise registry.Failed(omero.cmd.ERR(inner.category, inner.name, inner.parameters)) from failed
+        answer.status.append(omero.cmd.Status(None, "", "", [], {}, known.steps - 1, known.steps, 0, [], [], 0))
+    return answer
+
+
+@command(omero.cmd.Timing)
+def timing(run: Run) -> Any:
+    """Do nothing for a while."""
+    for _ in range(run.request.steps):
+        if run.cancelled():
+            break
+        time.sleep(run.request.millisPerStep / 1000)
+    return omero.cmd.OK()
+
+
+@command(omero.cmd.ListRequests)
+def list_requests(run: Run) -> Any:
+    """One of each kind of request that is implemented."""
+    return omero.cmd.ListRequestsRsp([kind() for kind in registry.known()])
+
+
+@command(omero.api.Save)
+def save(run: Run) -> Any:
+    """IUpdate.saveAndReturnObject as a request."""
+    answer = omero.api.SaveRsp()
+    answer.obj = _saved(run.call, run, [run.request.obj])[0]
+    return answer
+
+
+def _saved(call: Call, run: Run, things: list[Any]) -> list[Any]:
+    from sandbox.omero.graph.calls import context_of
+
+    with run.tx.graph.transaction(context_of(call)) as tx:
+        return list(tx.save_all(things))
