@@ -16,7 +16,8 @@ _SECRET_WORDS = frozenset({
     "password", "passwd", "pwd", "passphrase", "secret", "token", "credential", "credentials", "apikey", "privatekey",
 })  # fmt: skip
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
-_LOGIN_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
+_LOGIN_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s]+(?=@)")
+_PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|passwd|pwd|token)=)[^&\s]+", re.IGNORECASE)
 
 
 def plain(value: Any) -> Any:
@@ -42,7 +43,7 @@ def plain(value: Any) -> Any:
 
 def masked(text: str) -> str:
     """``text`` with the passwords of URLs replaced by stars."""
-    return _LOGIN_IN_URL.sub(r"\1***", text)
+    return _PASSWORD_IN_QUERY.sub(r"\1***", _LOGIN_IN_URL.sub(r"\1***", text))
 
 
 def refuse_secrets(value: Any, path: str = "request") -> None:
@@ -56,7 +57,7 @@ def refuse_secrets(value: Any, path: str = "request") -> None:
                     raise Refused(f"{path}.{key} looks like a secret: a run's request is kept for ever, leave it out")
                 refuse_secrets(item, f"{path}.{key}")
         case str():
-            if _LOGIN_IN_URL.search(value):
+            if masked(value) != value:
                 raise Refused(f"{path} holds a URL with a password: a run's request is kept for ever, leave it out")
         case list() | tuple() | set() | frozenset():
             for number, item in enumerate(value):

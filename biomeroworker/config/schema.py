@@ -1,0 +1,185 @@
+"""Every setting there is: its name, meaning, default, and the variables of the environment that override it.
+
+This is the one source of the ini file's keys, of the table in the documentation, of ``config show`` and of the checks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+
+def state_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this program keeps what must survive it, after the XDG Base Directory specification."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or Path.home()) / ".local" / "state"
+    return Path(base) / "biomeroworker"
+
+
+def _listed(value: Any) -> Any:
+    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
+
+
+def _home(value: Any) -> Any:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+LocalPath = Annotated[Path, BeforeValidator(_home)]
+
+
+def _setting(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
+    """A setting with its meaning and the variables that override it, the first one first."""
+    return Field(default, description=meaning, json_schema_extra={"env": list(env)}, **checks)
+
+
+class Section(BaseModel):
+    """A section of the ini file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SshSettings(Section):
+    """How the cluster is reached."""
+
+    host: str = _setting(
+        "slurm", "Host of the cluster's login node, as `ssh` knows it (`~/.ssh/config`).", "BIOMERO_SSH_HOST"
+    )
+    inline_ssh_env: bool = _setting(True, "Kept for old files. Nothing is handed over in the environment any more.")
+    config_file: LocalPath | None = _setting(
+        None, "A configuration file for `ssh -F`; unset: what `ssh` reads by itself.", "BIOMERO_SSH_CONFIG_FILE"
+    )
+
+
+class SlurmSettings(Section):
+    """Folders, options and habits of the cluster. Relative paths start at the home of the SSH user."""
+
+    slurm_data_path: str = _setting("my-scratch/data", "Folder on the cluster for the data of runs.")
+    slurm_images_path: str = _setting(
+        "my-scratch/singularity_images/workflows", "Folder on the cluster for workflow images."
+    )
+    slurm_converters_path: str = _setting(
+        "my-scratch/singularity_images/converters", "Folder on the cluster for converter images."
+    )
+    slurm_script_path: str = _setting("slurm-scripts", "Folder on the cluster for job scripts of old deployments.")
+    slurm_script_repo: str | None = _setting(None, "Repository of job scripts of old deployments.")
+    slurm_data_bind_path: str | None = _setting(
+        None, "A path that containers must be able to see besides their run's own folder."
+    )
+    slurm_conversion_partition: str | None = _setting(None, "Partition for conversion jobs.")
+    slurm_default_partition: str | None = _setting(
+        None, "Partition for jobs that name none.", "BIOMERO_DEFAULT_PARTITION"
+    )
+    sacct_start_time: str = _setting("2023-01-01", "How far back lists of jobs look.", "BIOMERO_SACCT_START_TIME")
+    sacct_days_ago: int | None = _setting(
+        None, "The same in days; wins over `sacct_start_time`.", "BIOMERO_SACCT_START_DAYS_AGO", ge=0
+    )
+    env_file_submission: bool = _setting(
+        False, "Kept for old files. Parameters always travel in a file of their own.", "BIOMERO_ENV_FILE_SUBMISSION"
+    )
+    inject_gpu_flag: bool = _setting(
+        False, "Whether a run may choose the GPU against the workflow's `_use_gpu`.", "BIOMERO_INJECT_GPU_FLAG"
+    )
+    gpu_partition: str | None = _setting(None, "Partition for GPU jobs.", "BIOMERO_GPU_PARTITION", "GPU_PARTITION")
+    gpu_gres: str | None = _setting(
+        None, "`--gres` of GPU jobs, such as `gpu:1`. Not together with `gpu_gpus`.", "BIOMERO_GPU_GRES", "GPU_GRES"
+    )
+    gpu_gpus: str | None = _setting(
+        None, "`--gpus` of GPU jobs, such as `1`. Not together with `gpu_gres`.", "BIOMERO_GPU_GPUS", "GPU_GPUS"
+    )
+    slurm_image_pull_via_sbatch: bool = _setting(
+        False, "Pull images in a job, not on the login node.", "BIOMERO_IMAGE_PULL_VIA_SBATCH"
+    )
+    image_pull_cpus: str = _setting("8", "Cores of that job.", "BIOMERO_PULL_CPUS")
+    image_pull_mem: str = _setting("32G", "Memory of that job.", "BIOMERO_PULL_MEM")
+    apptainer_tmpdir: str | None = _setting(
+        None, "`APPTAINER_TMPDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_TMPDIR"
+    )
+    apptainer_cachedir: str | None = _setting(
+        None, "`APPTAINER_CACHEDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_CACHEDIR"
+    )
+    slurm_zip_cmd: str = _setting(
+        "$(command -v 7z || command -v 7za)", "The 7-Zip command of old scripts.", "BIOMERO_SLURM_ZIP_CMD"
+    )
+    container_runtime: Literal["apptainer", "singularity", "charliecloud"] = _setting(
+        "apptainer", "What runs the containers.", "BIOMERO_CONTAINER_RUNTIME"
+    )
+    insecure_registries: Words = _setting(
+        (), "Registries (`host:port`, separated by commas) that are spoken to without TLS."
+    )
+    poll_seconds: float = _setting(15.0, "The longest wait between two questions to the scheduler, in seconds.", gt=0)
+    sbatch: dict[str, str] = Field(
+        default_factory=dict,
+        description="`sbatch_<flag> = value`: `--<flag>=<value>` for every job.",
+        json_schema_extra={"ini": "sbatch_<flag>"},
+    )
+
+
+class AnalyticsSettings(Section):
+    """The log of runs."""
+
+    track_workflows: bool = _setting(True, "Kept for old files. Runs are always recorded.")
+    enable_job_accounting: bool = _setting(True, "Kept for old files. The table is always kept.")
+    enable_job_progress: bool = _setting(True, "Kept for old files. The tables are always kept.")
+    enable_workflow_analytics: bool = _setting(True, "Kept for old files. The table is always kept.")
+    sqlalchemy_url: SecretStr | None = _setting(
+        None,
+        "Database of the log, such as `postgresql+psycopg2://user:password@host/name`; "
+        "unset: a SQLite file, `runs.sqlite` in `~/.local/state/biomeroworker`.",
+        "SQLALCHEMY_URL",
+    )
+    analytics_rebuild_start_time: str | None = _setting(
+        None, "Kept for old files. Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_START_TIME"
+    )
+    analytics_rebuild_days_ago: int | None = _setting(
+        None, "Kept for old files. Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_DAYS_AGO", ge=0
+    )
+
+    @field_validator("sqlalchemy_url")
+    @classmethod
+    def _readable(cls, value: SecretStr | None) -> SecretStr | None:
+        """A URL, and one of a database that can keep the log; the message never shows it."""
+        if value is not None:
+            try:
+                backend = make_url(value.get_secret_value()).get_backend_name()
+            except ArgumentError:
+                raise ValueError("should be a URL such as postgresql+psycopg2://user:password@host/name") from None
+            if backend not in ("postgresql", "postgres", "sqlite"):
+                raise ValueError("should start with postgresql+psycopg2:// or sqlite:///")
+        return value
+
+
+class WorkerSettings(Section):
+    """The machine that this program runs on, and its patience."""
+
+    work_folder: LocalPath = Field(
+        default_factory=lambda: state_folder() / "work",
+        description="Folder on this machine where inputs and results of unfinished runs are staged.",
+        json_schema_extra={"env": ["BIOMERO_WORK_FOLDER"], "default": "~/.local/state/biomeroworker/work"},
+    )
+    retry_hours: float = _setting(
+        6.0, "After so many hours of failing for the same passing cause a run is paused.", gt=0
+    )
+    retention_days: float = _setting(
+        14.0, "How long the data of ended runs stays on the cluster, in days; 0 keeps it for ever.", ge=0
+    )
+
+
+class WorkflowSettings(Section):
+    """One workflow: `<name>`, `<name>_repo`, `<name>_job`, `<name>_job_<flag>` and `<name>_use_gpu`."""
+
+    path: str = Field(description="Folder of its images, below `slurm_images_path`.")
+    repo: str = Field(
+        "", description="Where its descriptor is: a GitHub URL, or the path of a folder or descriptor on this machine."
+    )
+    job: str = Field("", description="Kept for old files: its job script, below `slurm_script_path`.")
+    job_params: dict[str, str] = Field(
+        default_factory=dict, description="`--<flag>=<value>` for its jobs, over all other settings."
+    )
+    use_gpu: bool = Field(False, description="Whether its jobs get a GPU.")
