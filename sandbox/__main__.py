@@ -83,12 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.command == "down":
                 house.down(lambda line: console.print(f"  {line}"), purge=options.purge)
             else:
-                root.set_ports(dict(options.port))
+                house.use_ports(dict(options.port))
                 house.up(house.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
         console.print(f"{options.command}: {root.path} ({time.monotonic() - began:.1f} s)")
     except SandboxError as problem:
         print(f"sandbox: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("sandbox: interrupted; what was started runs on (status shows it, down ends it)", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,16 @@ class House:
             if part.name in wanted:
                 wanted.update(part.needs)
         return [part for part in self.parts.values() if part.name in wanted]
+
+    def use_ports(self, given: Mapping[str, int]) -> None:
+        """Use these ports for parts that do not run yet."""
+        for name, port in given.items():
+            if (part := self.parts.get(name)) is None or not part.listens:
+                listening = ", ".join(part.name for part in self.parts.values() if part.listens)
+                raise SandboxError(f"{name} has no port; these have: {listening}")
+            if part.process() is not None and port != self.root.known_port(name):
+                raise SandboxError(f"{name} runs on port {self.root.known_port(name)}: take it down to change that")
+        self.root.set_ports(given)
 
     def up(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
         """Start what is down. Stops at the first part that fails; what runs stays for a look."""

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import socket
 import stat
 import string
@@ -67,8 +68,14 @@ class Root:
 
     def reload(self) -> None:
         """Read what the folder remembers."""
-        if self.exists:
+        if not self.exists:
+            return
+        try:
             self._state = json.loads(self._file.read_text())
+        except PermissionError as closed:
+            raise SandboxError(
+                f"{self._file} holds passwords: only the one who started the sandbox reads it"
+            ) from closed
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -97,14 +104,12 @@ class Root:
 
     def folder(self, name: str, mode: int = 0o755, owner: str | None = None) -> Path:
         """A folder below the root, made with this mode and owner when it is not there."""
-        from shutil import chown
-
         path = self.path / name
         if not path.is_dir():
             path.mkdir(parents=True)
             path.chmod(mode)
             if owner:
-                chown(path, owner, owner)
+                shutil.chown(path, owner, owner)
         return path
 
     def log(self, part: str) -> Path:
@@ -134,7 +139,8 @@ class Root:
 
     def known_port(self, name: str) -> int | None:
         """The port of a part if it was chosen."""
-        return self._state.get("ports", {}).get(name)
+        port = self._state.get("ports", {}).get(name)
+        return None if port is None else int(port)
 
     def asked(self) -> list[str]:
         """The parts that `up` was ever asked for."""

@@ -103,14 +103,15 @@ class IceGridNode(Part):
 class GridServer(Provision):
     """A server of the application; the node starts it and keeps it running."""
 
-    needs = ("icegrid-node",)
+    needs: tuple[str, ...] = ("icegrid-node",)
     server: str
     patience = 60.0
 
     @property
     def log(self) -> Path:
-        """The node writes what the server prints."""
-        return self.root.path / "log" / f"{self.server}.out"
+        """Its own log if it writes one (omero-py's servers do), else what it prints, which the node writes."""
+        own = self.root.path / "log" / f"{self.server}.log"
+        return own if own.exists() else own.with_suffix(".out")
 
     def _state(self) -> str:
         return icegridadmin(self, f"server state {self.server}").strip()
@@ -127,6 +128,9 @@ class GridServer(Provision):
         """Give the registry the application as it is now; wait until the server is active."""
         known = APPLICATION in icegridadmin(self, "application list").split()
         icegridadmin(self, f"application {'update' if known else 'add'} '{self._descriptor()}'", timeout=60)
+        if self._state().startswith("inactive"):  # the node gave up on it, or somebody stopped it by hand
+            icegridadmin(self, f"server enable {self.server}")
+            icegridadmin(self, f"server start {self.server}", timeout=self.patience)
         self.wait(self.probe)
 
     def _descriptor(self) -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sandbox.parts.slurm import has_cgroups
 from tests.sandbox_fixtures import Sandbox
 
 pytestmark = pytest.mark.sandbox
@@ -40,6 +42,23 @@ def test_a_job_runs_and_accounting_remembers_how_it_ended(cluster: Sandbox) -> N
 def test_a_job_on_each_node_at_once(cluster: Sandbox) -> None:
     done = cluster.ssh("srun", "-N2", "printenv", "SLURMD_NODENAME")
     assert sorted(done.stdout.split()) == cluster.env["CLUSTER_NODES"].split(",")
+
+
+def test_a_job_out_of_memory_is_told_as_such_where_cgroups_are(cluster: Sandbox) -> None:
+    if not has_cgroups():
+        pytest.skip("no cgroup v1 controllers to write to")
+    hog = "#!/bin/bash\nhead -c 200m /dev/zero | tail -c 200m >/dev/null\n"
+    number = cluster.ssh("sbatch", "--wait", "--parsable", "--mem=32M", text=hog).stdout.strip()
+    assert "JobState=OUT_OF_MEMORY" in cluster.ssh("scontrol", "show", "job", number).stdout
+
+
+def test_jobs_run_without_cgroups_too(new_sandbox: Callable[[], Sandbox], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_CGROUPS", "no")
+    sandbox = new_sandbox()
+    sandbox.up("cluster")
+    assert "proctrack/linuxproc" in sandbox.ssh("scontrol", "show", "config").stdout
+    assert sandbox.ssh("srun", "echo", "ran").stdout == "ran\n"
+    assert sandbox.run("down", "--purge").returncode == 0
 
 
 def test_apptainer_pulls_from_the_registry_and_runs_a_container_in_a_job(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from sandbox.parts.slurm import CGROUPS, node_name
 from sandbox.processes import owned_by
@@ -63,8 +64,6 @@ def test_a_killed_part_is_shown_as_down_and_restarted_by_the_next_up(cluster: Sa
 
 
 def test_a_killed_database_comes_back_with_its_data(sandbox: Sandbox, postgres: str) -> None:
-    import sqlalchemy
-
     engine = sqlalchemy.create_engine(postgres, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE kept (x int)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,8 +60,6 @@ def test_leaving_out_omero_leaves_out_all_of_its_servers(folder: Path) -> None:
 
 
 def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path: Path) -> None:
-    import os
-
     file = tmp_path / "pid"
     own = Process.of(os.getpid())
     assert own is not None
@@ -68,3 +67,8 @@ def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path: Path)
     assert Process.recorded(file) == own
     Process(own.pid, own.started - 1).record(file)
     assert Process.recorded(file) is None
+
+
+def test_a_port_for_a_part_that_has_none_is_refused(folder: Path) -> None:
+    with pytest.raises(SandboxError, match="munge has no port; these have: postgres"):
+        House(Root(folder)).use_ports({"munge": 4711})
