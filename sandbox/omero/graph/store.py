@@ -37,7 +37,9 @@ class Graph:
         #: (root class, field, id referred to) -> ids of those that refer; a dict serves as an ordered set
         self.reverse: dict[tuple[str, str, int], dict[int, None]] = {}
         self.private: dict[tuple[str, str], Any] = {}
-        self._sequence: dict[str, int] = defaultdict(lambda: -1)
+        self._sequence: dict[str, int] = defaultdict(int)
+        for name in ("Experimenter", "ExperimenterGroup", "Node", "Session"):
+            self._sequence[name] = -1
         self._undo: list[tuple[str, int, Entity | None]] | None = None
         self._undo_private: list[tuple[tuple[str, str], Any]] = []
         self._database = sqlite3.connect(folder / "graph.db" if folder else ":memory:", check_same_thread=False)
@@ -70,7 +72,6 @@ class Graph:
             try:
                 transaction = Transaction(self, context)
                 yield transaction
-                transaction.check()
                 self._commit()
             except BaseException:
                 self._roll_back()
@@ -84,7 +85,7 @@ class Graph:
 
     # -- what transactions use ------------------------------------------------------------------------------------
     def next_id(self, root: str) -> int:
-        """A fresh id; ids start at 0, as the server's do for its first user."""
+        """A fresh id; the first is 1, but for users, groups and what the server itself is (see `content`)."""
         self._sequence[root] += 1
         return self._sequence[root]
 

@@ -164,8 +164,21 @@ class Transaction:
         """Take an object away, unchecked; what refers to it is the caller's affair."""
         self.graph.drop(entity)
 
-    def check(self) -> None:
-        """Called before the commit."""
+    def refuse_if_referred(self, entity: Entity) -> None:
+        """Raise what the database says when something still refers to an object that is to go."""
+        root = entity.cls.root
+        for cls in self.graph.schema.classes.values():
+            for field in cls.fields.values():
+                if field.kind != "ref" or self.graph.schema[field.type].root is not root:
+                    continue
+                if any(True for _ in self.graph.referring(cls.root.name, field.name, entity.id)):
+                    raise errors.validation(
+                        f"could not delete: [{entity.cls.java}#{entity.id}]; SQL [delete from "
+                        f"{entity.cls.name.lower()} where id=?]; constraint [fk{cls.name.lower()}_{field.name.lower()}_"
+                        f"{root.name.lower()}]; nested exception is "
+                        "org.hibernate.exception.ConstraintViolationException: "
+                        f"could not delete: [{entity.cls.java}#{entity.id}]"
+                    )
 
     # -- objects of omero.model -----------------------------------------------------------------------------------
     def loader(self) -> Loader:
