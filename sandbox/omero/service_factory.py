@@ -169,8 +169,7 @@ class ServiceFactory(Service):
         if self.control in self.session.controls:
             self.session.controls.remove(self.control)
         self.session.remove_servant(self.identity)
-        if not self._detach:
-            self.server.sessions.close(self.session.uuid)
+        self.server.sessions.leave(self.session.uuid, end=not self._detach)
 
 
 def _getter(name: str) -> Callable[..., Ice.ObjectPrx]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -170,10 +171,9 @@ def permissions_of(group: Any) -> omero.model.Permissions:
 
 
 def _remove(adapter: Ice.ObjectAdapter, identity: Ice.Identity) -> None:
-    try:
+    # it may be closed already, or the server is going down
+    with contextlib.suppress(Ice.NotRegisteredException, Ice.ObjectAdapterDeactivatedException):
         adapter.remove(identity)
-    except (Ice.NotRegisteredException, Ice.ObjectAdapterDeactivatedException):
-        pass  # closed already, or the server is going down
 
 
 class Sessions:
@@ -263,12 +263,19 @@ class Sessions:
         return session
 
     def close(self, session_uuid: str) -> int:
-        """Drop one reference; the last one ends the session. Returns how many are left."""
-        session = self.get(session_uuid)
+        """As `leave`; raises the server's exception if there is no such session."""
+        self.get(session_uuid)
+        return self.leave(session_uuid)
+
+    def leave(self, session_uuid: str, end: bool = True) -> int:
+        """Drop one reference; without any the session ends, unless it is to live on. Returns how many are left."""
+        session = self.find(session_uuid)
+        if session is None:
+            return 0
         with self._lock:
             session.references -= 1
             left = session.references
-        if left < 1:
+        if left < 1 and end:
             self._end(session)
         return left
 

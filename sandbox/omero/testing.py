@@ -129,7 +129,7 @@ def running(data: Path | None = None, root_password: str | None = None, log: Pat
         data = data or work / "data"
         password = root_password or secrets.token_urlsafe(12)
         blitz, ssl, tcp = _free_port(), _free_port(), _free_port()
-        out = stack.enter_context(open(log, "ab")) if log else sys.stderr
+        out = stack.enter_context(log.open("ab")) if log else sys.stderr
         environment = {**os.environ, "OMERO_ROOT_PASSWORD": password, "OMERO_DATA_DIR": str(data)}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         server = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -76,8 +77,8 @@ def command(kind: type, steps: int = 1, dry_steps: int | None = None) -> Callabl
 
 def find(request: Any) -> Command | None:
     """The command for a request, None if the server has none."""
-    from . import basic, files, graphs, sessions
-
+    for name in ("basic", "files", "graphs", "sessions"):
+        importlib.import_module(f"{__package__}.{name}")  # declares its commands
     return _known.get(type(request))
 
 
