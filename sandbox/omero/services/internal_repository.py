@@ -5,6 +5,7 @@ omero-py's Tables server asks for the path of a table's file; nobody asks for mo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MIMETYPE = "Repository"
-#: Seconds for the registry to answer when the server starts.
-PATIENCE_MS = 10_000
 
 
 class InternalRepository(omero.grid.InternalRepository):
@@ -145,8 +144,8 @@ def tell_grid(server: Server, proxy: Ice.ObjectPrx, kind: str) -> None:
     """Make an object of this server known to the grid's registry by its identity and type."""
     if server.communicator.getDefaultLocator() is None:
         return
-    registry = server.communicator.stringToProxy("IceGrid/Registry").ice_timeout(PATIENCE_MS)
-    session = IceGrid.RegistryPrx.checkedCast(registry).createAdminSession("null", "")
+    registry = IceGrid.RegistryPrx.checkedCast(server.communicator.stringToProxy("IceGrid/Registry"))
+    session = registry.createAdminSession("null", "")
     try:
         admin = session.getAdmin()
         try:
@@ -154,4 +153,5 @@ def tell_grid(server: Server, proxy: Ice.ObjectPrx, kind: str) -> None:
         except IceGrid.ObjectExistsException:
             admin.updateObject(proxy)
     finally:
-        session.destroy()
+        with contextlib.suppress(Ice.ObjectNotExistException):  # the registry may have ended it already
+            session.destroy()
