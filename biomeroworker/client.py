@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 from fabric import Connection
@@ -21,6 +21,8 @@ from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import Refused
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.source import RunRequest
+
+T = TypeVar("T")
 
 #: Seconds between two looks at a run that is waited for. A look is one indexed query.
 WAIT_INTERVAL = 1.0
@@ -48,7 +50,9 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
     def from_config(
         cls, configfile: str | Path = "", init_slurm: bool = False, config_only: bool = False
     ) -> SlurmClient:
-        """The client that the ini files and the environment describe; ``configfile`` is read last.
+        """The client that the ini files and the environment describe.
+
+        ``configfile``, or else the file that ``BIOMERO_CONFIG`` names, is read after the usual ones.
 
         ``init_slurm`` pulls the images that the cluster lacks, as ``biomeroworker init`` does. ``config_only`` is
         accepted for code written for biomero: nothing here connects before it must.
@@ -64,27 +68,29 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
         super().__exit__(kind, error, traceback)
         self.close()
 
-    # -- parts -----------------------------------------------------------------------------------------------------------
+    # -- parts --------------------------------------------------------------------------------------------------------
 
     @property
     def log(self) -> RunLog:
         """The event log."""
-        return self._part("_log", lambda: RunLog.open(self.settings.database_url))
+        return self._part("_log", RunLog, lambda: RunLog.open(self.settings.database_url))
 
     @property
     def cluster(self) -> Cluster:
         """The cluster's front-end."""
-        return self._part("_cluster", lambda: Cluster.from_settings(self.settings))
+        return self._part("_cluster", Cluster, lambda: Cluster.from_settings(self.settings))
 
     @property
     def catalogue(self) -> Catalogue:
         """The configured workflows."""
-        return self._part("_catalogue", lambda: Catalogue(self.settings))
+        return self._part("_catalogue", Catalogue, lambda: Catalogue(self.settings))
 
-    def _part(self, name: str, make: Callable[[], Any]) -> Any:
+    def _part(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
         if name not in self.__dict__:
             object.__setattr__(self, name, make())
-        return self.__dict__[name]
+        part = self.__dict__[name]
+        assert isinstance(part, kind)
+        return part
 
     def close(self) -> None:
         """Give up connections; using the client again opens new ones."""
@@ -94,7 +100,7 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
             if part is not None:
                 part.close()
 
-    # -- runs ------------------------------------------------------------------------------------------------------------
+    # -- runs ---------------------------------------------------------------------------------------------------------
 
     def submit(self, request: RunRequest) -> UUID:
         """Accept a run: one committed event that holds all of the request. A supervisor carries it from there.
@@ -145,7 +151,7 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
         """Accept the same request again, as a new run."""
         return self.submit(RunRequest.model_validate(self.log.run(run_id).request))
 
-    # -- set-up ----------------------------------------------------------------------------------------------------------
+    # -- set-up -------------------------------------------------------------------------------------------------------
 
     def setup_slurm(self, tell: Callable[[str], None] = lambda word: None) -> None:
         """Make the folders on the cluster and pull the images that it lacks."""

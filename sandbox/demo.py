@@ -8,6 +8,7 @@ starts our Processor. From there the way is the same.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import secrets
@@ -78,10 +79,12 @@ class Demo:
         as_root = {**worker, "OMERO_USER": "root", "OMERO_PASSWORD": self.env["OMERO_ROOT_PASSWORD"]}
         stack.enter_context(_running(as_root, self.root.path / "log/supervise.log", "supervise"))
         if self.existing:
-            stack.enter_context(_running(as_root, self.root.path / "log/attach.log", "attach"))
+            # its own Processor knows nothing of ours, so the script is the demo user's own, which only ours serves
+            as_user = {**worker, "OMERO_USER": data.user, "OMERO_PASSWORD": password}
+            stack.enter_context(_running(as_user, self.root.path / "log/attach.log", "attach"))
 
-        self.step("omero script upload --official")
-        script = self._upload()
+        self.step("omero script upload" + ("" if self.existing else " --official"))
+        script = self._upload_own(data, password) if self.existing else self._upload_official()
         self.step(f"omero script launch {script} on dataset {data.dataset}")
         begun = time.monotonic()
         self._launch(script, data, password)
@@ -98,9 +101,9 @@ class Demo:
     def _address(self) -> tuple[str, int]:
         return self.env["OMERO_HOST"], int(self.env["OMERO_PORT"])
 
-    # -- OMERO's own command, unmodified --------------------------------------------------------------------------------
+    # -- OMERO's own command, unmodified ------------------------------------------------------------------------------
 
-    def _omero(self, session: Path, *arguments: str, secret: str = "") -> str:
+    def _omero(self, session: Path, *arguments: str, secret: str = "", cwd: Path | None = None) -> str:
         """Run ``omero``; a password goes in by its environment variable, never by the command line."""
         environment = {
             **os.environ,
@@ -116,6 +119,7 @@ class Demo:
             capture_output=True,
             timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
+            cwd=cwd,
         )
         if done.returncode:
             raise SandboxError(
@@ -131,29 +135,21 @@ class Demo:
         self._omero(folder, "login", "-s", host, "-p", str(port), "-u", user, secret=password)
         return folder
 
-    def _upload(self) -> int:
+    def _upload_official(self) -> int:
         session = self._session("root", self.env["OMERO_ROOT_PASSWORD"])
         known = self._omero(session, "script", "list")
         found = re.search(rf"^\s*(\d+)\s*\|.*{re.escape(OFFICIAL_PATH)}", known, re.MULTILINE)
         if found:
             self._omero(session, "script", "replace", found[1], str(SCRIPT))
             return int(found[1])
+        # the path that the command is given is the path that the script will have on the server
         here = self.root.folder("scripts") / OFFICIAL_PATH
         here.parent.mkdir(parents=True, exist_ok=True)
         here.write_text(SCRIPT.read_text())
-        said = self._omero_in(here.parents[1], session, "script", "upload", OFFICIAL_PATH, "--official")
-        number = re.search(r"OriginalFile:(\d+)", said)
-        if not number:
-            raise SandboxError(f"omero script upload did not name the script:\n{said}")
-        return int(number[1])
+        return _script_id(self._omero(session, "script", "upload", OFFICIAL_PATH, "--official", cwd=here.parents[1]))
 
-    def _omero_in(self, folder: Path, session: Path, *arguments: str) -> str:
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            return self._omero(session, *arguments)
-        finally:
-            os.chdir(before)
+    def _upload_own(self, data: demo_data.Put, password: str) -> int:
+        return _script_id(self._omero(self._session(data.user, password), "script", "upload", str(SCRIPT)))
 
     def _launch(self, script: int, data: demo_data.Put, password: str) -> None:
         session = self._session(data.user, password)
@@ -174,7 +170,7 @@ class Demo:
             if line.strip():
                 console.print(f"         {line}", markup=False)
 
-    # -- what came of it ------------------------------------------------------------------------------------------------
+    # -- what came of it ----------------------------------------------------------------------------------------------
 
     def _biomeroworker(self, env: dict[str, str], *arguments: str) -> str:
         done = subprocess.run(
@@ -190,8 +186,6 @@ class Demo:
         return done.stdout
 
     def _summary(self, worker: dict[str, str], data: demo_data.Put, password: str, took: float) -> int:
-        import json
-
         runs = json.loads(self._biomeroworker(worker, "runs", "--json", "--limit", "1"))
         run = json.loads(self._biomeroworker(worker, "show", runs[0]["id"], "--json"))
         console.print()
@@ -213,6 +207,14 @@ class Demo:
         console.print(found)
         console.print(f"overlay: {self.output / 'overlay.png'}")
         return 0
+
+
+def _script_id(said: str) -> int:
+    """The id that ``omero script upload`` prints."""
+    number = re.search(r"OriginalFile:(\d+)", said)
+    if not number:
+        raise SandboxError(f"omero script upload did not name the script:\n{said}")
+    return int(number[1])
 
 
 def _indented(text: Any) -> None:

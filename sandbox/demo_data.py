@@ -13,7 +13,8 @@ from omero.gateway import BlitzGateway
 from omero.model.enums import UnitsLength
 from omero.rtypes import rbool, rstring
 
-from sandbox import images, score as scoring
+from sandbox import images
+from sandbox import score as scoring
 from sandbox.errors import SandboxError
 
 #: The account and group of the demo: made once per server, with a new password each time.

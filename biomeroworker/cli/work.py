@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,9 +133,19 @@ def attach(
     config: ConfigOption = None,
 ) -> None:
     """Serve scripts for a running OMERO server from outside its grid, until stopped. Its grid is left untouched."""
-    from biomeroworker.node.attach import attach as serve
+    from biomeroworker.node.attach import serve  # only here: it needs Ice
+    from biomeroworker.omero.session import OmeroSession
 
-    serve(host, port, user, password, config)
+    if config is not None:  # the scripts, which are processes of their own, read it too
+        os.environ["BIOMERO_CONFIG"] = str(config.absolute())
+    stop = threading.Event()
+    with _stopping(stop.set):
+        serve(
+            lambda: OmeroSession.login(host, port, user, password),
+            stop,
+            ready=lambda session: err.print(f"serving scripts of {user} on {host}:{port}", markup=False),
+        )
+    err.print("detached")
 
 
 # -- watching ---------------------------------------------------------------------------------------------------------

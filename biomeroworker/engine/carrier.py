@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
+from biomeroworker.cluster import layout
 from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
@@ -24,7 +25,7 @@ from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused
 from biomeroworker.log.runlog import RunLog, WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.log.states import AlreadyEnded, RunState, StaleAttempt
 from biomeroworker.manifest import INPUTS_FILE, InputManifest
 from biomeroworker.source import Provenance, RunRequest, Source
 from biomeroworker.workflows import jobscript, markers, parameters
@@ -90,6 +91,11 @@ class Carrier:
                 return self._cancel(run_id, run)
             request = RunRequest.model_validate(run.request)
             return self._steps[run.state](run_id, run, request)
+        except (
+            AlreadyEnded,
+            StaleAttempt,
+        ):  # another process was faster: the log has the truth, and it is looked up anew
+            return watch.FIRST_INTERVAL
         except Exception as error:
             return self._meet(run_id, errors.classify(error))
 
@@ -175,8 +181,8 @@ class Carrier:
             folder = self.cluster.attempt_folder(run_id, number)
             spec = JobSpec(
                 name=name,
-                script=f"{folder}/{jobscript.SCRIPT}",
-                stdout=f"{folder}/{jobscript.STDOUT}",
+                script=f"{folder}/{jobscript.JOB_SCRIPT}",
+                stdout=f"{folder}/{layout.SLURM_OUT}",
                 workdir=folder,
                 arguments=(folder,),
                 options=job.options(self.settings, request, run.attempts[number].excluded_nodes),
@@ -254,7 +260,7 @@ class Carrier:
             request,
             self._manifest(run_id, space),
             results,
-            space.fetched(number) / jobscript.OUT,
+            space.fetched(number) / layout.OUT,
             by,
             lambda fraction, word: self._tell(run_id, RunState.IMPORTING, fraction, word),
         )

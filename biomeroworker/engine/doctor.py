@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.errors import Fault, classify
+from biomeroworker.errors import Fault, Permanent, classify
 from biomeroworker.log.runlog import RunLog
 
 
@@ -28,27 +29,22 @@ def examine(settings: Settings, log: RunLog, cluster: Cluster, catalogue: Catalo
     for warning in settings.warnings:
         yield Finding("warn", "configuration", warning)
     yield _tried("database", lambda: f"{settings.database_shown}, {len(log.unfinished())} unfinished runs")
-    reached = _tried("ssh", lambda: _reach(cluster), remedy="try it by hand: ssh " + settings.ssh.host)
+    reached = _tried("ssh", partial(_reach, cluster), remedy=f"try it by hand: ssh {settings.ssh.host}")
     yield reached
     if reached.level == "ok":
         yield _tried(
-            "slurm", lambda: _slurm(cluster), remedy="[SSH] host must be a machine with SLURM's commands on PATH"
+            "slurm", partial(_slurm, cluster), remedy="[SSH] host must be a machine with SLURM's commands on PATH"
         )
-        yield _tried("container runtime", lambda: _runtime(cluster), remedy="[SLURM] container_runtime")
+        yield _tried("container runtime", partial(_runtime, cluster), remedy="[SLURM] container_runtime")
         for key in ("slurm_data_path", "slurm_images_path"):
-            path = str(getattr(settings.slurm, key))
-            yield _tried(
-                key, lambda path=path: _folder(cluster, path), remedy=f"[SLURM] {key}; biomeroworker init makes it"
-            )  # type: ignore[misc]
+            remedy = f"[SLURM] {key}; biomeroworker init makes it"
+            yield _tried(key, partial(_folder, cluster, str(getattr(settings.slurm, key))), remedy=remedy)
     for name in catalogue.names():
-        described = _tried(f"workflow {name}", lambda name=name: catalogue.get(name).container_image)  # type: ignore[misc]
+        described = _tried(f"workflow {name}", partial(_described, catalogue, name))
         yield described
         if described.level == "ok" and reached.level == "ok":
-            path = settings.workflows[name].path
-            yield _tried(
-                f"image of {name}", lambda path=path, image=described.message: cluster.image(path, image, "").path,  # type: ignore[misc]
-                remedy="biomeroworker init",
-            )  # fmt: skip
+            look = partial(_image, cluster, settings.workflows[name].path, described.message)
+            yield _tried(f"image of {name}", look, remedy="biomeroworker init")
 
 
 def _tried(subject: str, look: Callable[[], str], remedy: str = "") -> Finding:
@@ -59,6 +55,14 @@ def _tried(subject: str, look: Callable[[], str], remedy: str = "") -> Finding:
         return Finding("fail", subject, str(fault), fault.hint or remedy)
 
 
+def _described(catalogue: Catalogue, name: str) -> str:
+    return catalogue.get(name).container_image
+
+
+def _image(cluster: Cluster, path: str, image: str) -> str:
+    return cluster.image(path, image, "").path
+
+
 def _reach(cluster: Cluster) -> str:
     cluster.check()
     return "connected"
@@ -67,7 +71,7 @@ def _reach(cluster: Cluster) -> str:
 def _slurm(cluster: Cluster) -> str:
     answer = cluster.transport.run(["sinfo", "--noheader", "--format=%P %a %D"], timeout=30)
     if not answer.ok:
-        raise classify(RuntimeError(answer.stderr.strip() or f"sinfo ended with {answer.returncode}"))
+        raise Permanent(answer.stderr.strip() or f"sinfo ended with {answer.returncode}")
     return "partitions " + ", ".join(line.split()[0] for line in answer.stdout.splitlines() if line.strip())
 
 
@@ -82,5 +86,5 @@ def _runtime(cluster: Cluster) -> str:
 
 def _folder(cluster: Cluster, path: str) -> str:
     if not cluster.transport.exists(path):
-        raise FileNotFoundError(f"{path} is not on the cluster")
+        raise Permanent(f"{path} is not on the cluster")
     return path
