@@ -252,7 +252,8 @@ class SQLRecorder(ApplicationRecorder):
     def max_notification_id(self) -> int | None:
         """The number of the newest event."""
         with self.engine.connect() as connection:
-            return connection.execute(select(func.max(EVENTS.c.id))).scalar_one()
+            newest: int | None = connection.execute(select(func.max(EVENTS.c.id))).scalar_one()
+            return newest
 
     def max_tracking_id(self, application_name: str) -> int | None:
         """Up to which event the read tables are."""

@@ -28,6 +28,7 @@ from biomeroworker.log.states import AlreadyEnded, LogError, NoSuchRun, NotAllow
 from biomeroworker.log.tables import LEASES, VIEWS
 from biomeroworker.log.task import Task
 from biomeroworker.log.tracker import WorkflowTracker, decided_anew
+from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 
 __all__ = [
     "AlreadyEnded", "Attempt", "FaultRecord", "Intent", "LogError", "LoggedEvent", "NoSuchRun", "NotAllowed",
@@ -42,8 +43,12 @@ class RunLog:
         self._engine = engine
         self._recorder = SQLRecorder(engine)
         self._recorder.create()
-        #: The same log for programs that record runs and tasks themselves.
+        #: The same log for programs that record runs and tasks themselves, and what they ask of its read tables.
         self.tracker = WorkflowTracker(self._recorder)
+        self.job_accounting = JobAccounting(self._recorder)
+        self.job_progress = JobProgress(self._recorder)
+        self.workflow_progress = WorkflowProgress(self._recorder)
+        self.workflow_analytics = WorkflowAnalytics(self._recorder)
 
     @classmethod
     def open(cls, url: str) -> RunLog:
