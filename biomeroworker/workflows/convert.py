@@ -4,8 +4,8 @@
 A program of its own: it is sent with a run and executed inside the converter's container image, so it needs nothing
 but numpy, tifffile and zarr (2.16 or later for OME-Zarr 0.4, 3 for 0.5) and runs on Python 3.9.
 
-``image-7.ome.zarr`` becomes ``image-7.tif``; each field of a plate becomes ``plate-3_B2_0.tif`` (well, field). Axes, pixel
-sizes with their units, channel names and the image's name are kept; channels are never made into RGB.
+``image-7.ome.zarr`` becomes ``image-7.tif``; each field of a plate becomes ``plate-3_B2_0.tif`` (well, field). Axes,
+pixel sizes with their units, channel names and the image's name are kept; channels are never made into RGB.
 
 The pixels of an uncompressed TIFF are one block whose layout is known before the first is written. So the file is laid
 out empty, and bands of it (one row of chunks, over the full width) are read once and written where they belong, in any
@@ -14,6 +14,7 @@ order, by as many threads as the job has cores. A band is all that a thread ever
 Exit codes: 0 done; 1 an input that cannot be converted; 74 reading or writing failed (``EX_IOERR`` of sysexits.h).
 """
 
+# ruff: noqa: B905  (zip has no `strict` in Python 3.9)
 from __future__ import annotations
 
 import argparse
@@ -23,9 +24,10 @@ import os
 import re
 import sys
 import threading
-from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -126,7 +128,8 @@ class Image:
     def dtype(self) -> np.dtype:
         """How its pixels are stored in the TIFF."""
         kind = np.dtype(self.array.dtype)
-        return np.dtype(STORED_AS.get(kind.name, kind.name)).newbyteorder("<")
+        stored: np.dtype = np.dtype(STORED_AS.get(kind.name, kind.name)).newbyteorder("<")
+        return stored
 
     def ome(self) -> dict[str, Any]:
         """What goes into the OME-XML, in the words of tifffile's ``metadata`` argument."""
@@ -210,7 +213,7 @@ class Target:
         for index in np.ndindex(band.shape[:-2]):
             start = [part.start + i for part, i in zip(region, index)] + [region[-2].start]
             place = self.offset + sum(i * stride for i, stride in zip(start, self.strides))
-            rows = memoryview(band[index]).cast("B")
+            rows = band[index].data.cast("B")
             while rows:
                 written = os.pwrite(self.descriptor, rows, place)
                 rows, place = rows[written:], place + written
@@ -267,7 +270,7 @@ def convert(source: Path, target: Path, jobs: int, progress: Path | None) -> int
     with ThreadPoolExecutor(max(jobs, 1)) as pool:
         for image in images:
             tiff = Target(image, target / f"{image.label}.tif")
-            running = set()
+            running: set[Future[None]] = set()
             for region in image.bands():
                 running.add(pool.submit(_band, tiff, region, told))
                 if len(running) > 2 * jobs:  # no more in the queue than keeps all threads busy
@@ -284,7 +287,7 @@ def _band(tiff: Target, region: tuple[slice, ...], told: Progress) -> None:
     told.step()
 
 
-def _settle(running: set, until: str) -> set:
+def _settle(running: set[Future[None]], until: str) -> set[Future[None]]:
     """Wait; raise what went wrong in any that is done; give back those that are not done."""
     done, rest = wait(running, return_when=until)
     for one in done:

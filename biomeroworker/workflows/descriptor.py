@@ -7,6 +7,7 @@ finds them on disk or on the web.
 from __future__ import annotations
 
 import enum
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -93,6 +94,11 @@ class Parameter(_Frozen):
             raise ValueError(f"a {self.type} has no minimum or maximum")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
+        if self.type in _NUMERIC and isinstance(self.default, int | float):
+            low = -math.inf if self.minimum is None else self.minimum
+            high = math.inf if self.maximum is None else self.maximum
+            if not low <= self.default <= high:
+                raise ValueError(f"the default {self.default:g} is not between {low:g} and {high:g}")
         if self.choice_labels and len(self.choice_labels) != len(self.choices):
             raise ValueError("there must be one label a choice")
         return self

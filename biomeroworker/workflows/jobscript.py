@@ -13,8 +13,10 @@ from pathlib import Path, PurePosixPath
 from biomeroworker.errors import Permanent
 from biomeroworker.workflows.parameters import Folders
 
-JOB_SCRIPT = "job.sh"
+SCRIPT = "job.sh"
 CONVERTER = "convert.py"
+STDOUT = "slurm.out"  #: the job's own output, as the scheduler keeps it
+OUT = "out"  #: below the attempt's folder: what the workflow made
 
 #: Below this much free space a run would end half-way: what the job wants of the data folder, and of ``$TMPDIR``.
 MIN_FREE = 1 << 30
@@ -25,7 +27,7 @@ def folders(remote_attempt: str, *, tiff: bool) -> Folders:
     """Where a container finds its data: the converted TIFFs of this attempt, or the run's OME-Zarr."""
     attempt = PurePosixPath(remote_attempt)
     inputs = attempt / "tiff" if tiff else attempt.parent / "in"
-    return Folders(input=str(inputs), output=str(attempt / "out"), ground_truth=str(attempt / "gt"))
+    return Folders(input=str(inputs), output=str(attempt / OUT), ground_truth=str(attempt / "gt"))
 
 
 def prepare_attempt(
@@ -82,9 +84,9 @@ def prepare_attempt(
             raise Permanent(f"{key} holds a line break or a NUL byte: {value!r}")
     attempt_folder.mkdir(parents=True, exist_ok=True)
     package = files(__package__)
-    for name in (JOB_SCRIPT, CONVERTER):
+    for name in (SCRIPT, CONVERTER):
         (attempt_folder / name).write_bytes((package / name).read_bytes())
-    (attempt_folder / JOB_SCRIPT).chmod(0o755)
+    (attempt_folder / SCRIPT).chmod(0o755)
     (attempt_folder / "job.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     _write_words(attempt_folder / "runtime", prefix)
     _write_words(attempt_folder / "arguments", arguments)

@@ -1,0 +1,346 @@
+"""Read the three kinds of descriptor that workflows come with into `Workflow`.
+
+* BIAFLOWS / Cytomine 0.1 (``descriptor.json``), with three additions: ``minimum``, ``maximum`` and ``value-choices`` on
+  an input.
+* biomero-schema (``schema-version: biomero-0.1``), as the package of that name models it.
+* bilayers (``config.yaml``): https://github.com/bilayer-containers/bilayers, its specification.
+
+Each reader is a pure function of the descriptor's content. What is wrong is raised as `DescriptorFault` with the field.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from biomeroworker.workflows.descriptor import Family, ParameterType, Workflow
+
+Content = Mapping[str, Any]
+
+
+class DescriptorFault(Exception):
+    """A field of a descriptor that is missing or makes no sense; ``field`` is its path (``inputs[2].type``)."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+
+
+def read(content: Any, origin: str = "") -> Workflow:
+    """The workflow that a descriptor describes, whatever its format; raises `DescriptorFault`."""
+    if not isinstance(content, Mapping):
+        raise DescriptorFault("", "a descriptor is an object with fields, not " + type(content).__name__)
+    reader = _reader(content)
+    try:
+        return Workflow.model_validate({**reader(content), "origin": origin})
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = str(first["msg"]).removeprefix("Value error, ")
+        raise DescriptorFault(_path(first["loc"]), f"{problem} (it is {first['input']!r:.80})") from error
+
+
+def _reader(content: Content) -> Callable[[Content], dict[str, Any]]:
+    version = str(content.get("schema-version") or content.get("schema_version") or "").lower()
+    if "cwlVersion" in content:
+        raise DescriptorFault("cwlVersion", "CWL descriptors are not supported")
+    if "openapi" in str(content.get("$schema", "")).lower():
+        raise DescriptorFault("$schema", "OpenAPI descriptors are not supported")
+    if version.startswith("cytomine"):
+        return _biaflows
+    if version.startswith("biomero"):
+        return _biomero
+    if "docker_image" in content:
+        return _bilayers
+    if "container-image" in content:
+        return _biaflows
+    raise DescriptorFault(
+        "schema-version", "neither a BIAFLOWS (cytomine-0.1), nor a biomero-schema, nor a bilayers descriptor"
+    )
+
+
+# -- BIAFLOWS and biomero-schema ------------------------------------------------------------------------------------
+
+
+def _biaflows(content: Content) -> dict[str, Any]:
+    """Cytomine's own inputs (host, keys, project, terms) are dropped: there is no Cytomine server behind a run."""
+    found = _common(content, Family.BIAFLOWS)
+    inputs = _objects(content, "inputs")
+    found["inputs"] = [
+        _parameter(one, f"inputs[{number}]")
+        for number, one in enumerate(inputs)
+        if not str(one.get("id", "")).lower().startswith("cytomine")
+    ]
+    return found
+
+
+def _biomero(content: Content) -> dict[str, Any]:
+    found = _common(content, Family.BIOMERO)
+    found["inputs"] = [_parameter(one, f"inputs[{n}]") for n, one in enumerate(_objects(content, "inputs"))]
+    resources = _object(_object(content, "configuration", {}), "resources", {})
+    found["gpu"] = bool(resources.get("gpu"))
+    found["min_memory_mib"] = resources.get("ram-min")
+    found["min_cores"] = resources.get("cores-min")
+    return found
+
+
+def _common(content: Content, family: Family) -> dict[str, Any]:
+    image = _object(content, "container-image")
+    return {
+        "name": _needed(content, "name", ""),
+        "description": str(content.get("description") or "").strip(),
+        "family": family,
+        "container_image": _needed(image, "image", "container-image"),
+        "container_type": str(image.get("type") or "docker"),
+        "type": str(content.get("problem-class") or ""),
+        "command_line": str(content.get("command-line") or ""),
+        "outputs": [_parameter(one, f"outputs[{n}]") for n, one in enumerate(_objects(content, "outputs", []))],
+        "schema_version": str(content.get("schema-version") or ""),
+    }
+
+
+#: What descriptors call the types; the comparison ignores case.
+_TYPES = {
+    "number": ParameterType.NUMBER,
+    "integer": ParameterType.INTEGER,
+    "int": ParameterType.INTEGER,
+    "float": ParameterType.FLOAT,
+    "double": ParameterType.FLOAT,
+    "string": ParameterType.STRING,
+    "date": ParameterType.STRING,
+    "domain": ParameterType.STRING,
+    "listdomain": ParameterType.STRING,
+    "boolean": ParameterType.BOOLEAN,
+    **{
+        kind.value: kind
+        for kind in (
+            ParameterType.IMAGE,
+            ParameterType.FILE,
+            ParameterType.ARRAY,
+            ParameterType.MEASUREMENT,
+            ParameterType.EXECUTABLE,
+        )
+    },
+}
+
+
+def _parameter(one: Content, where: str) -> dict[str, Any]:
+    identifier = _needed(one, "id", where)
+    kind = _type(_needed(one, "type", where), f"{where}.type")
+    key = one.get("value-key")
+    return {
+        "id": identifier,
+        "type": kind,
+        "name": _expanded(one.get("name") or "@id", identifier),
+        "description": _expanded(one.get("description") or "", identifier),
+        "default": _default(one.get("default-value"), kind, f"{where}.default-value"),
+        "optional": bool(one.get("optional")),
+        "choices": _choices(one.get("value-choices"), f"{where}.value-choices"),
+        "choice_labels": _labels(one.get("value-choices"), one.get("value-choices-labels")),
+        "minimum": one.get("minimum"),
+        "maximum": one.get("maximum"),
+        "command_line_flag": _expanded(one.get("command-line-flag", "--@id") or "", identifier),
+        "value_key": _expanded(key if key is not None else "[@ID]", identifier),
+        "set_by_server": bool(one.get("set-by-server")),
+        "file_attachment": bool(one.get("file-attachment")),
+        "output_folder": bool(one.get("output-dir-set")),
+        "advanced": one.get("mode") == "advanced",
+        "formats": _texts(one.get("format")),
+        "sub_types": _texts(one.get("sub-type")),
+    }
+
+
+def _expanded(text: Any, identifier: str) -> str:
+    """``@id`` is the parameter's id, ``@ID`` the same in capitals (Cytomine's descriptor format)."""
+    return str(text).replace("@id", identifier).replace("@ID", identifier.upper())
+
+
+# -- bilayers -------------------------------------------------------------------------------------------------------
+
+_BILAYERS_TYPES = {
+    "checkbox": ParameterType.BOOLEAN,
+    "radio": ParameterType.STRING,
+    "dropdown": ParameterType.STRING,
+    "textbox": ParameterType.STRING,
+}
+
+
+def _bilayers(content: Content) -> dict[str, Any]:
+    image = _object(content, "docker_image")
+    organisation, name = str(image.get("org") or ""), _needed(image, "name", "docker_image")
+    tag = str(image.get("tag") or "")
+    citations = _object(content, "citations", {}).get("algorithm") or content.get("algorithm_description") or []
+    described = citations[0].get("description") if isinstance(citations, list) and citations else ""
+    command = content.get("exec_function") or {}
+    hidden = command.get("hidden_args") if isinstance(command, Mapping) else None
+    inputs = [_bilayers_input(one, f"inputs[{n}]") for n, one in enumerate(_objects(content, "inputs", []))]
+    inputs += [_bilayers_input(one, f"parameters[{n}]") for n, one in enumerate(_objects(content, "parameters", []))]
+    display = [
+        _bilayers_input(one, f"display_only[{n}]") for n, one in enumerate(_objects(content, "display_only", []) or [])
+    ]
+    known = {one["id"] for one in inputs}
+    return {
+        "name": str(content.get("algorithm_folder_name") or name),
+        "description": str(described or "").strip(),
+        "family": Family.BILAYERS,
+        "container_image": f"{organisation}/{name}".lstrip("/") + (f":{tag}" if tag else ""),
+        "container_type": "docker",
+        "command_line": " ".join(_texts(command.get("cli_command"))) if isinstance(command, Mapping) else "",
+        "inputs": inputs + [one for one in display if one["command_line_flag"] and one["id"] not in known],
+        "outputs": [_bilayers_output(one, f"outputs[{n}]") for n, one in enumerate(_objects(content, "outputs", []))],
+        "fixed_arguments": _hidden(hidden),
+        "schema_version": "bilayers",
+    }
+
+
+def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
+    identifier = _needed(one, "name", where)
+    word = str(_needed(one, "type", where)).lower()
+    kind = _BILAYERS_TYPES.get(word) or _type(word, f"{where}.type")
+    is_file = kind.value in {"image", "file", "array", "measurement", "executable"}
+    options = one.get("options")
+    return {
+        "id": identifier,
+        "type": kind,
+        "name": str(one.get("label") or identifier),
+        "description": str(one.get("description") or ""),
+        "default": None if is_file else _default(one.get("default"), kind, f"{where}.default"),
+        "optional": bool(one.get("optional")),
+        "choices": _choices(options, f"{where}.options"),
+        "choice_labels": _labels(options, None),
+        "command_line_flag": _bilayers_flag(one),
+        "set_by_server": is_file or bool(one.get("output_dir_set")),
+        "file_attachment": is_file and kind is not ParameterType.IMAGE,
+        "output_folder": bool(one.get("output_dir_set")),
+        "is_switch": kind is ParameterType.BOOLEAN and not one.get("append_value"),
+        "advanced": str(one.get("mode") or "").lower() == "advanced",
+        "formats": _texts(one.get("format")),
+        "sub_types": _texts(one.get("subtype")),
+    }
+
+
+def _bilayers_output(one: Content, where: str) -> dict[str, Any]:
+    identifier = _needed(one, "name", where)
+    kind = str(_needed(one, "type", where)).lower()
+    return {
+        "id": identifier,
+        "type": _BILAYERS_TYPES.get(kind) or _type(kind, f"{where}.type"),
+        "name": str(one.get("label") or identifier),
+        "command_line_flag": _bilayers_flag(one),
+        "optional": bool(one.get("optional")),
+        "formats": _texts(one.get("format")),
+        "sub_types": _texts(one.get("subtype")),
+    }
+
+
+def _bilayers_flag(one: Content) -> str:
+    """``cli_tag`` without the equals sign that some end with; the word None stands for no flag."""
+    tag = str(one.get("cli_tag") or "").strip().removesuffix("=")
+    return "" if tag == "None" else tag
+
+
+def _hidden(hidden: Any) -> list[str]:
+    """Arguments that every run gets: a list of ``{cli_tag, value, append_value}``."""
+    words: list[str] = []
+    for one in hidden if isinstance(hidden, list) else []:
+        flag, value = _bilayers_flag(one), one.get("value")
+        words += [flag] if flag else []
+        if one.get("append_value") and value is not None:
+            words += shlex.split(str(value)) or [""]
+    return words
+
+
+# -- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _type(word: Any, where: str) -> ParameterType:
+    kind = _TYPES.get(str(word).lower())
+    if kind is None:
+        raise DescriptorFault(where, f"{word!r} is not a type (known are {', '.join(sorted(_TYPES))})")
+    return kind
+
+
+def _default(value: Any, kind: ParameterType, where: str) -> Any:
+    """A default in the parameter's own type; empty is none, unless it is an empty text."""
+    if value is None or (value == "" and kind is not ParameterType.STRING):
+        return None
+    if kind in (ParameterType.INTEGER, ParameterType.FLOAT, ParameterType.NUMBER):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise DescriptorFault(where, f"{value!r} is not a number") from None
+        if kind is ParameterType.FLOAT:
+            return number
+        if isinstance(value, float) and kind is ParameterType.NUMBER:
+            return number
+        if not number.is_integer():
+            if kind is ParameterType.INTEGER:
+                raise DescriptorFault(where, f"{value!r} is not a whole number")
+            return number
+        return int(number)
+    if kind is ParameterType.BOOLEAN:
+        word = str(value).strip().lower()
+        if word not in {"true", "false", "1", "0", "yes", "no"}:
+            raise DescriptorFault(where, f"{value!r} is neither true nor false")
+        return word in {"true", "1", "yes"}
+    return str(value)
+
+
+def _choices(given: Any, where: str) -> list[Any]:
+    """Values, from a list of them or of ``{label, value}`` (bilayers' options)."""
+    if given is None:
+        return []
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise DescriptorFault(where, f"must be a list, not {given!r:.80}")
+    return [one.get("value", one.get("label")) if isinstance(one, Mapping) else one for one in given]
+
+
+def _labels(given: Any, labels: Any) -> list[str]:
+    if labels:
+        return [str(value if label is None else label) for value, label in zip(given or (), labels, strict=False)]
+    if given and all(isinstance(one, Mapping) for one in given):
+        return [str(one.get("label", one.get("value"))) for one in given]
+    return []
+
+
+def _texts(given: Any) -> list[str]:
+    if given is None or given == "":
+        return []
+    return [str(one) for one in given] if isinstance(given, list) else [str(given)]
+
+
+def _needed(content: Content, field: str, where: str) -> str:
+    value = content.get(field)
+    if value is None or str(value).strip() == "":
+        raise DescriptorFault(f"{where}.{field}".lstrip("."), "is missing")
+    return str(value).strip()
+
+
+def _object(content: Content, field: str, otherwise: Content | None = None) -> Content:
+    value = content.get(field, otherwise)
+    if value is None and otherwise is not None:
+        return otherwise
+    if not isinstance(value, Mapping):
+        raise DescriptorFault(field, "is missing" if value is None else f"must be an object, not {value!r:.80}")
+    return value
+
+
+def _objects(content: Content, field: str, otherwise: Sequence[Content] | None = None) -> Sequence[Content]:
+    value = content.get(field, otherwise)
+    if value is None and otherwise is not None:
+        return otherwise
+    if not isinstance(value, list):
+        raise DescriptorFault(field, "is missing" if value is None else f"must be a list, not {value!r:.80}")
+    for number, one in enumerate(value):
+        if not isinstance(one, Mapping):
+            raise DescriptorFault(f"{field}[{number}]", f"must be an object, not {one!r:.80}")
+    return value
+
+
+def _path(where: Sequence[int | str]) -> str:
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")

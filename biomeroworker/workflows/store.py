@@ -1,0 +1,217 @@
+"""Find descriptors: in a file, in a folder, on the web; and keep what came from the web.
+
+Opening a dialog must never need the network. What was fetched once is kept on disk and used while it is fresh; when it
+is stale it is used all the same if the network does not answer, or may not be asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import yaml
+
+from biomeroworker.errors import ConfigError
+from biomeroworker.workflows.descriptor import Workflow
+from biomeroworker.workflows.formats import DescriptorFault, read
+
+#: What a descriptor may be called in a repository, in the order in which they are looked for.
+NAMES = ("descriptor.json", "descriptor.yaml", "descriptor.yml", "config.yaml", "config.yml")
+_SUFFIXES = (".json", ".yaml", ".yml")
+_LARGEST = 4 << 20
+
+FRESH_SECONDS = 24 * 3600.0
+TIMEOUT_SECONDS = 10.0
+
+
+class Network(enum.Enum):
+    """Whether the web may be asked."""
+
+    NEVER = "never"  #: use what is kept, however old
+    IF_STALE = "if stale"  #: ask when what is kept is older than a day
+    ALWAYS = "always"  #: ask; what is kept is the fallback
+
+
+@dataclass(frozen=True)
+class Found:
+    """A descriptor's text and where it came from."""
+
+    text: str
+    origin: str
+    fetched: float | None = None  #: seconds since the epoch; None for a local file
+
+
+class DescriptorStore:
+    """Descriptors by location: a path, or an address (a GitHub or GitLab repository, or any file on the web)."""
+
+    def __init__(self, cache: Path, *, timeout: float = TIMEOUT_SECONDS, fresh: float = FRESH_SECONDS) -> None:
+        self._cache = cache
+        self._timeout = timeout
+        self._fresh = fresh
+
+    def load(self, location: str, network: Network = Network.IF_STALE) -> Workflow:
+        """The workflow at a location.
+
+        Raises
+        ------
+        ConfigError
+            Nothing can be had there, or it is no good descriptor: names the file and the field.
+        """
+        found = self._from_web(location, network) if is_address(location) else _from_disk(Path(location).expanduser())
+        return parse(found.text, found.origin)
+
+    def load_all(
+        self, locations: Mapping[str, str], network: Network = Network.IF_STALE
+    ) -> tuple[dict[str, Workflow], dict[str, ConfigError]]:
+        """All that can be had, by name, and why the others cannot: one bad descriptor disables one workflow."""
+        workflows, faults = {}, {}
+        for name, location in locations.items():
+            try:
+                workflows[name] = self.load(location, network)
+            except ConfigError as error:
+                faults[name] = error
+        return workflows, faults
+
+    def _from_web(self, location: str, network: Network) -> Found:
+        kept = self._kept(location)
+        is_fresh = kept is not None and kept.fetched is not None and time.time() - kept.fetched < self._fresh
+        if kept is not None and (network is Network.NEVER or (network is Network.IF_STALE and is_fresh)):
+            return kept
+        if network is Network.NEVER:
+            raise ConfigError(f"{location}: was never fetched, and the network may not be asked now")
+        try:
+            fetched = self._fetch(location)
+        except ConfigError:
+            if kept is not None:
+                return kept
+            raise
+        self._keep(location, fetched)
+        return fetched
+
+    def _fetch(self, location: str) -> Found:
+        tried = []
+        for address in candidates(location):
+            try:
+                text = self._get(address)
+                read(_content(text, address))  # a web page with status 200 is no descriptor
+                return Found(text, address, time.time())
+            except requests.HTTPError as error:
+                tried.append(f"{address}: {error.response.status_code}")
+            except requests.RequestException as error:
+                # The host does not answer: the other names on it will not either.
+                raise ConfigError(f"{address}: cannot be fetched ({type(error).__name__})") from error
+            except DescriptorFault as error:
+                raise ConfigError(f"{address}: {error}") from error
+        raise ConfigError(f"{location}: no descriptor there; tried {'; '.join(tried)}")
+
+    def _get(self, address: str) -> str:
+        deadline = time.monotonic() + 3 * self._timeout
+        with requests.get(address, timeout=self._timeout, stream=True) as answer:
+            answer.raise_for_status()
+            body = bytearray()
+            for piece in answer.iter_content(65536):
+                body += piece
+                if len(body) > _LARGEST or time.monotonic() > deadline:
+                    raise requests.Timeout(f"{address} sends too much, or too slowly")
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{address}: is not text") from error
+
+    def _file(self, location: str) -> Path:
+        return self._cache / f"{hashlib.sha256(location.encode()).hexdigest()[:32]}.json"
+
+    def _kept(self, location: str) -> Found | None:
+        try:
+            facts = json.loads(self._file(location).read_text())
+            return Found(facts["text"], facts["origin"], float(facts["fetched"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _keep(self, location: str, found: Found) -> None:
+        """Failing to keep it is no reason to fail; a half-written file is never seen."""
+        with contextlib.suppress(OSError):
+            self._cache.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self._cache, prefix=".part-")
+            with os.fdopen(descriptor, "w") as stream:
+                json.dump({"location": location, **vars(found)}, stream)
+            Path(name).replace(self._file(location))
+
+
+def is_address(location: str) -> bool:
+    """Whether a location is on the web."""
+    return urlsplit(location).scheme in {"http", "https"}
+
+
+def candidates(location: str) -> Iterator[str]:
+    """Addresses at which a location's descriptor may lie, likeliest first. Pure.
+
+    In ``/tree/REF/PATH`` nothing says where the reference ends and the path begins, and references may hold slashes.
+    The forge knows: its raw addresses have the same form, so both go there unsplit.
+    """
+    parts = urlsplit(location)
+    host, path = parts.netloc, parts.path.strip("/").removesuffix(".git")
+    base = f"{parts.scheme}://{host}"
+    words = path.split("/")
+    if host in {"github.com", "www.github.com"} and len(words) >= 2:
+        yield from _in_forge(f"{base}/{words[0]}/{words[1]}/raw", words[2:])
+    elif "-" in words[2:] or host.split(".")[0] == "gitlab" or host == "gitlab.com":
+        end = words.index("-") if "-" in words else len(words)
+        yield from _in_forge(f"{base}/{'/'.join(words[:end])}/-/raw", words[end + 1 :])
+    elif path.endswith(_SUFFIXES):
+        yield location
+    else:
+        yield from (f"{base}/{path}/{name}".replace("//" + name, "/" + name) for name in NAMES)
+
+
+def _in_forge(raw: str, rest: list[str]) -> Iterator[str]:
+    """``rest`` is what follows the repository: nothing, or ``tree|blob|raw`` and a reference and perhaps a path."""
+    if len(rest) < 2 or rest[0] not in {"tree", "blob", "raw"}:
+        yield from (f"{raw}/HEAD/{name}" for name in NAMES)
+        return
+    tail = "/".join(rest[1:])
+    if tail.endswith(_SUFFIXES):
+        yield f"{raw}/{tail}"  # as the forge itself resolves it: reference and path in one
+    else:
+        yield from (f"{raw}/{tail}/{name}" for name in NAMES)
+
+
+def parse(text: str, origin: str) -> Workflow:
+    """A workflow from a descriptor's text; raises ConfigError that names the origin and the field."""
+    try:
+        return read(_content(text, origin), origin)
+    except DescriptorFault as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def _content(text: str, origin: str) -> Any:
+    try:
+        return json.loads(text) if origin.endswith(".json") else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise DescriptorFault("", " ".join(str(error).split())) from error
+
+
+def _from_disk(path: Path) -> Found:
+    tried = [path / name for name in NAMES] if path.is_dir() else [path]
+    for file in tried:
+        try:
+            return Found(file.read_text(encoding="utf-8"), str(file))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read ({error})") from error
+    raise ConfigError(f"{path}: no descriptor there; looked for {', '.join(map(str, tried))}")
+
+
+__all__ = ["DescriptorStore", "Found", "Network", "candidates", "is_address", "parse"]
