@@ -143,7 +143,7 @@ class Process(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py has n
     def _ends_within(self, seconds: float) -> bool:
         """Wait for the end; on SIGHUP its own exit code is the job's status, for nobody cancelled it."""
         end = time.monotonic() + seconds
-        while self.rcode is None and self.popen is not None:
+        while not self.isFinished() and self.popen is not None:
             self.rcode = self.popen.poll()
             if self.rcode is None:
                 if time.monotonic() > end:

@@ -238,17 +238,15 @@ class Import:
         return named
 
     def _table(self, mark: str, members: list[tuple[Result, tables.Sheet]]) -> None:
-        columns = tables.columns_of([sheet for _, sheet in members])
         number = files.adopt(self.session, self.by, [mark], self.marks).get(mark)
         if number is None:
             name = f"{mark.removeprefix('table ')} (run {self.by.run[:8]}, attempt {self.by.attempt})"
             tables.forget(self.session, name)
-            original = tables.add_table(self.session, name, columns)
+            original = tables.add_table(self.session, name, tables.columns_of([sheet for _, sheet in members]))
             number = files.annotate(self.session, original, self.by, mark, files.TABLE_NAMESPACE)
             files.hang(self.session, number, self._targets(), mark, self.marks)
-        rows = len(columns[0].values)
         self.made += [
-            Made("Table", f"FileAnnotation:{number}", result.path, rows if place == 0 else 0)
+            Made("Table", f"FileAnnotation:{number}", result.path, 1 if place == 0 else 0)
             for place, (result, _) in enumerate(members)
         ]
 

@@ -1,0 +1,279 @@
+"""The dialog of the OMERO script that runs a workflow: its parameters, and what a filled-in one asks for.
+
+Parameter names are those that people, OMERO.biomero and other scripts use already (`biomeroworker.constants`). Making
+the dialog needs no network: descriptors come from the cache. Bounds stand in the description rather than in the
+parameter, because OMERO would refuse a bad value before anybody could say what to do about it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import omero.clients
+import omero.scripts
+from omero.rtypes import rstring
+
+from biomeroworker.constants import transfer, workflow
+from biomeroworker.errors import Refused
+from biomeroworker.source import RunRequest
+from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
+
+log = logging.getLogger(__name__)
+
+TYPES = (transfer.DATA_TYPE_DATASET, transfer.DATA_TYPE_IMAGE, transfer.DATA_TYPE_PLATE, transfer.DATA_TYPE_SCREEN)
+DATASET_ID = "Dataset_ID"
+_32_BITS = 2**31
+#: What the incumbent's dialog can do and this one cannot yet: asked for, it is refused rather than forgotten.
+_NOT_YET = (
+    workflow.OUTPUT_NEW_SCREEN,
+    "Screen_ID",
+    workflow.ROI_DELETE_LABEL_IMAGES,
+    workflow.ROI_CLEAR_EXISTING,
+)
+
+
+def version_name(name: str) -> str:
+    """The parameter that holds the version of a workflow."""
+    return f"{name}_Version"
+
+
+def parameter_name(name: str, parameter: str) -> str:
+    """The parameter that holds a parameter of a workflow."""
+    return f"{name}_|_{parameter}"
+
+
+# -- the dialog -------------------------------------------------------------------------------------------------------
+
+
+def declare(workflows: Iterable[tuple[str, Workflow]]) -> list[Any]:
+    """All parameters of the dialog, for `omero.scripts.client`."""
+    fields = [
+        omero.scripts.String(
+            transfer.DATA_TYPE,
+            optional=False,
+            grouping="01.1",
+            description="What the IDs are of.",
+            values=[rstring(kind) for kind in TYPES],
+            default=transfer.DATA_TYPE_DATASET,
+        ),
+        omero.scripts.List(
+            transfer.IDS, optional=False, grouping="01.2", description="IDs of the datasets, images, plates or screens."
+        ).ofType(omero.rtypes.rlong(0)),
+        omero.scripts.Bool(
+            workflow.EMAIL,
+            grouping="01.3",
+            default=True,
+            description="SLURM writes to the address in your OMERO account when the job ends.",
+        ),
+        omero.scripts.Bool(
+            workflow.SELECT_IMPORT, optional=False, grouping="02", default=True, description="What becomes of results."
+        ),
+        *_outputs(),
+    ]
+    for number, (name, described) in enumerate(workflows, start=3):
+        fields += _workflow(f"{number:02d}", name, described)
+    return fields
+
+
+def _outputs() -> list[Any]:
+    def switch(name: str, grouping: str, default: bool, description: str) -> Any:
+        return omero.scripts.Bool(name, optional=True, grouping=grouping, default=default, description=description)
+
+    return [
+        switch(workflow.OUTPUT_PARENT, "02.2", False, "Attach all results as one zip to what you selected."),
+        switch(workflow.OUTPUT_ATTACH, "02.4", False, "Attach each result image, as a file, to its original image."),
+        omero.scripts.String(
+            workflow.OUTPUT_NEW_DATASET,
+            optional=True,
+            grouping="02.5",
+            description="Name of the new dataset for result images. Empty: named after workflow and run. "
+            f"{workflow.NO}: result images are not imported.",
+        ),
+        omero.scripts.Long(
+            DATASET_ID, optional=True, grouping="02.61", description="Put result images into this dataset instead."
+        ),
+        omero.scripts.String(
+            workflow.OUTPUT_RENAME,
+            optional=True,
+            grouping="02.7",
+            default=workflow.NO,
+            description="Pattern for the names of result images: {original_file}, {original_ext}, {file}, {ext}.",
+        ),
+        switch(workflow.OUTPUT_CSV_TABLE, "02.8", True, "CSV files become an OMERO.table on what you selected."),
+        switch(workflow.OUTPUT_ATTACH_FILE_OUTPUTS, "02.85", True, "Other files become attachments."),
+        switch(workflow.OUTPUT_CREATE_ROIS, "02.86", True, "Outlines of objects become ROIs on the original images."),
+        omero.scripts.String(
+            workflow.ROI_LABEL_PATTERN,
+            optional=True,
+            grouping="02.87",
+            description="Only result images whose file name matches hold labels, for example *_mask*. Empty: all.",
+        ),
+        omero.scripts.String(
+            workflow.ROI_SHAPE,
+            optional=True,
+            grouping="02.88",
+            default="Polygon",
+            values=[rstring("Polygon"), rstring("Mask")],
+            description="Outlines as polygons, or masks.",
+        ),
+    ]
+
+
+def _workflow(group: str, name: str, described: Workflow) -> list[Any]:
+    """The block of one workflow; a parameter that OMERO cannot take is left out, with a line in the log."""
+    tag = described.container_image.rpartition(":")[2] if ":" in described.container_image.rpartition("/")[2] else ""
+    fields = [
+        omero.scripts.Bool(name, optional=True, grouping=group, default=False, description=described.description),
+        omero.scripts.String(
+            version_name(name),
+            optional=True,
+            grouping=f"{group}.0",
+            description="Version of the container. Empty: the newest on the cluster.",
+            **({"default": tag} if tag and tag != "latest" else {}),
+        ),
+    ]
+    for number, parameter in enumerate(described.parameters, start=1):
+        if parameter.type not in _KINDS:
+            continue
+        try:
+            fields.append(_field(f"{group}.{number:02d}", parameter_name(name, parameter.id), parameter))
+        except (ValueError, TypeError) as error:
+            log.warning("parameter %s of workflow %s is left out of the dialog: %s", parameter.id, name, error)
+    return fields
+
+
+_KINDS: Mapping[ParameterType, str] = {
+    ParameterType.STRING: "String",
+    ParameterType.INTEGER: "Int",
+    ParameterType.FLOAT: "Float",
+    ParameterType.NUMBER: "Float",
+    ParameterType.BOOLEAN: "Bool",
+}
+
+
+def _field(grouping: str, name: str, parameter: Parameter) -> Any:
+    kind = _KINDS[parameter.type]
+    numbers = [
+        n for n in (parameter.default, parameter.minimum, parameter.maximum, *parameter.choices) if n is not None
+    ]
+    if kind == "Float" and parameter.type is ParameterType.NUMBER and _whole(parameter.default):
+        kind = "Int" if not parameter.choices or all(map(_whole, parameter.choices)) else kind
+    if kind == "Int" and any(isinstance(n, int | float) and abs(n) >= _32_BITS for n in numbers):
+        kind = "Long"
+    make = {"String": str, "Int": int, "Long": int, "Float": float, "Bool": bool}[kind]
+    settings: dict[str, Any] = {}
+    if parameter.default is not None and (not parameter.choices or parameter.default in parameter.choices):
+        settings["default"] = make(parameter.default)
+    if parameter.choices:
+        settings["values"] = [omero.rtypes.rtype(make(choice)) for choice in parameter.choices]
+        if kind == "Float":
+            settings["values"] = [omero.rtypes.rfloat(float(choice)) for choice in parameter.choices]
+    description = parameter.description or parameter.name
+    if bounds := bounds_text(parameter):
+        description = f"{description} ({bounds})"
+    # never required here: only the workflow that was ticked needs its parameters
+    return getattr(omero.scripts, kind)(name, optional=True, grouping=grouping, description=description, **settings)
+
+
+def _whole(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and float(value).is_integer()
+
+
+def bounds_text(parameter: Parameter) -> str:
+    """The bounds in words; empty when there are none."""
+    low, high = parameter.minimum, parameter.maximum
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    if low is not None:
+        return f"at least {low:g}"
+    return "" if high is None else f"at most {high:g}"
+
+
+# -- what was filled in -----------------------------------------------------------------------------------------------
+
+
+def requests(
+    inputs: Mapping[str, Any],
+    workflows: Iterable[tuple[str, Workflow]],
+    *,
+    user: int = -1,
+    group: int = -1,
+    user_name: str = "",
+    email: str = "",
+) -> list[RunRequest]:
+    """One request for each workflow that was ticked, from the unwrapped inputs of the script.
+
+    Raises `Refused` when none is ticked or when something is asked for that cannot be had.
+    """
+    known = dict(workflows)
+    ticked = [name for name in known if inputs.get(name) is True]
+    if not ticked:
+        unknown = [
+            name
+            for name, value in inputs.items()
+            if value is True and f"{name}_Version" in inputs and name not in known
+        ]
+        if unknown:
+            raise Refused(f"workflow {', '.join(unknown)} is not configured; there are: {', '.join(known) or 'none'}")
+        raise Refused(f"no workflow is selected; tick one of: {', '.join(known) or 'none is configured'}")
+    if asked := [name for name in _NOT_YET if inputs.get(name) not in (None, False, "", workflow.NO)]:
+        raise Refused(f"{', '.join(asked)}: not available here; leave it empty")
+    source = {"type": inputs.get(transfer.DATA_TYPE), "ids": [int(number) for number in inputs.get(transfer.IDS) or []]}
+    return [
+        RunRequest(
+            workflow=name,
+            version=str(inputs.get(version_name(name)) or ""),
+            parameters=_parameters(name, known[name], inputs),
+            source="omero",
+            inputs=source,
+            outputs=outputs(inputs),
+            user=user,
+            group=group,
+            user_name=user_name,
+            email=email if inputs.get(workflow.EMAIL) else "",
+        )
+        for name in ticked
+    ]
+
+
+def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that were given, by id. Values are checked later, against the descriptor."""
+    prefix = parameter_name(name, "")
+    types = {parameter.id: parameter.type for parameter in described.inputs}
+    given = {key.removeprefix(prefix): value for key, value in inputs.items() if key.startswith(prefix)}
+    return {key: _value(types.get(key), value) for key, value in given.items() if value is not None}
+
+
+def _value(kind: ParameterType | None, value: Any) -> Any:
+    """A float of OMERO has 32 bits: 0.1 arrives as 0.10000000149, and is 0.1 again by its shortest form."""
+    if isinstance(value, float):
+        value = float(f"{value:.7g}")
+        if kind in (ParameterType.NUMBER, ParameterType.INTEGER) and value.is_integer():
+            return int(value)
+    return value
+
+
+def outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What to do with the results, as `biomeroworker.omero.importing.Options` has it."""
+
+    def text(name: str) -> str:
+        value = str(inputs.get(name) or "").strip()
+        return "" if value == workflow.NO else value
+
+    asked: dict[str, Any] = {
+        "images": inputs.get(workflow.OUTPUT_NEW_DATASET) != workflow.NO or inputs.get(DATASET_ID) is not None,
+        "rois": inputs.get(workflow.OUTPUT_CREATE_ROIS, True),
+        "tables": inputs.get(workflow.OUTPUT_CSV_TABLE, True),
+        "files": inputs.get(workflow.OUTPUT_ATTACH_FILE_OUTPUTS, True),
+        "zip": inputs.get(workflow.OUTPUT_PARENT, False),
+        "attach_images": inputs.get(workflow.OUTPUT_ATTACH, False),
+        "roi_shape": (text(workflow.ROI_SHAPE) or "polygon").lower(),
+        "label_pattern": text(workflow.ROI_LABEL_PATTERN) or "*",
+        "dataset": text(workflow.OUTPUT_NEW_DATASET),
+        "rename": text(workflow.OUTPUT_RENAME),
+    }
+    if inputs.get(DATASET_ID) is not None:
+        asked["dataset_id"] = int(inputs[DATASET_ID])
+    return asked

@@ -1,0 +1,97 @@
+"""Run a workflow on the SLURM cluster.
+
+The dialog lists the workflows of this deployment. The script hands the run in and shows how it goes; a supervisor
+carries it. Closing the browser, or the end of this script, does not end the run; cancelling the script does.
+"""
+
+import contextlib
+
+import omero
+import omero.clients
+import omero.model
+import omero.scripts
+from omero.constants.namespaces import NSDYNAMIC
+from omero.rtypes import robject, rstring
+
+import biomeroworker
+from biomeroworker.config import Settings
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.errors import BiomeroWorkerError
+from biomeroworker.omero import dialog
+
+NAME = "Slurm Workflow"
+
+
+def main() -> None:
+    """Declare the parameters (for the dialog the script ends here), then hand in and show the run."""
+    catalogue = Catalogue(Settings.load())
+    workflows = list(catalogue.usable())
+    description = "Run a workflow on the SLURM cluster: images go there, results come back."
+    if catalogue.problems:
+        off = "; ".join(f"{name}: {problem}" for name, problem in sorted(catalogue.problems.items()))
+        description = f"{description} Switched off: {off}"
+    client = omero.scripts.client(
+        NAME,
+        description,
+        *dialog.declare(workflows),
+        omero.scripts.String("Message").out(),
+        omero.scripts.Object("Dataset").out(),
+        namespaces=[NSDYNAMIC],
+        version=biomeroworker.__version__,
+        authors=["biomeroworker"],
+        institutions=[],
+    )
+    try:
+        run(client, workflows)
+    finally:
+        client.closeSession()
+
+
+def run(client, workflows) -> None:
+    """Hand in what was ticked and show it until it ends."""
+    from biomeroworker.client import SlurmClient  # not needed for the dialog, and slow to import
+    from biomeroworker.omero import mirror
+
+    last = ""
+
+    def say(message: str) -> None:
+        nonlocal last
+        if message != last:
+            last = message
+            print(message, flush=True)
+            # the run matters, not whether this message reached OMERO
+            with contextlib.suppress(Exception):
+                client.setOutput("Message", rstring(message))
+
+    context = client.sf.getAdminService().getEventContext()
+    try:
+        requests = dialog.requests(
+            client.getInputs(unwrap=True),
+            workflows,
+            user=context.userId,
+            group=context.groupId,
+            user_name=context.userName,
+            email=email_of(client, context.userId),
+        )
+        with SlurmClient.from_config() as slurm:
+            well, runs = mirror.mirror(slurm, requests, say, by=f"{context.userName} in OMERO")
+    except BiomeroWorkerError as error:
+        say(f"FAILED: {error}")
+        mirror.fail(last)
+    for kind, number in mirror.made_objects(runs):
+        with contextlib.suppress(omero.ServerError):
+            client.setOutput(kind, robject(client.sf.getQueryService().get(kind, number)))
+    if not well:
+        mirror.fail(last)
+
+
+def email_of(client, user: int) -> str:
+    """The address in the user's account, if any."""
+    with contextlib.suppress(omero.ServerError):
+        account = client.sf.getAdminService().getExperimenter(user)
+        return account.email.val if account.email else ""
+    return ""
+
+
+if __name__ == "__main__":
+    main()
