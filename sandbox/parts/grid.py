@@ -8,7 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
-from sandbox.errors import Unhealthy
+from sandbox.errors import PartError, Unhealthy
 from sandbox.part import Part, Provision
 from sandbox.parts.postgres import Postgres
 from sandbox.root import Root
@@ -17,6 +17,8 @@ CHECKOUT = Path(__file__).parents[2]
 #: The folder whose `runProcessor` module must be found before the one of omero-py.
 NODE_MODULES = CHECKOUT / "biomeroworker/node"
 APPLICATION = "OMERO"
+#: How often a server may end at once before that is taken for its answer.
+TRIES = 3
 #: Variables of the one who calls `up` that the grid's servers see too.
 PASSED_ON = ("BIOMERO", "SQLALCHEMY_URL", "OMERO_LOG_LEVEL", "SSH_AUTH_SOCK")
 
@@ -87,6 +89,7 @@ class IceGridNode(Part):
             "PYTHON": sys.executable,
             "PYTHONPATH": f"{NODE_MODULES}:{CHECKOUT}",
             "PYTHONUNBUFFERED": "1",
+            "OMERO_STARTUP_WAIT": "0",  # else omero-py's servers sit still for ten seconds
             "OMERO_ROOT_PASSWORD_FILE": str(self.root.path / "etc/omero-root-password"),
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             **run_log,
@@ -128,21 +131,36 @@ class GridServer(Provision):
         """Give the registry the application as it is now; wait until the server is active."""
         known = APPLICATION in icegridadmin(self, "application list").split()
         icegridadmin(self, f"application {'update' if known else 'add'} '{self._descriptor()}'", timeout=60)
-        if self._state().startswith("inactive"):  # the node gave up on it, or somebody stopped it by hand
+        self._failures = 0
+        self.wait(self._activate)
+
+    def _activate(self) -> None:
+        """Start it if it is not starting: the node does so by itself only once, and late."""
+        if self._state().startswith("inactive"):
+            if self._failures == TRIES:
+                raise PartError(self.name, f"ended {TRIES} times as soon as it was started", self.log, lines=30)
+            self._failures += 1
             icegridadmin(self, f"server enable {self.server}")
             icegridadmin(self, f"server start {self.server}", timeout=self.patience)
-        self.wait(self.probe)
+        self.probe()
 
     def _descriptor(self) -> Path:
+        """Servers that were not asked for, or not yet, are in the grid but not started."""
+        started = {
+            server: server.pid() is not None for server in (Blitz(self.root), Tables(self.root), Processor(self.root))
+        }
+        activation = {
+            server.name: "always" if running or server.name == self.name else "manual"
+            for server, running in started.items()
+        }
         values = {
             "python": sys.executable,
             "logs": self.root.path / "log",
             "data": self.root.folder("grid/omero", 0o700),
             "work": self.root.folder("grid/work", 0o700),
             "tcp": self.root.port("glacier2-tcp"),
-            "processor": "always" if (NODE_MODULES / "runProcessor.py").exists() else "manual",
         }
-        return self.write("grid.xml", self.root.folder("etc") / "grid.xml", values)
+        return self.write("grid.xml", self.root.folder("etc") / "grid.xml", {**values, **activation})
 
     def probe(self) -> str:
         """The node says that all its adapters are active."""
