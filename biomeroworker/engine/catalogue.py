@@ -9,15 +9,23 @@ import difflib
 from collections.abc import Iterator
 
 from biomeroworker.config import Settings
-from biomeroworker.errors import BiomeroWorkerError, Refused
-from biomeroworker.workflows.descriptor import Workflow, load
+from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.workflows.descriptor import Workflow
+from biomeroworker.workflows.store import DescriptorStore, Network
 
 
 class Catalogue:
-    """Descriptors by the names that the configuration gives to workflows, read when they are first asked for."""
+    """Descriptors by the names that the configuration gives to workflows, read when they are first asked for.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    Parameters
+    ----------
+    network
+        Whether the web may be asked: never for a dialog, which must open at once.
+    """
+
+    def __init__(self, settings: Settings, network: Network = Network.IF_STALE) -> None:
+        self._settings, self._network = settings, network
+        self._store = DescriptorStore(settings.worker.work_folder / "descriptors")
         self._loaded: dict[str, Workflow] = {}
         self.problems: dict[str, str] = {}
 
@@ -30,9 +38,12 @@ class Catalogue:
         if name not in self._settings.workflows:
             raise Refused(f"there is no workflow {name!r}; {self._suggest(name)}")
         if name not in self._loaded:
+            location = self._settings.workflows[name].repo
             try:
-                self._loaded[name] = load(self._settings.workflows[name].repo or "")
-            except BiomeroWorkerError as error:
+                if not location:
+                    raise ConfigError(f"[WORKFLOWS] {name}_repo is not set")
+                self._loaded[name] = self._store.load(location, self._network)
+            except ConfigError as error:
                 self.problems[name] = str(error)
                 raise Refused(f"workflow {name!r} is switched off: {error}") from error
         return self._loaded[name]

@@ -1,0 +1,216 @@
+"""A deployment on the sandbox's real cluster, with a container that does what its parameters say.
+
+The container is busybox and a script: small enough that a fault case costs seconds. It reads OME-Zarr, so no converter
+is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from biomeroworker.client import SlurmClient
+from biomeroworker.engine.carrier import Carrier
+from biomeroworker.engine.sources import Sources
+from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.log.runlog import WorkflowRun
+from biomeroworker.source import RunRequest
+from sandbox.workflow import oci
+
+#: What the container does: each parameter is one behaviour, so that a test reads as what it asks for.
+PROGRAM = """#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in
+        --infolder) in=$2; shift ;;
+        --outfolder) out=$2; shift ;;
+        --exit) exit=$2; shift ;;
+        --sleep) sleep=$2; shift ;;
+        --write) write=$2; shift ;;
+        --text) text=$2; shift ;;
+    esac
+    shift
+done
+echo "working on $in"
+sleep "$sleep"
+if [ "$write" = True ]; then
+    for image in "$in"/image-*; do
+        name=${image##*/}
+        printf '%s' "$text" > "$out/${name%.ome.zarr}_text.txt"
+    done
+fi
+[ "$exit" = 0 ] || { echo "failing on purpose with $exit" >&2; exit "$exit"; }
+"""
+
+DESCRIPTOR = {
+    "schema-version": "biomero-0.1",
+    "name": "obedient",
+    "description": "does what its parameters say",
+    "container-image": {"image": "", "type": "oci"},
+    "command-line": "/run.sh",
+    "inputs": [
+        {
+            "id": "images", "type": "image", "name": "images", "description": "", "set-by-server": True, "optional": False,
+            "value-key": "@ID", "command-line-flag": "--@id", "format": ["zarr"], "sub-type": ["grayscale"],
+        },
+        *(
+            {
+                "id": name, "type": kind, "name": name, "description": name, "default-value": default, "optional": True,
+                "set-by-server": False, "value-key": "@ID", "command-line-flag": "--@id", **bounds,
+            }
+            for name, kind, default, bounds in (
+                ("exit", "integer", 0, {"minimum": 0, "maximum": 255}),
+                ("sleep", "integer", 0, {"minimum": 0, "maximum": 600}),
+                ("write", "boolean", True, {}),
+                ("text", "string", "hello", {}),
+            )
+        ),
+    ],
+    "outputs": [],
+}  # fmt: skip
+
+
+@dataclass
+class Site:
+    """A configured deployment."""
+
+    config: Path
+    folder: Path
+    client: SlurmClient
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def images(self, *names: str) -> Path:
+        """A folder of small images of these names."""
+        folder = self.folder / f"images-{os.urandom(4).hex()}"
+        folder.mkdir()
+        for number, name in enumerate(names):
+            tifffile.imwrite(folder / name, np.full((16, 16), number, "uint16"))
+        return folder
+
+    def request(self, images: Path, workflow: str = "obedient", **parameters: str | int | float | bool) -> RunRequest:
+        """A request for a run on a folder, with results in a new one."""
+        results = self.folder / f"results-{os.urandom(4).hex()}"
+        return RunRequest(
+            workflow=workflow,
+            parameters=dict(parameters),
+            source="folder",
+            inputs={"folder": str(images)},
+            outputs={"folder": str(results)},
+        )
+
+    def supervisor(self, client: SlurmClient | None = None) -> Supervisor:
+        """A supervisor of this deployment."""
+        client = client or self.client
+        carrier = Carrier(
+            client.log,
+            client.cluster,
+            Sources(),
+            client.settings,
+            lambda run, stage, fraction, word: self.told.append((stage.value, word)),
+        )
+        return Supervisor(client.log, carrier)
+
+    def carry(self, request: RunRequest) -> WorkflowRun:
+        """Hand a run in and carry it to its end."""
+        run_id = self.client.submit(request)
+        self.supervisor().carry(run_id)
+        return self.client.log.run(run_id)
+
+    def results(self, run: WorkflowRun) -> Path:
+        """Where a run's results are."""
+        assert run.request is not None
+        return Path(run.request["outputs"]["folder"])
+
+    def jobs(self) -> list[str]:
+        """Names of the jobs that the scheduler has not finished."""
+        done = self.client.cluster.transport.run(["squeue", "--noheader", "--format=%j"])
+        assert done.ok
+        return done.stdout.split()
+
+
+@pytest.fixture(scope="session")
+def obedient_image(registry: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The container, in the registry; its reference."""
+    folder = tmp_path_factory.mktemp("obedient")
+    rootfs = folder / "rootfs"
+    for name in ("bin", "proc", "sys", "dev", "tmp", "etc", "var/tmp", "root", "home"):
+        (rootfs / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", rootfs / "bin/busybox")
+    for name in ("sh", "sleep", "cat", "mkdir", "env"):
+        (rootfs / "bin" / name).symlink_to("busybox")
+    (rootfs / "run.sh").write_text(PROGRAM)
+    (rootfs / "run.sh").chmod(0o755)
+    layer = oci.Layer.of_folder(rootfs, folder / "layer.tar.gz")
+    oci.write_layout(folder / "layout", "v1.0.0", [layer], ["/run.sh"], {})
+    target = f"{registry}/lab/obedient:v1.0.0"
+    subprocess.run(
+        ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", f"oci:{folder}/layout:v1.0.0", f"docker://{target}"],
+        check=True,
+        timeout=60,
+    )  # fmt: skip
+    return target
+
+
+@pytest.fixture(scope="session")
+def make_site(apptainer, postgres: str, registry: str, obedient_image: str, tmp_path_factory) -> Callable[..., Site]:
+    """Make deployments on the session's cluster; images are pulled by ``init``'s own code."""
+    env = apptainer.env
+
+    def make(*, database: str = postgres, ssh_config: str = env["SSH_CONFIG"], pull: bool = True) -> Site:
+        folder = tmp_path_factory.mktemp("site")
+        descriptor = json.loads(json.dumps(DESCRIPTOR))
+        descriptor["container-image"]["image"] = obedient_image
+        (folder / "obedient").mkdir()
+        (folder / "obedient/descriptor.json").write_text(json.dumps(descriptor))
+        (folder / "broken").mkdir()
+        (folder / "broken/descriptor.json").write_text('{"name": "broken"')
+        home = env["CLUSTER_HOME"]
+        config = folder / "slurm-config.ini"
+        config.write_text(
+            f"""
+[SSH]
+host = {env["SSH_HOST"]}
+config_file = {ssh_config}
+[SLURM]
+slurm_data_path = {home}/data
+slurm_images_path = {home}/images
+slurm_converters_path = {home}/converters
+insecure_registries = {registry}
+poll_seconds = 5
+sbatch_mem = 256M
+[ANALYTICS]
+sqlalchemy_url = {database}
+[WORKER]
+work_folder = {folder}/runs
+[WORKFLOWS]
+obedient = obedient
+obedient_repo = {folder}/obedient
+obedient_job = jobs/obedient.sh
+obedient_job_time = 00:05:00
+obedient_job_cpus-per-task = 1
+broken = broken
+broken_repo = {folder}/broken
+"""
+        )
+        site = Site(config, folder, SlurmClient.from_config(config))
+        if pull:
+            site.client.setup_slurm()
+        return site
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def site(make_site: Callable[..., Site]) -> Iterator[Site]:
+    """A deployment on the cluster with Postgres."""
+    made = make_site()
+    yield made
+    made.client.close()

@@ -1,0 +1,213 @@
+"""Whole runs on a real cluster: the good way, and each way in which a run can go wrong."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from biomeroworker.log.states import RunState
+
+HOSTILE_NAME = "a b [1];$(touch x).tif"
+HOSTILE_TEXT = 'it\'s "$(touch /tmp/pwned)" `id`; --exit 9 \n [x] ü -- *'
+
+
+def names_of(events):
+    return [event.topic for event in events]
+
+
+def test_a_folder_of_images_comes_back_as_results_under_its_own_names(site):
+    run = site.carry(site.request(site.images(HOSTILE_NAME, "plain.tif"), text=HOSTILE_TEXT))
+    assert run.state is RunState.DONE, run.report
+    results = site.results(run)
+    assert sorted(path.name for path in results.iterdir()) == [
+        "a b [1];$(touch x)_text.txt",
+        "plain_text.txt",
+        "provenance.json",
+    ]
+    assert (results / "plain_text.txt").read_bytes() == HOSTILE_TEXT.encode(), "values arrive byte for byte"
+    provenance = json.loads((results / "provenance.json").read_text())
+    assert provenance["parameters"]["text"] == HOSTILE_TEXT
+    assert provenance["version"] == "v1.0.0"
+    assert provenance["image_digest"].startswith("sha256:")
+    assert provenance["job_id"] == run.job_ids[0]
+
+
+def test_nothing_that_a_user_types_was_executed(site):
+    site.carry(site.request(site.images(HOSTILE_NAME), text="$(touch pwned); touch pwned"))
+    found = site.client.cluster.transport.run(["find", ".", "-name", "x", "-o", "-name", "pwned"])
+    assert found.stdout == ""
+
+
+def test_the_log_tells_the_run_event_by_event(site):
+    run = site.carry(site.request(site.images("one.tif")))
+    events = names_of(site.client.log.events(run.id))
+    for name in (
+        "WorkflowInitiated",
+        "RunAccepted",
+        "StageIntended",
+        "AttemptStarted",
+        "JobSubmitted",
+        "WorkflowCompleted",
+    ):
+        assert name in events, name
+    assert events.count("JobSubmitted") == 1
+    assert [stage.value for stage in run.outcomes] == [
+        "exporting",
+        "transferring",
+        "submitting",
+        "fetching",
+        "importing",
+    ]
+    assert run.outcomes[RunState.TRANSFERRING]["bytes"] > 0
+
+
+def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(site):
+    site.carry(site.request(site.images("warm.tif")))
+    transport = site.client.cluster.transport
+    before = transport.executions
+    site.carry(site.request(site.images("one.tif")))
+    assert transport.executions - before <= 8
+    assert transport.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"exit": 3}, "exit code 3"),
+        ({"exit": 3, "write": False}, "exit code 3"),
+        ({"write": False}, "wrote nothing"),
+    ],
+)
+def test_a_container_that_fails_ends_the_run_however_much_it_left(site, parameters, message):
+    begun = time.monotonic()
+    run = site.carry(site.request(site.images("one.tif"), **parameters))
+    assert run.state is RunState.FAILED
+    assert message in run.report["message"]
+    assert run.report["stage"] == "fetching"
+    assert "retry" in run.report["next_step"]
+    if parameters.get("exit"):
+        assert "failing on purpose with 3" in run.report["detail"], "the container's last words are told"
+    assert time.monotonic() - begun < 60
+    assert not site.results(run).exists()
+    assert site.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("workflow", "parameters", "message"),
+    [
+        ("obediant", {}, "did you mean 'obedient'"),
+        ("broken", {}, "switched off"),
+        ("obedient", {"exit": 300}, "exit"),
+        ("obedient", {"exit": "three"}, "exit"),
+        ("obedient", {"colour": "red"}, "colour"),
+    ],
+)
+def test_a_bad_request_is_one_failed_run_that_says_what_to_change(site, workflow, parameters, message):
+    run = site.carry(site.request(site.images("one.tif"), workflow, **parameters))
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+    assert message in run.report["message"]
+    assert "AttemptStarted" not in names_of(site.client.log.events(run.id)), "nothing was moved"
+
+
+def test_inputs_that_are_not_there_are_found_out_at_the_door(site, tmp_path):
+    run = site.carry(site.request(tmp_path / "nowhere"))
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+    assert "is not a folder" in run.report["message"]
+
+
+def test_an_unreadable_image_ends_the_run_and_is_named(site):
+    images = site.images("good.tif")
+    (images / "bad.tif").write_bytes(b"II*\0 truncated")
+    run = site.carry(site.request(images))
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "exporting"
+    assert "bad.tif" in run.report["message"]
+
+
+def test_a_cluster_that_is_down_ends_the_run_at_the_door_within_a_minute(make_site, tmp_path):
+    config = tmp_path / "ssh_config"
+    config.write_text("Host hpc\n  HostName 127.0.0.1\n  Port 9\n  BatchMode yes\n")
+    site = make_site(ssh_config=str(config), pull=False)
+    begun = time.monotonic()
+    run = site.carry(site.request(site.images("one.tif")))
+    assert time.monotonic() - begun < 60
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+    assert "refused" in (run.report["message"] + run.report["detail"]).lower()
+    site.client.close()
+
+
+def test_an_image_that_is_not_on_the_cluster_is_said_before_anything_moves(site):
+    request = site.request(site.images("one.tif")).model_copy(update={"version": "v9.9.9"})
+    run = site.carry(request)
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+    assert "v9.9.9" in run.report["message"]
+    assert "init" in run.report["next_step"]
+
+
+def test_an_option_that_the_scheduler_refuses_ends_the_run_with_its_words(site):
+    request = site.request(site.images("one.tif")).model_copy(update={"job_options": {"partition": "nosuch"}})
+    run = site.carry(request)
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "submitting"
+    assert "partition" in (run.report["message"] + run.report["detail"]).lower()
+
+
+def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
+    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=300))
+    carrying = threading.Thread(target=site.supervisor().carry, args=(run_id,))
+    carrying.start()
+    deadline = time.monotonic() + 40
+    while site.client.log.run(run_id).state is not RunState.RUNNING:
+        assert time.monotonic() < deadline, site.client.log.run(run_id).state
+        time.sleep(0.2)
+    site.client.cancel(run_id, "a test")
+    carrying.join(60)
+    assert not carrying.is_alive()
+    run = site.client.log.run(run_id)
+    assert run.state is RunState.CANCELLED
+    assert "a test" in run.report["message"]
+    assert site.jobs() == []
+
+
+def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(site):
+    """The supervisor dies between sbatch and the record of the job id: the worst place."""
+    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=3))
+    first = site.supervisor()
+    log = site.client.log
+    recorded = log.submitted
+    log.submitted = lambda *arguments, **keywords: (_ for _ in ()).throw(KeyboardInterrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            first.carry(run_id)
+    finally:
+        log.submitted = recorded
+    assert log.run(run_id).state is RunState.SUBMITTING
+    log.release(run_id, first.holder)
+    site.supervisor().carry(run_id)
+    run = log.run(run_id)
+    assert run.state is RunState.DONE, run.report
+    name = run.attempts[1].name
+    found = site.client.cluster.transport.run(["sacct", "-X", "--noheader", "--format=JobID", f"--name={name}"])
+    assert len(found.stdout.split()) == 1
+
+
+def test_two_supervisors_do_not_carry_one_run_twice(site):
+    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=2))
+    both = [
+        threading.Thread(target=supervisor.serve)
+        for supervisor in (supervisors := [site.supervisor(), site.supervisor()])
+    ]
+    for thread in both:
+        thread.start()
+    run = site.client.wait(run_id, timeout=60)
+    for supervisor in supervisors:
+        supervisor.stop()
+    for thread in both:
+        thread.join(30)
+    assert run.state is RunState.DONE, run.report
+    assert names_of(site.client.log.events(run_id)).count("JobSubmitted") == 1
