@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WRAPPERS = {"RString": rstring, "RInt": rint, "RLong": rlong, "RDouble": rdouble, "RBool": rbool, "RTime": rtime}
 #: Collections that come loaded whenever their owner does.
-EAGER = {"Image": ("wellSamples",), "Session": ("annotationLinks",)}
+EAGER = {"Image": ("wellSamples",), "Session": ("annotationLinks",), "OriginalFile": ("filesetEntries",)}
 
 
 def unit(kind: str, value: list[Any]) -> Any:

@@ -17,17 +17,15 @@ def criteria(
     name: str,
     wanted: dict[str, Any],
     like: bool = False,
-    case_sensitive: bool = True,
 ) -> list[Entity]:
-    """Visible objects whose fields have these values, or are like them (``%`` and ``_``)."""
+    """Visible objects whose fields have these values, or are like them (``%`` and ``_``, in any case)."""
     cls = transaction.cls(name)
     for field in wanted:
         if field != "id" and field not in cls.fields:
             raise errors.api_usage(f"could not resolve property: {field} of: {cls.java}")
     if not like:
         return [one for one in transaction.rows(name) if all(one.get(f) == value for f, value in wanted.items())]
-    flags = re.DOTALL if case_sensitive else re.DOTALL | re.IGNORECASE
-    patterns = {f: re.compile(_regex(str(value)), flags) for f, value in wanted.items()}
+    patterns = {f: re.compile(_regex(str(value)), re.DOTALL | re.IGNORECASE) for f, value in wanted.items()}
     return [
         one
         for one in transaction.rows(name)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import omero
+import omero.clients
+from omero.rtypes import rlong, rlist, rstring, rtime
+
+from .. import hql
 from ..graph.calls import context_of
 from ..graph.transaction import Transaction
 from ..servant import Service
@@ -20,3 +25,26 @@ class GraphService(Service):
         """The caller's transaction; ``server_side`` checks nothing, for operations that check for themselves."""
         context = context_of(call)
         return self.server.graph.transaction(context.as_server() if server_side else context)
+
+
+def parameters(**values: Any) -> Any:
+    """Parameters of a query of the server's own: ids, lists of ids and texts by Python value."""
+    given = omero.sys.Parameters()
+    given.map = {name: _wrapped(value) for name, value in values.items()}
+    return given
+
+
+def _wrapped(value: Any) -> Any:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return rlist([_wrapped(one) for one in value])
+    if isinstance(value, str):
+        return rstring(value)
+    return rlong(value) if isinstance(value, int) else rtime(value) if isinstance(value, float) else value
+
+
+def find_all(transaction: Transaction, text: str, **values: Any) -> list[Any]:
+    """The objects that a query finds, loaded as far as its fetches go; nothing for an empty list."""
+    if any(isinstance(value, (list, tuple, set, frozenset)) and not value for value in values.values()):
+        return []
+    result = hql.run(transaction, text, parameters(**values))
+    return [result.loader.map(row[0]) for row in result.rows]

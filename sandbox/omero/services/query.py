@@ -53,7 +53,8 @@ class QueryService(GraphService):
         self, call: Call, name: str, field: str, value: str, case_sensitive: bool, filter_: Any
     ) -> list[Any]:
         with self.transaction(call) as tx:
-            found = page(criteria(tx, name, {field: value}, like=True, case_sensitive=case_sensitive), filter_)
+            # a real server finds upper and lower case alike, whatever is asked for
+            found = page(criteria(tx, name, {field: value}, like=True), filter_)
             return _loaded(tx.loader(), found)
 
     def findByExample(self, call: Call, example: Any) -> Any:
@@ -100,6 +101,7 @@ class QueryService(GraphService):
             if result.new_map:
                 return [[_as_map(result, row)] for row in result.rows]
             return [
+                [] if row == (None,) else  # a lone null leaves nothing of its row
                 [_cell(result.loader, kind, value) for kind, value in zip(result.types, row, strict=True)]
                 for row in result.rows
             ]
