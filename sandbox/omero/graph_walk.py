@@ -202,7 +202,9 @@ class Walk:
     # -- what goes ----------------------------------------------------------------------------------------------------
     def plan(self, targets: Iterable[Entity], options: Options, may_take: Any = lambda entity: True) -> Plan:
         """All that goes with the targets; ``may_take`` says of a shared object whether the caller may."""
+        targets = list(targets)
         plan, waiting, candidates = Plan(), list(targets), {}
+        cut = {key(entity) for entity in targets if entity.cls.is_link}  # who deletes a link means no more than it
         while waiting or candidates:
             while waiting:
                 entity = waiting.pop()
@@ -212,7 +214,7 @@ class Walk:
                 for found, name in self.referring(entity):
                     if self.depends(found, name) and options.verdict(self.tx, found) is not False:
                         waiting.append(found)
-                for shared in self.shares(entity):
+                for shared in () if key(entity) in cut else self.shares(entity):
                     candidates.setdefault(key(shared), shared)
             before = len(plan.taken)
             for name, shared in list(candidates.items()):

@@ -92,7 +92,6 @@ def initialize(arguments: Sequence[str] = (), **properties: str) -> Ice.Communic
         if not data.properties.getProperty(key):
             data.properties.setProperty(key, value)
     communicator = Ice.initialize(data)
-    omero.rtypes.ObjectFactories
     from omero.ObjectFactoryRegistrar import registerObjectFactory
 
     registerObjectFactory(communicator, None)

@@ -153,7 +153,7 @@ class Session:
         context.userId, context.userName = self.user_id, accounts.user_name(self.user_id)
         if self.sudoer_id is not None:
             context.sudoerId = omero.rtypes.rlong(self.sudoer_id)
-            context.sudoerName = accounts.user_name(self.sudoer_id)
+            context.sudoerName = omero.rtypes.rstring(accounts.user_name(self.sudoer_id))
         context.groupId, context.groupName = self.group_id, group.get("name")
         context.groupPermissions = permissions_of(group)
         context.isAdmin = accounts.is_admin(self.user_id)
@@ -167,7 +167,7 @@ class Session:
 
 def permissions_of(group: Any) -> omero.model.Permissions:
     """A group's permissions as the object that clients get."""
-    return omero.model.PermissionsI(str(group.details.permissions))
+    return omero.model.PermissionsI(group.permissions)
 
 
 def _remove(adapter: Ice.ObjectAdapter, identity: Ice.Identity) -> None:

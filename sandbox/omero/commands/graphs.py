@@ -279,7 +279,7 @@ def legal_targets(run: Run) -> Any:
     kind = type(run.request.request)
     if kind not in TARGETS:
         raise error(run.request, "bad-request", "not a request over graphs")
-    names = [one.java for one in run.tx.graph.schema.classes.values() if legal(run, kind, one.name)]
+    names = [run.tx.graph.schema[name].java for name in TARGETS[kind]]
     return omero.cmd.LegalGraphTargetsResponse(sorted(names))
 
 

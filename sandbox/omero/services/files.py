@@ -11,11 +11,12 @@ import omero.clients
 from omero.rtypes import rlong, rstring, rtime
 
 from sandbox.omero import errors
-from sandbox.omero.call import Call
+from sandbox.omero.call import ALL_GROUPS, Call
 from sandbox.omero.graph.calls import context_of
 from sandbox.omero.servant import Service
 
 from .checksums import checksum
+from .writing import check_group
 
 if TYPE_CHECKING:
     from sandbox.omero.server import Server
@@ -124,18 +125,24 @@ class RawFileStoreService(Service):
 
     def _saved(self, call: Call) -> Any:
         graph, path = self.server.graph, self.server.disk.file(self._id or 0)
-        status = path.stat()
-        with graph.transaction(context_of(call)) as tx:
-            entity = tx.get("OriginalFile", self._id)
-            hasher = entity.get("hasher")
+        everywhere, status = context_of(call).in_group(ALL_GROUPS), path.stat()
+        with graph.transaction(everywhere) as tx:
+            row = tx.get("OriginalFile", self._id)
+            hasher = row.get("hasher")
             algorithm = tx.get("ChecksumAlgorithm", hasher).get("value") if hasher is not None else None
         digest = checksum(algorithm, path) if algorithm else None
-        with graph.transaction(context_of(call)) as tx:
-            row = tx.load(tx.get("OriginalFile", self._id))
-            row.size, row.mtime = rlong(status.st_size), rtime(int(status.st_mtime * 1000))
+        with graph.transaction(everywhere) as tx:
+            row = tx.get("OriginalFile", self._id)
+            check_group(call, row)
+            changed = tx.load(row)
+            changed.size, changed.mtime = rlong(status.st_size), rtime(int(status.st_mtime * 1000))
             if digest:
-                row.hash = rstring(digest)
-            return tx.save(row)
+                changed.hash = rstring(digest)
+            with graph.transaction(context_of(call)) as callers:
+                callers.save(changed)
+            saved = tx.load(tx.get("OriginalFile", self._id))
+        saved.unloadFilesetEntries()
+        return saved
 
     def closed(self) -> None:
         """Save what was written and let go of the file; a refused save is only logged, the bytes have landed."""

@@ -12,10 +12,12 @@ import omero.clients
 from omero.rtypes import rstring
 
 from sandbox.omero import errors
-from sandbox.omero.call import Call
+from sandbox.omero.call import ALL_GROUPS, Call
 from sandbox.omero.graph.calls import context_of
 from sandbox.omero.plane_files import TYPES, OutOfBounds, PlaneFile, Shape
 from sandbox.omero.servant import Service
+
+from .writing import check_group
 
 if TYPE_CHECKING:
     from sandbox.omero.server import Server
@@ -270,10 +272,14 @@ class RawPixelsStoreService(Service):
 
     def _saved(self, call: Call) -> Any:
         graph, digest = self.server.graph, self._open().digest().hex()
-        with graph.transaction(context_of(call)) as tx:
-            row = tx.load(tx.get("Pixels", self._id))
-            row.sha1 = rstring(digest)
-            return tx.save(row)
+        with graph.transaction(context_of(call).in_group(ALL_GROUPS)) as tx:
+            row = tx.get("Pixels", self._id)
+            check_group(call, row)
+            changed = tx.load(row)
+            changed.sha1 = rstring(digest)
+            with graph.transaction(context_of(call)) as callers:
+                callers.save(changed)
+            return tx.load(tx.get("Pixels", self._id))
 
     def closed(self) -> None:
         """Save what was written and let go of the file; a refused save is only logged, the bytes have landed."""

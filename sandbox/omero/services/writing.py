@@ -1,0 +1,15 @@
+"""What the stores of files and pixels check before they save the row behind the bytes."""
+
+from __future__ import annotations
+
+from sandbox.omero import errors
+from sandbox.omero.call import ALL_GROUPS, Call
+from sandbox.omero.graph import Entity
+
+
+def check_group(call: Call, row: Entity) -> None:
+    """A row is saved from within its own group only."""
+    if call.group_id not in (ALL_GROUPS, row.group):
+        raise errors.security(
+            f"Currently logged into group {call.group_id}. Cannot alter object in group {row.group}"
+        )
