@@ -86,8 +86,6 @@ def cached(folder: Path) -> list[Path] | None:
 def fetch(folder: Path) -> list[Path]:
     """Download the packages through an apt that has nothing to do with the system's."""
     print("fetching Apptainer's packages (43 MB, once)")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         for name in ("etc/preferences.d", "etc/apt.conf.d", "state/lists/partial", "cache/archives/partial", "deb"):
@@ -104,9 +102,12 @@ def fetch(folder: Path) -> list[Path]:
         apt = ["apt-get", "-q", *(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))]
         run(*apt, "update")
         run(*apt, "download", *(f"{name}/{distribution}" for name, distribution in PACKAGES), cwd=scratch / "deb")
-        files = [Path(shutil.copy(file, folder)) for file in sorted((scratch / "deb").glob("*.deb"))]
-    if len(files) != len(PACKAGES):
-        raise Failed(f"apt-get download gave {len(files)} packages, not {len(PACKAGES)}")
+        fetched = sorted((scratch / "deb").glob("*.deb"))
+        if len(fetched) != len(PACKAGES):
+            raise Failed(f"apt-get download gave {len(fetched)} packages, not {len(PACKAGES)}")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        files = [Path(shutil.copy(file, folder)) for file in fetched]
     # written last: a cache without it is no cache
     (folder / SUMS).write_text("".join(f"{checksum(file)}  {file.name}\n" for file in files))
     return files

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+import time
 from pathlib import Path
 
 from sandbox.errors import PartError, Unhealthy
@@ -27,6 +28,16 @@ def icegridadmin(part: Part, command: str, timeout: float = 10) -> str:
     """Ask IceGrid's registry."""
     config = part.root.path / "etc/icegrid-admin.cfg"
     return part.ask(["icegridadmin", f"--Ice.Config={config}", "-e", command], timeout=timeout)
+
+
+def greet(port: int) -> None:
+    """Connect to an Ice server, which speaks first; one that hangs accepts the connection and stays silent."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            if connection.recv(4) != b"IceP":
+                raise Unhealthy(f"what listens on port {port} does not speak Ice")
+    except OSError as refused:
+        raise Unhealthy(f"port {port}: {refused}") from refused
 
 
 def ssl_port(root: Root) -> int:
@@ -108,7 +119,11 @@ class GridServer(Provision):
 
     needs: tuple[str, ...] = ("icegrid-node",)
     server: str
+    #: As IceGrid knows it.
+    adapter: str
     patience = 60.0
+    #: Seconds it must live after it was first seen active: omero-py's servers activate before they are done starting.
+    trial = 0.5
 
     @property
     def log(self) -> Path:
@@ -132,6 +147,8 @@ class GridServer(Provision):
         known = APPLICATION in icegridadmin(self, "application list").split()
         icegridadmin(self, f"application {'update' if known else 'add'} '{self._descriptor()}'", timeout=60)
         self._failures = 0
+        self.wait(self._activate)
+        time.sleep(self.trial)
         self.wait(self._activate)
 
     def _activate(self) -> None:
@@ -163,11 +180,15 @@ class GridServer(Provision):
         return self.write("grid.xml", self.root.folder("etc") / "grid.xml", {**values, **activation})
 
     def probe(self) -> str:
-        """The node says that all its adapters are active."""
+        """The node says that it is active, and it greets."""
         state = self._state()
         if not state.startswith("active"):
             raise Unhealthy(f"{self.server} is {state}")
-        return f"{self.server} {state.partition(' ')[0]}"
+        endpoints = icegridadmin(self, f"adapter endpoints {self.adapter}")
+        if (found := re.search(r"tcp .*?-p (\d+)", endpoints)) is None:
+            raise Unhealthy(f"{self.adapter} is not active")
+        greet(int(found[1]))
+        return f"{self.server} active, Ice on {found[1]}"
 
 
 class Blitz(GridServer):
@@ -175,6 +196,8 @@ class Blitz(GridServer):
 
     name = "blitz"
     server = "Blitz-0"
+    adapter = "BlitzAdapter"
+    trial = 0.0
 
 
 class Tables(GridServer):
@@ -183,6 +206,7 @@ class Tables(GridServer):
     name = "tables"
     needs = ("icegrid-node", "blitz")
     server = "Tables-0"
+    adapter = "Tables-0.TablesAdapter"
 
 
 class Processor(GridServer):
@@ -191,6 +215,7 @@ class Processor(GridServer):
     name = "processor"
     needs = ("icegrid-node", "blitz")
     server = "Processor-0"
+    adapter = "Processor-0.ProcessorAdapter"
 
 
 class Glacier2(Part):
@@ -221,11 +246,10 @@ class Glacier2(Part):
 
     def probe(self) -> str:
         """Both of its ports can be connected to; the unencrypted one says Ice's greeting at once."""
-        for port in (ssl_port(self.root), self.root.port("glacier2-tcp")):
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-                    if port != ssl_port(self.root) and connection.recv(4) != b"IceP":
-                        raise Unhealthy(f"what listens on port {port} does not speak Ice")
-            except OSError as refused:
-                raise Unhealthy(f"port {port}: {refused}") from refused
-        return f"Ice on {port}, SSL on {ssl_port(self.root)}"
+        tcp, ssl = self.root.port("glacier2-tcp"), ssl_port(self.root)
+        greet(tcp)
+        try:
+            socket.create_connection(("127.0.0.1", ssl), timeout=5).close()
+        except OSError as refused:
+            raise Unhealthy(f"port {ssl}: {refused}") from refused
+        return f"Ice on {tcp}, SSL on {ssl}"

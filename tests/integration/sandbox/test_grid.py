@@ -44,6 +44,21 @@ def test_a_wrong_password_is_refused(router: Sandbox, client) -> None:
         client.createSession("root", "not it")
 
 
+def test_a_table_is_kept_by_omeros_own_tables_server(router: Sandbox, client) -> None:
+    from omero.grid import LongColumn
+
+    router.up("tables")
+    client.createSession("root", router.env["OMERO_ROOT_PASSWORD"])
+    table = client.getSession().sharedResources().newTable(0, "numbers.h5")
+    table.initialize([LongColumn("number", "", [])])
+    table.addData([LongColumn("number", "", [1, 2, 3])])
+    file = table.getOriginalFile()
+    table.close()
+    again = client.getSession().sharedResources().openTable(file)
+    assert again.readCoordinates([2, 0]).columns[0].values == [3, 1]
+    again.close()
+
+
 def test_a_killed_server_is_started_again_by_the_node(router: Sandbox) -> None:
     def blitz() -> str:
         rows = [line for line in router.run("status").stdout.splitlines() if " blitz " in line]
