@@ -29,6 +29,7 @@ class Saver:
         self.tx, self.graph, self.context = transaction, transaction.graph, transaction.context
         #: objects given, in the order in which they were met, and their entities by ``id()``
         self._things: list[Any] = []
+        self._met: set[int] = set()
         self._entities: dict[int, Entity] = {}
         self._new: set[tuple[str, int]] = set()
         self._referred: list[Entity] = []
@@ -59,28 +60,24 @@ class Saver:
 
     # -- first walk -----------------------------------------------------------------------------------------------
     def _collect(self, thing: Any) -> None:
-        """Remember an object and all loaded ones that it leads to, each once."""
-        stack = [thing]
-        seen = {id(one) for one in self._things}
-        while stack:
-            one = stack.pop()
-            if one is None or id(one) in seen:
-                continue
-            seen.add(id(one))
-            if not one.isLoaded():
-                self._things.append(one)
-                continue
-            self._things.append(one)
-            following = []
-            for field in self.graph.schema.of(one).fields.values():
-                if field.kind == "ref":
-                    following.append(getattr(one, field.slot))
-                elif field.kind == "collection" and getattr(one, f"_{field.name}Loaded"):
-                    following.extend(getattr(one, field.slot) or ())
-            details = one._details
-            if details is not None:
-                following.append(details._externalInfo)
-            stack.extend(reversed(following))
+        """Remember an object and all loaded ones that it leads to, each once, what is referred to first."""
+        if thing is None or id(thing) in self._met:
+            return
+        self._met.add(id(thing))
+        if not thing.isLoaded():
+            self._things.append(thing)
+            return
+        fields = self.graph.schema.of(thing).fields.values()
+        for field in fields:
+            if field.kind == "ref":
+                self._collect(getattr(thing, field.slot))
+        if thing._details is not None:
+            self._collect(thing._details._externalInfo)
+        self._things.append(thing)
+        for field in fields:
+            if field.kind == "collection" and getattr(thing, f"_{field.name}Loaded"):
+                for member in getattr(thing, field.slot) or ():
+                    self._collect(member)
 
     def _identify(self, thing: Any) -> None:
         """Give an object its entity: the stored one, an enumeration found by its value, or a new one."""
@@ -125,11 +122,8 @@ class Saver:
         owner, group = context.user, max(context.group, 0)
         name = f"{cls.java}:Id_{number}"
         if details is not None and not context.internal:
-            if details._permissions is not None and details._permissions._perm1 != -1:
-                if str(details._permissions) != permissions.level(self.graph, group):
-                    raise errors.make(
-                        "GroupSecurityViolation", "Manually setting permissions currently disallowed"
-                    )
+            if _has_level(thing) and str(details._permissions) != permissions.level(self.graph, group):
+                raise errors.make("GroupSecurityViolation", "Manually setting permissions currently disallowed")
             if details._owner is not None and details._owner._id.val != owner:
                 owner = details._owner._id.val
                 if not (context.is_admin or group in context.leader_of):

@@ -31,7 +31,9 @@ class Transaction:
         """A class by any of its names."""
         found = self.graph.schema.find(name)
         if found is None:
-            raise errors.api_usage(f"{name} does not specify a valid class.")
+            error = errors.api_usage(f"{name} does not specify a valid class.")
+            error.serverExceptionClass = error.serverStackTrace = ""  # raised before the call reaches a service
+            raise error
         return found
 
     def find(self, name: str, identifier: int) -> Entity | None:

@@ -288,6 +288,8 @@ def _same_class(operator: str, left: Any, right: Any) -> bool | None:
 def _index(entity: Any) -> int | None:
     if entity is None:
         return None
+    if isinstance(entity, tuple):  # an entry of a map knows its own place
+        return int(entity[2])
     return next((value for name, value in entity.values.items() if name.endswith("#")), 0)
 
 

@@ -130,7 +130,7 @@ class Plan:
             table = tables[target.root.name]
             return 1, target, lambda one: _present(table.get(one.values.get(name))), ""
         if field.kind == "map":
-            return 1, None, lambda one: one.values.get(name, ()), "pair"
+            return 1, None, lambda one: [(*pair, n) for n, pair in enumerate(one.values.get(name, ()))], "pair"
         if field.kind == "unit":
             return 1, None, lambda one: _present(one.values.get(name)), "unit"
         raise HqlSyntaxError(f"{cls.java}.{name} cannot be joined")

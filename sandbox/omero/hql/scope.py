@@ -149,6 +149,8 @@ class Scope:
         return self._follow(target, entity, tail, selected)
 
     def _of_pair(self, start: Evaluate, rest: tuple[str, ...]) -> Value:
+        if not rest:
+            return Value("pair", start)
         if rest not in (("name",), ("value",)):
             raise HqlSyntaxError(f"could not resolve property: {'.'.join(rest)} of a map's entry")
         place = 0 if rest == ("name",) else 1

@@ -130,14 +130,13 @@ class AdminService(GraphService):
     # -- making users and groups --------------------------------------------------------------------------------------
     def createGroup(self, call: Call, group: Any) -> int:
         if not call.is_admin:
-            raise errors.security(self._no_role(call, "system"))
+            raise self.no_role(call, "system")
         self._need(call, "ModifyGroup")
         if group.name is None:
             raise errors.validation("Group name may not be null.")
         level = "rw----"
         if group.details is not None and group.details.permissions is not None:
-            given = group.details.permissions
-            level = "rw----" if given._perm1 == -1 else str(given)
+            level = str(group.details.permissions)
         with self.transaction(call, server_side=True) as tx:
             thing = omero.model.ExperimenterGroupI()
             thing.name, thing.description = group.name, group.description
@@ -332,7 +331,7 @@ class AdminService(GraphService):
 
     def _need(self, call: Call, privilege: str) -> None:
         if not call.is_admin:
-            raise errors.security(self._no_role(call, "system"))
+            raise self.no_role(call, "system")
         if privilege not in call.privileges:
             raise errors.security(NOT_IN_CHARGE)
 
@@ -342,9 +341,6 @@ class AdminService(GraphService):
         if not groups or not set(groups) <= set(call.leader_of):
             raise errors.security(NOT_IN_CHARGE)
 
-    def _no_role(self, call: Call, role: str) -> str:
-        names = ", ".join(str(self.server.accounts.group(group).get("name")) for group in call.member_of)
-        return f"No matching roles found in [{names}] for session {self.session.uuid} (allowed: [{role}])"
 
 
 def _links(tx: Transaction, user: int) -> list[Entity]:

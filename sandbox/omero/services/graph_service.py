@@ -9,8 +9,9 @@ import omero
 import omero.clients
 from omero.rtypes import rlong, rlist, rstring, rtime
 
-from .. import hql
+from .. import errors, hql
 from ..graph.calls import context_of
+from ..graph.permissions import USER_GROUP
 from ..graph.transaction import Transaction
 from ..servant import Service
 
@@ -24,7 +25,16 @@ class GraphService(Service):
     def transaction(self, call: Call, server_side: bool = False) -> AbstractContextManager[Transaction]:
         """The caller's transaction; ``server_side`` checks nothing, for operations that check for themselves."""
         context = context_of(call)
+        if USER_GROUP not in context.member_of:
+            raise self.no_role(call, "user")
         return self.server.graph.transaction(context.as_server() if server_side else context)
+
+    def no_role(self, call: Call, role: str) -> Exception:
+        """What those get who are not in the group that a service is for."""
+        names = ", ".join(str(self.server.accounts.group(group).get("name")) for group in call.member_of)
+        return errors.security(
+            f"No matching roles found in [{names}] for session {self.session.uuid} (allowed: [{role}])"
+        )
 
 
 def parameters(**values: Any) -> Any:
