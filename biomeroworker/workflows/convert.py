@@ -213,7 +213,7 @@ class Target:
         for index in np.ndindex(band.shape[:-2]):
             start = [part.start + i for part, i in zip(region, index)] + [region[-2].start]
             place = self.offset + sum(i * stride for i, stride in zip(start, self.strides))
-            rows = band[index].data.cast("B")
+            rows = band[index].reshape(-1).view(np.uint8).data
             while rows:
                 written = os.pwrite(self.descriptor, rows, place)
                 rows, place = rows[written:], place + written

@@ -28,12 +28,12 @@ MICROMETERS = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 
 NUCLEAR = re.compile(r"dapi|hoechst|draq|sytox|nucle|h2b|histone", re.IGNORECASE)
 
 #: All lengths of the method in nucleus diameters.
-NOISE = 0.03  # smoothing before the threshold
-NEIGHBOURHOOD = 0.7  # of the local mean that a nucleus must be brighter than
-BLUR = 0.07  # smoothing of the landscape that the watershed floods
+NOISE = 0.04  # smoothing before the threshold
+NEIGHBOURHOOD = 0.6  # of the local mean that a nucleus must be brighter than
+BLUR = 0.09  # smoothing of the landscape that the watershed floods
 APART = 0.14  # closer than this, two summits are one nucleus
 #: How much brightness adds to the landscape; the rest is distance from the edge.
-BRIGHTNESS = 0.45
+BRIGHTNESS = 0.3
 
 COLUMNS = (
     "image", "label", "time", "dimensions", "size_px", "size_um", "centroid_x_um", "centroid_y_um", "centroid_z_um",
