@@ -133,7 +133,14 @@ class JobHandleService(Service):
 
     def submit(self, call: Call, job: omero.model.Job) -> int:
         """Save a new job and attach to it."""
-        self.job_id = submit(call, job).id.val
+        try:
+            self.job_id = submit(call, job).id.val
+        except omero.ValidationException as error:
+            if error.message.startswith("not-null property"):  # what IUpdate says so well arrives raw from here
+                raise errors.internal(
+                    f" Wrapped Exception: (org.hibernate.PropertyValueException):\n{error.message}"
+                ) from error
+            raise
         return self.job_id
 
     def attach(self, call: Call, number: int) -> omero.model.JobStatus:

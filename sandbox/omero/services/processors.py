@@ -7,6 +7,7 @@ ignored, a dead one stays until a question has failed on it, and subscriptions o
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -38,9 +39,11 @@ class Processors:
         self.server = server
         self._lock = threading.Lock()
         self._known: dict[str, Ice.ObjectPrx] = {}
+        self._publisher = publisher(server.communicator)
+        atexit.register(self._publisher.destroy)
         with server.graph.transaction(server.graph.server()) as tx:
             for identity, proxy in (tx.kept("processors", "all") or {}).items():
-                self._known[identity] = server.communicator.stringToProxy(proxy)
+                self._known[identity] = self._publisher.stringToProxy(proxy)
 
     @classmethod
     def of(cls, server: Server) -> Processors:
@@ -51,7 +54,7 @@ class Processors:
     def add(self, proxy: Ice.ObjectPrx) -> None:
         """Subscribe a processor, unless one of its identity is subscribed already."""
         with self._lock:
-            self._known.setdefault(self._name(proxy), proxy)
+            self._known.setdefault(self._name(proxy), self._publisher.stringToProxy(str(proxy)))
         self._store()
 
     def remove(self, proxy: Ice.ObjectPrx) -> None:
@@ -63,7 +66,11 @@ class Processors:
     def all(self) -> list[Any]:
         """The subscribed processors."""
         with self._lock:
-            return [omero.grid.ProcessorPrx.uncheckedCast(proxy.ice_twoway()) for proxy in self._known.values()]
+            # a node that was restarted has moved, and nothing is tried twice: no address from before
+            return [
+                omero.grid.ProcessorPrx.uncheckedCast(proxy.ice_locatorCacheTimeout(0))
+                for proxy in self._known.values()
+            ]
 
     def _name(self, proxy: Ice.ObjectPrx) -> str:
         return self.server.communicator.identityToString(proxy.ice_getIdentity())
@@ -105,6 +112,19 @@ class Processors:
                 self.remove(processor)
 
         return told
+
+
+def publisher(communicator: Ice.Communicator) -> Ice.Communicator:
+    """The communicator by which questions are sent: each once, as IceStorm does, never again after an error.
+
+    ``willAccept`` is idempotent, so that a communicator of the usual kind would ask twice whoever fails.
+    """
+    data = Ice.InitializationData()
+    data.properties = Ice.createProperties()
+    for name in ("Ice.Default.Locator", "Ice.MessageSizeMax", "Ice.Override.ConnectTimeout"):
+        data.properties.setProperty(name, communicator.getProperties().getProperty(name))
+    data.properties.setProperty("Ice.RetryIntervals", "-1")
+    return Ice.initialize(data)
 
 
 class Answers(omero.grid.ProcessorCallback):
