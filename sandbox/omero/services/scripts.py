@@ -18,7 +18,7 @@ from .parameters import Parameters
 from .processes import ScriptProcessService
 from .processors import Processors
 from .resources import acquire
-from .script_files import HASHER, PYTHON, ScriptFiles, is_official, mimetype_of, sha1, taken_apart
+from .script_files import HASHER, MIMETYPES, PYTHON, ScriptFiles, is_official, mimetype_of, sha1, taken_apart
 
 if TYPE_CHECKING:
     from sandbox.omero.call import Call
@@ -47,13 +47,12 @@ class ScriptService(Service):
 
     def getScriptsByMimetype(self, call: Call, mimetype: str) -> list[Any]:
         """The official scripts of a type; an empty type means Python."""
+        wanted = mimetype or PYTHON
+        if wanted not in MIMETYPES.values():
+            return []
         self.files.refresh()
         with self._reading(call) as tx:
-            return [
-                tx.load(entity)
-                for entity in self.files.official(tx)
-                if entity.get("mimetype") == (mimetype or PYTHON) and not entity.get("path").endswith("/.omero/")
-            ]
+            return [tx.load(entity) for entity in self.files.official(tx) if entity.get("mimetype") == wanted]
 
     def getUserScripts(self, call: Call, accepts: list[Any]) -> list[Any]:
         """Scripts that are not official, of the owners and groups given."""

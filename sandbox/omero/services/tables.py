@@ -78,12 +78,16 @@ class Tables:
         return self._open(call, file)
 
     def _open(self, call: Call, file: Any) -> Any:
+        table = None
         server = self.server()
-        if server is None:
-            return None
-        table = server.getTable(file, _factory(call), dict(call.context))
-        if table is not None:
-            let_through(call.session, table)
+        if server is not None:
+            try:
+                table = server.getTable(file, _factory(call), dict(call.context))
+            except (omero.ServerError, Ice.Exception) as error:
+                log.warning("no table in file %s: %s", file.id.val, getattr(error, "message", error))
+        if table is None:  # the real server says no more, whatever the reason
+            raise errors.internal("null table as argument")
+        let_through(call.session, table)
         return table
 
 
