@@ -26,8 +26,8 @@ from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
 from .shell import ShellTransport
 from .sshfaults import NO_MASTER, link_fault
 
-#: A dead link is noticed after ``_ALIVE * _ALIVE_TRIES`` seconds, at most 60.
-_ALIVE, _ALIVE_TRIES = 15, 3
+#: A dead link is noticed when so many questions in a row were not answered.
+_ALIVE_TRIES = 3
 _CONNECT = 20
 #: What the connection outlives its last command by: longer than the longest pause between two polls.
 _PERSIST = 1200
@@ -50,6 +50,8 @@ class OpenSshTransport(ShellTransport):
         folder, made with mode 0700 and refused when it is somebody else's.
     options
         Further ``-o`` options, as ``Name=value``; they come before the configuration's.
+    alive_seconds
+        How often a silent link is asked whether it lives; one that is dead is noticed after three times that.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class OpenSshTransport(ShellTransport):
         runtime_dir: Path | None = None,
         options: Sequence[str] = (),
         channels: int = 8,
+        alive_seconds: int = 15,
     ) -> None:
         if not host or host.startswith("-"):
             raise ConfigError(f"{host!r} is not the name of an SSH host")
@@ -73,7 +76,7 @@ class OpenSshTransport(ShellTransport):
             raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
         self._connecting = threading.Lock()
         self._connections = 0
-        self._checked_host_keys = False
+        self._alive_seconds = alive_seconds
 
     @property
     def connections(self) -> int:
@@ -134,7 +137,7 @@ class OpenSshTransport(ShellTransport):
         options = {
             "ControlMaster": "yes",
             "ControlPersist": str(_PERSIST),
-            "ServerAliveInterval": str(_ALIVE),
+            "ServerAliveInterval": str(self._alive_seconds),
             "ServerAliveCountMax": str(_ALIVE_TRIES),
             "ConnectTimeout": str(_CONNECT),
             **self._site_options(),

@@ -1,0 +1,236 @@
+"""Containers on the cluster: what an image is called there, how it gets there, how it is run. Pure.
+
+A runtime (`apptainer`) builds command lines; this module names things. An image's file is called as existing
+deployments call it, ``<images>/<workflow path>/<name>_<version>.sif``, so what was pulled before is found again. Beside
+it lies a record, ``<image>.json``, with the reference that it was pulled from and the SHA-256 of the file: what
+provenance cites.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from biomeroworker.errors import ConfigError
+
+RECORD = ".json"
+_NAME = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+#: The grammar of the OCI distribution specification (github.com/distribution/reference), with its optional parts.
+_REFERENCE = re.compile(
+    rf"(?:(?P<registry>localhost(?::\d+)?|[A-Za-z0-9.-]+\.[A-Za-z0-9.-]+(?::\d+)?|[A-Za-z0-9.-]+:\d+)/)?"
+    rf"(?P<path>{_NAME}(?:/{_NAME})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A container image by name: ``org/name:tag``, ``ghcr.io/org/name``, ``127.0.0.1:5000/lab/x:v1``, by digest."""
+
+    registry: str
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference; `ConfigError` if it is none."""
+        match = _REFERENCE.fullmatch(text.strip().removeprefix("docker://"))
+        if not match:
+            raise ConfigError(f"{text!r} does not name a container image (org/name:tag)")
+        return cls(match["registry"] or "", match["path"], match["tag"] or "", match["digest"] or "")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def version(self) -> str:
+        """What the reference asks for: its tag, else (a part of) its digest, else ``latest``."""
+        return self.tag or (f"sha256-{self.digest[7:19]}" if self.digest else "latest")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the registry is on the same machine, where container tools speak HTTP."""
+        host = self.registry.partition(":")[0]
+        return host == "localhost" or host.startswith("127.")
+
+    def at(self, version: str) -> Reference:
+        """The same image in another version; itself when ``version`` is empty."""
+        if not version or version == self.version:
+            return self
+        if not _VERSION.fullmatch(version):
+            raise ConfigError(f"{version!r} is not a version of a container image")
+        return Reference(self.registry, self.path, version)
+
+    def __str__(self) -> str:
+        prefix = f"{self.registry}/" if self.registry else ""
+        # A registry is asked by digest alone: with both, tools disagree on what wins.
+        suffix = f"@{self.digest}" if self.digest else f":{self.version}"
+        return f"{prefix}{self.path}{suffix}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that is on the cluster: ``digest`` is ``sha256:`` of the file, empty when nobody recorded it."""
+
+    path: str
+    version: str
+    digest: str = ""
+
+
+class Runtime(Protocol):
+    """How one container program is called."""
+
+    program: str
+    suffix: str
+
+    def run_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
+        """The argv that runs the image's own entry point; its arguments are appended."""
+        ...
+
+    def exec_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
+        """The argv that runs a program in the image; the program and its arguments are appended."""
+        ...
+
+    def pull_command(self, reference: Reference, target: str) -> list[str]:
+        """Put an image at ``target``, at once or not at all; what is there stays. Prints the record."""
+        ...
+
+    def inspect_command(self, image: str) -> list[str]:
+        """Print what the image says of itself."""
+        ...
+
+
+def image_file(reference: Reference, suffix: str = ".sif") -> str:
+    """The file name of an image: ``<name>_<version>.sif``."""
+    return f"{reference.name}_{reference.version}{suffix}"
+
+
+def converter_file(key: str, reference: Reference, suffix: str = ".sif") -> str:
+    """The file name of a converter's image: ``convert_<key>_<version>.sif``."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", key):
+        raise ConfigError(f"[CONVERTERS] {key!r} is not a name like zarr_to_tiff")
+    return f"convert_{key}_{reference.version}{suffix}"
+
+
+# -- what is there -----------------------------------------------------------------------------------------------------
+
+#: Any number of folders. Says the home folder first, then of each folder its images' names.
+_LIST = r"""
+printf 'home %s\n' "$(cd && pwd)"
+cd || exit
+for folder do
+  printf 'folder %s\n' "$folder"
+  [ -d "$folder" ] || continue
+  find "$folder/" -maxdepth 1 -type f -size +0 \( -name '*.sif' -o -name '*.sqfs' \) -printf 'image %f\n'
+done
+"""
+
+#: $1 image. Says the home folder, the record, and the names of the images beside it.
+_LOOK = r"""
+printf 'home %s\n' "$(cd && pwd)"
+cd || exit
+[ ! -s "$1" ] || { echo there; [ ! -r "$1.json" ] || { printf 'record '; tr -d '\n' <"$1.json"; echo; }; }
+find "${1%/*}/" -maxdepth 1 -type f -size +0 \( -name '*.sif' -o -name '*.sqfs' \) -printf 'image %f\n' 2>/dev/null
+:
+"""
+
+
+def list_versions_command(folders: Sequence[str]) -> list[str]:
+    """One execution that lists the images of all folders (relative ones are below the home folder)."""
+    return ["sh", "-c", _LIST, "images", *folders]
+
+
+def parse_versions(text: str) -> dict[str, list[str]]:
+    """The versions in each folder, newest first; an empty list for a folder without images."""
+    found: dict[str, list[str]] = {}
+    folder = ""
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "folder":
+            folder = rest
+            found[folder] = []
+        elif word == "image" and folder in found:
+            found[folder].append(rest)
+    return {folder: versions(names) for folder, names in found.items()}
+
+
+def look_command(image: str) -> list[str]:
+    """One execution that says whether an image is there, what its record says, and what lies beside it."""
+    return ["sh", "-c", _LOOK, "image", image]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The answer to `look_command`."""
+
+    home: str
+    there: bool
+    digest: str
+    beside: tuple[str, ...]
+
+
+def parse_look(text: str) -> Look:
+    """Read the answer to `look_command`; a record that cannot be read counts as none."""
+    home, there, digest, beside = "", False, "", []
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "home":
+            home = rest
+        elif word == "there":
+            there = True
+        elif word == "record":
+            digest = parse_record(rest)
+        elif word == "image":
+            beside.append(rest)
+    return Look(home, there, digest, tuple(beside))
+
+
+def parse_record(text: str) -> str:
+    """The digest in a record, as ``sha256:…``; empty if it holds none."""
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return ""
+    digest = str(record.get("sha256", "")) if isinstance(record, dict) else ""
+    return f"sha256:{digest}" if re.fullmatch(r"[0-9a-f]{64}", digest) else ""
+
+
+_LIKE_A_VERSION = re.compile(r"[vV]?\d|latest$|sha256-")
+
+
+def version_of(name: str) -> str:
+    """The version in an image's file name: what follows the last underscore after which it looks like one."""
+    words = name.rpartition(".")[0].split("_")
+    tails = ["_".join(words[at:]) for at in range(len(words) - 1, 0, -1)]
+    return next((tail for tail in tails if _LIKE_A_VERSION.match(tail)), tails[0] if tails else "")
+
+
+def versions(names: Iterable[str]) -> list[str]:
+    """The versions in image file names, newest first: v1.10 before v1.9, v2.0 before v2.0-rc1, ``latest`` last."""
+    return sorted({version_of(name) for name in names} - {""}, key=version_key, reverse=True)
+
+
+def version_key(version: str) -> tuple[object, ...]:
+    """Sorts versions as people count: numbers as numbers, a pre-release before its release, words before versions."""
+    numbers = re.match(r"[vV]?(\d+(?:\.\d+)*)", version)
+    if not numbers:
+        return (0, (), 0, version)
+    rest = version[numbers.end() :]
+    pre_release = bool(re.match(r"[-_.]?(?:a|alpha|b|beta|rc|pre|dev)(?![a-z])", rest, re.IGNORECASE))
+    counted = [int(part) for part in numbers[1].split(".")]
+    while counted and counted[-1] == 0:
+        counted.pop()
+    return (
+        1,
+        tuple(counted),
+        0 if pre_release else 1,
+        [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.findall(r"\d+|\D+", rest)],
+    )
