@@ -84,6 +84,11 @@ class Import:
         self.session, self.kind, self.ids, self.folder, self.by, self.options = session, kind, ids, folder, by, options
         self.results = sort(results, inputs)
         self.marks = Marks(session, by)
+        self._keys = {
+            image.key: tables.ImageOfKey(int(image.origin["id"]), image.name)
+            for image in inputs.images
+            if image.origin.get("type") == "Image"
+        }
         self.made: list[Made] = []
 
     def run(self, tell: Tell) -> list[Made]:
@@ -242,7 +247,9 @@ class Import:
         if number is None:
             name = f"{mark.removeprefix('table ')} (run {self.by.run[:8]}, attempt {self.by.attempt})"
             tables.forget(self.session, name)
-            original = tables.add_table(self.session, name, tables.columns_of([sheet for _, sheet in members]))
+            original = tables.add_table(
+                self.session, name, tables.columns_of([sheet for _, sheet in members], self._keys)
+            )
             number = files.annotate(self.session, original, self.by, mark, files.TABLE_NAMESPACE)
             files.hang(self.session, number, self._targets(), mark, self.marks)
         self.made += [

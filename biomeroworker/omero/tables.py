@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from biomeroworker.omero.session import OmeroSession, portions
 #: Rows in one call; 250 MB is the most that a message of OMERO may hold.
 TOGETHER = 20_000
 #: The column that OMERO.web and OMERO.parade look for.
-IMAGE = "Image"
+IMAGE, IMAGE_NAME = "Image", "Image Name"
 _WORDS = {"true": True, "false": False, "yes": True, "no": False}
 
 
@@ -66,12 +66,12 @@ def read_sheet(path: Path, image: int | None) -> Sheet:
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Column names that are neither empty nor taken; ``Image`` is kept for OMERO's own."""
+    """Column names that are neither empty nor taken; those of OMERO are kept."""
     taken: list[str] = []
     for position, name in enumerate(names):
         wanted = name or f"column {position + 1}"
-        if wanted == IMAGE:
-            wanted = "image (as written)"
+        if wanted in (IMAGE, IMAGE_NAME):
+            wanted = f"{wanted} (as written)"
         unique, count = wanted, 2
         while unique in taken:
             unique, count = f"{wanted} {count}", count + 1
@@ -79,17 +79,33 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(taken)
 
 
-def columns_of(sheets: Sequence[Sheet]) -> list[Column]:
-    """The typed columns of sheets that share a header, one below the other."""
+@dataclass(frozen=True)
+class ImageOfKey:
+    """The image that a key (``image-12``) stands for: its id, and the user's name of it."""
+
+    id: int
+    name: str
+
+
+def columns_of(sheets: Sequence[Sheet], images: Mapping[str, ImageOfKey]) -> list[Column]:
+    """The typed columns of sheets that share a header, one below the other.
+
+    Which image a row is of is said by a column of keys, if there is one, else by the file that the row comes from.
+    """
     rows = [row for sheet in sheets for row in sheet.rows]
+    cells = {name: [row[position] for row in rows] for position, name in enumerate(sheets[0].header)}
+    keyed = next((name for name, values in cells.items() if rows and all(value in images for value in values)), None)
     columns = []
-    if any(sheet.image is not None for sheet in sheets):
-        images = tuple(-1 if sheet.image is None else sheet.image for sheet in sheets for _ in sheet.rows)
-        columns.append(Column(IMAGE, "image", images))
-    for position, name in enumerate(sheets[0].header):
-        kind, values = _typed([row[position] for row in rows])
-        columns.append(Column(name, kind, values))
-    return columns
+    if keyed is not None:
+        found = [images[key] for key in cells.pop(keyed)]
+        columns.append(Column(IMAGE, "image", tuple(image.id for image in found)))
+        columns.append(Column(IMAGE_NAME, "string", tuple(image.name for image in found)))
+    elif any(sheet.image is not None for sheet in sheets):
+        names = {image.id: image.name for image in images.values()}
+        ids = tuple(-1 if sheet.image is None else sheet.image for sheet in sheets for _ in sheet.rows)
+        columns.append(Column(IMAGE, "image", ids))
+        columns.append(Column(IMAGE_NAME, "string", tuple(names.get(number, "") for number in ids)))
+    return columns + [Column(name, *_typed(values)) for name, values in cells.items()]
 
 
 def _typed(cells: Sequence[str]) -> tuple[str, tuple[Any, ...]]:

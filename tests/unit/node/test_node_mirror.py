@@ -1,0 +1,107 @@
+"""The script that shows a run: how it speaks, and what signals do to it (a real process)."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from biomeroworker.omero import mirror
+from biomeroworker.source import RunRequest
+
+REQUEST = RunRequest(workflow="nuclei", source="omero", inputs={"type": "Image", "ids": [1]})
+
+
+def run(state, **more):
+    default = {"name": "nuclei", "report": {}, "job_ids": [], "paused": False, "outcomes": {}, "id": uuid4()}
+    return SimpleNamespace(state=state, **(default | more))
+
+
+class Client:
+    def __init__(self, *states):
+        self.states, self.cancelled = states, []
+
+    def submit(self, request):
+        self.id = uuid4()
+        return self.id
+
+    def wait(self, run_id, on_progress=None, timeout=None):
+        for state in self.states[:-1]:
+            on_progress(run(state, id=run_id))
+        return run(self.states[-1], id=run_id, report={"made": {"Image": 1, "Roi": 12}})
+
+
+def test_every_step_is_said_and_the_end_with_what_was_made():
+    said = []
+    well, ended = mirror.mirror(Client("exporting", "running", "done"), [REQUEST], said.append, by="ann")
+    assert well
+    assert len(ended) == 1
+    assert "exporting" in said[1]
+    assert said[-1].endswith("done; 1 image, 12 ROIs")
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "importing"])
+def test_any_other_end_is_not_well(state):
+    assert not mirror.mirror(Client(state), [REQUEST], lambda message: None, by="ann")[0]
+
+
+def test_a_failure_says_stage_cause_evidence_and_what_next():
+    report = {"stage": "running", "message": "exit 3", "kind": "permanent", "detail": "last line", "next_step": "look"}
+    text = mirror.describe(run("failed", report=report))
+    for word in ("running", "exit 3", "permanent", "last line", "look"):
+        assert word in text
+
+
+def test_a_paused_run_says_why():
+    assert "PAUSED at importing: no space" in mirror.describe(run("importing", paused=True, pause_reason="no space"))
+
+
+def test_datasets_that_were_made_are_named():
+    made = {
+        "importing": {
+            "made": [{"kind": "Dataset", "reference": "Dataset:4"}, {"kind": "Image", "reference": "Image:5"}]
+        }
+    }
+    assert list(mirror.made_objects([run("done", outcomes=made)])) == [("Dataset", 4)]
+
+
+SCRIPT = textwrap.dedent("""
+    import sys, time, uuid
+    from biomeroworker.omero import mirror
+    from biomeroworker.source import RunRequest
+    class Client:
+        def submit(self, request):
+            print("submitting", flush=True); time.sleep(0.5); return uuid.uuid4()
+        def wait(self, run, tell=None, timeout=None):
+            print("waiting", flush=True); time.sleep(30)
+        def cancel(self, run, by): print("cancel by", by, flush=True)
+    request = RunRequest(workflow="w", source="omero", inputs={})
+    well, _ = mirror.mirror(Client(), [request], lambda m: print(m, flush=True), by="ann")
+    sys.exit(0 if well else 1)
+""")
+
+
+@pytest.mark.parametrize(
+    ("when", "number", "code", "words", "unsaid"),
+    [
+        ("waiting", signal.SIGTERM, 1, "cancel by ann", "goes on"),
+        ("submitting", signal.SIGTERM, 1, "cancel by ann", "goes on"),
+        ("waiting", signal.SIGHUP, 0, "the run goes on", "cancel by"),
+        ("submitting", signal.SIGHUP, 0, "the run goes on", "cancel by"),
+    ],
+)
+def test_sigterm_is_a_cancel_and_sighup_is_not_even_while_the_run_is_handed_in(when, number, code, words, unsaid):
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True) as script:
+        seen = ""
+        end = time.monotonic() + 30
+        while when not in seen and time.monotonic() < end:
+            seen += script.stdout.readline()
+        script.send_signal(number)
+        rest, _ = script.communicate(timeout=20)
+        assert script.returncode == code
+        assert words in rest
+        assert unsaid not in rest

@@ -1,0 +1,49 @@
+"""What OMERO raises, classed."""
+
+import Glacier2
+import Ice
+import omero.clients
+import pytest
+
+from biomeroworker.errors import Blocked, Permanent, Transient
+from biomeroworker.omero.faults import fault_of, faults
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Ice.ConnectionLostException(), Transient),
+        (Ice.ConnectTimeoutException(), Transient),
+        (Ice.ObjectNotExistException(), Transient),
+        (omero.RemovedSessionException(None, None, "gone"), Transient),
+        (omero.DatabaseBusyException(None, None, "busy", 100), Transient),
+        (omero.MissingPyramidException(None, None, "none yet", 5000, 1), Transient),
+        (omero.ResourceError(None, None, "no table"), Transient),
+        (omero.InternalException(None, None, "boom"), Transient),
+        (Glacier2.PermissionDeniedException("wrong password"), Blocked),
+        (omero.SecurityViolation(None, None, "not yours"), Blocked),
+        (omero.ApiUsageException(None, None, "wrong"), Permanent),
+        (omero.ValidationException(None, None, "bad HQL"), Permanent),
+        (Ice.UnknownLocalException("?"), Permanent),
+        (ValueError("ours"), Permanent),
+        (OSError(28, "No space left on device"), Blocked),
+    ],
+)
+def test_each_error_has_its_class(error, kind):
+    fault = fault_of(error, "read image 3")
+    assert type(fault) is kind
+    assert str(fault).startswith("could not read image 3: ")
+
+
+def test_a_missing_pyramid_says_how_long_the_server_asked_to_wait():
+    assert "5 s" in fault_of(omero.MissingPyramidException(None, None, "x", 5000, 1), "read").hint
+
+
+def test_a_java_stack_trace_stays_out_of_the_message():
+    error = omero.InternalException("ome.x\n\tat ome.y", None, "first line\n\tat ome.services.Blitz(Blitz.java:3)")
+    assert str(fault_of(error, "ask")) == "could not ask: InternalException: first line"
+
+
+def test_a_fault_passes_unchanged():
+    with pytest.raises(Blocked, match=r"^mine$"), faults("do it"):
+        raise Blocked("mine")

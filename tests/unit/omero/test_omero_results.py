@@ -1,0 +1,136 @@
+"""Sorting results, naming what they become, and reading their pixels."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from biomeroworker.errors import Permanent
+from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
+from biomeroworker.omero.results import Result, image_name, kind_of, read_image, sort, to_omero_type, to_tczyx
+
+INPUT = InputImage(
+    key="image-12",
+    path="image-12.ome.zarr",
+    name="a b [1];$(touch x).tif",
+    shape=(1, 2, 5, 30, 40),
+    pixel_type="uint16",
+    pixel_size={"x": PhysicalSize(value=0.25), "y": PhysicalSize(value=0.25)},
+    channels=("DAPI", "GFP"),
+    origin={"type": "Image", "id": 12},
+)
+
+
+def result(path, of=INPUT):
+    return Result(path, kind_of(path), of)
+
+
+def test_results_are_matched_by_id_and_not_by_what_begins_alike():
+    files = tuple(
+        ResultFile(path=path, size=1, sha256="0")
+        for path in ("image-12_mask.tif", "image-1.csv", "image-120_mask.tif", "summary.txt")
+    )
+    sorted_results = sort(ResultManifest(run="r", attempt=1, files=files), InputManifest(run="r", images=(INPUT,)))
+    assert {one.path: (one.kind, one.input is not None) for one in sorted_results} == {
+        "image-12_mask.tif": ("image", True),
+        "image-1.csv": ("table", False),
+        "image-120_mask.tif": ("image", False),
+        "summary.txt": ("file", False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("image-12_mask.tif", "a b [1];$(touch x)_mask"),
+        ("mask_image-12.ome.tiff", "a b [1];$(touch x)_mask"),
+        ("image-12.tif", "a b [1];$(touch x)_result"),
+        ("deep/image-12-cells-1.tif", "a b [1];$(touch x)_cells-1"),
+    ],
+)
+def test_a_result_is_named_after_the_users_image_and_what_the_workflow_added(path, name):
+    assert image_name(result(path)) == name
+
+
+def test_a_result_of_the_whole_run_keeps_its_own_name():
+    assert image_name(result("overview.tif", None)) == "overview"
+
+
+def test_a_series_in_brackets_stays_and_the_files_ending_goes():
+    lif = INPUT.model_copy(update={"name": "plate1/exp.lif [Series 3]"})
+    assert image_name(result("image-12_mask.tif", lif)) == "plate1/exp [Series 3]_mask"
+
+
+def test_a_pattern_fills_in_what_it_knows_and_leaves_the_rest():
+    named = INPUT.model_copy(update={"name": "cells.ome.tiff"})
+    assert image_name(result("image-12_mask.tif", named), "{original_file}-{file}.{ext} {x}") == (
+        "cells-image-12_mask.tif {x}"
+    )
+
+
+def test_what_lies_inside_a_zarr_is_no_image_of_its_own():
+    assert kind_of("image-1.ome.zarr/0/0/a.tif") == "file"
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "expected"),
+    [
+        ((30, 40), "YX", (1, 1, 1, 30, 40)),
+        ((5, 30, 40), "QYX", (1, 1, 5, 30, 40)),  # as long as the input's Z
+        ((2, 30, 40), "IYX", (1, 2, 1, 30, 40)),  # as long as the input's C
+        ((7, 30, 40), "QYX", (1, 1, 7, 30, 40)),
+        ((30, 40, 3), "YXS", (1, 3, 1, 30, 40)),
+        ((5, 2, 30, 40), "ZCYX", (1, 2, 5, 30, 40)),
+        ((1, 5, 30, 40), "QZYX", (1, 1, 5, 30, 40)),
+    ],
+)
+def test_axes_of_a_tiff_are_ordered_as_omero_wants_them(shape, axes, expected):
+    assert to_tczyx(np.zeros(shape, np.uint8), axes, INPUT.shape).shape == expected
+
+
+def test_transposing_keeps_each_pixel_where_it_belongs():
+    values = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    out = to_tczyx(values, "ZCYX", None)
+    assert out[0, 2, 1, 3, 4] == values[1, 2, 3, 4]
+
+
+def test_axes_that_are_no_image_are_refused():
+    with pytest.raises(Permanent, match="no image"):
+        to_tczyx(np.zeros((3, 4)), "TC", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        (np.array([True]), "uint8"),
+        (np.array([0, 70000], np.int64), "uint32"),
+        (np.array([-5, 70000], np.int64), "int32"),
+        (np.array([1.5], np.float16), "float32"),
+        (np.array([1], ">u2"), "uint16"),
+    ],
+)
+def test_types_that_omero_lacks_become_ones_that_hold_the_same_values(given, dtype):
+    out = to_omero_type(given)
+    assert out.dtype.name == dtype
+    assert out.tolist() == given.astype(out.dtype).tolist() == given.tolist()
+
+
+def test_values_that_would_be_cut_are_refused():
+    with pytest.raises(Permanent, match="32 bits"):
+        to_omero_type(np.array([-1, 2**40]))
+
+
+def test_a_result_of_the_same_field_has_the_inputs_pixel_size(tmp_path):
+    path = tmp_path / "image-12_mask.tif"
+    tifffile.imwrite(path, np.ones((30, 40), np.int64))
+    read = read_image(path, INPUT)
+    assert read.pixel_size == INPUT.pixel_size
+    assert read.pixel_type == "uint32"
+    tifffile.imwrite(path, np.ones((15, 20), np.uint8))
+    assert read_image(path, INPUT).pixel_size == {}
+
+
+def test_a_file_that_is_no_tiff_says_so(tmp_path):
+    path = tmp_path / "image-12_mask.tif"
+    path.write_text("not pixels")
+    with pytest.raises(Permanent, match="image-12_mask"):
+        read_image(path, INPUT)
