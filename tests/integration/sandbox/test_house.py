@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from sandbox.parts.apptainer import FUSE_USERS
 from sandbox.parts.slurm import CGROUPS, node_name
 from sandbox.processes import owned_by
 from sandbox.root import Root
@@ -90,6 +91,9 @@ def test_two_sandboxes_live_side_by_side_and_one_ends_without_the_other(
     assert len(users) == 2
     ports = [set(json.loads((s.path / "state.json").read_text())["ports"].values()) for s in (apptainer, other)]
     assert not ports[0] & ports[1]
+    assert other.run("down").returncode == 0
+    other.up("apptainer")
+    assert (FUSE_USERS / Root(other.path).tag).exists(), "it found /dev/fuse open, but does not hold it open"
     assert other.run("down", "--purge").returncode == 0
     assert apptainer.run("status").returncode == 0  # /dev/fuse among it: still open for the one that lives
 
