@@ -1,0 +1,133 @@
+"""Many processes on one log, some of them killed: no event lost, none doubled, no row behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from biomeroworker.log.runlog import AlreadyEnded, RunLog, RunState
+from biomeroworker.log.tables import EVENTS, TRACKING
+from tests.log_steps import accept, bring_to, newest, rows
+
+_fresh = multiprocessing.get_context("spawn")
+
+
+def _together(count: int, work: Callable[..., None], *args: Any) -> list[Any]:
+    """Run ``work(number, queue, *args)`` in processes of their own; what they put into the queue."""
+    queue = _fresh.Queue()
+    processes = [_fresh.Process(target=work, args=(number, queue, *args)) for number in range(count)]
+    for process in processes:
+        process.start()
+    answers = [queue.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    return answers
+
+
+def _open_and_fault(number: int, queue: Any, url: str, run: UUID, count: int) -> None:
+    with RunLog.open(url) as log:
+        for step in range(count):
+            log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=f"{number}/{step}")
+        own = accept(log)
+        bring_to(log, own, RunState.DONE, job_id=1000 + number)
+    queue.put(number)
+
+
+def test_processes_that_write_the_same_run_lose_and_double_nothing(log: RunLog, log_url: str) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.EXPORTING)
+    _together(4, _open_and_fault, log_url, run, 12)
+    messages = Counter(e.attributes["message"] for e in log.events(run) if e.name == "FaultMet")
+    assert messages == Counter(f"{number}/{step}" for number in range(4) for step in range(12))
+    with log._engine.connect() as connection:
+        versions = list(
+            connection.execute(
+                select(EVENTS.c.originator_version).where(EVENTS.c.originator_id == run).order_by(EVENTS.c.id)
+            ).scalars()
+        )
+    assert versions == list(range(len(versions))), "the order of numbers is the order of commits"
+    names = Counter(row["task_name"] for row in rows(log)["biomero_task_execution"])
+    assert names["nuclei"] == 4
+    assert len(log.runs(state=RunState.DONE)) == 4
+    live = rows(log)
+    log.rebuild()
+    assert rows(log) == live
+
+
+def _end(number: int, queue: Any, url: str, run: UUID, start: float) -> None:
+    with RunLog.open(url) as log:
+        log.run(run)
+        time.sleep(max(0.0, start - time.time()))
+        try:
+            match number % 3:
+                case 0:
+                    log.finish(run)
+                case 1:
+                    log.fail(run, {"message": "failed"})
+                case _:
+                    log.cancelled(run, {"message": "cancelled"})
+        except AlreadyEnded:
+            queue.put(None)
+        else:
+            queue.put(number)
+
+
+def test_of_many_ends_at_once_one_is_recorded(log: RunLog, log_url: str) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.IMPORTING)
+    answers = _together(4, _end, log_url, run, time.time() + 6)
+    (winner,) = [answer for answer in answers if answer is not None]
+    ends = [e.name for e in log.events(run) if e.name in ("WorkflowCompleted", "WorkflowFailed", "RunCancelled")]
+    assert ends == [("WorkflowCompleted", "WorkflowFailed", "RunCancelled")[winner % 3]]
+
+
+def _open_only(number: int, queue: Any, url: str, start: float) -> None:
+    time.sleep(max(0.0, start - time.time()))
+    with RunLog.open(url) as log:
+        accept(log)
+    queue.put(number)
+
+
+def test_a_new_database_may_be_opened_by_many_at_once(log_url: str) -> None:
+    _together(4, _open_only, log_url, time.time() + 4)
+    with RunLog.open(log_url) as log:
+        assert len(log.unfinished()) == 4
+
+
+def _write_for_ever(ready: Any, url: str) -> None:
+    with RunLog.open(url) as log:
+        run = accept(log)
+        bring_to(log, run, RunState.EXPORTING)
+        ready.set()
+        for number in range(100_000):
+            log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=str(number))
+
+
+def test_a_killed_writer_leaves_no_event_without_its_row(log: RunLog, log_url: str) -> None:
+    for pause in (0.05, 0.11, 0.17):
+        ready = _fresh.Event()
+        process = _fresh.Process(target=_write_for_ever, args=(ready, log_url))
+        process.start()
+        assert ready.wait(60)
+        time.sleep(pause)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(30)
+        accept(log)  # the log goes on at once
+        with log._engine.connect() as connection:
+            assert connection.execute(select(TRACKING.c.notification_id)).scalar_one() == newest(log)
+        live = rows(log)
+        log.rebuild()
+        assert rows(log) == live
+    for run in log.unfinished():
+        faults = [e.attributes["message"] for e in log.events(run) if e.name == "FaultMet"]
+        assert faults == [str(number) for number in range(len(faults))]

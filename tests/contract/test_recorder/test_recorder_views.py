@@ -1,0 +1,187 @@
+"""What dashboards read, over every database: their words, and that they can always be made again."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import delete, insert, select, text, update
+
+from biomeroworker.log import recorder as recorder_module
+from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.log.tables import EVENTS, TRACKING, VIEWS
+from tests.log_steps import accept, bring_to, newest, rows, see, walk
+
+
+def test_dashboards_see_the_words_they_know(log: RunLog) -> None:
+    run = accept(log)
+    words = [("INITIALIZING", "0%", None)]
+    for _ in walk(log, run):
+        (line,) = rows(log)["biomero_workflow_progress_view"]
+        word = (line["status"], line["progress"], line["task"])
+        if word != words[-1]:
+            words.append(word)
+    assert words == [
+        ("INITIALIZING", "0%", None),
+        ("TRANSFERRING", "5%", "_SLURM_Image_Transfer.py"),
+        ("TRANSFERRING", "5%", "nuclei"),
+        ("JOB_PENDING", "50%", "nuclei"),
+        ("JOB_RUNNING", "67.2%", "nuclei"),
+        ("JOB_COMPLETED", "90.0%", "nuclei"),
+        ("RETRIEVING", "90%", "SLURM_Get_Results.py"),
+        ("IMPORTING", "90%", "SLURM_Import_Results.py"),
+        ("DONE", "100%", "SLURM_Import_Results.py"),
+    ]
+    assert line["main_task_name"] == "nuclei"
+    assert (line["user"], line["group"], line["name"]) == (4, 3, "Nuclei of dataset 7")
+
+
+def test_dashboards_see_jobs_and_whose_they_are(log: RunLog) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.RUNNING, job_id=555)
+    (job,) = rows(log)["biomero_job_view"]
+    (progress,) = rows(log)["biomero_job_progress_view"]
+    assert (job["slurm_job_id"], job["user"], job["group"]) == (555, 4, 3)
+    assert progress == {"slurm_job_id": 555, "status": "RUNNING", "progress": "43%"}
+    tasks = {row["task_id"]: row for row in rows(log)["biomero_task_execution"]}
+    task = tasks[job["task_id"]]
+    assert (task["task_name"], task["task_version"], task["status"]) == ("nuclei", "v1.0.0", "RUNNING")
+    assert (task["user_id"], task["group_id"], task["end_time"]) == (4, 3, None)
+    assert log.job_accounting.get_task_id(555) == job["task_id"]
+    assert log.job_accounting.get_jobs() == {4: [555]}
+    assert log.job_accounting.get_jobs(group=3) == {None: [555]}
+    assert log.job_accounting.get_jobs(user=5) == {}
+
+
+def test_a_cancelled_run_does_not_look_as_if_it_went_on(log: RunLog) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.RUNNING)
+    log.request_cancel(run, "ada")
+    log.cancelled(run, {"message": "cancelled by ada"})
+    (line,) = rows(log)["biomero_workflow_progress_view"]
+    assert line["status"] == "FAILED"
+
+
+def test_rows_are_where_the_events_are_after_every_write(log: RunLog) -> None:
+    run = accept(log)
+    for _ in walk(log, run):
+        with log._engine.connect() as connection:
+            assert connection.execute(select(TRACKING.c.notification_id)).scalar_one() == newest(log)
+
+
+def test_a_rebuild_makes_the_same_rows(log: RunLog) -> None:
+    done, failed, going = accept(log), accept(log), accept(log)
+    bring_to(log, done, RunState.DONE, 1)
+    bring_to(log, failed, RunState.RUNNING, 2)
+    log.fail(failed, {"message": "out of memory"})
+    bring_to(log, going, RunState.QUEUED, 3)
+    log.fault(going, RunState.QUEUED, attempt=1, kind="transient", message="no answer")
+    log.pause(going, "no answer for hours", RunState.QUEUED)
+    before = rows(log)
+    with log._recorder.writing() as connection:
+        for table in VIEWS.all():
+            connection.execute(delete(table))
+        connection.execute(insert(VIEWS.job_progress).values(slurm_job_id=77, status="LEFT OVER"))
+    assert log.rebuild() == newest(log)
+    assert rows(log) == before
+    assert log.rebuild() == newest(log), "and again: nothing was left lying about"
+
+
+def test_a_rebuild_misses_nothing_that_is_recorded_meanwhile(
+    log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "BATCH", 3)
+    run = accept(log)
+    bring_to(log, run, RunState.RUNNING)
+    stop = threading.Event()
+    trouble: list[BaseException] = []
+
+    def keep_writing() -> None:
+        try:
+            with RunLog.open(log_url) as other:
+                for percent in range(44, 100):
+                    if stop.is_set():
+                        break
+                    see(other, run, "RUNNING", node="node-1", progress=str(percent))
+        except BaseException as error:
+            trouble.append(error)
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    for _ in range(5):
+        log.rebuild()
+    stop.set()
+    writer.join(60)
+    assert trouble == []
+    live = rows(log)
+    log.rebuild()
+    assert rows(log) == live
+    assert live["biomero_job_progress_view"][0]["progress"] == log.run(run).attempts[1].observation.progress  # type: ignore[union-attr]
+
+
+def test_events_that_another_program_recorded_are_caught_up_with_the_next_write(log: RunLog) -> None:
+    run = accept(log)
+    stranger = uuid4()
+    state = (
+        b'{"timestamp":{"_type_":"datetime_iso","_data_":"2026-11-20T11:20:46.981760+00:00"},'
+        b'"originator_topic":"biomero.eventsourcing:WorkflowRun","name":"theirs","description":"","user":9,"group":8}'
+    )
+    with log._engine.begin() as connection:
+        connection.execute(
+            insert(EVENTS).values(
+                originator_id=stranger,
+                originator_version=0,
+                topic="biomero.eventsourcing:WorkflowRun.WorkflowInitiated",
+                state=state,
+            )
+        )
+    log.intend(run, RunState.EXPORTING)
+    lines = {row["workflow_id"]: row for row in rows(log)["biomero_workflow_progress_view"]}
+    assert (lines[stranger]["name"], lines[stranger]["status"]) == ("theirs", "INITIALIZING")
+    assert lines[stranger]["start_time"] == datetime(2026, 11, 20, 11, 20, 46, 981760)
+    assert log.unfinished() == [run], "what we did not accept is not ours to carry"
+
+
+def test_read_tables_of_another_version_are_made_again(log: RunLog, log_url: str) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.QUEUED)
+    before = rows(log)
+    with log._recorder.writing() as connection:
+        connection.execute(update(TRACKING).values(version=0))
+        connection.execute(text("DROP TABLE biomeroworker_run"))
+        connection.execute(text("CREATE TABLE biomeroworker_run (run_id TEXT PRIMARY KEY)"))
+    with RunLog.open(log_url) as again:
+        assert rows(again) == before
+        assert again.unfinished() == [run]
+
+
+def test_times_are_utc_whatever_the_clock_on_the_wall(
+    log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    with RunLog.open(log_url) as other:
+        run = accept(other)
+        stored = rows(other)["biomero_workflow_progress_view"][0]["start_time"]
+        assert abs((datetime.now(UTC).replace(tzinfo=None) - stored).total_seconds()) < 60
+        assert other.runs()[0].started == other.run(run).created_on
+
+
+def test_one_more_event_costs_the_same_after_a_long_history(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.EXPORTING)
+    read: list[int] = []
+    select_events = log._recorder.select_events
+
+    def counting(*args: object, **kwargs: object) -> object:
+        events = select_events(*args, **kwargs)  # type: ignore[arg-type]
+        read.append(len(events))
+        return events
+
+    monkeypatch.setattr(log._recorder, "select_events", counting)
+    for number in range(120):
+        log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=f"fault {number}")
+    assert max(read[-60:]) <= 1, "events already seen are not read again"
+    assert sum(read[-60:]) <= 60
