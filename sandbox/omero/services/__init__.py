@@ -21,7 +21,7 @@ TABLE = {
     "omero.api.ILdap": "config:LdapService",
     "omero.api.IMetadata": "metadata:MetadataService",
     "omero.api.IPixels": "pixels_metadata:PixelsService",
-    "omero.api.IProjection": "rendering:ProjectionService",
+    "omero.api.IProjection": "exporter:ProjectionService",
     "omero.api.IQuery": "query:QueryService",
     "omero.api.IRenderingSettings": "rendering:RenderingSettingsService",
     "omero.api.IRepositoryInfo": "repository:RepositoryInfoService",
@@ -32,13 +32,13 @@ TABLE = {
     "omero.api.IUpdate": "update:UpdateService",
     "omero.grid.SharedResources": "resources:SharedResourcesService",
     # stateful
-    "omero.api.Exporter": "rendering:ExporterService",
+    "omero.api.Exporter": "exporter:ExporterService",
     "omero.api.JobHandle": "jobs:JobHandleService",
     "omero.api.RawFileStore": "files:RawFileStoreService",
     "omero.api.RawPixelsStore": "pixels_raw:RawPixelsStoreService",
     "omero.api.RenderingEngine": "rendering:RenderingEngineService",
     "omero.api.Search": "search:SearchService",
-    "omero.api.ThumbnailStore": "rendering:ThumbnailStoreService",
+    "omero.api.ThumbnailStore": "thumbnails:ThumbnailStoreService",
 }
 
 

@@ -95,8 +95,8 @@ class RawPixelsStoreService(Service):
         with self._reading(**places) as (file, shape):
             if not file.writable:
                 raise errors.api_usage("Write-method not permitted.")
-            self._modified, self._last_call = True, call
             yield file, shape
+            self._modified, self._last_call = True, call
 
     # -- sizes and offsets --------------------------------------------------------------------------------------------
     def getPlaneSize(self, call: Call) -> int:
@@ -275,6 +275,9 @@ class RawPixelsStoreService(Service):
         with graph.transaction(context_of(call).in_group(ALL_GROUPS)) as tx:
             row = tx.get("Pixels", self._id)
             check_group(call, row)
+            if not tx.can(row, "edit"):  # the server saves the row with its image, and stumbles over that first
+                group, image = tx.get("ExperimenterGroup", row.group), tx.get("Image", row.get("image"))
+                raise errors.security(f"Group is {group.permissions}. Cannot link to object: {image.java}")
             changed = tx.load(row)
             changed.sha1 = rstring(digest)
             with graph.transaction(context_of(call)) as callers:

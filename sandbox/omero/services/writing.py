@@ -10,6 +10,4 @@ from sandbox.omero.graph import Entity
 def check_group(call: Call, row: Entity) -> None:
     """A row is saved from within its own group only."""
     if call.group_id not in (ALL_GROUPS, row.group):
-        raise errors.security(
-            f"Currently logged into group {call.group_id}. Cannot alter object in group {row.group}"
-        )
+        raise errors.security(f"Currently logged into group {call.group_id}. Cannot alter object in group {row.group}")
