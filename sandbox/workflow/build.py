@@ -38,13 +38,8 @@ NUCLEI = Image(
     {"nuclei.py": HERE / "nuclei.py", "descriptor.json": HERE / "descriptor.json"},
     ("python3", "/app/nuclei.py"),
 )
-FAULTY = Image(
-    "lab/w_faulty",
-    {"faulty.py": HERE / "faulty.py", "descriptor.json": HERE / "faulty.json"},
-    ("python3", "/app/faulty.py"),
-)
 CONVERT = Image("lab/convert_zarr_to_tiff", {"convert.py": CONVERTER}, ("python3", "/app/convert.py"))
-IMAGES = (NUCLEI, FAULTY, CONVERT)
+IMAGES = (NUCLEI, CONVERT)
 
 
 def layout(image: Image, folder: Path, base: Layer) -> str:

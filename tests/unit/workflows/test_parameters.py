@@ -1,0 +1,96 @@
+"""Values are typed and bounded; all problems are named at once; arguments are exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from biomeroworker.errors import Refused
+from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
+from biomeroworker.workflows.parameters import Folders, arguments, validate
+
+FOLDERS = Folders(input="/r/in", output="/r/out", ground_truth="/r/gt")
+
+
+def workflow(*parameters: Parameter, family: Family = Family.BIAFLOWS) -> Workflow:
+    return Workflow(name="W", family=family, container_image="lab/w:v1", inputs=parameters)
+
+
+def parameter(identifier: str, kind: ParameterType, **more: Any) -> Parameter:
+    return Parameter(id=identifier, type=kind, name=identifier, command_line_flag=f"--{identifier}", **more)
+
+
+NUCLEI = workflow(
+    parameter("diameter", ParameterType.NUMBER, default=30, minimum=0, maximum=200),
+    parameter("passes", ParameterType.INTEGER, default=2),
+    parameter("csv", ParameterType.BOOLEAN, default=True),
+    parameter("model", ParameterType.STRING, choices=("a", "b"), default="a"),
+    parameter("note", ParameterType.STRING, optional=True),
+    parameter("needed", ParameterType.FLOAT),
+)
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(Refused) as caught:
+        validate(NUCLEI, {"diameter": 900, "passes": "2.5", "csv": "perhaps", "model": "c", "colour": 1})
+    told = str(caught.value)
+    for sentence in (
+        "diameter: 900 is above the maximum 200",
+        "passes: 2.5 is not a whole number",
+        "csv: 'perhaps' is neither true nor false",
+        "model: 'c' is not one of a, b",
+        "colour: W has no such parameter (it has diameter, passes, csv, model, note, needed)",
+        "needed: a value is needed",
+    ):
+        assert sentence in told
+
+
+def test_values_are_typed_and_defaults_filled_in() -> None:
+    values = validate(NUCLEI, {"diameter": "12.5", "passes": 3.0, "csv": "False", "needed": "1e-3"})
+    assert values == {"diameter": 12.5, "passes": 3, "csv": False, "model": "a", "note": None, "needed": 0.001}
+    assert type(values["passes"]) is int
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", float("-inf"), True, "five", [1], None])
+def test_what_is_no_finite_number_is_refused(value: Any) -> None:
+    with pytest.raises(Refused, match="needed: "):
+        validate(NUCLEI, {"needed": value})
+
+
+def test_an_empty_dialog_field_is_nothing_given() -> None:
+    assert validate(NUCLEI, {"diameter": "", "needed": 1})["diameter"] == 30
+
+
+def test_biaflows_gets_folders_parameters_and_its_switches() -> None:
+    values = validate(NUCLEI, {"needed": 2, "diameter": 40.0})
+    assert arguments(NUCLEI, values, FOLDERS) == [
+        "--infolder", "/r/in", "--outfolder", "/r/out", "--gtfolder", "/r/gt",
+        "--diameter=40", "--passes=2", "--csv=True", "--model=a", "--needed=2.0",
+        "--local", "-nmc",
+    ]  # fmt: skip
+
+
+def test_a_number_that_is_typed_float_keeps_its_point() -> None:
+    assert "--needed=40.0" in arguments(NUCLEI, validate(NUCLEI, {"needed": 40}), FOLDERS)
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))))
+def test_any_text_arrives_as_one_word(text: str) -> None:
+    long, short = workflow(parameter("note", ParameterType.STRING, default="")), None
+    assert arguments(long, validate(long, {"note": text}), FOLDERS)[6] == f"--note={text}"
+    short = workflow(Parameter(id="n", type=ParameterType.STRING, name="n", command_line_flag="-n", default=""))
+    assert arguments(short, validate(short, {"n": text}), FOLDERS)[6:8] == ["-n", text]
+
+
+def test_a_nul_character_is_refused() -> None:
+    with pytest.raises(Refused, match="NUL"):
+        validate(NUCLEI, {"note": "a\0b", "needed": 1})
+
+
+def test_an_input_that_the_server_sets_is_not_the_users_to_give() -> None:
+    mine = workflow(parameter("image", ParameterType.IMAGE, set_by_server=True))
+    with pytest.raises(Refused, match="no such parameter"):
+        validate(mine, {"image": "x"})

@@ -1,0 +1,149 @@
+"""Descriptors from disk and from a real HTTP server; kept for when there is no network."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from biomeroworker.errors import ConfigError
+from biomeroworker.workflows.store import NAMES, DescriptorStore, Network, candidates
+
+GOOD = json.dumps(
+    {"name": "W", "schema-version": "cytomine-0.1", "container-image": {"image": "lab/w:v1"}, "inputs": []}
+)
+
+
+class Site(http.server.ThreadingHTTPServer):
+    """A web server whose answers a test sets: text by path, or seconds to be silent."""
+
+    pages: dict[str, str]
+    asked: list[str]
+    silence = 0.0
+
+    def handle_error(self, *_: object) -> None:
+        """A client that gave up waiting is what one test is about."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        time.sleep(self.server.silence)
+        body = self.server.pages.get(self.path)
+        self.send_response(200 if body is not None else 404)
+        self.end_headers()
+        self.wfile.write((body or "").encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    server = Site(("127.0.0.1", 0), _Handler)
+    server.pages, server.asked = {}, []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def address(site: Site, path: str = "/lab/w") -> str:
+    return f"http://127.0.0.1:{site.server_port}{path}"
+
+
+def test_a_folder_is_searched_for_each_name(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(GOOD)
+    assert DescriptorStore(tmp_path / "c").load(str(tmp_path)).origin == str(tmp_path / "config.yaml")
+    (tmp_path / "descriptor.json").write_text(GOOD.replace('"W"', '"first"'))
+    assert DescriptorStore(tmp_path / "c").load(str(tmp_path)).name == "first"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.json"):
+        DescriptorStore(tmp_path).load(str(tmp_path / "nothing.json"))
+
+
+def test_what_was_fetched_is_not_asked_for_again_while_it_is_fresh(tmp_path: Path, site: Site) -> None:
+    site.pages["/lab/w/descriptor.yaml"] = GOOD
+    store = DescriptorStore(tmp_path)
+    assert store.load(address(site)).name == "W"
+    assert site.asked == ["/lab/w/descriptor.json", "/lab/w/descriptor.yaml"]
+    assert store.load(address(site)).name == "W"
+    assert len(site.asked) == 2
+    store.load(address(site), Network.ALWAYS)
+    assert len(site.asked) == 4
+
+
+def test_a_stale_copy_serves_when_the_network_does_not(tmp_path: Path, site: Site) -> None:
+    site.pages["/w.json"] = GOOD
+    store = DescriptorStore(tmp_path, fresh=0, timeout=0.2)
+    store.load(address(site, "/w.json"))
+    site.silence = 1.0
+    begun = time.monotonic()
+    assert store.load(address(site, "/w.json")).name == "W"
+    assert time.monotonic() - begun < 2
+    del site.pages["/w.json"]
+    site.silence = 0
+    assert store.load(address(site, "/w.json")).name == "W"
+
+
+def test_a_dialog_never_waits_for_the_network(tmp_path: Path, site: Site) -> None:
+    with pytest.raises(ConfigError, match="never fetched"):
+        DescriptorStore(tmp_path).load(address(site), Network.NEVER)
+    assert site.asked == []
+
+
+def test_a_web_page_is_no_descriptor_and_is_not_kept(tmp_path: Path, site: Site) -> None:
+    site.pages["/w.json"] = "<html>sign in</html>"
+    store = DescriptorStore(tmp_path)
+    with pytest.raises(ConfigError, match=r"w\.json"):
+        store.load(address(site, "/w.json"))
+    site.pages["/w.json"] = GOOD
+    assert store.load(address(site, "/w.json")).name == "W"
+
+
+def test_a_damaged_copy_is_fetched_anew(tmp_path: Path, site: Site) -> None:
+    site.pages["/w.json"] = GOOD
+    store = DescriptorStore(tmp_path)
+    store.load(address(site, "/w.json"))
+    next(tmp_path.glob("*.json")).write_text("{")
+    assert store.load(address(site, "/w.json")).name == "W"
+
+
+def test_one_bad_descriptor_disables_one_workflow(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(GOOD)
+    (tmp_path / "bad.json").write_text(GOOD.replace("cytomine-0.1", "cwl").replace("container-image", "x"))
+    store = DescriptorStore(tmp_path / "c")
+    workflows, faults = store.load_all({"good": f"{tmp_path}/good.json", "bad": f"{tmp_path}/bad.json"})
+    assert list(workflows) == ["good"]
+    assert "bad.json: schema-version" in str(faults["bad"])
+
+
+@pytest.mark.parametrize(
+    ("location", "first"),
+    [
+        ("https://github.com/lab/w", "https://github.com/lab/w/raw/HEAD/descriptor.json"),
+        ("https://github.com/lab/w.git", "https://github.com/lab/w/raw/HEAD/descriptor.json"),
+        ("https://github.com/lab/w/tree/v1.2", "https://github.com/lab/w/raw/v1.2/descriptor.json"),
+        ("https://github.com/lab/w/tree/feature/x", "https://github.com/lab/w/raw/feature/x/descriptor.json"),
+        ("https://github.com/lab/w/blob/v1/sub/config.yaml", "https://github.com/lab/w/raw/v1/sub/config.yaml"),
+        ("https://gitlab.com/g/sub/w", "https://gitlab.com/g/sub/w/-/raw/HEAD/descriptor.json"),
+        ("https://git.lab.org/g/w/-/tree/main", "https://git.lab.org/g/w/-/raw/main/descriptor.json"),
+        ("https://any.org/x/w.yml", "https://any.org/x/w.yml"),
+        ("https://any.org/x/", "https://any.org/x/descriptor.json"),
+    ],
+)
+def test_where_a_descriptor_may_lie(location: str, first: str) -> None:
+    found = list(candidates(location))
+    assert found[0] == first
+    assert len(found) in (1, len(NAMES))

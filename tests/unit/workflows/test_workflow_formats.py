@@ -1,0 +1,198 @@
+"""Descriptors of all formats become one model; what is wrong in one is named by its field."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from biomeroworker.errors import ConfigError
+from biomeroworker.workflows.descriptor import Family, ParameterType
+from biomeroworker.workflows.formats import DescriptorFault, read
+from biomeroworker.workflows.parameters import Folders, arguments, validate
+from biomeroworker.workflows.store import parse
+
+FOLDERS = Folders(input="/run/in", output="/run/out", ground_truth="/run/gt")
+
+BIAFLOWS: dict[str, Any] = {
+    "name": "NucleiTracking",
+    "schema-version": "cytomine-0.1",
+    "container-image": {"image": "registry.lab:5000/lab/w_tracking:v2", "type": "singularity"},
+    "inputs": [
+        {"id": "cytomine_host", "type": "String", "command-line-flag": "--@id", "set-by-server": True},
+        {"id": "cytomine_id_project", "type": "Number", "set-by-server": True},
+        {
+            "id": "radius",
+            "value-key": "@ID",
+            "command-line-flag": "--@id",
+            "name": "Radius",
+            "type": "Number",
+            "default-value": 5,
+            "minimum": 1,
+            "maximum": 50,
+        },
+        {"id": "threshold", "type": "Number", "default-value": 0.5, "optional": True},
+        {"id": "invert", "type": "Boolean", "default-value": "false"},
+        {"id": "stain", "type": "String", "default-value": "dapi", "value-choices": ["dapi", "h2b"]},
+    ],
+}
+
+BIOMERO: dict[str, Any] = {
+    "name": "W_Plates",
+    "description": "Counts",
+    "schema-version": "biomero-0.1",
+    "container-image": {"image": "lab/w_plates", "type": "oci"},
+    "configuration": {"resources": {"gpu": True, "ram-min": 2048, "cores-min": 4}},
+    "command-line": "python run.py [IMAGES] [MODEL]",
+    "inputs": [
+        {"id": "images", "type": "image", "format": ["omezarr"], "sub-type": ["plate"], "set-by-server": True},
+        {"id": "model", "type": "string", "default-value": "a", "mode": "advanced", "value-choices": ["a", "b"],
+         "value-choices-labels": ["Model A", None]},
+        {"id": "count", "type": "integer", "default-value": 3, "command-line-flag": "-n"},
+    ],
+    "outputs": [{"id": "labels", "type": "image", "format": "tif"}],
+}  # fmt: skip
+
+BILAYERS = yaml.safe_load("""
+docker_image: {org: cellprofiler, name: runcellpose, tag: "2.3.2", platform: linux/amd64}
+algorithm_folder_name: cellpose_inference
+exec_function:
+  cli_command: python -m cellpose
+  hidden_args:
+    - {cli_tag: --verbose, value: "", append_value: false}
+    - {cli_tag: --channel, value: "0 1", append_value: true}
+inputs:
+  - {name: input_images, type: image, label: Images, cli_tag: "--dir=", optional: false, format: [tif]}
+outputs:
+  - {name: labels, type: image, label: Labels, cli_tag: None}
+parameters:
+  - {name: diameter, type: float, label: Diameter, default: 30, cli_tag: --diameter, optional: true}
+  - {name: use_gpu, type: checkbox, label: GPU, default: true, cli_tag: --use_gpu}
+  - {name: flag_word, type: checkbox, label: W, default: false, cli_tag: --word, append_value: true}
+  - name: model
+    type: radio
+    label: Model
+    default: nuclei
+    cli_tag: --model=
+    mode: advanced
+    options: [{label: Cytoplasm, value: cyto}, {label: Nuclei, value: nuclei}]
+  - {name: where, type: textbox, label: Where, default: "", cli_tag: --savedir, output_dir_set: true}
+""")
+
+
+def test_biaflows_drops_cytomine_and_keeps_the_rest() -> None:
+    workflow = read(BIAFLOWS, "here")
+    assert [one.id for one in workflow.inputs] == ["radius", "threshold", "invert", "stain"]
+    radius, threshold, invert, stain = workflow.inputs
+    assert (radius.type, radius.default, radius.minimum, radius.maximum) == (ParameterType.NUMBER, 5, 1, 50)
+    assert radius.command_line_flag == "--radius"
+    assert radius.value_key == "RADIUS"
+    assert threshold.default == 0.5
+    assert threshold.name == "threshold"
+    assert invert.default is False
+    assert stain.choices == ("dapi", "h2b")
+    assert (workflow.family, workflow.image_tag, workflow.format) == (Family.BIAFLOWS, "v2", "tiff")
+
+
+def test_a_biaflows_descriptor_needs_neither_description_nor_command_line() -> None:
+    assert read(BIAFLOWS).description == ""
+
+
+def test_a_biaflows_number_takes_a_fraction_even_if_its_default_is_whole() -> None:
+    workflow = read(BIAFLOWS)
+    assert "--radius=2.5" in arguments(workflow, validate(workflow, {"radius": "2.5"}), FOLDERS)
+
+
+def test_biomero_schema_says_what_it_needs_and_reads() -> None:
+    workflow = read(BIOMERO)
+    assert (workflow.gpu, workflow.min_memory_mib, workflow.min_cores) == (True, 2048, 4)
+    assert workflow.format == "zarr"
+    assert workflow.takes_plates
+    assert [one.id for one in workflow.parameters] == ["model", "count"]
+    assert [one.label for one in workflow.inputs[1].labelled_choices] == ["Model A", "b"]
+    assert workflow.inputs[1].advanced
+    assert [one.id for one in workflow.outputs] == ["labels"]
+
+
+def test_bilayers_keeps_the_tag_and_gives_switches_as_switches() -> None:
+    workflow = read(BILAYERS)
+    assert workflow.container_image == "cellprofiler/runcellpose:2.3.2"
+    assert [one.id for one in workflow.parameters] == ["diameter", "use_gpu", "flag_word", "model"]
+    assert arguments(workflow, validate(workflow, {}), FOLDERS) == [
+        "--dir=/run/in", "--savedir=/run/out", "--diameter=30.0", "--use_gpu", "--word=False", "--model=nuclei",
+        "--verbose", "--channel", "0", "1",
+    ]  # fmt: skip
+    assert "--use_gpu" not in arguments(workflow, validate(workflow, {"use_gpu": False}), FOLDERS)
+
+
+def test_a_bilayers_parameter_without_a_flag_is_positional() -> None:
+    content = copy.deepcopy(BILAYERS)
+    content["parameters"] = [{"name": "x", "type": "integer", "label": "X", "default": 4, "cli_tag": "None"}]
+    workflow = read(content)
+    assert arguments(workflow, validate(workflow, {}), FOLDERS)[1] == "4"
+
+
+def _without(content: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    return _with(content, *path, value=None)
+
+
+def _with(content: dict[str, Any], *path: str | int, value: Any) -> dict[str, Any]:
+    changed: Any = copy.deepcopy(content)
+    place = changed
+    for step in path[:-1]:
+        place = place[step]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        (_without(BIAFLOWS, "name"), "name"),
+        (_without(BIAFLOWS, "container-image"), "schema-version"),  # nothing left by which to know the format
+        (_without(BIAFLOWS, "container-image", "image"), "container-image.image"),
+        (_without(BIAFLOWS, "inputs"), "inputs"),
+        (_without(BIAFLOWS, "inputs", 2, "id"), "inputs[2].id"),
+        (_with(BIAFLOWS, "inputs", 2, "type", value="Colour"), "inputs[2].type"),
+        (_with(BIAFLOWS, "inputs", 2, "default-value", value="many"), "inputs[2].default-value"),
+        (_with(BIAFLOWS, "inputs", 2, "default-value", value=99), "inputs[0]"),
+        (_with(BIAFLOWS, "inputs", 2, "minimum", value=60), "inputs[0]"),
+        (_with(BIAFLOWS, "inputs", 3, "id", value="radius"), "inputs"),
+        (_with(BIAFLOWS, "inputs", 5, "value-choices", value="dapi"), "inputs[5].value-choices"),
+        (_with(BIAFLOWS, "container-image", "image", value="x; rm -rf /"), "container_image"),
+        (_without(BILAYERS, "docker_image", "name"), "docker_image.name"),
+        (_with(BILAYERS, "parameters", 0, "type", value="knob"), "parameters[0].type"),
+        ({"cwlVersion": "v1.2"}, "cwlVersion"),
+        ({"$schema": "https://openapi.example"}, "$schema"),
+        ({"schema-version": "other-3"}, "schema-version"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_field(content: dict[str, Any], field: str) -> None:
+    if field == "schema-version" and "inputs" in content:
+        content.pop("schema-version")
+    with pytest.raises(DescriptorFault) as caught:
+        read(content)
+    assert caught.value.field.startswith(field), caught.value
+
+
+def test_a_bad_descriptor_names_its_file() -> None:
+    with pytest.raises(ConfigError, match=r"/etc/w/descriptor\.json: inputs\[2\]\.type: 'Colour'"):
+        parse(json.dumps(_with(BIAFLOWS, "inputs", 2, "type", value="Colour")), "/etc/w/descriptor.json")
+    with pytest.raises(ConfigError, match=r"x\.json: Expecting"):
+        parse("{", "x.json")
+    with pytest.raises(ConfigError, match=r"x\.yaml: a descriptor is an object"):
+        parse("- 1", "x.yaml")
+
+
+def test_the_sandboxes_own_workflow_reads() -> None:
+    file = Path(__file__).parents[3] / "sandbox/workflow/descriptor.json"
+    workflow = parse(file.read_text(), str(file))
+    assert [one.id for one in workflow.parameters] == ["diameter", "min_size", "export_csv"]
+    assert workflow.parameters[0].maximum == 200
