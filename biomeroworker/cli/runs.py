@@ -95,7 +95,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     table = Table("#", "time", "event", "what", box=None, pad_edge=False)
     for event in events:
         table.add_row(
-            str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.topic, _facts(event.attributes)
+            str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.name, _facts(event.attributes)
         )
     out.print(table)
 

@@ -16,7 +16,6 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.cluster import layout
 from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
@@ -181,8 +180,8 @@ class Carrier:
             folder = self.cluster.attempt_folder(run_id, number)
             spec = JobSpec(
                 name=name,
-                script=f"{folder}/{jobscript.JOB_SCRIPT}",
-                stdout=f"{folder}/{layout.SLURM_OUT}",
+                script=f"{folder}/{jobscript.SCRIPT}",
+                stdout=f"{folder}/{jobscript.STDOUT}",
                 workdir=folder,
                 arguments=(folder,),
                 options=job.options(self.settings, request, run.attempts[number].excluded_nodes),
@@ -260,7 +259,7 @@ class Carrier:
             request,
             self._manifest(run_id, space),
             results,
-            space.fetched(number) / layout.OUT,
+            space.fetched(number) / jobscript.OUT,
             by,
             lambda fraction, word: self._tell(run_id, RunState.IMPORTING, fraction, word),
         )

@@ -32,10 +32,10 @@ while [ $# -gt 0 ]; do
     case $1 in
         --infolder) in=$2; shift ;;
         --outfolder) out=$2; shift ;;
-        --exit) exit=$2; shift ;;
-        --sleep) sleep=$2; shift ;;
-        --write) write=$2; shift ;;
-        --text) text=$2; shift ;;
+        --exit=*) exit=${1#*=} ;;
+        --sleep=*) sleep=${1#*=} ;;
+        --write=*) write=${1#*=} ;;
+        --text=*) text=${1#*=} ;;
     esac
     shift
 done
@@ -58,7 +58,8 @@ DESCRIPTOR = {
     "command-line": "/run.sh",
     "inputs": [
         {
-            "id": "images", "type": "image", "name": "images", "description": "", "set-by-server": True, "optional": False,
+            "id": "images", "type": "image", "name": "images", "description": "", "set-by-server": True,
+            "optional": False,
             "value-key": "@ID", "command-line-flag": "--@id", "format": ["zarr"], "sub-type": ["grayscale"],
         },
         *(
@@ -152,7 +153,8 @@ def obedient_image(registry: str, tmp_path_factory: pytest.TempPathFactory) -> s
     oci.write_layout(folder / "layout", "v1.0.0", [layer], ["/run.sh"], {})
     target = f"{registry}/lab/obedient:v1.0.0"
     subprocess.run(
-        ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", f"oci:{folder}/layout:v1.0.0", f"docker://{target}"],
+        ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false",
+         f"oci:{folder}/layout:v1.0.0", f"docker://{target}"],
         check=True,
         timeout=60,
     )  # fmt: skip

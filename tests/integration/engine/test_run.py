@@ -13,7 +13,7 @@ HOSTILE_TEXT = 'it\'s "$(touch /tmp/pwned)" `id`; --exit 9 \n [x] ü -- *'
 
 
 def names_of(events):
-    return [event.topic for event in events]
+    return [event.name for event in events]
 
 
 def test_a_folder_of_images_comes_back_as_results_under_its_own_names(site):
@@ -198,10 +198,8 @@ def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(
 
 def test_two_supervisors_do_not_carry_one_run_twice(site):
     run_id = site.client.submit(site.request(site.images("one.tif"), sleep=2))
-    both = [
-        threading.Thread(target=supervisor.serve)
-        for supervisor in (supervisors := [site.supervisor(), site.supervisor()])
-    ]
+    supervisors = [site.supervisor(), site.supervisor()]
+    both = [threading.Thread(target=supervisor.serve) for supervisor in supervisors]
     for thread in both:
         thread.start()
     run = site.client.wait(run_id, timeout=60)
