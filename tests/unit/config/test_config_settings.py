@@ -1,0 +1,279 @@
+"""Settings: what old files say, which source wins, and what a wrong value is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from biomeroworker.config import SECTIONS, Settings, settings_table, standard_files
+from biomeroworker.errors import ConfigError
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+def load(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, **more: str) -> Settings:
+    """The settings that one file gives; ``more`` are standard files by name, in their order."""
+    standard = []
+    for name, content in more.items():
+        standard.append(tmp_path / f"{name}.ini")
+        standard[-1].write_text(content)
+    named = tmp_path / "named.ini"
+    named.write_text(text)
+    return Settings.load(named, {"HOME": str(tmp_path), **(environ or {})}, standard=standard)
+
+
+def test_without_any_file_everything_has_its_default(tmp_path: Path) -> None:
+    settings = Settings.load(None, {"HOME": str(tmp_path)}, standard=[])
+    assert settings.ssh.host == "slurm"
+    assert settings.slurm.slurm_data_path == "my-scratch/data"
+    assert settings.slurm.image_pull_cpus == "8"
+    assert settings.slurm.container_runtime == "apptainer"
+    assert settings.worker.work_folder == tmp_path / ".local/state/biomeroworker/work"
+    assert settings.database_url == f"sqlite:///{tmp_path}/.local/state/biomeroworker/runs.sqlite"
+    assert (settings.workflows, settings.converters, settings.warnings) == ({}, {}, ())
+
+
+def test_the_state_folder_follows_xdg(tmp_path: Path) -> None:
+    settings = Settings.load(None, {"HOME": "/h", "XDG_STATE_HOME": str(tmp_path)}, standard=[])
+    assert settings.worker.work_folder == tmp_path / "biomeroworker" / "work"
+    assert settings.database_url == f"sqlite:///{tmp_path}/biomeroworker/runs.sqlite"
+
+
+def test_a_file_of_old_means_what_it_meant(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        [SSH]
+        HOST=hpc
+        inline_ssh_env = no
+        # a comment
+        [SLURM]
+        slurm_data_path: /scratch/%u/100%
+        sacct_days_ago = 7
+        env_file_submission=true
+        gpu_gpus = 2
+        image_pull_mem =
+        sbatch_exclude=wn-a,wn-b
+        sbatch_cpus-per-task = 8
+        sbatch_time =
+        [ANALYTICS]
+        track_workflows=True
+        sqlalchemy_url = postgresql+psycopg2://ada:hunter2@db/biomero
+        [CONVERTERS]
+        zarr_to_tiff = cellularimagingcf/converter:1.0
+        """.replace("\n        ", "\n"),
+    )
+    assert (settings.ssh.host, settings.ssh.inline_ssh_env) == ("hpc", False)
+    assert settings.slurm.slurm_data_path == "/scratch/%u/100%"
+    assert settings.slurm.sacct_days_ago == 7
+    assert settings.slurm.gpu_gpus == "2"
+    assert settings.slurm.image_pull_mem == "32G", "blank is unset"
+    assert settings.slurm.sbatch == {"exclude": "wn-a,wn-b", "cpus-per-task": "8"}
+    assert settings.converters == {"zarr_to_tiff": "cellularimagingcf/converter:1.0"}
+    assert settings.database_url == "postgresql+psycopg2://ada:hunter2@db/biomero"
+
+
+WORKFLOWS = {
+    "cellpose": "cellpose",
+    "cellpose_repo": "https://github.com/o/W-Cellpose/tree/v1.4.0",
+    "cellpose_job": "jobs/cellpose.sh",
+    "cellpose_job_mem": "4GB",
+    "cellpose_job_cpus-per-task": "8",
+    "cellpose_use_gpu": "true",
+    "cellpose_job_array": "other",
+    "cellpose_job_array_repo": "/srv/workflows/array",
+    "cellpose_job_array_job_mem": "1GB",
+}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_workflows_are_told_apart_whatever_their_names_and_the_order(tmp_path: Path, order: int) -> None:
+    lines = [f"{key} = {value}" for key, value in WORKFLOWS.items()][::order]
+    workflows = load(tmp_path, "[WORKFLOWS]\n" + "\n".join(lines)).workflows
+    assert sorted(workflows) == ["cellpose", "cellpose_job_array"]
+    first, second = workflows["cellpose"], workflows["cellpose_job_array"]
+    assert (first.path, first.job, first.use_gpu) == ("cellpose", "jobs/cellpose.sh", True)
+    assert first.job_params == {"mem": "4GB", "cpus-per-task": "8"}
+    assert (second.path, second.repo) == ("other", "/srv/workflows/array")
+    assert second.job_params == {"mem": "1GB"}
+
+
+def test_models_is_an_older_name_of_workflows_and_gives_way(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[WORKFLOWS]\na = new\na_repo = /r\n",
+        early="[MODELS]\na = old\nb = b\nb_repo = /b\n",
+    )
+    assert settings.workflows["a"].path == "new"
+    assert settings.workflows["b"].repo == "/b"
+    assert settings.origins["WORKFLOWS.b_repo"] == f"{tmp_path / 'early.ini'}:4"
+
+
+def test_a_later_file_changes_and_adds_but_cannot_delete(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[WORKFLOWS]\na_job_mem = 9GB\na_repo =\n[SLURM]\ngpu_partition =\n",
+        one="[WORKFLOWS]\na = a\na_repo = /one\n[SLURM]\ngpu_partition = gpu\npoll_seconds = 5\n",
+        two="[SLURM]\npoll_seconds = 6\n",
+    )
+    assert settings.workflows["a"].repo == "/one"
+    assert settings.workflows["a"].job_params == {"mem": "9GB"}
+    assert settings.slurm.gpu_partition == "gpu"
+    assert settings.slurm.poll_seconds == 6
+    assert settings.origins["SLURM.poll_seconds"] == f"{tmp_path / 'two.ini'}:2"
+    assert settings.origins["WORKFLOWS.a_job_mem"] == f"{tmp_path / 'named.ini'}:2"
+
+
+def test_the_environment_wins_and_the_first_of_its_names_first(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[SLURM]\ngpu_partition = ini\nslurm_default_partition = ini\n[ANALYTICS]\nsqlalchemy_url = sqlite:///a\n",
+        {
+            "GPU_PARTITION": "second",
+            "BIOMERO_GPU_PARTITION": "first",
+            "BIOMERO_DEFAULT_PARTITION": "",
+            "SQLALCHEMY_URL": "sqlite:///b",
+            "BIOMERO_INJECT_GPU_FLAG": "y",
+        },
+    )
+    assert settings.slurm.gpu_partition == "first"
+    assert settings.slurm.slurm_default_partition == "ini", "blank is unset"
+    assert settings.slurm.inject_gpu_flag
+    assert settings.database_url == "sqlite:///b"
+    assert settings.origins["SLURM.gpu_partition"] == "environment BIOMERO_GPU_PARTITION"
+    assert settings.origins["ANALYTICS.sqlalchemy_url"] == "environment SQLALCHEMY_URL"
+
+
+def test_a_variable_can_name_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.ini"
+    file.write_text("[SSH]\nhost = there\n")
+    environ = {"HOME": str(tmp_path), "BIOMERO_SLURM_CONFIG_FILE": str(file)}
+    assert Settings.load(None, environ, standard=[]).ssh.host == "there"
+
+
+def test_every_variable_of_old_deployments_is_heard() -> None:
+    heard = {
+        variable
+        for kind in SECTIONS.values()
+        for field in kind.model_fields.values()
+        for variable in (field.json_schema_extra or {}).get("env", [])  # type: ignore[union-attr]
+    }
+    from biomeroworker.constants import slurm_env
+
+    old = {value for name, value in vars(slurm_env).items() if not name.startswith("_")}
+    assert old - heard == {"BIOMERO_SLURM_CONFIG_FILE"}, "that one names the file"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "told"),
+    [
+        ("[SLURM]\n\npoll_seconds = soon\n", {}, ["named.ini:3: [SLURM] poll_seconds = 'soon'", "number"]),
+        ("[SLURM]\npoll_seconds = 0\n", {}, ["named.ini:2", "greater than 0"]),
+        ("[SLURM]\ncontainer_runtime = docker\n", {}, ["named.ini:2", "'apptainer', 'singularity' or 'charliecloud'"]),
+        ("[SSH]\ninline_ssh_env = maybe\n", {}, ["named.ini:2: [SSH] inline_ssh_env = 'maybe'", "boolean"]),
+        ("[WORKFLOWS]\na = a\na_use_gpu = perhaps\n", {}, ["named.ini:3: [WORKFLOWS] a_use_gpu"]),
+        ("", {"BIOMERO_SACCT_START_DAYS_AGO": "many"}, ["environment BIOMERO_SACCT_START_DAYS_AGO", "integer"]),
+        ("[SLURM]\ngpu_gres = gpu:1\ngpu_gpus = 1\n", {}, ["named.ini:2", "named.ini:3", "exclude each other"]),
+        ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host stands in line 2 already"]),
+        ("host = a\n", {}, ["named.ini:1", "before the first [SECTION]"]),
+        ("[SLURM]\npoll_seconds = x\nsacct_days_ago = y\n", {}, ["named.ini:2", "named.ini:3"]),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(
+    tmp_path: Path, text: str, environ: dict[str, str], told: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, text, environ)
+    for part in told:
+        assert part in str(refused.value)
+
+
+def test_a_named_file_must_be_there_and_readable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.ini: cannot be read"):
+        Settings.load(tmp_path / "nowhere.ini", {"HOME": str(tmp_path)}, standard=[])
+    (tmp_path / "binary.ini").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.ini: cannot be read"):
+        Settings.load(tmp_path / "binary.ini", {"HOME": str(tmp_path)}, standard=[])
+
+
+def test_what_means_nothing_is_a_warning_with_its_place(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[SLURM]\nslurm_data_pth = x\nsbatch = y\n[NOTES]\na = b\n[WORKFLOWS]\nlost_job_mem = 4GB\n",
+    )
+    warnings = "\n".join(settings.warnings)
+    assert "named.ini:2: [SLURM] slurm_data_pth is not a setting; is slurm_data_path meant?" in warnings
+    assert "named.ini:3: [SLURM] sbatch is not a setting" in warnings
+    assert "named.ini:5: there is no section [NOTES]" in warnings
+    assert "named.ini:7: [WORKFLOWS] lost_job_mem belongs to no workflow" in warnings
+    assert settings.workflows == {}
+
+
+@pytest.mark.parametrize("url", ["postgresql://ada:hunter2@db/x", "postgresql://ada:x@hunter2@db/x"])
+def test_the_password_of_the_database_is_shown_nowhere(tmp_path: Path, url: str) -> None:
+    settings = load(tmp_path, f"[ANALYTICS]\nsqlalchemy_url = {url}\n")
+    assert settings.database_url == url, "but the database gets it"
+    for text in (repr(settings), str(settings), str(settings.shown()), settings.database_shown):
+        assert "hunter2" not in text
+    assert settings.database_shown.endswith("@db/x")
+
+
+def test_the_password_of_a_repository_is_not_shown(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[WORKFLOWS]\na = a\na_repo = https://ada:hunter2@host/r\n")
+    assert settings.shown()["WORKFLOWS.a_repo"] == "https://ada:***@host/r"
+
+
+def test_a_wrong_database_url_is_not_repeated(tmp_path: Path) -> None:
+    for url in ("mysql://ada:hunter2@db/x", "ada:hunter2"):
+        with pytest.raises(ConfigError) as refused:
+            load(tmp_path, f"[ANALYTICS]\nsqlalchemy_url = {url}\n")
+        assert "hunter2" not in str(refused.value)
+        assert "named.ini:2: [ANALYTICS] sqlalchemy_url" in str(refused.value)
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    with pytest.raises(ValidationError):
+        settings.ssh.host = "elsewhere"  # type: ignore[misc]
+
+
+def test_what_is_shown_names_every_setting_and_only_settings(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[SLURM]\nsbatch_time = 1:00:00\n[WORKFLOWS]\na = a\na_repo = /r\na_job_mem = 1GB\n")
+    shown = settings.shown()
+    fixed = {f"{name}.{key}" for name, kind in SECTIONS.items() for key in kind.model_fields if key != "sbatch"}
+    assert fixed <= set(shown)
+    assert set(settings.origins) <= set(shown)
+    assert shown["SLURM.sbatch_time"] == "1:00:00"
+    assert shown["WORKFLOWS.a_job_mem"] == "1GB"
+
+
+def test_the_table_for_the_documentation_has_every_key() -> None:
+    table = settings_table()
+    for name, kind in SECTIONS.items():
+        assert f"### [{name}]" in table
+        for key, field in kind.model_fields.items():
+            assert f"| `{'sbatch_<flag>' if key == 'sbatch' else key}` |" in table
+            assert field.description
+    assert "`SQLALCHEMY_URL`" in table
+    assert str(Path.home()) not in table, "the table is the same on every machine"
+
+
+def test_the_sample_and_the_packaged_file_hold_settings_only(tmp_path: Path) -> None:
+    settings = Settings.load(CHECKOUT / "slurm-config.ini", {"HOME": str(tmp_path)}, standard=[])
+    assert settings.warnings == ()
+    sample = (CHECKOUT / "slurm-config.ini").read_text()
+    defaults: dict[str, Any] = Settings.load(None, {"HOME": str(tmp_path)}, standard=[]).shown()
+    same = {key: value for key, value in settings.shown().items() if key in defaults}
+    assert same == defaults, "the sample changes nothing but what it shows how to change"
+    assert "[WORKFLOWS]" in sample
+
+
+def test_the_standard_files_are_those_of_old() -> None:
+    assert [str(path) for path in standard_files({"HOME": "/home/ada"})] == [
+        "/etc/slurm-config.ini",
+        "/OMERO/slurm-config.ini",
+        "/home/ada/slurm-config.ini",
+    ]

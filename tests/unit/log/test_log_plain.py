@@ -1,0 +1,71 @@
+"""What may stand in an event."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from biomeroworker.cluster.scheduler import JobState
+from biomeroworker.errors import Refused
+from biomeroworker.log.plain import masked, plain, refuse_secrets, whole_percent
+from biomeroworker.log.states import RunState
+
+
+def test_values_become_what_they_are_read_back_as() -> None:
+    when, key = datetime.now(UTC), UUID(int=7)
+    given = {"a": (1, 2.5, None, True), RunState.DONE: Path("/x"), "e": JobState.RUNNING, "w": when, 3: {key}}
+    assert plain(given) == {"a": [1, 2.5, None, True], "done": "/x", "e": 2, "w": when, "3": [key]}
+    assert type(plain(RunState.DONE)) is str
+    assert type(plain(JobState.RUNNING)) is int
+
+
+def test_what_cannot_be_written_is_said_at_once() -> None:
+    with pytest.raises(TypeError, match="cannot be written to the log"):
+        plain({"a": object()})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://ada:hunter2@db:5432/x", "postgresql://ada:***@db:5432/x"),
+        ("a mysql+x://ada:hunt@er2@db/x b", "a mysql+x://ada:***@db/x b"),
+        ("https://h/x?user=a&password=hunter2&b=1", "https://h/x?user=a&password=***&b=1"),
+        ("ssh://ada@host:22/x and user@host", "ssh://ada@host:22/x and user@host"),
+        ("12:30 mail to ada@host", "12:30 mail to ada@host"),
+    ],
+)
+def test_passwords_in_urls_are_masked(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+@pytest.mark.parametrize("key", ["password", "DB_PASSWORD", "omeroToken", "api_key", "client-secret", "privateKey"])
+def test_a_secret_by_its_name_is_refused(key: str) -> None:
+    with pytest.raises(Refused, match="looks like a secret"):
+        refuse_secrets({"inputs": [{key: "x"}]})
+
+
+@pytest.mark.parametrize(
+    "harmless", [{"token_size": 5}, {"tokenizer": "x"}, {"password": ""}, {"key": "x"}, {"t": "a:b@c"}]
+)
+def test_harmless_parameters_are_not(harmless: dict[str, object]) -> None:
+    refuse_secrets(harmless)
+
+
+@pytest.mark.parametrize(
+    ("said", "recorded"),
+    [("43", "43%"), ("43.9%", "43%"), (43.2, "43%"), ("101", "100%"), ("-1", "0%"), (None, None), ("", None),
+     ("epoch 3", "epoch 3"), ("nan", None), ("inf", "100%")],
+)  # fmt: skip
+def test_progress_is_recorded_in_whole_percents(said: str | float | None, recorded: str | None) -> None:
+    assert whole_percent(said) == recorded
+
+
+@given(st.text() | st.floats() | st.none())
+def test_progress_never_breaks_and_is_stable(said: str | float | None) -> None:
+    once = whole_percent(said)
+    assert whole_percent(once) == once

@@ -1,0 +1,146 @@
+"""Whatever is commanded, in whatever order: a run has one end, an attempt one job, and history tells the same run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from eventsourcing.domain import datetime_now_with_tzinfo
+from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, UUIDAsHex
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import TRANSITIONS, NotAllowed, RunState
+
+STAGES = st.sampled_from(list(RunState))
+ATTEMPTS = st.integers(0, 3)
+JOB_STATES = st.sampled_from(["PENDING", "RUNNING", "UNKNOWN", "COMPLETED", "NODE_FAIL"])
+DETAILS = st.dictionaries(st.sampled_from("ab"), st.integers(0, 1) | st.text(max_size=2), max_size=2)
+
+
+def _mapper() -> Mapper[Any]:
+    transcoder = JSONTranscoder()
+    transcoder.register(UUIDAsHex())
+    transcoder.register(DatetimeAsISO())
+    return Mapper(transcoder)
+
+
+class ARun(RuleBasedStateMachine):
+    """Commands come as they like; refusals are fine, contradictions are not."""
+
+    @initialize()
+    def accepted(self) -> None:
+        self.mapper = _mapper()
+        self.run = WorkflowRun(name="n", description="d", user=1, group=2)
+        self.run.accept({"workflow": "w"})
+        self.stored: list[Any] = []
+        self.passed = [self.run.state]
+        self.collect()
+
+    def collect(self) -> None:
+        self.stored += [self.mapper.to_stored_event(event) for event in self.run.collect_events()]
+        if self.run.state is not self.passed[-1]:
+            self.passed.append(self.run.state)
+
+    def command(self, change: Any) -> None:
+        before = len(self.stored)
+        try:
+            change()
+        except NotAllowed:
+            assert not self.run.pending_events, "a refusal leaves nothing behind"
+            assert len(self.stored) == before
+        self.collect()
+
+    @rule(stage=STAGES, attempt=ATTEMPTS, detail=DETAILS)
+    def intend(self, stage: RunState, attempt: int, detail: dict[str, Any]) -> None:
+        self.command(lambda: self.run.intend(stage, attempt, detail))
+
+    @rule(ahead=st.integers(1, 3), detail=DETAILS)
+    def go_on(self, ahead: int, detail: dict[str, Any]) -> None:
+        """Most random commands are refused; this one goes the way of a run."""
+        stage = list(RunState)[min(self.run.state.order + ahead, RunState.IMPORTING.order)]
+        self.command(lambda: self.run.intend(stage, self.run.attempt, detail))
+
+    @rule(stage=STAGES, attempt=ATTEMPTS, outcome=DETAILS)
+    def complete(self, stage: RunState, attempt: int, outcome: dict[str, Any]) -> None:
+        self.command(lambda: self.run.complete(stage, attempt, outcome))
+
+    @rule(ahead=st.integers(-1, 2), name=st.sampled_from("xy"))
+    def begin_attempt(self, ahead: int, name: str) -> None:
+        number = max(1, self.run.attempt + ahead)
+        self.command(lambda: self.run.begin_attempt(number, f"{name}-{number}", []))
+
+    @rule(behind=st.integers(0, 1), job=st.integers(1, 3))
+    def submitted(self, behind: int, job: int) -> None:
+        attempt = self.run.attempt - behind
+        if attempt >= 1:
+            self.command(lambda: self.run.submitted(attempt, job))
+
+    @rule(behind=st.integers(0, 1), state=JOB_STATES, progress=st.none() | st.integers(0, 100))
+    def observe(self, behind: int, state: str, progress: int | None) -> None:
+        attempt = self.run.attempt - behind
+        self.command(
+            lambda: self.run.observe(
+                attempt, state=state, raw_state=state, reason="", node="",
+                progress=None if progress is None else str(progress),
+            )
+        )  # fmt: skip
+
+    @rule(stage=STAGES, attempt=ATTEMPTS, later=st.booleans())
+    def fault(self, stage: RunState, attempt: int, later: bool) -> None:
+        retry_at = datetime_now_with_tzinfo() if later else None
+        self.command(
+            lambda: self.run.fault(stage, attempt, kind="k", message="m", detail="", hint="", retry_at=retry_at)
+        )
+
+    @rule(stage=STAGES)
+    def pause(self, stage: RunState) -> None:
+        self.command(lambda: self.run.pause("why", stage))
+
+    @rule()
+    def resume(self) -> None:
+        self.command(self.run.resume)
+
+    @rule()
+    def cancel(self) -> None:
+        self.command(lambda: self.run.request_cancel("ada"))
+
+    @rule(state=STAGES, really=st.integers(0, 9))
+    def end(self, state: RunState, really: int) -> None:
+        if really == 0:
+            self.command(lambda: self.run.end(state, {"message": "m"}))
+
+    @invariant()
+    def one_end(self) -> None:
+        ends = [e for e in self.stored if e.topic.endswith(("WorkflowCompleted", "WorkflowFailed", "RunCancelled"))]
+        assert len(ends) == self.run.state.is_terminal
+        if ends:
+            assert self.stored[-1] is ends[0], "nothing is recorded after the end"
+
+    @invariant()
+    def one_job_for_each_attempt(self) -> None:
+        submitted = Counter(
+            self.mapper.to_domain_event(event).attempt  # type: ignore[attr-defined]
+            for event in self.stored
+            if event.topic.endswith("JobSubmitted")
+        )
+        assert all(count == 1 for count in submitted.values())
+
+    @invariant()
+    def allowed_steps_only(self) -> None:
+        for now, then in zip(self.passed, self.passed[1:], strict=False):
+            assert then.is_terminal or then in TRANSITIONS[now], (now, then)
+
+    @invariant()
+    def history_tells_the_same_run(self) -> None:
+        again: Any = None
+        for event in self.stored:
+            again = self.mapper.to_domain_event(event).mutate(again)  # type: ignore[attr-defined]
+        live, replayed = dict(vars(self.run)), dict(vars(again))
+        assert replayed == live
+
+
+TestARun = ARun.TestCase
+TestARun.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
