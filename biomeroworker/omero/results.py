@@ -128,18 +128,20 @@ def to_tczyx(values: np.ndarray[Any, Any], axes: str, shape: Sequence[int] | Non
     """Order the axes of a TIFF as TCZYX.
 
     An axis that the file does not name (tifffile's ``Q`` and ``I``) is the input's axis of the same length, or Z if
-    there is none or several fit; samples (``S``) are channels. What is then left of axes of length 1 is dropped.
+    there is none or several fit. Samples (``S``) are channels; but a stack of three or four planes that tifffile took
+    for the colours of an RGB image, when it was written, is the stack that the input is. Unnamed axes of length 1 that
+    have no place are dropped.
     """
     letters = list(axes)
     for position, letter in enumerate(letters):
         if letter in "TCZYX":
             continue
-        if letter == "S" and "C" not in letters:
-            letters[position] = "C"
-            continue
         length = values.shape[position]
         free = [name for name in "ZTC" if name not in letters]
         fitting = [name for name in free if shape is not None and shape["TCZYX".index(name)] == length]
+        if letter == "S" and "C" in free and ("C" in fitting or not fitting or position > axes.index("Y")):
+            letters[position] = "C"
+            continue
         if length == 1 and not free:
             letters[position] = "1"
         elif free:

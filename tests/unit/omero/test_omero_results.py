@@ -79,6 +79,8 @@ def test_what_lies_inside_a_zarr_is_no_image_of_its_own():
         ((2, 30, 40), "IYX", (1, 2, 1, 30, 40)),  # as long as the input's C
         ((7, 30, 40), "QYX", (1, 1, 7, 30, 40)),
         ((30, 40, 3), "YXS", (1, 3, 1, 30, 40)),
+        ((3, 30, 40), "SYX", (1, 3, 1, 30, 40)),
+        ((5, 30, 40), "SYX", (1, 1, 5, 30, 40)),  # a stack that was written as colours
         ((5, 2, 30, 40), "ZCYX", (1, 2, 5, 30, 40)),
         ((1, 5, 30, 40), "QZYX", (1, 1, 5, 30, 40)),
     ],

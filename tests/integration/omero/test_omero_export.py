@@ -1,0 +1,130 @@
+"""Images out of OMERO: every pixel and what is known of it, whole or not at all."""
+
+import numpy as np
+import pytest
+import zarr
+
+from biomeroworker.errors import Refused, Transient
+from biomeroworker.omero import export as exporting
+from biomeroworker.omero.describe import select
+from biomeroworker.omero.export import export
+from tests.integration.omero.conftest import make_dataset, make_image, make_plate, make_project, noise
+
+
+def quiet(fraction, word):
+    pass
+
+
+def pixels_of(folder, path):
+    return zarr.open_array(folder / path / "0", mode="r")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"])
+def test_pixels_of_each_type_arrive_as_they_are(session, tmp_path, dtype):
+    values = noise(2, 2, 3, 31, 47, dtype=dtype)
+    if dtype.startswith(("int", "float")):
+        values = values - np.array(100, dtype)
+    image = make_image(session, "x", values)
+    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
+    stored = pixels_of(tmp_path, described.path)
+    assert stored.dtype == np.dtype(dtype)
+    assert np.array_equal(stored[:], values)
+    assert described.shape == values.shape
+
+
+def test_names_sizes_and_channels_travel_and_the_file_is_named_by_id(session, tmp_path):
+    name = "a b [1];$(touch x)/../µ.tif"
+    image = make_image(
+        session, name, noise(1, 2, 1, 20, 30), sizes={"x": 0.25, "y": 0.25, "z": 1.5}, channels=("DAPI", "GFP")
+    )
+    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
+    assert described.path == f"image-{image}.ome.zarr"
+    assert described.name == name
+    assert described.channels == ("DAPI", "GFP")
+    assert {axis: (size.value, size.unit) for axis, size in described.pixel_size.items()} == {
+        "x": (0.25, "micrometer"),
+        "y": (0.25, "micrometer"),
+        "z": (1.5, "micrometer"),
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == [described.path]
+    attributes = zarr.open_group(tmp_path / described.path, mode="r").attrs.asdict()
+    assert attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] == [
+        1,
+        1,
+        1.5,
+        0.25,
+        0.25,
+    ]
+    assert [channel["label"] for channel in attributes["omero"]["channels"]] == ["DAPI", "GFP"]
+
+
+def test_a_dataset_is_its_images_and_progress_ends_at_one(session, tmp_path):
+    project = make_project(session)
+    dataset = make_dataset(session, project=project)
+    images = [make_image(session, f"i{n}", noise(1, 1, 1, 9, 9, seed=n), dataset=dataset) for n in range(3)]
+    told = []
+    made = export(session, select(session, "Dataset", [dataset]), tmp_path, lambda f, w: told.append(f))
+    assert [one.origin["id"] for one in made] == images
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert [one.id for one in select(session, "Project", [project]).images] == images
+
+
+def test_a_big_plane_is_read_by_tiles(session, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "LARGEST_READ", 2 * 1024 * 1024)
+    values = noise(1, 1, 2, 1500, 1300)
+    image = make_image(session, "big", values)
+    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
+    assert np.array_equal(pixels_of(tmp_path, described.path)[:], values)
+
+
+def test_a_plate_lies_as_hcs_and_knows_its_images(session, tmp_path):
+    values = [noise(1, 1, 1, 8, 9, seed=n) for n in range(4)]
+    a, b, c, d = [make_image(session, f"f{n}", value) for n, value in enumerate(values)]
+    plate = make_plate(session, {(0, 0): [a, b], (1, 10): [c], (0, 1): [d]})
+    (described,) = export(session, select(session, "Plate", [plate]), tmp_path, quiet)
+    assert described.key == f"plate-{plate}"
+    assert described.origin == {"type": "Plate", "id": plate, "A/1/0": a, "A/1/1": b, "A/2/0": d, "B/11/0": c}
+    folder = tmp_path / described.path
+    assert np.array_equal(pixels_of(folder, "A/1/1")[:], values[1])
+    assert np.array_equal(pixels_of(folder, "B/11/0")[:], values[2])
+    attributes = zarr.open_group(folder, mode="r").attrs.asdict()["plate"]
+    assert [well["path"] for well in attributes["wells"]] == ["A/1", "A/2", "B/11"]
+
+
+def test_what_is_whole_is_adopted_and_what_is_half_is_done_again(session, tmp_path, monkeypatch):
+    values = noise(1, 1, 4, 20, 20)
+    first, second = make_image(session, "1", values), make_image(session, "2", values)
+    selection = select(session, "Image", [first, second])
+    read, calls = exporting._read, []
+
+    def failing(store, region, image):
+        calls.append(image.id)
+        if image.id == second:
+            raise Transient("the connection is lost")
+        return read(store, region, image)
+
+    monkeypatch.setattr(exporting, "_read", failing)
+    with pytest.raises(Transient):
+        export(session, selection, tmp_path, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == [f"image-{first}.ome.zarr"]
+    (tmp_path / f".image-{second}.ome.zarr.part").mkdir()  # as SIGKILL leaves it
+
+    monkeypatch.setattr(exporting, "_read", lambda *arguments: (calls.append(arguments[2].id), read(*arguments))[1])
+    calls.clear()
+    export(session, selection, tmp_path, quiet)
+    assert set(calls) == {second}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"image-{i}.ome.zarr" for i in (first, second))
+    assert np.array_equal(pixels_of(tmp_path, f"image-{second}.ome.zarr")[:], values)
+
+
+@pytest.mark.parametrize("kind", ["Image", "Dataset", "Plate", "Project", "Screen"])
+def test_an_id_that_does_not_exist_is_refused_by_name(session, kind):
+    with pytest.raises(Refused, match=f"no {kind.lower()} 999999999"):
+        select(session, kind, [999999999])
+
+
+def test_an_empty_dataset_is_refused(session):
+    dataset = make_dataset(session)
+    with pytest.raises(Refused, match=f"no images in dataset {dataset}"):
+        select(session, "Dataset", [dataset])

@@ -1,0 +1,264 @@
+"""Results into OMERO: all of them, where they belong, and once however often it is asked."""
+
+import contextlib
+from uuid import uuid4
+
+import numpy as np
+import omero.clients
+import omero.gateway
+import pytest
+import tifffile
+
+from biomeroworker.errors import Transient
+from biomeroworker.manifest import ResultFile, ResultManifest
+from biomeroworker.omero import pictures
+from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.source import OmeroSource
+from biomeroworker.source import Provenance, RunRequest
+from tests.integration.omero.conftest import make_dataset, make_image, make_person, make_project, noise
+
+
+def quiet(fraction, word):
+    pass
+
+
+class Run:
+    """A run over a dataset of two images, with results that a workflow could have left."""
+
+    def __init__(self, server, person, session, folder, **outputs):
+        self.server, self.person, self.session = server, person, session
+        self.project = make_project(session)
+        self.dataset = make_dataset(session, project=self.project)
+        self.images = [
+            make_image(session, name, noise(1, 2, 3, 60, 80, seed=n), sizes={"x": 0.5, "y": 0.5}, dataset=self.dataset)
+            for n, name in enumerate(("nuclei µ.tif", "nuclei µ.tif"))
+        ]
+        self.id = str(uuid4())
+        self.source = OmeroSource(server.provider())
+        self.request = RunRequest(
+            workflow="nuclei",
+            source="omero",
+            inputs={"type": "Dataset", "ids": [self.dataset]},
+            outputs=outputs,
+            user=person.id,
+            group=person.group,
+        )
+        self.by = Provenance(self.id, 1, "nuclei", "v1", "lab/nuclei:v1", "sha256:abc", {"d": 3, "off": None}, 77)
+        self.inputs = self.source.stage_in(self.id, self.request, folder / "in", quiet)
+        self.folder = folder / "out"
+        self.folder.mkdir()
+        self.labels = {}
+        for image in self.images:
+            labels = np.zeros((3, 60, 80), np.int64)
+            labels[:, 5:15, 5:25] = 1
+            labels[1, 30:50, 40:60] = 2
+            self.labels[image] = labels
+            # three planes: tifffile takes them for the colours of an image unless told otherwise
+            tifffile.imwrite(
+                self.folder / f"image-{image}_mask.tif", labels, photometric="rgb", planarconfig="separate"
+            )
+        rows = [f"image-{image},{label},{label / 4}" for image in self.images for label in (1, 2)]
+        (self.folder / "nuclei.csv").write_text("\n".join(["image,label,area", *rows]) + "\n")
+        (self.folder / "notes.txt").write_text("some words\n" * 1000)
+
+    def results(self):
+        files = tuple(
+            ResultFile(path=str(path.relative_to(self.folder)), size=path.stat().st_size, sha256="0")
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        )
+        return ResultManifest(run=self.id, attempt=1, files=files)
+
+    def stage_out(self):
+        return self.source.stage_out(self.request, self.inputs, self.results(), self.folder, self.by, quiet)
+
+    def counts(self):
+        """How many objects the user has, by class."""
+        kinds = ("Image", "Dataset", "Roi", "Shape", "FileAnnotation", "MapAnnotation", "OriginalFile")
+        return {
+            kind: len(self.session.rows(f"select o.id from {kind} o where o.details.owner.id = :u", u=self.person.id))
+            for kind in kinds
+        }
+
+
+@pytest.fixture
+def run(server, person, session, tmp_path):
+    return Run(server, person, session, tmp_path)
+
+
+def test_everything_comes_home_to_where_it_belongs(run):
+    made = run.stage_out()
+    kinds = {}
+    for one in made:
+        kinds[one.kind] = kinds.get(one.kind, 0) + one.count
+    assert kinds == {"Dataset": 1, "Image": 2, "Roi": 4, "Table": 1, "File": 1}
+
+    session = run.session
+    (dataset,) = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Dataset"]
+    rows = session.rows("select d.name, d.details.owner.id from Dataset d where d.id = :id", id=dataset)
+    assert rows == [[f"nuclei results {run.id[:8]}", run.person.id]]
+    assert session.rows("select l.parent.id from ProjectDatasetLink l where l.child.id = :id", id=dataset) == [
+        [run.project]
+    ]
+
+    for image in run.images:
+        (result,) = [one for one in made if one.kind == "Image" and one.result == f"image-{image}_mask.tif"]
+        number = int(result.reference.partition(":")[2])
+        gateway = omero.gateway.BlitzGateway(client_obj=session.client)
+        label = gateway.getObject("Image", number)
+        assert label.getName() == "nuclei µ_mask"
+        assert label.getPixelsType() == "uint32"
+        assert label.getPixelSizeX() == 0.5
+        stored = np.array([label.getPrimaryPixels().getPlane(z, 0, 0) for z in range(3)])
+        assert np.array_equal(stored, run.labels[image])
+        (said,) = [a for a in label.listAnnotations() if a.getNs() == "biomero/workflow"]
+        values = dict(said.getValue())
+        assert values["Workflow_ID"] == run.id
+        assert values["Image_Digest"] == "sha256:abc"
+        assert values["Param_d"] == "3"
+        assert values["Job_ID"] == "77"
+        assert "Param_off" not in values
+
+
+def test_rois_lie_on_the_source_with_the_area_of_their_labels(run):
+    run.stage_out()
+    for image in run.images:
+        found = run.session.sf.getRoiService().findByImage(image, None).rois
+        by_name = {roi.name.val: roi for roi in found}
+        assert sorted(by_name) == ["nuclei mask 1", "nuclei mask 2"]
+        second = by_name["nuclei mask 2"].copyShapes()
+        assert [(shape.theZ.val, shape.theT.val) for shape in second] == [(1, 0)]
+        points = [tuple(map(float, pair.split(","))) for pair in second[0].points.val.split()]
+        assert {(40.0, 30.0), (60.0, 50.0)} <= set(points)
+        assert sorted(shape.theZ.val for shape in by_name["nuclei mask 1"].copyShapes()) == [0, 1, 2]
+
+
+def test_the_csv_is_a_typed_table_on_the_source_dataset(run):
+    made = run.stage_out()
+    (table,) = [one for one in made if one.kind == "Table"]
+    number = int(table.reference.partition(":")[2])
+    session = run.session
+    rows = session.rows("select l.parent.id, a.file.id from DatasetAnnotationLink l, FileAnnotation a"
+                        " where l.child.id = a.id and a.id = :id", id=number)  # fmt: skip
+    assert rows[0][0] == run.dataset
+    opened = session.sf.sharedResources().openTable(omero.model.OriginalFileI(rows[0][1], False))
+    try:
+        headers = {column.name: type(column).__name__ for column in opened.getHeaders()}
+        assert headers == {
+            "Image": "ImageColumn",
+            "Image Name": "StringColumn",
+            "label": "LongColumn",
+            "area": "DoubleColumn",
+        }
+        data = opened.read(list(range(4)), 0, 4)
+        assert list(data.columns[0].values) == [run.images[0]] * 2 + [run.images[1]] * 2
+        assert list(data.columns[3].values) == [0.25, 0.5, 0.25, 0.5]
+    finally:
+        opened.close()
+
+
+def test_a_second_import_makes_nothing_new_and_says_the_same(run):
+    first = run.stage_out()
+    before = run.counts()
+    assert run.stage_out() == first
+    assert run.counts() == before
+
+
+@pytest.mark.parametrize("point", range(12))
+def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, point):
+    """The process is cut at the n-th call that changes something; then it is asked again."""
+    whole = _counts_of_a_whole_import(run)
+    calls = 0
+
+    def cut(original):
+        def method(self, *arguments, **settings):
+            nonlocal calls
+            calls += 1
+            if calls > point:
+                raise Transient("cut")
+            return original(self, *arguments, **settings)
+
+        return method
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OmeroSession, "save", cut(OmeroSession.save))
+        patched.setattr(OmeroSession, "save_and_return", cut(OmeroSession.save_and_return))
+        write = pictures._write_plane
+        planes = 0
+
+        def cut_plane(*arguments):
+            nonlocal planes
+            planes += 1
+            if point % 3 == 2 and planes > 4:
+                raise Transient("cut between planes")
+            write(*arguments)
+
+        patched.setattr(pictures, "_write_plane", cut_plane)
+        with contextlib.suppress(Transient):
+            run.stage_out()
+    before = run.stage_out()
+    assert run.counts() == whole
+    assert run.stage_out() == before
+    assert run.counts() == whole
+
+
+def _counts_of_a_whole_import(run):
+    """What two images, four ROIs, a table and a file come to, beside what there was."""
+    there = run.counts()
+    # provenance: the run, four results, the table
+    made = {"Image": 2, "Dataset": 1, "Roi": 4, "Shape": 8, "FileAnnotation": 2, "MapAnnotation": 6, "OriginalFile": 2}
+    return {kind: there[kind] + made[kind] for kind in there}
+
+
+def test_another_attempt_is_another_set(run):
+    run.stage_out()
+    before = run.counts()
+    run.by = Provenance(run.id, 2, "nuclei", "v1", "lab/nuclei:v1", "sha256:abc", {}, 78)
+    run.stage_out()
+    assert run.counts()["Image"] == before["Image"] + 2
+
+
+def test_options_are_followed(server, person, session, tmp_path):
+    run = Run(
+        server, person, session, tmp_path,
+        dataset="mine", rename="{original_file} seg", roi_shape="mask", tables=False, zip=True, attach_images=True,
+    )  # fmt: skip
+    made = run.stage_out()
+    names = [row[0] for row in session.rows("select f.name from FileAnnotation a join a.file f where f.name like '%'")]
+    assert sorted(names) == sorted(
+        ["notes.txt", "nuclei.csv", "nuclei µ_mask.tif", "nuclei µ_mask.tif", f"nuclei results {run.id[:8]}.zip"]
+    )
+    assert {row[0] for row in session.rows("select i.name from Image i where i.id in (:ids)", ids=[
+        int(one.reference.partition(":")[2]) for one in made if one.kind == "Image"])} == {"nuclei µ seg"}  # fmt: skip
+    assert session.rows("select count(m.id) from Mask m") == [[8]]
+
+
+def test_results_of_single_images_lie_in_a_dataset_beside_theirs(run):
+    run.request = run.request.model_copy(update={"inputs": {"type": "Image", "ids": run.images[:1]}})
+    made = run.stage_out()
+    (dataset,) = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Dataset"]
+    rows = run.session.rows("select l.parent.id from ProjectDatasetLink l where l.child.id = :id", id=dataset)
+    assert rows == [[run.project]]
+
+
+def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, session, person, tmp_path):
+    from tests.integration.omero.conftest import make_group
+
+    group = make_group(server, "rwr---")
+    owner, reader = make_person(server, group), make_person(server, group)
+    with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
+        run = Run(server, owner, owners, tmp_path)
+        run.request = run.request.model_copy(update={"user": reader.id})
+        made = run.stage_out()
+        assert {one.kind for one in made} == {"Dataset", "Image", "Roi", "Table", "File"}
+        rows = owners.rows("select r.image.details.owner.id, r.details.owner.id from Roi r")
+        assert rows == [[reader.id, reader.id]] * 4
+        assert owners.rows("select l.id from DatasetAnnotationLink l where l.parent.id = :id", id=run.dataset) == []
+
+
+def test_an_image_that_is_no_label_image_gets_no_rois(run):
+    for image in run.images:
+        tifffile.imwrite(run.folder / f"image-{image}_mask.tif", noise(60, 80))
+    made = run.stage_out()
+    assert not [one for one in made if one.kind == "Roi"]
+    assert len([one for one in made if one.kind == "Image"]) == 2
