@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from sandbox.errors import PartError, Unhealthy
-from sandbox.processes import MARKER, Process, spawn
+from sandbox.processes import MARKER, MARKER_PART, Process, marked, spawn
 from sandbox.root import Root, port_is_free
 
 TEMPLATES = Path(__file__).parent / "etc"
@@ -33,6 +33,8 @@ class Part:
     user: str | None = None
     #: Whether it listens on a port of its own, remembered under its name.
     listens = True
+    #: Whether processes that it started must end with it, so that none is left when it starts again.
+    owns_children = False
     #: Programs without which it cannot start.
     programs: tuple[str, ...] = ()
     #: Seconds until it must be healthy, and until it is killed when asked to end.
@@ -131,8 +133,12 @@ class Part:
                 f"port {self.port} on 127.0.0.1 is in use by another process; "
                 f"free it, or give another with --port {self.name}=NUMBER",
             )
+        if self.owns_children:
+            for orphan in marked(self.root.path, self.name):
+                orphan.stop(5)
         self.prepare()
-        base = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": os.environ.get("HOME", "/"), MARKER: str(self.root.path)}
+        mark = {MARKER: str(self.root.path), MARKER_PART: self.name}
+        base = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": os.environ.get("HOME", "/"), **mark}
         process = spawn(self.command(), self.log, {**base, **self.environment()}, cwd=self.root.path, user=self.user)
         process.record(self.root.pid_file(self.name))
         return process

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = "BIOMEROWORKER_SANDBOX"
+MARKER_PART = "BIOMEROWORKER_SANDBOX_PART"
 
 PROC = Path("/proc")
 
@@ -119,10 +120,10 @@ def everything() -> Iterator[Process]:
             yield process
 
 
-def marked(root: Path) -> list[Process]:
-    """All live processes that carry `root`'s mark."""
-    mark = f"{MARKER}={root}".encode()
-    return [process for process in everything() if mark in _environment(process)]
+def marked(root: Path, part: str | None = None) -> list[Process]:
+    """All live processes that carry `root`'s mark, or those of one part and their children."""
+    marks = {f"{MARKER}={root}".encode()} | ({f"{MARKER_PART}={part}".encode()} if part else set())
+    return [process for process in everything() if marks <= set(_environment(process))]
 
 
 def owned_by(uid: int) -> list[Process]:

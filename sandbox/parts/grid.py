@@ -73,6 +73,7 @@ class IceGridNode(Part):
     name = "icegrid-node"
     needs = ("icegrid-registry",)
     listens = False
+    owns_children = True  # a killed node's servers run on, and a new node would start each a second time
     programs = ("icegridnode",)
     patience = 30.0
 

@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from sandbox.processes import marked
 from tests.sandbox_fixtures import Sandbox
 
 omero_clients = pytest.importorskip("omero.clients")
@@ -57,6 +59,18 @@ def test_a_table_is_kept_by_omeros_own_tables_server(router: Sandbox, client) ->
     again = client.getSession().sharedResources().openTable(file)
     assert again.readCoordinates([2, 0]).columns[0].values == [3, 1]
     again.close()
+
+
+def test_after_its_node_was_killed_a_server_runs_once(router: Sandbox) -> None:
+    def running() -> int:
+        return len([p for p in marked(router.path) if b"sandbox.omero" in Path(f"/proc/{p.pid}/cmdline").read_bytes()])
+
+    assert running() == 1
+    os.kill(int((router.path / "run/icegrid-node.pid").read_text().split()[0]), signal.SIGKILL)
+    time.sleep(0.2)
+    assert router.run("status").returncode == 1
+    router.up("glacier2")
+    assert running() == 1
 
 
 def test_a_killed_server_is_started_again_by_the_node(router: Sandbox) -> None:
