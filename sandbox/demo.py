@@ -64,7 +64,7 @@ class Demo:
         """All of it; returns the exit code."""
         self._bring_up()
         self.step("building the workflow's container and pushing it to the local registry")
-        build_and_push(self.env["REGISTRY"], say=_indented)
+        build_and_push(self.env["REGISTRY"], _indented)
         config = deployment.write(self.root.path, self.env)
         worker = {**os.environ, **self.env, "BIOMERO_CONFIG": str(config)}
         self.step("biomeroworker init: the cluster pulls the images")
@@ -200,10 +200,10 @@ class Demo:
             table.add_row(stage, f"{outcome.get('seconds', '')}", f"{outcome.get('bytes', '')}")
         console.print(table)
         console.print(f"from script launch to results visible: {took:.1f} s")
-        scores = demo_data.score(self._address(), data, password, run["run"], self.output)
         found = Table("image", "objects", "ground truth", "F1 at IoU 0.5", box=None)
-        for score in scores:
-            found.add_row(score.name, str(score.objects), str(score.truth), f"{score.f1:.3f}")
+        scores = demo_data.scores(self._address(), data, password, run["run"], self.output)
+        for name, score in scores.items():
+            found.add_row(name, str(score.found), str(score.truth), f"{score.f1:.3f}")
         console.print(found)
         console.print(f"overlay: {self.output / 'overlay.png'}")
         return 0

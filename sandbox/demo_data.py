@@ -13,14 +13,12 @@ from omero.gateway import BlitzGateway
 from omero.model.enums import UnitsLength
 from omero.rtypes import rbool, rstring
 
-from sandbox import images
-from sandbox import score as scoring
 from sandbox.errors import SandboxError
+from sandbox.images import Sample, samples
+from sandbox.score import Score, overlay, score
 
 #: The account and group of the demo: made once per server, with a new password each time.
 USER, GROUP = "biomeroworker-demo", "biomeroworker-demo"
-#: Pixel sizes in micrometers (x, y, z); the wheel does not say, these are plausible for such images.
-PIXEL_SIZES = {"img2d": (0.65, 0.65, None), "img3d": (0.5, 0.5, 2.0)}
 
 
 @dataclass(frozen=True)
@@ -31,16 +29,6 @@ class Put:
     project: int
     dataset: int
     images: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a result is worth."""
-
-    name: str
-    objects: int
-    truth: int
-    f1: float
 
 
 def put(address: tuple[str, int], root_password: str, password: str) -> Put:
@@ -55,9 +43,7 @@ def put(address: tuple[str, int], root_password: str, password: str) -> Put:
         project.linkDataset(dataset)
         project = update.saveAndReturnObject(project)
         dataset_id = project.linkedDatasetList()[0].id.val
-        made = {}
-        for name in PIXEL_SIZES:
-            made[name] = _image(connection, dataset_id, name)
+        made = {sample.name: _image(connection, dataset_id, sample) for sample in samples()}
         return Put(USER, project.id.val, dataset_id, made)
 
 
@@ -82,11 +68,11 @@ def _account(address: tuple[str, int], root_password: str, password: str) -> Non
             admin.changeUserPassword(user.omeName.val, rstring(password))
 
 
-def _image(connection: BlitzGateway, dataset_id: int, name: str) -> int:
-    planes = _zyx(tifffile.imread(images.path(name)))
+def _image(connection: BlitzGateway, dataset_id: int, sample: Sample) -> int:
+    planes = _zyx(tifffile.imread(sample.image))
     image = connection.createImageFromNumpySeq(
         iter(planes),
-        f"{name}.tif",
+        sample.name,
         sizeZ=len(planes),
         sizeC=1,
         sizeT=1,
@@ -94,34 +80,31 @@ def _image(connection: BlitzGateway, dataset_id: int, name: str) -> int:
     )
     update = connection.getUpdateService()
     pixels = connection.getQueryService().get("Pixels", image.getPixelsId())
-    for axis, value in zip("XYZ", PIXEL_SIZES[name], strict=True):
-        if value is not None:
-            setattr(pixels, f"physicalSize{axis}", omero.model.LengthI(value, UnitsLength.MICROMETER))
+    for axis, value in sample.pixel_size.items():
+        setattr(pixels, f"physicalSize{axis.upper()}", omero.model.LengthI(value, UnitsLength.MICROMETER))
     update.saveObject(pixels)
-    connection.setChannelNames("Image", [image.getId()], {1: "nuclei"})
+    connection.setChannelNames("Image", [image.getId()], {1: sample.channel})
     return int(image.getId())
 
 
-def score(address: tuple[str, int], data: Put, password: str, run: str, output: Path) -> list[Score]:
-    """F1 at IoU 0.5 of each label image of the run against the ground truth; writes ``overlay.png``."""
-    found, panels = [], []
+def scores(address: tuple[str, int], data: Put, password: str, run: str, output: Path) -> dict[str, Score]:
+    """The score of each image's label image against the ground truth; writes ``overlay.png``."""
+    found, rows = {}, []
     with _connected(address, data.user, password) as connection:
-        for name, image_id in data.images.items():
-            labels = _labels_of(connection, data, run, name)
-            truth = _zyx(tifffile.imread(images.path(name.replace("img", "mask"))))
-            f1 = scoring.f1(truth, labels)
-            objects = len(np.unique(labels[labels > 0]))
-            found.append(Score(f"{name} (image {image_id})", objects, len(np.unique(truth[truth > 0])), f1))
-            panels.append((name, _zyx(tifffile.imread(images.path(name))), truth, labels))
-    scoring.overlay(panels, output / "overlay.png")
+        for sample in samples():
+            image, truth = tifffile.imread(sample.image), tifffile.imread(sample.truth)
+            labels = _labels_of(connection, run, sample.name).reshape(truth.shape)
+            found[f"{sample.name} (image {data.images[sample.name]})"] = score(truth, labels)
+            rows.append((sample.name, image, truth, labels))
+    overlay(rows, output / "overlay.png")
     return found
 
 
-def _labels_of(connection: BlitzGateway, data: Put, run: str, name: str) -> np.ndarray[Any, Any]:
+def _labels_of(connection: BlitzGateway, run: str, name: str) -> np.ndarray[Any, Any]:
     """The pixels (ZYX) of the label image that the run made from an image, found by its provenance."""
     query = (
         "select i from Image i join i.annotationLinks l join l.child a, MapAnnotation m join m.mapValue v "
-        "where m.id = a.id and v.name = 'Run' and v.value = :run and i.name like :name"
+        "where m.id = a.id and v.name = 'Workflow_ID' and v.value = :run and i.name like :name"
     )
     parameters = omero.sys.ParametersI().add("run", rstring(run)).add("name", rstring(f"{name}%"))
     rows = connection.getQueryService().findAllByQuery(query, parameters)
