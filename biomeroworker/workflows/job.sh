@@ -95,8 +95,9 @@ while IFS='=' read -r key value; do
     esac
 done <job.conf
 
-inputs=$(dirname -- "$attempt")/in
-head -c 1 "$inputs/../inputs.json" >/dev/null 2>&1 || refuse 71 "the inputs' manifest cannot be read on node $node"
+run=$(dirname -- "$attempt")
+inputs=$run/in
+head -c 1 -- "$run/inputs.json" >/dev/null 2>&1 || refuse 71 "the inputs' manifest cannot be read on node $node"
 [[ -d $inputs && -r $inputs ]] || refuse 71 "the inputs' folder $inputs cannot be read on node $node"
 
 for file in "$image" "$converter_image"; do
