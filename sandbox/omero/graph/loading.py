@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WRAPPERS = {"RString": rstring, "RInt": rint, "RLong": rlong, "RDouble": rdouble, "RBool": rbool, "RTime": rtime}
 #: Collections that come loaded whenever their owner does.
 EAGER = {"Image": ("wellSamples",), "Session": ("annotationLinks",), "OriginalFile": ("filesetEntries",)}
+#: Classes whose objects queries and loads always hand out as references.
+NEVER_LOADED = {"JobOriginalFileLink"}
 
 
 def unit(kind: str, value: list[Any]) -> Any:
@@ -41,6 +43,8 @@ class Loader:
 
     def __init__(self, transaction: Transaction) -> None:
         self.tx = transaction
+        #: whether this is the context of a save
+        self.saved = False
         self._loaded: set[tuple[str, int]] = set()
         self._collections: dict[tuple[str, int, str], list[Entity]] = {}
         self._objects: dict[tuple[str, int], Any] = {}
@@ -79,7 +83,7 @@ class Loader:
         known = self._objects.get(key)
         if known is not None:
             return known
-        if key not in self._loaded:
+        if key not in self._loaded or (entity.cls.name in NEVER_LOADED and not self.saved):
             answer = self._objects[key] = entity.cls.new(entity.id, False)
             return answer
         answer = self._objects[key] = entity.cls.new(entity.id, True)

@@ -170,6 +170,11 @@ class Saver:
             self._may_edit(stored)
             if stored.cls.owned:
                 marks["updateEvent"] = self.tx.event().id
+        if is_new and entity.cls.name == "WellSample" and thing._well is not None and not thing._well.isLoaded():
+            raise errors.internal(  # the well's list of fields cannot be renumbered without the well
+                " Wrapped Exception: (org.springframework.orm.hibernate3.HibernateSystemException):\n"
+                "null index column for collection: ome.model.screen.Well.wellSamples"
+            )
         changed = stored.changed(values, marks)
         self._may_link(changed, values, is_new)
         rules.check(self.tx, changed, is_new)
@@ -248,6 +253,8 @@ class Saver:
             target = self.graph.tables[cls.root.name].get(identifier)
             if target is None or not target.cls.owned or (target.cls.root.name, target.id) in self._new:
                 continue
+            if target.group == permissions.USER_GROUP:
+                continue  # what is everybody's, the official scripts above all
             if annotating and name == "child":
                 continue  # whoever sees a tag may use it
             if not self.tx.can(target, "annotate" if annotating else "link"):
@@ -304,6 +311,7 @@ class Saver:
     # -- what comes back ------------------------------------------------------------------------------------------
     def _answers(self, things: list[Any]) -> list[Any]:
         loader = Loader(self.tx)
+        loader.saved = True
         fetched = [self._stored(one) for one in self._entities.values()]
         for entity in [*fetched, *self._referred]:
             loader.fetch(entity)
@@ -322,6 +330,9 @@ class Saver:
             else:
                 for field, _ in self._loaded_collections(thing):
                     loader.collect(entity, field.name)
+                given = thing._details._creationEvent if thing.isLoaded() and thing._details is not None else None
+                if given is not None and given.isLoaded():
+                    loader.fetch(self.graph.tables["Event"].get(given._id.val))
         return [loader.map(self._stored(self._entities[id(thing)])) for thing in things]
 
 

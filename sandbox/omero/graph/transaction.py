@@ -51,9 +51,8 @@ class Transaction:
         """The object, or what the server raises when it is not there or not the caller's to see."""
         found = self.raw(name, identifier)
         if found is None:
-            raise errors.validation(
-                f"No row with the given identifier exists: [{self.cls(name).java}#{identifier}]"
-            )
+            missing = f"No row with the given identifier exists: [{self.cls(name).java}#{identifier}]"
+            raise errors.validation(f"{missing}; nested exception is org.hibernate.ObjectNotFoundException: {missing}")
         if not self.readable(found):
             raise errors.security(f"Cannot read {found.java}")
         return found

@@ -96,6 +96,8 @@ class Compiler:
             return Value("RString", lambda env: _if_all(joined, one, other, env))
         if operator in ("+", "-", "*", "/"):
             return self._arithmetic(operator, left, right)
+        if "unit name" in (left.type, right.type) and not isinstance(expr.right, tree.Parameter):
+            raise errors.validation(SQL_FAULT)  # text against the database's enumeration
         if "class" in (left.type, right.type):
             return Value("RBool", lambda env: _same_class(operator, one(env), other(env)))
         return Value("RBool", lambda env: functions.compare(operator, one(env), other(env)))

@@ -174,5 +174,5 @@ def _of_unit(start: Evaluate, rest: tuple[str, ...]) -> Value:
         return Value("unit", start)
     if rest not in (("value",), ("unit",)):
         raise HqlSyntaxError(f"could not resolve property: {'.'.join(rest)} of a unit")
-    place, kind = (0, "RDouble") if rest == ("value",) else (1, "RString")
+    place, kind = (0, "RDouble") if rest == ("value",) else (1, "unit name")
     return Value(kind, lambda env: None if (unit := start(env)) is None else unit[place])

@@ -25,7 +25,7 @@ class GraphService(Service):
     def transaction(self, call: Call, server_side: bool = False) -> AbstractContextManager[Transaction]:
         """The caller's transaction; ``server_side`` checks nothing, for operations that check for themselves."""
         context = context_of(call)
-        if USER_GROUP not in context.member_of:
+        if USER_GROUP not in getattr(self.session, "roles", context.member_of):
             raise self.no_role(call, "user")
         return self.server.graph.transaction(context.as_server() if server_side else context)
 

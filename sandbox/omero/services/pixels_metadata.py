@@ -9,7 +9,7 @@ import omero.api
 import omero.clients
 from omero.rtypes import rlong
 
-from .. import errors
+from .. import errors, rendering_settings
 from ..graph.entity import Entity
 from .graph_service import GraphService, find_all
 from .types import TypesService
@@ -41,6 +41,24 @@ class PixelsService(GraphService):
         with self.transaction(call) as tx:
             found = find_all(tx, DESCRIPTION, id=identifier)
             return found[0] if found else None
+
+    def retrieveRndSettings(self, call: Call, pixels: int) -> Any:
+        return self.retrieveRndSettingsFor(call, pixels, call.user_id)
+
+    def retrieveRndSettingsFor(self, call: Call, pixels: int, user: int) -> Any:
+        with self.transaction(call) as tx:
+            found = rendering_settings.settings_of(tx, tx.get("Pixels", pixels), user)
+            return None if found is None else rendering_settings.loaded(tx, found)
+
+    def retrieveAllRndSettings(self, call: Call, pixels: int, user: int) -> list[Any]:
+        with self.transaction(call) as tx:
+            found = tx.members(tx.get("Pixels", pixels), "settings")
+            return [rendering_settings.loaded(tx, one) for one in found if user < 0 or one.owner == user]
+
+    def loadRndSettings(self, call: Call, identifier: int) -> Any:
+        with self.transaction(call) as tx:
+            found = tx.find("RenderingDef", identifier)
+            return None if found is None else rendering_settings.loaded(tx, found)
 
     def getBitDepth(self, call: Call, kind: Any) -> int:
         with self.transaction(call) as tx:
