@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -32,7 +33,7 @@ class LinkCut(Exception):
 class Channel:
     """A started client whose command line was framed by `remote.FRAME` with ``word``."""
 
-    def __init__(self, process: subprocess.Popen[bytes], word: str, timeout: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], word: str, timeout: float, left: float) -> None:
         assert process.stdin
         assert process.stdout
         assert process.stderr
@@ -43,7 +44,8 @@ class Channel:
         self.stdout = cast(io.BufferedReader, process.stdout)
         self._stderr = bytearray()
         self._expired = False
-        self._timer = threading.Timer(timeout, self._expire)
+        self._killed = threading.Event()
+        self._timer = threading.Timer(left, self._expire)
         self._timer.daemon = True
         self._timer.start()
         self._reader = threading.Thread(target=self._drain, args=(process.stderr,), daemon=True)
@@ -54,13 +56,24 @@ class Channel:
         self.kill()
 
     def _drain(self, stderr: IO[bytes]) -> None:
-        while chunk := os.read(stderr.fileno(), 1 << 16):
-            self._stderr += chunk
-            if len(self._stderr) > 2 * _KEPT_STDERR:
-                del self._stderr[:-_KEPT_STDERR]
+        # The shared connection's process holds the other end, and keeps it after its client was killed for as long as
+        # the far side runs: the end of the file is waited for only while the client lives.
+        with stderr:
+            while True:
+                ready, _, _ = select.select([stderr], [], [], 0.2)
+                if ready:
+                    chunk = os.read(stderr.fileno(), 1 << 16)
+                    if not chunk:
+                        return
+                    self._stderr += chunk
+                    if len(self._stderr) > 2 * _KEPT_STDERR:
+                        del self._stderr[:-_KEPT_STDERR]
+                elif self._killed.is_set():
+                    return
 
     def kill(self) -> None:
         """End the client now, and what it started here. (The far side notices its closed pipes.)"""
+        self._killed.set()
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -143,5 +156,3 @@ class Channel:
         self._process.wait()
         self._reader.join(5)
         self.stdout.close()
-        if self._process.stderr:
-            self._process.stderr.close()

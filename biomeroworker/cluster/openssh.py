@@ -77,6 +77,7 @@ class OpenSshTransport(ShellTransport):
         self._connecting = threading.Lock()
         self._connections = 0
         self._alive_seconds = alive_seconds
+        self._doubted = True
 
     @property
     def connections(self) -> int:
@@ -85,6 +86,7 @@ class OpenSshTransport(ShellTransport):
 
     def _start(self, argv: Sequence[str], timeout: float) -> subprocess.Popen[bytes]:
         self._ensure_master(timeout)
+        # (The word is read by the shell that ssh gives a ProxyCommand to.)
         proxy = f"sh -c 'echo \"{NO_MASTER}\" >&2'"
         client = [*self._base, "-S", str(self._socket), "-o", "ControlMaster=no", "-o", f"ProxyCommand={proxy}"]
         return subprocess.Popen(
@@ -100,27 +102,31 @@ class OpenSshTransport(ShellTransport):
         return link_fault(self.host, stderr)
 
     def _not_started(self, stderr: str) -> bool:
-        return NO_MASTER in stderr
+        # A master that died after it was asked for a session may have started the command (mux.c sends the request to
+        # the cluster before it answers the client): that is doubt, and the caller's to resolve.
+        if NO_MASTER not in stderr or "read from master failed" in stderr:
+            return False
+        self._doubted = True
+        return True
 
     def _ensure_master(self, timeout: float) -> None:
         """Open the shared connection unless it is up; only one thread does, the others wait for it."""
         if not self._connecting.acquire(timeout=timeout):
             raise Transient(f"no connection to {self.host} within {timeout:g} s")
         try:
-            if not self._master_answers():
+            if not self._socket.exists() or (self._doubted and not self._master_answers()):
                 self._connect(timeout)
+            self._doubted = False
         finally:
             self._connecting.release()
 
     def _master_answers(self) -> bool:
-        """Whether something listens on the socket. (A black hole behind it is the keep-alive's to find.)"""
-        if not self._socket.exists():
-            return False
-        check = self._control("check")
-        if check is not True:
-            with contextlib.suppress(FileNotFoundError):
-                self._socket.unlink()
-        return check
+        """Whether somebody listens on the socket. (A black hole behind it is the keep-alive's to find.)"""
+        if self._control("check"):
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            self._socket.unlink()
+        return False
 
     def _control(self, word: str) -> bool:
         try:

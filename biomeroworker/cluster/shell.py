@@ -271,7 +271,7 @@ class ShellTransport(abc.ABC):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Transient(f"no answer from {self.host} within {timeout:g} s")
-            channel = Channel(self._start(framed, left), self._word, deadline - time.monotonic())
+            channel = Channel(self._start(framed, left), self._word, timeout, deadline - time.monotonic())
             try:
                 channel.begin()
             except LinkCut as cut:

@@ -131,7 +131,7 @@ class Cluster:
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def submit(self, job: JobSpec) -> int:
-        """Hand a job to the scheduler; its id. Whoever is in doubt whether it was handed over before calls `find` first.
+        """Hand a job to the scheduler; its id. In doubt whether that was done before, call `find` first.
 
         Raises `refusals.SubmissionInDoubt` when the job may have been taken though no id came back.
         """

@@ -1,0 +1,234 @@
+"""Misfortunes of a real link: what each becomes, and that nothing is lost, left half, or waited for without end."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from biomeroworker.cluster.openssh import OpenSshTransport
+from biomeroworker.errors import Blocked, ConfigError, Transient
+from tests.integration.cluster.own_sshd import SSHD, OwnSshd
+
+pytestmark = pytest.mark.skipif(not Path(SSHD).exists(), reason="openssh-server is not installed")
+
+
+@pytest.fixture
+def sshd() -> Iterator[OwnSshd]:
+    server = OwnSshd()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def transport(sshd: OwnSshd) -> Iterator[OpenSshTransport]:
+    real = OpenSshTransport(sshd.alias, config_file=sshd.config, runtime_dir=sshd.runtime, alive_seconds=1)
+    yield real
+    real.close()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_all_commands_share_one_connection_which_the_next_process_finds(
+    sshd: OwnSshd, transport: OpenSshTransport
+) -> None:
+    threads = [threading.Thread(target=transport.run, args=(["sleep", "0.2"],)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (transport.connections, transport.executions) == (1, 20)
+    heir = OpenSshTransport(sshd.alias, config_file=sshd.config, runtime_dir=sshd.runtime)
+    assert heir.run(["true"]).ok
+    assert heir.connections == 0
+    assert (sshd.root / "log").read_text().count("Accepted publickey") == 1
+
+
+def test_after_a_cut_the_next_command_connects_anew(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    transport.run(["true"])
+    sshd.cut()
+    assert eventually(lambda: not list(sshd.runtime.iterdir()))  # the shared connection's process has noticed
+    done = transport.run(["echo", "back"])
+    assert done.stdout == "back\n"
+    assert transport.connections == 2
+
+
+def test_a_command_that_was_running_when_the_link_was_cut_is_transient_and_not_repeated(
+    sshd: OwnSshd, transport: OpenSshTransport
+) -> None:
+    def cut_when_it_runs() -> None:
+        eventually((sshd.home / "ran").exists)
+        sshd.cut()
+
+    thread = threading.Thread(target=cut_when_it_runs)
+    thread.start()
+    with pytest.raises(Transient):
+        transport.run(["sh", "-c", "echo x >>ran; sleep 20"])
+    thread.join()
+    time.sleep(0.3)
+    assert (sshd.home / "ran").read_text() == "x\n"
+
+
+def test_a_black_hole_is_noticed_by_itself_long_before_the_timeout(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    transport.run(["true"])
+    sshd.freeze()
+    began = time.monotonic()
+    with pytest.raises(Transient):
+        transport.run(["true"], timeout=120)
+    assert time.monotonic() - began < 15
+    sshd.thaw()
+    assert transport.run(["true"]).ok
+
+
+def test_a_black_hole_at_connecting_ends_with_the_timeout(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    sshd.freeze()
+    began = time.monotonic()
+    with pytest.raises(Transient):
+        transport.run(["true"], timeout=3)
+    assert time.monotonic() - began < 8
+    sshd.thaw()
+
+
+def test_a_machine_that_is_down_is_transient(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    sshd.stop()
+    with pytest.raises(Transient, match="SSH connection to cluster failed") as caught:
+        transport.run(["true"])
+    assert "Connection refused" in caught.value.detail
+    sshd.start()
+    assert transport.run(["true"]).ok
+
+
+def test_a_changed_host_key_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    transport.run(["true"])
+    sshd.change_host_key()
+    with pytest.raises(Blocked) as caught:
+        transport.run(["true"])
+    assert "host key changed" in caught.value.hint
+    sshd.trust()
+    assert transport.run(["true"]).ok
+
+
+def test_an_unknown_host_key_is_never_accepted(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    (sshd.root / "known_hosts").write_text("")
+    with pytest.raises(Blocked, match="no SSH connection"):
+        transport.check()
+    assert (sshd.root / "known_hosts").read_text() == ""
+
+
+def test_a_configuration_that_does_not_check_host_keys_is_refused(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    sshd.config.write_text(sshd.config.read_text() + "  StrictHostKeyChecking no\n")
+    with pytest.raises(Blocked, match="not checked"):
+        transport.check()
+
+
+def test_a_refused_key_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    (sshd.root / "id.pub").write_text("")
+    with pytest.raises(Blocked) as caught:
+        transport.check()
+    assert "refuses our key" in caught.value.hint
+    assert "Permission denied" in caught.value.detail
+
+
+def test_a_name_that_is_no_host_needs_a_person(sshd: OwnSshd) -> None:
+    sshd.config.write_text("Host nowhere\n  HostName no-such-host.invalid\n")
+    with pytest.raises((Blocked, Transient)):  # which of them depends on what the resolver says
+        OpenSshTransport("nowhere", config_file=sshd.config, runtime_dir=sshd.runtime).check()
+    with pytest.raises(ConfigError):
+        OpenSshTransport("-oProxyCommand=x", runtime_dir=sshd.runtime)
+
+
+def test_an_error_in_the_configuration_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    sshd.config.write_text("Nonsense yes\n")
+    with pytest.raises(Blocked, match="does not accept the configuration"):
+        transport.check()
+
+
+def test_words_that_a_start_up_file_prints_are_not_taken_for_an_answer(
+    sshd: OwnSshd, transport: OpenSshTransport, tmp_path: Path
+) -> None:
+    forced = sshd.root / "forced"
+    forced.write_text(forced.read_text().replace("#!/bin/sh\n", "#!/bin/sh\necho 'Welcome to the cluster!'\n"))
+    assert transport.run(["echo", "answer"]).stdout == "answer\n"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "f").write_text("content")
+    transport.send_tree(tmp_path / "a", "a")
+    transport.fetch_tree("a", tmp_path / "b")
+    assert (tmp_path / "b" / "f").read_text() == "content"
+
+
+def test_the_socket_lies_in_a_folder_of_ours_alone(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+    assert sshd.runtime.stat().st_mode & 0o777 == 0o700
+    strange = sshd.root / "strange"
+    strange.symlink_to(sshd.runtime)
+    with pytest.raises(ConfigError, match="not a folder of ours"):
+        OpenSshTransport(sshd.alias, config_file=sshd.config, runtime_dir=strange)
+
+
+@pytest.fixture
+def big_tree(tmp_path: Path) -> Path:
+    root = tmp_path / "big"
+    root.mkdir()
+    for number in range(40):
+        (root / f"{number:02}").write_bytes(os.urandom(2_000_000))
+    return root
+
+
+def test_an_upload_that_was_cut_leaves_nothing_half_and_goes_on_where_it_was(
+    sshd: OwnSshd, transport: OpenSshTransport, big_tree: Path
+) -> None:
+    def cut_halfway(done: int, total: int) -> None:
+        if done > total / 2:
+            sshd.cut()
+
+    with pytest.raises(Transient):
+        transport.send_tree(big_tree, "run", progress=cut_halfway)
+    assert not (sshd.home / "run").exists()
+    sent = transport.send_tree(big_tree, "run")
+    assert sent.size == 80_000_000
+    assert 0 < sent.travelled < 60_000_000
+    assert {path.name: path.read_bytes() for path in (sshd.home / "run").iterdir()} == {
+        path.name: path.read_bytes() for path in big_tree.iterdir()
+    }
+    assert [path.name for path in sshd.home.iterdir()] == ["run"]
+
+
+def test_a_download_that_was_cut_leaves_nothing_half_and_goes_on_where_it_was(
+    sshd: OwnSshd, transport: OpenSshTransport, big_tree: Path, tmp_path: Path
+) -> None:
+    transport.send_tree(big_tree, "run")
+
+    def cut_halfway(done: int, total: int) -> None:
+        if done > total / 2:
+            sshd.cut()
+
+    with pytest.raises(Transient):
+        transport.fetch_tree("run", tmp_path / "back", progress=cut_halfway)
+    assert not (tmp_path / "back").exists()
+    fetched = transport.fetch_tree("run", tmp_path / "back")
+    assert 0 < fetched.travelled < 60_000_000
+    assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == {
+        path.name: path.read_bytes() for path in big_tree.iterdir()
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "big"]
+
+
+def test_what_a_cut_upload_left_is_not_published_when_the_tree_has_changed(
+    sshd: OwnSshd, transport: OpenSshTransport, big_tree: Path
+) -> None:
+    with pytest.raises(Transient):
+        transport.send_tree(big_tree, "run", progress=lambda done, total: sshd.cut() if done > total / 2 else None)
+    (big_tree / "00").unlink()
+    (big_tree / "01").write_bytes(bytes(2_000_000))
+    transport.send_tree(big_tree, "run")
+    assert not (sshd.home / "run" / "00").exists()
+    assert (sshd.home / "run" / "01").read_bytes() == bytes(2_000_000)
+    assert len(list((sshd.home / "run").iterdir())) == 39
