@@ -5,6 +5,7 @@ The real server keeps Java values: sets come back as lists, null is no value at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import omero
@@ -25,6 +26,23 @@ JAVA = {
 }
 
 
+def _place(key: str, buckets: int) -> int:
+    """The bucket of a key in a Java HashMap."""
+    code = 0
+    units = key.encode("utf-16-be")
+    for first, second in zip(units[::2], units[1::2], strict=True):
+        code = (31 * code + (first << 8 | second)) & 0xFFFFFFFF
+    return (code ^ code >> 16) & (buckets - 1)
+
+
+def in_java_order(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same map in the order in which a Java HashMap gives it: clients show inputs and results in it."""
+    buckets = 16
+    while len(values) > buckets * 3 // 4:
+        buckets *= 2
+    return {key: values[key] for key in sorted(values, key=lambda key: _place(key, buckets))}
+
+
 def put(values: dict[str, Any], name: str, value: omero.RType | None) -> None:
     """Keep a value under a name; null takes it away."""
     if value is None:
@@ -42,10 +60,10 @@ def given_back(value: Any) -> Any:
     if isinstance(value, omero.RCollection):
         return rlist([given_back(held) for held in value.val or ()])
     if isinstance(value, omero.RMap):
-        return rmap({name: given_back(held) for name, held in (value.val or {}).items()})
+        return rmap(all_of(value.val or {}))
     return value
 
 
-def all_of(values: dict[str, Any]) -> dict[str, Any]:
+def all_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """All values as clients get them."""
-    return {name: given_back(value) for name, value in values.items()}
+    return in_java_order({name: given_back(value) for name, value in values.items()})

@@ -13,6 +13,7 @@ from omero.constants.namespaces import NSDYNAMIC
 from sandbox.omero import errors
 from sandbox.omero.graph.calls import context_of
 
+from .environment import in_java_order
 from .script_files import ScriptFiles
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Parameters:
             if key in self._known:
                 return self._known[key]
         params = self._parse(call, number)
+        params.inputs, params.outputs = in_java_order(params.inputs or {}), in_java_order(params.outputs or {})
         if NSDYNAMIC not in (params.namespaces or ()):
             with self._lock:
                 self._known[key] = params

@@ -145,7 +145,7 @@ class InteractiveProcessorService(Service):
                 if name not in results and number is not None:
                     results[name] = robject(omero.model.OriginalFileI(number, False))
             self._process, self._fetch = None, False
-            return rmap(results)
+            return rmap(environment.in_java_order(results))
 
     def _stream(self, call: Call, name: str) -> int | None:
         """The id of the file in which the processor left a stream."""

@@ -32,3 +32,9 @@ def test_null_takes_a_value_away():
     values = {"key": rlong(1)}
     environment.put(values, "key", None)
     assert environment.all_of(values) == {}
+
+
+def test_maps_come_in_the_order_of_a_java_hash_map():
+    names = ("Word", "Number", "Colour", "Numbers", "Flag", "Fraction")
+    shown = environment.in_java_order(dict.fromkeys(names))
+    assert list(shown) == ["Numbers", "Word", "Number", "Fraction", "Flag", "Colour"]
