@@ -69,9 +69,7 @@ def _broken(transaction: Transaction, entity: Entity) -> list[str]:
         if any(one.owner == entity.owner for one in found):
             return [f"{cls.name.lower()}_parent_child_owner_id_key"]
     return [
-        constraint
-        for name, fields, constraint in UNIQUE
-        if cls.name == name and _same(transaction, entity, fields)
+        constraint for name, fields, constraint in UNIQUE if cls.name == name and _same(transaction, entity, fields)
     ]
 
 

@@ -193,7 +193,9 @@ def schema() -> Schema:
             continue  # Details, Permissions, units: not objects of their own
         factory = getattr(omero.model, name + "I", None)  # abstract classes are not offered
         parents[name], wire = _wire_fields(text, name)
-        classes[name] = ModelClass(name, java[1] if java else "", None, _fields(name, factory, wire, source, text), factory=factory)
+        classes[name] = ModelClass(
+            name, java[1] if java else "", None, _fields(name, factory, wire, source, text), factory=factory
+        )
     for name, one in classes.items():
         parent = classes.get(parents[name])
         if parent is not None:

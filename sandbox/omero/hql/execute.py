@@ -251,7 +251,9 @@ class Plan:
         self.names = [item.alias for item in items]
         self._items: list[Value] = [self.compiler.compile(item.expr, selected=True) for item in items]
         self.types = [item.type for item in self._items]
-        self._selected = {item.expr.names[0] for item in items if isinstance(item.expr, tree.Path) and len(item.expr.names) == 1}
+        self._selected = {
+            item.expr.names[0] for item in items if isinstance(item.expr, tree.Path) and len(item.expr.names) == 1
+        }
 
     def _check_fetches(self) -> None:
         """Who owns a fetched association must be selected, or be fetched itself."""
@@ -360,7 +362,9 @@ def run(transaction: Transaction, text: str, parameters: Any) -> Result:
         _refuse_empty_lists(transaction, text, given)
         plan = Plan(transaction, query, given, None)
     except HqlSyntaxError as error:
-        raise errors.make("QueryException", f"Illegal query:{text}\n{error}", "ome.services.query.QueryException") from error
+        raise errors.make(
+            "QueryException", f"Illegal query:{text}\n{error}", "ome.services.query.QueryException"
+        ) from error
     rows = plan.rows({})
     begin = max(offset or 0, 0)
     rows = rows[begin : begin + limit] if limit is not None and limit >= 0 else rows[begin:]

@@ -55,7 +55,9 @@ class _Builder(Transformer[Any, Any]):
         place = (name.start_pos or 0, name.end_pos or 0)
         return tree.Source(".".join(_names(name)), "" if alias is None else str(alias), place)
 
-    def join(self, side: Any, _: Any, fetch: Any, path: Any, __: Any, alias: Any, ___: Any, condition: Any) -> tree.Join:
+    def join(
+        self, side: Any, _: Any, fetch: Any, path: Any, __: Any, alias: Any, ___: Any, condition: Any
+    ) -> tree.Join:
         if side in ("right", "full"):
             raise HqlSyntaxError(f"{side} join is not implemented")
         name = None if alias is None else str(alias)

@@ -342,7 +342,6 @@ class AdminService(GraphService):
             raise errors.security(NOT_IN_CHARGE)
 
 
-
 def _links(tx: Transaction, user: int) -> list[Entity]:
     found = tx.find("Experimenter", user)
     return [] if found is None else tx.members(found, "groupExperimenterMap")

@@ -159,9 +159,7 @@ def _of_owner(entity: Entity, options: Any) -> bool:
     return chosen is None or chosen.val < 0 or entity.owner == chosen.val
 
 
-def _specified(
-    tx: Transaction, kind: str, include: list[str], exclude: list[str], options: Any
-) -> list[Entity]:
+def _specified(tx: Transaction, kind: str, include: list[str], exclude: list[str], options: Any) -> list[Entity]:
     found = [one for one in tx.rows(tx.cls(kind).name) if _of_owner(one, options)]
     if include:
         found = [one for one in found if one.get("ns") in include]

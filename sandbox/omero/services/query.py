@@ -101,8 +101,10 @@ class QueryService(GraphService):
             if result.new_map:
                 return [[_as_map(result, row)] for row in result.rows]
             return [
-                [] if row == (None,) else  # a lone null leaves nothing of its row
-                [_cell(result.loader, kind, value) for kind, value in zip(result.types, row, strict=True)]
+                []
+                if row == (None,)
+                # a lone null leaves nothing of its row
+                else [_cell(result.loader, kind, value) for kind, value in zip(result.types, row, strict=True)]
                 for row in result.rows
             ]
 

@@ -53,4 +53,3 @@ class TypesService(GraphService):
         if not call.is_admin:
             raise errors.security("Only administrators may change enumerations.")
         return self.transaction(call, server_side=True)
-
