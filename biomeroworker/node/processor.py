@@ -113,7 +113,8 @@ class Process(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py has n
 
     def watch(self) -> bool:
         """Deal with its end if it has come; returns whether there is nothing left to watch."""
-        if self.wasActivated():
+        popen = self.popen
+        if popen is not None and popen.poll() is not None:  # asked quietly: a run may take days
             self.poll()
         return bool(self.alreadyDone())
 
@@ -181,14 +182,20 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]
     # -- where scripts log in ---------------------------------------------------------------------------------------
 
     def user_client(self, agent: str) -> Any:
-        """A client for the script's session. ``OMERO_HOST`` and ``OMERO_PORT`` win over the installation's files."""
-        router = self.internal_session().ice_getRouter()
-        host = os.environ.get("OMERO_HOST")
-        if router is None and host:
-            client = omero.client(host, int(os.environ.get("OMERO_PORT") or 4064))
-            client.setAgent(agent)
-            return client
-        return super().user_client(agent)
+        """A client for the script's session.
+
+        It goes through the router that we came through; inside a grid, where there is none, to ``OMERO_HOST`` and
+        ``OMERO_PORT``, else where the installation's ``etc/ice.config`` says, else to this host.
+        """
+        router, host = self.internal_session().ice_getRouter(), os.environ.get("OMERO_HOST")
+        if router is not None:
+            client = omero.client([f"--Ice.Default.Router={router}"])
+        elif host or not os.path.exists(self.cfg):  # noqa: PTH110  may be several files, by comma
+            client = omero.client(host or "localhost", int(os.environ.get("OMERO_PORT") or 4064))
+        else:
+            client = super().user_client(agent)
+        client.setAgent(agent)
+        return client
 
     def find_launcher(self, current: Any) -> tuple[str, Any]:
         """The interpreter and the class of the process; a server that names omero-py's own class gets ours."""

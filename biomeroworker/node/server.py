@@ -49,13 +49,14 @@ class ProcessorServer(omero.util.Server):  # type: ignore[misc]  # omero-py has 
     def run(self, args: list[str]) -> Any:
         """Choose the identity, then serve.
 
-        In a grid the proxy is indirect, by the adapter's name: the server's id is an identity that holds over
-        restarts, and differs between nodes. Outside there is no such name, so each start has an identity of its own.
+        In a grid the proxy is indirect, by the adapter's name, so one identity for each server holds over restarts. It
+        is not the server's id itself, which OMERO's templates give to an object of their own, nor ``Processor``, which
+        another node's stock Processor has. Outside a grid there is no such name: each start has a new identity.
         """
         properties = self.communicator().getProperties()
         server = properties.getProperty("Ice.Admin.ServerId") or properties.getProperty("Ice.ServerId")
         adapter = properties.getProperty(f"{self.adapter_name}.AdapterId")
-        self.identity = Ice.Identity(server, "") if server and adapter else fresh("Processor")
+        self.identity = Ice.Identity(f"biomeroworker-{server}", "") if server and adapter else fresh("Processor")
         return super().run(args)
 
 
