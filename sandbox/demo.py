@@ -34,8 +34,8 @@ from sandbox.workflow.build import build_and_push
 CHECKOUT = Path(__file__).resolve().parents[1]
 SCRIPT = CHECKOUT / "scripts" / "SLURM_Run_Workflow.py"
 OFFICIAL_PATH = "biomeroworker/SLURM_Run_Workflow.py"
-#: Seconds that a script launch may take, container and all, before the demo gives up.
-PATIENCE = 300
+#: Seconds that any one command may take before the demo gives up: the script with its run, or pulling the images.
+PATIENCE = 900
 #: omero-py's command refuses to run as root, which a container often is; this enters it one step later.
 OMERO_COMMAND = [
     sys.executable,
@@ -267,7 +267,7 @@ def main() -> int:
         with ExitStack() as stack:
             stack.callback(_take_down(root, options.keep))
             return Demo(root, options.output, _existing()).walk(stack)
-    except SandboxError as problem:
+    except (SandboxError, subprocess.TimeoutExpired) as problem:
         console.print("[bold red]demo:[/] ", end="")
         console.print(str(problem), markup=False)
         return 1

@@ -50,22 +50,21 @@ def put(address: tuple[str, int], root_password: str, password: str) -> Put:
 def _account(address: tuple[str, int], root_password: str, password: str) -> None:
     with _connected(address, "root", root_password) as connection:
         admin = connection.getAdminService()
-        try:
-            user = admin.lookupExperimenter(USER)
-        except omero.ApiUsageException:
-            group = omero.model.ExperimenterGroupI()
-            group.name, group.ldap = rstring(GROUP), rbool(False)
-            group.details.permissions = omero.model.PermissionsI("rw----")
-            group_id = admin.createGroup(group)
-            new = omero.model.ExperimenterI()
-            new.omeName, new.firstName, new.lastName = rstring(USER), rstring("Demo"), rstring("User")
-            new.ldap = rbool(False)
-            everyone = omero.model.ExperimenterGroupI(admin.getSecurityRoles().userGroupId, False)
-            admin.createExperimenterWithPassword(
-                new, rstring(password), omero.model.ExperimenterGroupI(group_id, False), [everyone]
-            )
-        else:
-            admin.changeUserPassword(user.omeName.val, rstring(password))
+        named = omero.sys.ParametersI().add("name", rstring(USER))
+        known = connection.getQueryService().findByQuery("select e from Experimenter e where e.omeName = :name", named)
+        if known is not None:
+            admin.changeUserPassword(USER, rstring(password))
+            return
+        group = omero.model.ExperimenterGroupI()
+        group.name, group.ldap = rstring(GROUP), rbool(False)
+        group.details.permissions = omero.model.PermissionsI("rw----")
+        group_id = admin.createGroup(group)
+        new = omero.model.ExperimenterI()
+        new.omeName, new.firstName, new.lastName = rstring(USER), rstring("Demo"), rstring("User")
+        new.ldap = rbool(False)
+        everyone = omero.model.ExperimenterGroupI(admin.getSecurityRoles().userGroupId, False)
+        own = omero.model.ExperimenterGroupI(group_id, False)
+        admin.createExperimenterWithPassword(new, rstring(password), own, [everyone])
 
 
 def _image(connection: BlitzGateway, dataset_id: int, sample: Sample) -> int:
