@@ -88,7 +88,7 @@ def classify_submission(answer: Completed) -> Fault:
     for pattern, hint in _BLOCKED:
         if answer.returncode == 127 or re.search(pattern, said):
             return Blocked(f"SLURM refused the job: {reason}", hint=hint, detail=evidence)
-    if answer.returncode > 128:  # killed on the front-end, at whatever point
+    if 128 < answer.returncode < 192:  # killed by a signal, at whatever point (255 is its own: a wrong option)
         return SubmissionInDoubt(f"sbatch was killed: {reason}", detail=evidence)
     for pattern, hint in _PERMANENT:
         if re.search(pattern, said):

@@ -97,3 +97,7 @@ def test_what_needs_a_person_pauses_the_run(stderr: str, code: int) -> None:
 def test_the_message_says_what_sbatch_said_without_its_decoration() -> None:
     fault = refused(f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified")
     assert str(fault) == ("SLURM refused the job: invalid partition specified: nope: Invalid partition name specified")
+
+
+def test_a_wrong_option_exits_255_which_is_no_signal() -> None:
+    assert isinstance(refused("sbatch: unrecognized option '--nonsense=1'", code=255), Permanent)
