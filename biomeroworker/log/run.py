@@ -104,6 +104,9 @@ class WorkflowRun(Aggregate):
         self._check_going_on()
         self._check_attempt(attempt)
         check_transition(self.state, stage)
+        tried = self.attempts.get(self.attempt)
+        if tried is not None and tried.job_id is not None and stage.order <= RunState.SUBMITTING.order:
+            raise NotAllowed(f"attempt {self.attempt} is job {tried.job_id} already: going back takes a new attempt")
         meant = plain(detail)
         now = self.intents.get(stage)
         if self.state is stage and now is not None and now.attempt == attempt and now.detail == meant:
@@ -135,12 +138,12 @@ class WorkflowRun(Aggregate):
         """The scheduler took the attempt's job. An attempt has one job, for ever."""
         self._check_not_ended()
         self._check_attempt(attempt)
-        known = self.attempts[attempt].job_id
+        known = self.attempts[attempt].job_id if attempt in self.attempts else None
         if known == job_id:
             return
         if known is not None:
             raise NotAllowed(f"attempt {attempt} is job {known} already, it cannot be job {job_id} too")
-        if self.state is not RunState.SUBMITTING:
+        if self.state is not RunState.SUBMITTING or attempt not in self.attempts:
             raise NotAllowed(f"a run that is {self.state} has nothing to submit")
         self._job_submitted(attempt=attempt, job_id=job_id)
 

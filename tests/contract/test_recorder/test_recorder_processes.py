@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from typing import Any
 from uuid import UUID
 
@@ -17,24 +18,26 @@ from biomeroworker.log.runlog import AlreadyEnded, RunLog, RunState
 from biomeroworker.log.tables import EVENTS, TRACKING
 from tests.log_steps import accept, bring_to, newest, rows
 
-_fresh = multiprocessing.get_context("spawn")
+# processes that share nothing with this one, but need not import everything again
+_fresh = multiprocessing.get_context("forkserver")
+_fresh.set_forkserver_preload(["tests.log_steps"])
 
 
 def _together(count: int, work: Callable[..., None], *args: Any) -> list[Any]:
-    """Run ``work(number, queue, *args)`` in processes of their own; what they put into the queue."""
-    queue = _fresh.Queue()
-    processes = [_fresh.Process(target=work, args=(number, queue, *args)) for number in range(count)]
+    """Run ``work(number, queue, barrier, *args)`` in processes of their own; what they put into the queue."""
+    queue, barrier = _fresh.Queue(), _fresh.Barrier(count, timeout=60)
+    processes = [_fresh.Process(target=work, args=(number, queue, barrier, *args)) for number in range(count)]
     for process in processes:
         process.start()
-    answers = [queue.get(timeout=120) for _ in processes]
     for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    return answers
+        process.join(120)
+        assert process.exitcode == 0, "it failed, or hangs"
+    return [queue.get(timeout=10) for _ in processes]
 
 
-def _open_and_fault(number: int, queue: Any, url: str, run: UUID, count: int) -> None:
+def _open_and_fault(number: int, queue: Any, barrier: Barrier, url: str, run: UUID, count: int) -> None:
     with RunLog.open(url) as log:
+        barrier.wait()
         for step in range(count):
             log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=f"{number}/{step}")
         own = accept(log)
@@ -63,10 +66,10 @@ def test_processes_that_write_the_same_run_lose_and_double_nothing(log: RunLog, 
     assert rows(log) == live
 
 
-def _end(number: int, queue: Any, url: str, run: UUID, start: float) -> None:
+def _end(number: int, queue: Any, barrier: Barrier, url: str, run: UUID) -> None:
     with RunLog.open(url) as log:
         log.run(run)
-        time.sleep(max(0.0, start - time.time()))
+        barrier.wait()
         try:
             match number % 3:
                 case 0:
@@ -84,21 +87,21 @@ def _end(number: int, queue: Any, url: str, run: UUID, start: float) -> None:
 def test_of_many_ends_at_once_one_is_recorded(log: RunLog, log_url: str) -> None:
     run = accept(log)
     bring_to(log, run, RunState.IMPORTING)
-    answers = _together(4, _end, log_url, run, time.time() + 6)
+    answers = _together(4, _end, log_url, run)
     (winner,) = [answer for answer in answers if answer is not None]
     ends = [e.name for e in log.events(run) if e.name in ("WorkflowCompleted", "WorkflowFailed", "RunCancelled")]
     assert ends == [("WorkflowCompleted", "WorkflowFailed", "RunCancelled")[winner % 3]]
 
 
-def _open_only(number: int, queue: Any, url: str, start: float) -> None:
-    time.sleep(max(0.0, start - time.time()))
+def _open_only(number: int, queue: Any, barrier: Barrier, url: str) -> None:
+    barrier.wait()
     with RunLog.open(url) as log:
         accept(log)
     queue.put(number)
 
 
 def test_a_new_database_may_be_opened_by_many_at_once(log_url: str) -> None:
-    _together(4, _open_only, log_url, time.time() + 4)
+    _together(4, _open_only, log_url)
     with RunLog.open(log_url) as log:
         assert len(log.unfinished()) == 4
 

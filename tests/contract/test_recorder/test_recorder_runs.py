@@ -164,7 +164,15 @@ def test_an_attempt_has_one_job(log: RunLog) -> None:
     bring_to(log, run, RunState.QUEUED)
     with pytest.raises(NotAllowed):
         log.submitted(run, 1, 102)
+    with pytest.raises(NotAllowed, match="takes a new attempt"):
+        log.intend(run, RunState.TRANSFERRING, attempt=1)
     assert log.run(run).job_ids == [101]
+
+
+def test_there_is_nothing_to_submit_before_the_first_attempt(log: RunLog) -> None:
+    run = accept(log)
+    with pytest.raises(NotAllowed):
+        log.submitted(run, 0, 101)
 
 
 def test_a_state_that_cannot_follow_is_refused(log: RunLog) -> None:
