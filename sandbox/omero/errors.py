@@ -18,6 +18,7 @@ _KINDS: dict[str, type[Exception]] = {
     "SessionTimeoutException": omero.SessionTimeoutException,
     "OptimisticLockException": omero.OptimisticLockException,
     "LockTimeout": omero.LockTimeout,
+    "ConcurrencyException": omero.ConcurrencyException,
     "QueryException": omero.QueryException,
     "MissingPyramidException": omero.MissingPyramidException,
 }
@@ -65,6 +66,11 @@ def removed_session(message: str) -> Exception:
 def optimistic_lock(message: str) -> Exception:
     """The object given is older than the one stored."""
     return make("OptimisticLockException", message)
+
+
+def not_yet(message: str) -> Exception:
+    """What was asked for is not there yet: the caller may try again."""
+    return make("ConcurrencyException", message)
 
 
 def lock_timeout(message: str) -> Exception:

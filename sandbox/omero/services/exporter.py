@@ -85,7 +85,7 @@ class ExporterService(Service):
 
     def _keep(self, content: bytes) -> int:
         self.closed()
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the service
         self._file.write(content)
         return len(content)
 

@@ -89,7 +89,7 @@ class RenderingEngineService(Service):
         """Without planes there is nothing to look at; and looking must not make the file that is written once."""
         path = self.server.disk.pixels(self._image().id)
         if not path.exists():
-            raise errors.resource(f"Error instantiating pixel buffer: {path}")
+            raise errors.not_yet(f"The planes of Pixels {self._image().id} have not been written yet")
 
     def _chosen(self) -> rendering.Settings:
         self._image()

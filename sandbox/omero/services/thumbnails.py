@@ -104,7 +104,7 @@ class ThumbnailStoreService(Service):
             raise java("java.lang.RuntimeException", f"no plane at z {z} and t {t}")
         path = self.server.disk.pixels(pixels.id)
         if not path.exists():
-            raise errors.resource(f"Error instantiating pixel buffer: {path}")
+            raise errors.not_yet(f"The planes of Pixels {pixels.id} have not been written yet")
         step = max(1, min(shape.x, shape.y) // _ENOUGH)
         file = PlaneFile(path, shape)
         try:
