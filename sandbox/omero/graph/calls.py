@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .entity import Context
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from sandbox.omero.call import Call
 
 
 def context_of(call: Call) -> Context:

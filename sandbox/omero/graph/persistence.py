@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import errors
+from sandbox.omero import errors
+
 from . import permissions, rules
 from .entity import Entity
 from .loading import Loader
@@ -299,6 +300,8 @@ class Saver:
         for field, members in self._loaded_collections(thing):
             kept = {self._entities[id(one)].id for one in members if one is not None}
             former = [one for one in self.tx.members(owner, field.name) if one.id not in kept]
+            if not former:
+                continue
             given = {self._entities[id(one)].id for one in self._things if self.graph.schema.of(one).is_a(field.type)}
             for one in former:
                 if one.id in given or (one.cls.root.name, one.id) in self._new:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import errors
+from sandbox.omero import errors
+
 from .entity import Entity
 from .schema import ModelClass
 
@@ -75,11 +76,15 @@ def _broken(transaction: Transaction, entity: Entity) -> list[str]:
 
 def _same(transaction: Transaction, entity: Entity, fields: tuple[str, ...]) -> list[Entity]:
     """Other objects, visible or not, with the same values in these fields."""
-    table = transaction.graph.tables[entity.cls.root.name]
-    first = fields[0]
-    if entity.cls.fields[first].kind == "ref":
-        ids = transaction.graph.referring(entity.cls.root.name, first, entity.values[first])
-        candidates = [table[one] for one in ids]
+    root = entity.cls.root.name
+    table = transaction.graph.tables[root]
+    referring = [
+        transaction.graph.referring(root, name, entity.values[name])
+        for name in fields
+        if entity.cls.fields[name].kind == "ref"
+    ]
+    if referring:
+        candidates = [table[one] for one in min(referring, key=len)]
     else:
         candidates = list(transaction.graph.by_class[entity.cls.name].values())
     return [

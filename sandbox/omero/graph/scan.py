@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .. import errors
+from sandbox.omero import errors
+
 from .entity import Entity
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import omero.clients  # noqa: F401  first: the parts of omero-py import one another in a circle
+import omero.clients
 import omero_model_ImageI
 
 SCALARS = {"RString": str, "RInt": int, "RLong": int, "RDouble": float, "RBool": bool, "RTime": int}

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ class Graph:
         self._undo_private.append(((kind, key), self.private.get((kind, key))))
         self.private[kind, key] = value
 
-    def referring(self, root: str, field: str, identifier: int) -> Iterable[int]:
+    def referring(self, root: str, field: str, identifier: int) -> Collection[int]:
         """Ids of those of the hierarchy ``root`` whose ``field`` refers to the id."""
         return self.reverse.get((root, field, identifier), ())
 

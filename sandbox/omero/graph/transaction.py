@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import omero
 
-from .. import errors
+from sandbox.omero import errors
+
 from . import permissions
 from .entity import Context, Entity
 from .schema import ModelClass
@@ -204,7 +205,7 @@ class Transaction:
 
     def query(self, hql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         """Rows of an HQL query, cells as entities and Python values."""
-        from ..hql import run
+        from sandbox.omero.hql import run
 
         if not isinstance(parameters, omero.sys.Parameters):
             values = {name: omero.rtypes.wrap(value) for name, value in (parameters or {}).items()}

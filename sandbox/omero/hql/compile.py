@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import omero
 import omero.clients
 
-from .. import errors
+from sandbox.omero import errors
+
 from . import functions, tree
 from .parser import HqlSyntaxError
 from .scope import Env, Scope, Value
@@ -237,10 +238,8 @@ class Compiler:
         argument = expr.arguments[0]
         if isinstance(argument, tree.Call) and argument.name == "distinct":
             inner, distinct = self.compile(argument.arguments[0]), True
-        evaluate = inner.evaluate
-        if name in ("minindex", "maxindex"):
-            place = evaluate
-            evaluate = lambda env: _index(place(env))  # noqa: E731
+        place = name in ("minindex", "maxindex")
+        evaluate = (lambda env: _index(inner.evaluate(env))) if place else inner.evaluate
         kinds = {"count": "RLong", "avg": "RDouble", "minindex": "RInt", "maxindex": "RInt"}
         kind = kinds.get(name, inner.type)
         if name == "sum" and kind == "RInt":

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import omero
 import omero.clients
 
-from .. import errors
-from ..graph.entity import DETAILS, Entity
-from ..graph.loading import Loader
-from ..graph.schema import ModelClass
+from sandbox.omero import errors
+from sandbox.omero.graph.entity import DETAILS, Entity
+from sandbox.omero.graph.loading import Loader
+from sandbox.omero.graph.schema import ModelClass
+
 from . import functions, tree
+from .analysis import all_aliases, conjuncts, free_names, has_aggregate
 from .compile import Compiler
 from .parser import HqlSyntaxError, parse
+from .scan import scan
 from .scope import Env, Evaluate, Scope, Value, find_field
 
 if TYPE_CHECKING:
-    from ..graph.transaction import Transaction
+    from sandbox.omero.graph.transaction import Transaction
 
 
 @dataclass
@@ -66,7 +69,7 @@ class Plan:
         self.compiler = Compiler(self.scope, lambda inner, scope: Plan(transaction, inner, parameters, scope))
         self.fetches: list[Fetch] = []
         self._cache: list[Any] | None = None
-        self._correlated = parent is not None and bool(free_names(query) & set(_all_aliases(parent)))
+        self._correlated = parent is not None and bool(free_names(query) & set(all_aliases(parent)))
         self._stages = [self._stage(place, source) for place, source in enumerate(query.sources)]
         self._place_conditions()
         self._compile_select()
@@ -74,7 +77,7 @@ class Plan:
         self._group = [self.compiler.compile(one) for one in query.group]
         self._having = self.compiler.compile(query.having) if query.having is not None else None
         parts = [*(item.expr for item in query.items), *(one.expr for one in query.order), query.having]
-        self.grouped = bool(query.group) or any(_has_aggregate(part) for part in parts)
+        self.grouped = bool(query.group) or any(has_aggregate(part) for part in parts)
         self._check_fetches()
 
     # -- compiling --------------------------------------------------------------------------------------------------
@@ -89,7 +92,10 @@ class Plan:
         cls = self.scope.class_of(head)
         if cls is None:
             raise HqlSyntaxError(f"could not resolve property: {steps[0]} of {head}")
-        base: Evaluate = lambda env: env[head]  # noqa: E731
+
+        def base(env: Env) -> Any:
+            return env[head]
+
         while True:
             used, target, values, field = self._step(cls, steps)
             if used == len(steps):
@@ -153,10 +159,10 @@ class Plan:
         """Test each condition after the first stage that binds all its aliases, and look for indexes."""
         self.compiler.in_where = True
         own = {stage.alias: place for place, stage in enumerate(self._stages)}
-        conditions = list(_conjuncts(self.query.where)) if self.query.where is not None else []
+        conditions = list(conjuncts(self.query.where)) if self.query.where is not None else []
         compiled = [self.compiler.compile(condition).evaluate for condition in conditions]
         names = [free_names(condition) for condition in conditions]
-        known = set(own) | set(_all_aliases(self.scope.parent))
+        known = set(own) | set(all_aliases(self.scope.parent))
         for place, stage in enumerate(self._stages):
             tests = []
             for used, test in zip(names, compiled, strict=True):
@@ -167,78 +173,13 @@ class Plan:
                     tests.append(test)
             stage.tests = tuple(tests)
             if stage.values is None:
-                bound = {alias for alias, at in own.items() if at < place} | set(_all_aliases(self.scope.parent))
-                stage.values = self._scan(stage.alias, conditions, names, bound)
+                bound = {alias for alias, at in own.items() if at < place} | set(all_aliases(self.scope.parent))
+                stage.values = scan(self, stage.alias, conditions, bound)
         self.compiler.in_where = False
 
-    def _scan(self, alias: str, conditions: list[tree.Expr], names: list[set[str]], bound: set[str]) -> Any:
-        """All objects of a class, or those that an index gives for one of the conditions."""
-        cls = self.scope.classes[alias]
-        assert cls is not None
-        best: tuple[int, Any] | None = None
-        for condition in conditions:
-            found = self._indexed(cls, alias, condition, bound)
-            if found is not None and (best is None or found[0] < best[0]):
-                best = found
-        if best is None:
-            name = cls.name
-            return lambda env: self.tx.rows(name)
-        return best[1]
-
-    def _indexed(self, cls: ModelClass, alias: str, condition: tree.Expr, bound: set[str]) -> tuple[int, Any] | None:
-        if isinstance(condition, tree.Binary) and condition.operator == "=":
-            sides = ((condition.left, (condition.right,)), (condition.right, (condition.left,)))
-        elif isinstance(condition, tree.In) and isinstance(condition.members, tuple):
-            sides = ((condition.operand, condition.members),)
-        elif isinstance(condition, tree.In) and isinstance(condition.members, tree.Query):
-            sides = ((condition.operand, (condition.members,)),)
-        else:
-            return None
-        for side, others in sides:
-            if not isinstance(side, tree.Path):
-                continue
-            names = side.names
-            if names[0] != alias:
-                if alias.startswith("#") and not self.scope.knows(names[0]):
-                    names = (alias, *names)
-                else:
-                    continue
-            field = _index_field(cls, names[1:])
-            if field is None or any(free_names(one) - bound for one in others):
-                continue
-            return (0 if field == "id" else 1), self._lookup(cls, field, others)
-        return None
-
-    def _lookup(self, cls: ModelClass, field: str, others: tuple[Any, ...]) -> Any:
-        graph, readable = self.tx.graph, self.tx.readable
-        root = cls.root.name
-        table = graph.tables[root]
-        values: list[Any] = []
-        for one in others:
-            if isinstance(one, tree.Query):
-                plan = Plan(self.tx, one, self.scope.parameters, self.scope)
-                values.append(plan.column)
-            else:
-                values.append(self.compiler.compile(one).evaluate)
-
-        def look(env: Env) -> Iterator[Entity]:
-            wanted: dict[int, None] = {}
-            for value in values:
-                found = value(env)
-                for one in found if isinstance(found, list) else [found]:
-                    one = functions.comparable(one)
-                    if isinstance(one, str) and one.lstrip("-").isdigit():
-                        one = int(one)
-                    if field == "id":
-                        wanted[one] = None
-                    else:
-                        wanted.update(dict.fromkeys(graph.referring(root, field, one)))
-            for identifier in sorted(one for one in wanted if isinstance(one, int)):
-                entity = table.get(identifier)
-                if entity is not None and entity.cls.is_a(cls.name) and readable(entity):
-                    yield entity
-
-        return look
+    def inner(self, query: tree.Query) -> Plan:
+        """A subquery of this query."""
+        return Plan(self.tx, query, self.scope.parameters, self.scope)
 
     def _compile_select(self) -> None:
         items = self.query.items
@@ -420,61 +361,6 @@ def _imported(transaction: Transaction, text: str) -> str:
         return match[1] + (cls.java if cls is not None else match[2])
 
     return re.sub(r"(?i)((?:\bfrom|\bupdate|,)\s+)([A-Za-z_]\w*)", full, text)
-
-
-# -- looking at the tree ----------------------------------------------------------------------------------------------
-def _conjuncts(expr: tree.Expr) -> Iterator[tree.Expr]:
-    if isinstance(expr, tree.Binary) and expr.operator == "and":
-        yield from _conjuncts(expr.left)
-        yield from _conjuncts(expr.right)
-    else:
-        yield expr
-
-
-def _parts(node: Any) -> Iterator[Any]:
-    """What a node of the tree consists of."""
-    if isinstance(node, tuple):
-        yield from node
-    elif hasattr(node, "__dataclass_fields__"):
-        for name in node.__dataclass_fields__:
-            yield getattr(node, name)
-
-
-def free_names(node: Any) -> set[str]:
-    """First names of all paths in it, those of subqueries' own aliases left out."""
-    if isinstance(node, tree.Path):
-        return {node.names[0]}
-    if isinstance(node, tree.Join):
-        return {node.path[0]} | (free_names(node.condition) if node.condition is not None else set())
-    found: set[str] = set()
-    for part in _parts(node):
-        found |= free_names(part)
-    if isinstance(node, tree.Query):
-        found -= {source.alias or "" for source in node.sources}
-    return found
-
-
-def _has_aggregate(node: Any) -> bool:
-    if isinstance(node, tree.Query):
-        return False
-    if isinstance(node, tree.Call) and node.name in functions.AGGREGATES:
-        return True
-    return any(_has_aggregate(part) for part in _parts(node))
-
-
-def _all_aliases(scope: Scope | None) -> list[str]:
-    return [] if scope is None else [*scope.classes, *_all_aliases(scope.parent)]
-
-
-def _index_field(cls: ModelClass, names: tuple[str, ...]) -> str | None:
-    """The indexed column that a path below an alias is: ``id``, a reference, or owner and group of the details."""
-    names = names[:-1] if len(names) > 1 and names[-1] == "id" else names
-    if names in ((), ("id",)):
-        return "id"
-    if len(names) == 2 and names[0] == "details" and names[1] in ("owner", "group"):
-        return "details." + names[1]
-    field = find_field(cls, names[0]) if len(names) == 1 else None
-    return names[0] if field is not None and field.kind == "ref" else None
 
 
 def _present(value: Any) -> tuple[Any, ...]:

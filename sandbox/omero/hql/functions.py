@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from ..graph.entity import Entity
+from sandbox.omero.graph.entity import Entity
 
 AGGREGATES = {"count", "sum", "min", "max", "avg", "minindex", "maxindex"}
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..graph.entity import DETAILS, Entity
-from ..graph.schema import Field, ModelClass
+from sandbox.omero.graph.entity import DETAILS, Entity
+from sandbox.omero.graph.schema import Field, ModelClass
+
 from .parser import HqlSyntaxError
 
 if TYPE_CHECKING:
-    from ..graph.transaction import Transaction
+    from sandbox.omero.graph.transaction import Transaction
 
 #: What the aliases are bound to while a row is made.
 Env = dict[str, Any]

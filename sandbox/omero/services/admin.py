@@ -11,14 +11,15 @@ import omero.clients
 import omero.sys
 from omero.rtypes import rbool
 
-from .. import errors
-from ..graph.content import GUEST, GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP
-from ..graph.entity import Entity
+from sandbox.omero import errors
+from sandbox.omero.graph.content import GUEST, GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP
+from sandbox.omero.graph.entity import Entity
+
 from .graph_service import GraphService
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..graph.transaction import Transaction
+    from sandbox.omero.call import Call
+    from sandbox.omero.graph.transaction import Transaction
 
 NOT_IN_CHARGE = "Current user is neither admin nor group-leader for the given user(s)/group(s)"
 SELF_FIELDS = ("firstName", "middleName", "lastName", "email", "institution")

@@ -9,14 +9,16 @@ import omero
 import omero.api
 import omero.clients
 
-from .. import errors, hql
-from ..graph.entity import Entity
-from ..graph.loading import Loader
+from sandbox.omero import errors, hql
+from sandbox.omero.graph.entity import Entity
+from sandbox.omero.graph.loading import Loader
+from sandbox.omero.graph.scan import page
+
 from .graph_service import GraphService, find_all, parameters
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..graph.transaction import Transaction
+    from sandbox.omero.call import Call
+    from sandbox.omero.graph.transaction import Transaction
 
 IMAGES = (
     "select distinct img from Image img left outer join fetch img.details.creationEvent "
@@ -58,7 +60,7 @@ class ContainerService(GraphService):
             return _page(find_all(tx, text, user=user), options)
 
     def getImagesByOptions(self, call: Call, options: Any) -> list[Any]:
-        if options is None or options.theFilter.startTime is None and options.theFilter.endTime is None:
+        if options is None or (options.theFilter.startTime is None and options.theFilter.endTime is None):
             raise errors.api_usage("start or end time required for getImagesByOptions().")
         given = {}
         where = ["1 = 1"]
@@ -230,8 +232,6 @@ def _images_below(tx: Transaction, kind: str, ids: list[int]) -> list[Any]:
 
 
 def _page(found: list[Any], options: Any) -> list[Any]:
-    from ..graph.scan import page
-
     return page(found, options.theFilter if options is not None else None)
 
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import omero
 import omero.clients
-from omero.rtypes import rlong, rlist, rstring, rtime
+from omero.rtypes import rlist, rlong, rstring, rtime
 
-from .. import errors, hql
-from ..graph.calls import context_of
-from ..graph.permissions import USER_GROUP
-from ..graph.transaction import Transaction
-from ..servant import Service
+from sandbox.omero import errors, hql
+from sandbox.omero.graph.calls import context_of
+from sandbox.omero.graph.permissions import USER_GROUP
+from sandbox.omero.graph.transaction import Transaction
+from sandbox.omero.servant import Service
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from sandbox.omero.call import Call
 
 
 class GraphService(Service):

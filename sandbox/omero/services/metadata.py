@@ -9,13 +9,14 @@ import omero.api
 import omero.clients
 from omero.rtypes import rlong
 
-from ..graph.entity import Entity
+from sandbox.omero.graph.entity import Entity
+
 from .graph_service import GraphService, find_all
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..graph.loading import Loader
-    from ..graph.transaction import Transaction
+    from sandbox.omero.call import Call
+    from sandbox.omero.graph.loading import Loader
+    from sandbox.omero.graph.transaction import Transaction
 
 TAG_SET = "openmicroscopy.org/omero/insight/tagset"
 CHANNEL = (

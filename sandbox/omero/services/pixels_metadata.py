@@ -9,14 +9,15 @@ import omero.api
 import omero.clients
 from omero.rtypes import rlong
 
-from .. import errors, rendering_settings
-from ..graph.entity import Entity
+from sandbox.omero import errors, rendering_settings
+from sandbox.omero.graph.entity import Entity
+
 from .graph_service import GraphService, find_all
 from .types import TypesService
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..graph.transaction import Transaction
+    from sandbox.omero.call import Call
+    from sandbox.omero.graph.transaction import Transaction
 
 DESCRIPTION = (
     "select p from Pixels p join fetch p.image i left outer join fetch p.pixelsType "

@@ -10,16 +10,17 @@ import omero.api
 import omero.clients
 from omero.rtypes import rbool, rdouble, rint, rlist, rlong, rmap, robject, rstring, rtime, rtype
 
-from .. import errors, hql
-from ..graph import permissions
-from ..graph.entity import Entity
-from ..graph.loading import Loader, pairs, unit
-from ..graph.scan import criteria, page
-from ..graph.schema import ModelClass
+from sandbox.omero import errors, hql
+from sandbox.omero.graph import permissions
+from sandbox.omero.graph.entity import Entity
+from sandbox.omero.graph.loading import Loader, pairs, unit
+from sandbox.omero.graph.scan import criteria, page
+from sandbox.omero.graph.schema import ModelClass
+
 from .graph_service import GraphService
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from sandbox.omero.call import Call
 
 WRAPPERS = {"RString": rstring, "RInt": rint, "RLong": rlong, "RDouble": rdouble, "RBool": rbool, "RTime": rtime}
 
@@ -46,7 +47,7 @@ class QueryService(GraphService):
 
     def findByString(self, call: Call, name: str, field: str, value: str) -> Any:
         with self.transaction(call) as tx:
-            found = [one for one in criteria(tx, name, {field: value})]
+            found = criteria(tx, name, {field: value})
             return _loaded(tx.loader(), [_only(found)])[0] if found else None
 
     def findAllByString(

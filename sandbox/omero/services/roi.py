@@ -8,12 +8,13 @@ import omero
 import omero.api
 import omero.clients
 
-from ..graph.entity import Entity
+from sandbox.omero.graph.entity import Entity
+
 from .graph_service import GraphService
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..graph.transaction import Transaction
+    from sandbox.omero.call import Call
+    from sandbox.omero.graph.transaction import Transaction
 
 
 class RoiService(GraphService):

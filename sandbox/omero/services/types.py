@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import omero.api
 
-from .. import errors
+from sandbox.omero import errors
+
 from .graph_service import GraphService
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from sandbox.omero.call import Call
 
 
 class TypesService(GraphService):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import omero.api
 
-from .. import errors
+from sandbox.omero import errors
+
 from .graph_service import GraphService
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from sandbox.omero.call import Call
 
 
 class UpdateService(GraphService):
@@ -30,7 +31,8 @@ class UpdateService(GraphService):
         with self.transaction(call) as tx:
             tx.save_all(things)
 
-    saveCollection = saveArray
+    def saveCollection(self, call: Call, things: list[Any]) -> None:
+        self.saveArray(call, things)
 
     def saveAndReturnArray(self, call: Call, things: list[Any]) -> list[Any]:
         with self.transaction(call) as tx:

@@ -7,11 +7,10 @@ from dataclasses import replace
 import omero
 import omero.clients
 import pytest
+from graph_world import make_world, named
 from omero.rtypes import rstring
 
 from sandbox.omero.graph.permissions import allowed
-
-from graph_world import make_world, named
 
 #: level -> (Bob sees Ada's, what he may do with it)
 LEVELS = {

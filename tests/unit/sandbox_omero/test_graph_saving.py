@@ -8,11 +8,10 @@ from typing import Any
 import omero
 import omero.clients
 import pytest
+from graph_world import World, make_world, named
 from omero.rtypes import rint, rstring
 
 from sandbox.omero.graph import Graph
-
-from graph_world import World, make_world, named
 
 
 @pytest.fixture
@@ -40,7 +39,8 @@ def test_a_graph_saved_at_once_comes_back_with_ids_and_loaded_collections(world:
     below = saved.copyDatasetLinks()[0].child
     assert below.copyImageLinks()[0].child.id.val > 0
     assert saved.sizeOfAnnotationLinks() == 0
-    assert saved.details.owner.isLoaded() and saved.details.owner.id.val == world.ada.user
+    assert saved.details.owner.isLoaded()
+    assert saved.details.owner.id.val == world.ada.user
 
 
 def test_what_get_loads_is_the_object_and_its_group(world: World) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 import omero
 import omero.clients
 import pytest
+from client_queries import client_queries
+from graph_world import World, make_world, named
 from omero.rtypes import rint, rlist, rlong, rstring
 
 from sandbox.omero.hql import HqlSyntaxError, parse, run
-
-from client_queries import client_queries
-from graph_world import World, make_world, named
 
 QUERIES = client_queries()
 
@@ -51,7 +50,8 @@ def test_what_is_no_query_is_refused(text: str) -> None:
 ANSWERS: list[tuple[str, list[Any]]] = [
     ("select count(i) from Image i", [(2,)]),
     ("select d.name from Dataset d order by d.name", [("bobs",), ("d",)]),
-    ("select i.name from Dataset d join d.imageLinks l join l.child i order by lower(i.name)", [("first",), ("Second",)]),
+    ("select i.name from Dataset d join d.imageLinks l join l.child i order by lower(i.name)",
+     [("first",), ("Second",)]),
     ("select d.name, count(l) from Dataset d left outer join d.imageLinks l group by d.name order by d.name",
      [("bobs", 0), ("d", 2)]),
     ("select d.name from Dataset d left join d.imageLinks l group by d.name having count(l) > 1", [("d",)]),
