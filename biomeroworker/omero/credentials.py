@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -70,7 +71,7 @@ class GridProvider:
     Parameters
     ----------
     communicator
-        An Ice communicator with the grid's locator (``Ice.Default.Locator``), as icegridnode gives its servers.
+        An Ice communicator with the grid's locator (``Ice.Default.Locator``); destroyed with the provider.
     host, port
         Where clients log in: the sessions themselves are joined there.
     """
@@ -78,6 +79,7 @@ class GridProvider:
     def __init__(self, communicator: Any, host: str, port: int) -> None:
         self._communicator, self._host, self._port = communicator, host, port
         self._stop = threading.Event()
+        weakref.finalize(self, communicator.destroy)
 
     def __repr__(self) -> str:
         return f"GridProvider({self._host}:{self._port})"
@@ -92,9 +94,8 @@ class GridProvider:
         settings.properties.setProperty("Ice.Override.ConnectTimeout", "5000")
         settings.properties.setProperty("Ice.MessageSizeMax", "250000")
         communicator = Ice.initialize(settings)
-        for factories in (omero.rtypes.ObjectFactories,):
-            for factory in factories.values():
-                factory.register(communicator)
+        for factory in omero.rtypes.ObjectFactories.values():
+            factory.register(communicator)
         omero.util.ofr.registerObjectFactory(communicator, None)
         return cls(communicator, host, port)
 

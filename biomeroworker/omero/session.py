@@ -100,8 +100,11 @@ class OmeroSession:
         for client in self._extra:
             _close(client)
         self._extra.clear()
-        if not self._end:
-            with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
+            if self._end:
+                # a session that an administrator opened for somebody counts its opener too: leaving is not enough
+                self.client.killSession()
+            else:
                 self.client.sf.detachOnDestroy()
         _close(self.client)
 

@@ -1,0 +1,90 @@
+"""Sessions for a run's user, hours after that user has gone: by a login of one's own, or out of the grid."""
+
+import pytest
+
+from biomeroworker.errors import Blocked, ConfigError, Transient
+from biomeroworker.omero.credentials import PasswordProvider, provider_from_environment
+from biomeroworker.omero.session import OmeroSession
+from tests.integration.omero.conftest import make_group, make_person
+
+
+def test_an_administrator_works_as_the_runs_user_in_the_runs_group(server, person):
+    with server.provider().open(person.id, person.group) as session:
+        assert (session.user_id, session.group_id) == (person.id, person.group)
+        assert not session.is_admin
+
+
+def test_a_session_for_a_run_ends_when_it_is_closed(server, person):
+    with server.provider().open(person.id, person.group) as session:
+        uuid = session.client.getSessionId()
+    with pytest.raises((Blocked, Transient)):
+        OmeroSession.join(server.host, server.port, uuid)
+
+
+def test_ones_own_runs_need_no_administrator(server, person):
+    provider = PasswordProvider(server.host, server.port, person.name, person.password)
+    with provider.open(person.id, person.group) as session:
+        assert session.user_id == person.id
+    with provider.open(-1, -1) as session:
+        assert session.user_id == person.id
+
+
+def test_nobody_works_as_somebody_else_without_the_right(server, person):
+    other = make_person(server, make_group(server, "rw----"))
+    provider = PasswordProvider(server.host, server.port, person.name, person.password)
+    with pytest.raises(Blocked):
+        provider.open(other.id, other.group)
+
+
+@pytest.mark.parametrize("what", ["user", "group"])
+def test_a_user_or_group_that_is_gone_is_named(server, person, what):
+    wanted = {"user": person.id, "group": person.group} | {what: 999999999}
+    with pytest.raises(Blocked, match="999999999"):
+        server.provider().open(wanted["user"], wanted["group"])
+
+
+def test_a_wrong_password_needs_a_person_and_is_not_shown(server):
+    provider = PasswordProvider(server.host, server.port, "root", "hunter2")
+    assert "hunter2" not in repr(provider)
+    with pytest.raises(Blocked) as raised:
+        provider.open(-1, -1)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_server_that_is_away_is_tried_again():
+    with pytest.raises(Transient):
+        PasswordProvider("127.0.0.1", 1, "root", "x").open(-1, -1)
+
+
+def test_data_connections_belong_to_the_session_and_leave_it_open(server, person):
+    with server.provider().open(person.id, person.group) as session:
+        connections = session.data_connections(2)
+        assert [sf.getAdminService().getEventContext().userId for sf in connections] == [person.id] * 2
+        assert session.data_connections(2) == connections
+        for client in session._extra:
+            client.closeSession()
+        session.keep_alive()
+
+
+def test_the_environment_says_how(server, person):
+    given = {"OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_PASSWORD": server.password}
+    with provider_from_environment(given).open(person.id, person.group) as session:
+        assert session.user_id == person.id
+    with pytest.raises(ConfigError, match="OMERO_PASSWORD"):
+        provider_from_environment({"OMERO_HOST": "h"})
+    with pytest.raises(ConfigError, match="OMERO_PORT"):
+        provider_from_environment({"OMERO_PORT": "x"})
+
+
+def test_a_member_of_the_grid_needs_no_password(server, person, request):
+    locator = request.getfixturevalue("sandbox").env.get("ICE_REGISTRY")
+    if not locator:
+        pytest.skip("the registry of this server is not known here")
+    host, _, port = locator.partition(":")
+    given = {
+        "OMERO_HOST": server.host,
+        "OMERO_PORT": str(server.port),
+        "OMERO_LOCATOR": f"IceGrid/Locator:tcp -h {host} -p {port}",
+    }
+    with provider_from_environment(given).open(person.id, person.group) as session:
+        assert (session.user_id, session.group_id) == (person.id, person.group)
