@@ -6,13 +6,13 @@ import http.client
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import SandboxError
 from sandbox.workflow.oci import MANIFEST, Layer, write_layout
-from sandbox.workflow.rootfs import base_layer
+from sandbox.workflow.rootfs import layers
 
 HERE = Path(__file__).parent
 CONVERTER = HERE.parents[1] / "biomeroworker/workflows/convert.py"
@@ -25,6 +25,7 @@ class Image:
     name: str
     files: Mapping[str, Path]
     entrypoint: tuple[str, ...]
+    science: bool = True  # whether it needs scipy and scikit-image
     tag: str = "v1.0.0"
 
     @property
@@ -38,11 +39,11 @@ NUCLEI = Image(
     {"nuclei.py": HERE / "nuclei.py", "descriptor.json": HERE / "descriptor.json"},
     ("python3", "/app/nuclei.py"),
 )
-CONVERT = Image("lab/convert_zarr_to_tiff", {"convert.py": CONVERTER}, ("python3", "/app/convert.py"))
+CONVERT = Image("lab/convert_zarr_to_tiff", {"convert.py": CONVERTER}, ("python3", "/app/convert.py"), False)
 IMAGES = (NUCLEI, CONVERT)
 
 
-def layout(image: Image, folder: Path, base: Layer) -> str:
+def layout(image: Image, folder: Path, below: Sequence[Layer]) -> str:
     """Write an image's OCI layout into ``folder`` (which must be empty) and return its manifest's digest."""
     with tempfile.TemporaryDirectory() as scratch:
         app = Path(scratch) / "root/app"
@@ -53,17 +54,17 @@ def layout(image: Image, folder: Path, base: Layer) -> str:
             (app / name).chmod(0o755)
         top = Layer.of_folder(app.parent, folder / "app.tar.gz")
     return write_layout(
-        folder, image.tag, [base, top], image.entrypoint, {"org.opencontainers.image.title": image.name}
+        folder, image.tag, [*below, top], image.entrypoint, {"org.opencontainers.image.title": image.name}
     )
 
 
 def build_and_push(registry: str, say: Callable[[str], None]) -> dict[str, str]:
     """Bring every image into the registry at ``HOST:PORT`` (plain HTTP); returns digests by ``name:tag``."""
-    base = base_layer(say)
+    base, science = layers(say)
     digests = {}
     for image in IMAGES:
         with tempfile.TemporaryDirectory() as scratch:
-            digest = layout(image, Path(scratch), base)
+            digest = layout(image, Path(scratch), [base, science] if image.science else [base])
             if held(registry, image) == digest:
                 say(f"{image.reference} is in the registry already")
             else:

@@ -1,12 +1,14 @@
-"""The root file system under both images, as one OCI layer in the cache.
+"""The root file systems under the images, as OCI layers in the cache.
 
 debootstrap lays Debian without recommended packages, pip adds wheels that the machine's own pip resolved, and what no
-container reads (caches, documentation, test suites of libraries) is taken out. It takes a minute and is done once: the
-layer's name in the cache is made of everything that went into it.
+container reads (caches, documentation, test suites of libraries) is taken out. One layer has what the converter needs,
+a second one, over it, what the segmentation needs besides. Both take a minute and are made once: their names in the
+cache are made of everything that went into them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -14,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxError
@@ -23,16 +25,21 @@ from sandbox.workflow.oci import Layer
 SUITE = "bookworm"
 PYTHON = "3.11"  # what the suite has
 PACKAGES = ("python3", "libgomp1")
-WHEELS = ("numpy>=2,<3", "scipy>=1.11,<2", "scikit-image>=0.24,<1", "tifffile>=2024.8", "zarr>=3.0,<4")
+WHEELS = ("numpy>=2,<3", "tifffile>=2024.8", "zarr>=3.0,<4")
+SCIENCE = ("scipy>=1.11,<2", "scikit-image>=0.24,<1")
 
 #: Bind targets for runtimes that cannot make them in a read-only image (Charliecloud), open to every user.
 MOUNT_POINTS = ("mnt/0", "mnt/1", "scratch", "work", "results", "data")
 
 _SURPLUS = (
     "var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*", "usr/share/doc/*", "usr/share/man/*", "usr/share/info/*",
-    "usr/share/locale/*", "usr/share/lintian/*", "usr/local/lib/python*/dist-packages/**/tests",
-    "usr/local/lib/python*/dist-packages/**/__pycache__", "usr/local/lib/python*/dist-packages/bin", "dev/*",
+    "usr/share/locale/*", "usr/share/lintian/*", "usr/share/zoneinfo/*", "usr/lib/*-linux-gnu/gconv/*",
+    "usr/local/lib/python*/dist-packages/**/tests",
+    "usr/local/lib/python*/dist-packages/**/__pycache__", "usr/local/lib/python*/dist-packages/bin",
+    "usr/local/lib/python*/dist-packages/**/*.a", "dev/*",
 )  # fmt: skip
+
+_LIBRARY = f"usr/local/lib/python{PYTHON}/dist-packages"
 
 Say = Callable[[str], None]
 
@@ -42,15 +49,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BIOMEROWORKER_CACHE") or Path.home() / ".cache/biomeroworker")
 
 
-def base_layer(say: Say) -> Layer:
-    """The layer, from the cache or made now."""
-    recipe = "\n".join((SUITE, PYTHON, *PACKAGES, *WHEELS, *MOUNT_POINTS, *_SURPLUS))
+def layers(say: Say) -> tuple[Layer, Layer]:
+    """The base and the science layer, from the cache or made now."""
+    recipe = "\n".join((SUITE, PYTHON, *PACKAGES, *WHEELS, *SCIENCE, *MOUNT_POINTS, *_SURPLUS))
     key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     folder = cache_folder() / "workflow"
     folder.mkdir(parents=True, exist_ok=True)
-    blob = folder / f"rootfs-{key}.tar.gz"
-    if (known := Layer.cached(blob)) is not None:
-        return known
+    base, science = folder / f"base-{key}.tar.gz", folder / f"science-{key}.tar.gz"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another sandbox may be at it: wait for what it makes
+        known = Layer.cached(base), Layer.cached(science)
+        if known[0] is not None and known[1] is not None:
+            return known[0], known[1]
+        return _make(folder, base, science, say)
+
+
+def _make(folder: Path, base: Path, science: Path, say: Say) -> tuple[Layer, Layer]:
     if os.geteuid() != 0:
         raise SandboxError("the workflow's root file system is made by debootstrap, which needs root, once")
     # Not in /tmp: it may be mounted nodev, and debootstrap makes device nodes.
@@ -58,11 +72,36 @@ def base_layer(say: Say) -> Layer:
         root = Path(scratch) / "root"
         say(f"laying Debian {SUITE} (about a minute, once)")
         _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), _mirror()])
-        say("adding wheels: " + ", ".join(re.split("[<>=]", wheel)[0] for wheel in WHEELS))
-        _install_wheels(root)
+        say("adding wheels: " + ", ".join(re.split("[<>=]", wheel)[0] for wheel in (*WHEELS, *SCIENCE)))
+        _install(WHEELS, root / _LIBRARY)
         _strip(root)
-        say("packing the layer")
-        return Layer.of_folder(root, blob)
+        _compile(root, "/usr/lib/python" + PYTHON, "/" + _LIBRARY)
+        say("packing the layers")
+        lower = Layer.of_folder(root, base)
+        upper = Path(scratch) / "science"
+        _add_science(root, upper)
+        return lower, Layer.of_folder(upper, science)
+
+
+def _add_science(root: Path, upper: Path) -> None:
+    """What the science wheels bring beyond the base: installed beside it, compiled in it, moved to ``upper``."""
+    everything = upper.with_name("everything")
+    kept = upper.with_name("constraints.txt")
+    freeze = [sys.executable, "-m", "pip", "freeze", "--path", str(root / _LIBRARY)]
+    kept.write_text(subprocess.run(freeze, capture_output=True, text=True, check=True, timeout=60).stdout)
+    _install(SCIENCE, everything, f"--constraint={kept}")
+    new = [one.name for one in everything.iterdir() if not (root / _LIBRARY / one.name).exists()]
+    for name in new:
+        (everything / name).rename(root / _LIBRARY / name)
+    _strip(root)
+    new = [name for name in new if (root / _LIBRARY / name).exists()]
+    _compile(root, *(f"/{_LIBRARY}/{name}" for name in new))
+    target = upper / _LIBRARY
+    target.mkdir(parents=True)
+    for folder in (upper, *target.relative_to(upper).parents):
+        (upper / folder).chmod(0o755)
+    for name in new:
+        (root / _LIBRARY / name).rename(target / name)
 
 
 def _mirror() -> str:
@@ -73,14 +112,13 @@ def _mirror() -> str:
     return "http://deb.debian.org/debian"
 
 
-def _install_wheels(root: Path) -> None:
+def _install(wheels: Sequence[str], target: Path, *options: str) -> None:
     """Unpack wheels for the container's Python with our pip: the container needs neither pip nor certificates."""
-    target = root / f"usr/local/lib/python{PYTHON}/dist-packages"
     _run([
         sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:",
         "--root-user-action=ignore", "--implementation=cp", f"--python-version={PYTHON}",
         "--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64", "--platform=manylinux2014_x86_64",
-        f"--target={target}", *WHEELS,
+        f"--target={target}", *options, *wheels,
     ])  # fmt: skip
 
 
@@ -95,8 +133,10 @@ def _strip(root: Path) -> None:
         point = root / name
         point.mkdir(parents=True, exist_ok=True)
         point.chmod(0o755)
-    # Compiled once here, since the image is read-only where it runs; by hash, since the layer drops all times.
-    folders = [f"/usr/lib/python{PYTHON}", f"/usr/local/lib/python{PYTHON}/dist-packages"]
+
+
+def _compile(root: Path, *folders: str) -> None:
+    """Compile once here, since the image is read-only where it runs; by hash, since the layer drops all times."""
     compileall = ["python3", "-m", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash", *folders]
     _run(["chroot", str(root), *compileall], accept=(0, 1))  # 1: a file that is no Python of this version
 

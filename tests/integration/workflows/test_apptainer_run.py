@@ -1,0 +1,183 @@
+"""The whole job on a real cluster: SLURM starts job.sh, Apptainer the converter and the nuclei workflow."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from biomeroworker.cluster.apptainer import Apptainer
+from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.errors import NodeFault, Permanent
+from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize
+from biomeroworker.ngff import write_image
+from biomeroworker.workflows import jobscript
+from biomeroworker.workflows.descriptor import Workflow
+from biomeroworker.workflows.markers import read_markers, verdict
+from biomeroworker.workflows.parameters import arguments, validate
+from biomeroworker.workflows.store import DescriptorStore
+from sandbox import images, score
+from sandbox.workflow import build
+from tests.sandbox_fixtures import Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    return DescriptorStore(tmp_path_factory.mktemp("cache")).load(
+        str(Path(build.__file__).with_name("descriptor.json"))
+    )
+
+
+@pytest.fixture(scope="module")
+def pulled(apptainer: Sandbox, registry: str) -> dict[str, str]:
+    """Both images, on the cluster, by name."""
+    build.build_and_push(registry, print)
+    paths = {}
+    for image in build.IMAGES:
+        path = f"{apptainer.env['CLUSTER_HOME']}/{image.name.rpartition('/')[2]}.sif"
+        # Built as a pull would, but packed with less zeal.
+        done = apptainer.ssh(
+            "apptainer", "build", "--force", "--disable-cache", "--no-https",
+            "--mksquashfs-args", "'-Xcompression-level 1'", path, f"docker://{registry}/{image.reference}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        paths[image.name] = path
+    return paths
+
+
+class Job:
+    """A run's folder on the cluster, and its one job."""
+
+    def __init__(self, cluster: Sandbox, name: str) -> None:
+        self.cluster = cluster
+        self.run = Path(cluster.env["CLUSTER_HOME"], "data", name)
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.attempt = self.run / "attempt-1"
+        (self.run / "in").mkdir(parents=True)
+
+    def sbatch(self, *options: str) -> JobStatus:
+        user = self.cluster.env["CLUSTER_USER"]
+        subprocess.run(["chown", "-R", user, self.run.parent], check=True)
+        done = self.cluster.ssh(
+            "sbatch", "--parsable", *options, f"--output={self.attempt}/slurm.out", f"--chdir={self.attempt}",
+            f"{self.attempt}/job.sh", str(self.attempt),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        number = int(done.stdout)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            said = self.cluster.ssh("scontrol", "show", "job", "-o", str(number)).stdout
+            word = said.partition("JobState=")[2].partition(" ")[0]
+            if word in {"COMPLETED", "FAILED", "TIMEOUT"}:
+                return JobStatus("x", number, JobState[word], word, node="n")
+            time.sleep(0.2)
+        pytest.fail(f"the job did not end: {said}")
+
+
+@pytest.mark.timeout(400)
+def test_nuclei_of_both_images_are_found_and_measured(
+    apptainer: Sandbox, pulled: dict[str, str], workflow: Workflow
+) -> None:
+    job = Job(apptainer, "nuclei")
+    samples = images.samples()
+    inputs = []
+    for number, sample in enumerate(samples, start=1):
+        pixels = tifffile.imread(sample.image)
+        stack = pixels.reshape((1,) * (5 - pixels.ndim) + pixels.shape)
+        size = {axis: PhysicalSize(value=value) for axis, value in sample.pixel_size.items()}
+        write_image(
+            job.run / f"in/image-{number}.ome.zarr", stack, name=sample.name, pixel_size=size, channels=["DAPI"]
+        )
+        inputs.append(
+            InputImage(
+                key=f"image-{number}",
+                path=f"image-{number}.ome.zarr",
+                name=sample.name,
+                shape=stack.shape,
+                pixel_type="uint16",
+            )
+        )
+    (job.run / "inputs.json").write_text(InputManifest(run="r", images=tuple(inputs)).model_dump_json())
+    runtime = Apptainer()
+    image, converter = pulled[build.NUCLEI.name], pulled[build.CONVERT.name]
+    jobscript.prepare_attempt(
+        job.attempt,
+        remote_attempt=str(job.attempt),
+        prefix=runtime.run_prefix(image, binds=[str(job.run)]),
+        converter_prefix=runtime.exec_prefix(converter, binds=[str(job.run)]),
+        arguments=arguments(workflow, validate(workflow, {}), jobscript.folders(str(job.attempt), tiff=True)),
+        image_path=image,
+        converter_image=converter,
+        data_folder=str(job.run.parent),
+        min_free_bytes=1 << 20,
+        min_temporary_bytes=1 << 20,
+    )
+    status = job.sbatch("--cpus-per-task=2")
+    results = verdict(status, job.attempt, "r", 1)
+    assert {one.path for one in results.files} == {"image-1_mask.tif", "image-2_mask.tif", "nuclei.csv"}
+    for number, (sample, least) in enumerate(zip(samples, (0.8, 0.75), strict=True), start=1):
+        file = job.attempt / f"out/image-{number}_mask.tif"
+        found, truth = tifffile.imread(file), tifffile.imread(sample.truth)
+        assert found.dtype == np.uint16
+        assert score.score(truth, found).f1 >= least
+        with tifffile.TiffFile(file) as tiff:
+            assert tiff.ome_metadata is not None
+            assert 'PhysicalSizeX="0.5"' in tiff.ome_metadata
+    with (job.attempt / "out/nuclei.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    first = tifffile.imread(job.attempt / "out/image-1_mask.tif")
+    assert sum(row["image"] == "image-1" for row in rows) == first.max()
+    assert float(rows[0]["size_um"]) == int(rows[0]["size_px"]) * 0.25
+    assert not (job.attempt / "tiff").exists()
+    assert read_markers(job.attempt).started is not None
+
+
+def test_a_workflow_that_fails_in_its_container_fails_with_its_words(
+    apptainer: Sandbox, pulled: dict[str, str], workflow: Workflow
+) -> None:
+    job = Job(apptainer, "empty")
+    (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
+    image = pulled[build.NUCLEI.name]
+    jobscript.prepare_attempt(
+        job.attempt,
+        remote_attempt=str(job.attempt),
+        prefix=Apptainer().run_prefix(image, binds=[str(job.run)]),
+        converter_prefix=None,
+        arguments=arguments(workflow, validate(workflow, {}), jobscript.folders(str(job.attempt), tiff=False)),
+        image_path=image,
+        data_folder=str(job.run.parent),
+        min_free_bytes=0,
+    )
+    status = job.sbatch()
+    with pytest.raises(Permanent, match="exit code 2") as caught:
+        verdict(status, job.attempt, "r", 1)
+    assert "no TIFF in" in caught.value.detail
+
+
+def test_an_image_that_is_no_image_is_the_nodes_fault_or_the_images_never_success(apptainer: Sandbox) -> None:
+    job = Job(apptainer, "broken")
+    (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
+    image = job.run / "broken.sif"
+    image.write_bytes(b"this is not an image" * 400)
+    jobscript.prepare_attempt(
+        job.attempt,
+        remote_attempt=str(job.attempt),
+        prefix=Apptainer().run_prefix(str(image), binds=[str(job.run)]),
+        converter_prefix=None,
+        arguments=[],
+        image_path=str(image),
+        data_folder=str(job.run.parent),
+        min_free_bytes=0,
+    )
+    status = job.sbatch()
+    with pytest.raises(NodeFault, match="could not be started") as caught:
+        verdict(status, job.attempt, "r", 1)
+    assert "FATAL" in caught.value.detail
