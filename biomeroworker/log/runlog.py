@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
+from eventsourcing.persistence import IntegrityError
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -73,18 +74,46 @@ class RunLog:
 
     # -- the way of a run ---------------------------------------------------------------------------------------------
 
-    def accept(self, request: Mapping[str, Any], *, name: str, description: str, user: int, group: int) -> UUID:
+    def accept(
+        self,
+        request: Mapping[str, Any],
+        *,
+        name: str,
+        description: str,
+        user: int,
+        group: int,
+        run_id: UUID | None = None,
+    ) -> UUID:
         """Accept a run: from the return of this call on it will end exactly once.
+
+        Parameters
+        ----------
+        run_id
+            Chosen by a caller that may have to ask again, because the answer got lost: asked twice with the same
+            request, one run is accepted.
 
         Raises
         ------
         biomeroworker.errors.Refused
             The request carries what looks like a secret.
+        NotAllowed
+            ``run_id`` is another request's.
         """
         refuse_secrets(request)
-        run = WorkflowRun(name=name, description=description, user=user, group=group)
+        run = WorkflowRun._create(
+            WorkflowRun.WorkflowInitiated,  # type: ignore[attr-defined]  # made by the decorator
+            id=run_id or uuid4(),
+            name=name,
+            description=description,
+            user=user,
+            group=group,
+        )
         run.accept(request)
-        self.tracker.save(run)
+        try:
+            self.tracker.save(run)
+        except IntegrityError:
+            if self.run(run.id).request != run.request:
+                raise NotAllowed(f"run {run.id} is of another request") from None
         return run.id
 
     def run(self, run_id: UUID) -> WorkflowRun:

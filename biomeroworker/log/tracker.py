@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
@@ -54,6 +55,9 @@ class WorkflowTracker(Application[UUID]):
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self._recorder = recorder
+        # the repository brings a cached aggregate up to date in place and copies it afterwards, outside its own lock:
+        # two threads that read the same run could get a copy of half a change
+        self._reading = threading.Lock()
         super().__init__({"AGGREGATE_CACHE_MAXSIZE": "500"})
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
@@ -74,7 +78,8 @@ class WorkflowTracker(Application[UUID]):
 
     def _get(self, aggregate_id: UUID, kind: type[WorkflowRun] | type[Task]) -> WorkflowRun | Task:
         try:
-            found: Any = self.repository.get(aggregate_id)
+            with self._reading:
+                found: Any = self.repository.get(aggregate_id)
         except AggregateNotFoundError:
             found = None
         if not isinstance(found, kind):

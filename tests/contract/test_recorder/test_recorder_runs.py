@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import ConfigError, Refused, Transient, classify
 from biomeroworker.log.runlog import AlreadyEnded, NoSuchRun, NotAllowed, RunLog, RunState, StaleAttempt
 from tests.log_steps import REQUEST, accept, bring_to, newest, rows, see, walk
 
@@ -19,6 +23,16 @@ def test_an_accepted_run_is_there_for_another_process_with_its_whole_request(log
         assert seen.request == REQUEST
         assert (seen.state, seen.attempt, seen.user, seen.group) == (RunState.ACCEPTED, 0, 4, 3)
         assert other.unfinished() == [run]
+
+
+def test_a_run_whose_acceptance_got_no_answer_is_accepted_once(log: RunLog) -> None:
+    chosen = uuid4()
+    assert accept(log) != accept(log)
+    for _ in range(2):
+        assert log.accept(REQUEST, name="n", description="d", user=4, group=3, run_id=chosen) == chosen
+    assert log.unfinished().count(chosen) == 1
+    with pytest.raises(NotAllowed):
+        log.accept(REQUEST | {"workflow": "other"}, name="n", description="d", user=4, group=3, run_id=chosen)
 
 
 def test_a_run_goes_its_way_and_is_read_back_as_it_was(log: RunLog, log_url: str) -> None:
@@ -309,3 +323,50 @@ def test_one_supervisor_carries_a_run(log: RunLog, log_url: str) -> None:
         log.release(run, "one")
         assert other.lease(run, "two", -1)
         assert log.lease(run, "one", 60), "an expired lease is free"
+
+
+def test_threads_may_share_a_log(log: RunLog) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.EXPORTING)
+
+    def work(number: int) -> None:
+        for step in range(10):
+            log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=f"{number}/{step}")
+            assert any(fault.message == f"{number}/{step}" for fault in log.run(run).faults)
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(work, number) for number in range(4)]:
+            done.result(60)
+    messages = Counter(event.attributes["message"] for event in log.events(run) if event.name == "FaultMet")
+    assert messages == Counter(f"{number}/{step}" for number in range(4) for step in range(10))
+
+
+@pytest.mark.sandbox
+def test_a_server_that_restarted_is_not_noticed(postgres_url: str) -> None:
+    with RunLog.open(postgres_url) as log:
+        run = accept(log)
+        others = create_engine(postgres_url)
+        with others.connect() as connection:
+            query = """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid != pg_backend_pid()
+            """
+            assert connection.execute(text(query)).all(), "the log's connection was cut"
+        others.dispose()
+        log.intend(run, RunState.EXPORTING)
+        assert log.run(run).state is RunState.EXPORTING
+
+
+def test_a_database_that_is_away_is_a_passing_fault() -> None:
+    with pytest.raises(OperationalError) as away:
+        RunLog.open("postgresql+psycopg2://ada:hunter2@127.0.0.1:9/log")
+    fault = classify(away.value)
+    assert isinstance(fault, Transient)
+    assert "hunter2" not in str(fault)
+
+
+@pytest.mark.parametrize("url", ["mysql://ada:hunter2@db/x", "nonsense"])
+def test_a_database_that_cannot_keep_the_log_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        RunLog.open(url)
+    assert "hunter2" not in str(refused.value)
