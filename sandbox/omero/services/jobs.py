@@ -122,8 +122,8 @@ class JobHandleService(Service):
             raise errors.api_usage("JobHandle not ready: Please submit() or attach() to a Job.")
         return self.job_id
 
-    def _job(self, call: Call, number: int | None = None) -> omero.model.Job:
-        number = self._number() if number is None else number
+    def _job(self, call: Call) -> omero.model.Job:
+        number = self._number()
         graph = call.server.graph
         with graph.transaction(context_of(call)) as tx:
             entity = tx.find("Job", number)
@@ -145,9 +145,8 @@ class JobHandleService(Service):
 
     def attach(self, call: Call, number: int) -> omero.model.JobStatus:
         """Attach to a job that the caller sees; answers its status."""
-        job = self._job(call, number)
-        self.job_id = number
-        return job.status
+        self.job_id = number  # even if there is no such job: later questions name it
+        return self._job(call).status
 
     def getJob(self, call: Call) -> omero.model.Job:
         """The job, with its status."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,8 @@ TIME_TO_LIVE = 3_600_000
 LAUNCH = {"omero.launcher": "", "omero.process": "omero.processor.ProcessI"}
 #: Category of the proxies that clients hold of their processes; other sessions may use them too.
 SCRIPT_PROCESS = "ScriptProcess"
-LONGEST_WAIT = 300
+#: Seconds that getResults may wait.
+LONGEST_WAIT = 5
 
 
 def asked_of_node(method: Callable[..., Any], *arguments: Any) -> Any:
@@ -65,11 +65,11 @@ class InteractiveProcessorService(Service):
         self.job, self.processor = job, processor
         self._params_of, self._script_id = params_of, script_id
         self._lock = threading.RLock()
-        self._detach = self._stopped = self._fetch = False
+        self._detach = self._stopped = self._unfetched = False
         self._params: Any = None
         self._process: Any = None
         self._session: Session | None = None
-        self._expires = jobs.now() + TIME_TO_LIVE
+        self._expires = TIME_TO_LIVE
 
     def _working_session(self, call: Call) -> Session:
         """The session in which the job runs: the caller's own rights, a life of its own."""
@@ -110,9 +110,11 @@ class InteractiveProcessorService(Service):
     def execute(self, call: Call, inputs: omero.RMap | None) -> Any:
         """Start the job's script; answers the proxy of its process."""
         with self._lock:
-            self._check_not_stopped()
             if self._process is not None:
                 raise errors.api_usage("Process currently running.")
+            if self._unfetched:
+                raise errors.api_usage("Please retrieve results.")
+            self._check_not_stopped()
             session = self._working_session(call)
             for name, value in ((inputs.val if inputs else None) or {}).items():
                 environment.put(session.inputs, name, value)
@@ -124,10 +126,9 @@ class InteractiveProcessorService(Service):
                 message = (error.message or "")[: jobs.LONGEST_MESSAGE]
                 jobs.change(call, self.job.id.val, "Error", message)
                 raise
-            if process is None:
-                raise errors.internal("", "java.lang.NullPointerException")
-            self._process, self._fetch = process, True
-            let_through(call.session, process)
+            if process is not None:
+                self._process, self._unfetched = process, True
+                let_through(call.session, process)
             return process
 
     def getResults(self, call: Call, process: Any) -> omero.RMap:
@@ -142,9 +143,9 @@ class InteractiveProcessorService(Service):
             results = environment.all_of(session.outputs)
             for name in ("stdout", "stderr"):
                 number = self._stream(call, name)
-                if name not in results and number is not None:
+                if number is not None:
                     results[name] = robject(omero.model.OriginalFileI(number, False))
-            self._process, self._fetch = None, False
+            self._process, self._unfetched = None, False
             return rmap(environment.in_java_order(results))
 
     def _stream(self, call: Call, name: str) -> int | None:
@@ -168,15 +169,23 @@ class InteractiveProcessorService(Service):
             if self._stopped:
                 return
             if not self._detach:
-                if self._process is not None:
-                    process = omero.grid.ProcessPrx.uncheckedCast(self._process.ice_oneway())
-                    try:
-                        asked_of_node(process.shutdown)
-                    finally:
-                        self._process = None
-                if self._session is not None:
-                    self.server.sessions.end(self._session.uuid)
+                self._end()
             self._stopped = True
+
+    def _end(self) -> None:
+        """Tell the process to end, and end its session whether it was reached or not."""
+        complaint = ""
+        if self._process is not None:
+            try:
+                omero.grid.ProcessPrx.uncheckedCast(self._process.ice_oneway()).shutdown({})
+                self._process = None
+            except Ice.Exception as error:
+                complaint = f"Failed to shutdown process: {type(error).__name__}"
+        if self._session is not None:
+            self.server.sessions.end(self._session.uuid)
+            self._session = None
+        if complaint:
+            raise errors.internal(complaint)
 
 
 class _SecondJoin:
@@ -206,13 +215,13 @@ class ScriptProcessService(Service):
     def __init__(self, call: Call, processor: InteractiveProcessorService, process: Any) -> None:
         super().__init__(call.server, call.session)
         self.processor, self.process = processor, process
-        self._listeners: dict[Ice.Identity, Any] = {}
+        self._heard = threading.Event()
 
     def publish(self) -> Any:
         """Put the servant on the adapter and listen to the node's process; answers the proxy for the client."""
         adapter = self.server.adapter
         self._ears = Ice.Identity(str(uuid.uuid4()), PROCESSCALLBACK)
-        callback = self.session.add_servant(_Ears(self), self._ears)
+        callback = self.session.add_servant(_Ears(self._heard), self._ears)
         asked_of_node(self.process.registerCallback, omero.grid.ProcessCallbackPrx.uncheckedCast(callback), {})
         self.identity = Ice.Identity(str(uuid.uuid4()), SCRIPT_PROCESS)
         self.session.add_servant(servant_of(self), self.identity)
@@ -239,35 +248,27 @@ class ScriptProcessService(Service):
         self.process.shutdown({})
 
     def registerCallback(self, call: Call, callback: Any) -> None:
-        """Tell a client what the node tells of the process; a node behind a router of its own cannot tell."""
-        if callback is None:
-            raise errors.api_usage("callback cannot be null")
-        proxy = omero.grid.ProcessCallbackPrx.uncheckedCast(callback.ice_oneway())
-        self._listeners[callback.ice_getIdentity()] = proxy
+        """Have the node tell a client; one behind a router of its own cannot."""
+        self.process.registerCallback(callback, {})
 
     def unregisterCallback(self, call: Call, callback: Any) -> None:
-        """No longer tell a client."""
-        self._listeners.pop(callback.ice_getIdentity(), None)
-
-    def tell(self, word: str, value: Any) -> None:
-        """Pass on a word of the node to those who listen."""
-        for identity, listener in list(self._listeners.items()):
-            try:
-                getattr(listener, word)(value, {})
-            except Ice.Exception:  # the client has gone
-                self._listeners.pop(identity, None)
+        """No longer have the node tell a client."""
+        self.process.unregisterCallback(callback, {})
 
     def getJob(self, call: Call) -> omero.model.Job:
         """The job as it was when it was given to the processor."""
         return self.processor.getJob(call)
 
     def getResults(self, call: Call, seconds: int) -> dict[str, omero.RType]:
-        """The results, after waiting for the end for at most so many seconds."""
+        """The results; if it still runs, after waiting for at most so many seconds for the node to tell of its end."""
         if not 0 <= seconds <= LONGEST_WAIT:
-            raise errors.api_usage(f"Refusing to wait more than 5 minutes: {seconds}")
-        until = time.monotonic() + seconds
-        while self.process.poll({}) is None and time.monotonic() < until:
-            time.sleep(0.25)
+            raise errors.api_usage(f"Refusing to wait more than {LONGEST_WAIT} seconds: {seconds}")
+        try:
+            ended = self.process.poll({}) is not None
+        except (omero.ServerError, Ice.Exception):  # the next call tells the client
+            ended = False
+        if not ended:
+            self._heard.wait(seconds)
         return dict(self.processor.getResults(call, self.process).val)
 
     def setMessage(self, call: Call, message: str) -> str:
@@ -284,16 +285,19 @@ class ScriptProcessService(Service):
 
 
 class _Ears(omero.grid.ProcessCallback):
-    """Hears what the node tells of a process."""
+    """Hears of the node that the process has ended; only a node inside the grid can tell."""
 
-    def __init__(self, process: ScriptProcessService) -> None:
-        self.process = process
+    def __init__(self, heard: threading.Event) -> None:
+        self._heard = heard
 
     def processFinished(self, code: int, current: Ice.Current | None = None) -> None:
-        self.process.tell("processFinished", code)
+        """It ended by itself."""
+        self._heard.set()
 
     def processCancelled(self, success: bool, current: Ice.Current | None = None) -> None:
-        self.process.tell("processCancelled", success)
+        """It was asked to end."""
+        self._heard.set()
 
     def processKilled(self, success: bool, current: Ice.Current | None = None) -> None:
-        self.process.tell("processKilled", success)
+        """It was ended."""
+        self._heard.set()

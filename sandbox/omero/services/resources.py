@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import Ice
@@ -15,9 +16,10 @@ from sandbox.omero.graph.calls import context_of
 from sandbox.omero.servant import Service
 
 from . import jobs
-from .internal_repository import repositories
+from .internal_repository import RepositoryService, repositories
 from .processes import InteractiveProcessorService
 from .processors import Processors
+from .script_files import MIMETYPES, REPOSITORY
 from .tables import Tables
 
 if TYPE_CHECKING:
@@ -36,7 +38,10 @@ def acquire(call: Call, job: omero.model.Job, seconds: int) -> InteractiveProces
     """
     if seconds > LONGEST_DELAY:
         raise errors.api_usage("Delay is too long. Maximum = 3 minutes.")
-    saved = jobs.submit(call, job, "Waiting")
+    try:
+        saved = jobs.submit(call, job, "Waiting")
+    except omero.ApiUsageException as error:
+        raise errors.api_usage("Could not submit job. ") from error
     processor, answers = Processors.of(call.server).ask(call, saved, seconds)
     if processor is None:
         message = f"No processor available! [{answers} response(s)]"
@@ -47,25 +52,32 @@ def acquire(call: Call, job: omero.model.Job, seconds: int) -> InteractiveProces
         raise error
     from .parameters import Parameters
 
-    service = InteractiveProcessorService(
-        call, saved, processor, Parameters.of(call.server).get, script_of(call, saved.id.val)
-    )
+    script = script_of(call, saved.id.val)
+    if script is None:
+        raise errors.validation(f"No script for job :{saved.id.val}")
+    service = InteractiveProcessorService(call, saved, processor, Parameters.of(call.server).get, script)
     call.session.register(service)
     return service
 
 
-def script_of(call: Call, job: int) -> int:
-    """The id of the script that a job is linked to, -1 if there is none."""
+def script_of(call: Call, job: int) -> int | None:
+    """The id of the script that a job is linked to, if it is a script."""
     graph = call.server.graph
     with graph.transaction(context_of(call).as_server()) as tx:
-        links = tx.where("JobOriginalFileLink", parent=job)
-        return int(links[0].get("child")) if links else -1
+        for link in tx.where("JobOriginalFileLink", parent=job):
+            if tx.get("OriginalFile", link.get("child")).get("mimetype") in MIMETYPES.values():
+                return int(link.get("child"))
+    return None
 
 
 class SharedResourcesService(Service):
     """What a session may share with others."""
 
     interface = omero.grid.SharedResources
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._tables: list[Any] = []
 
     def acquireProcessor(self, call: Call, job: omero.model.Job, seconds: int) -> Any:
         """Find a processor for a job within a time in seconds."""
@@ -84,17 +96,33 @@ class SharedResourcesService(Service):
         """The folders of the server, as rows and proxies."""
         return repositories(call)
 
+    def getScriptRepository(self, call: Call) -> Any:
+        """The folder of official scripts."""
+        proxy = call.session.register(RepositoryService(self.server, call.session, REPOSITORY))
+        return omero.grid.RepositoryPrx.uncheckedCast(proxy)
+
     def areTablesEnabled(self, call: Call) -> bool:
         """Whether a Tables server runs in the grid."""
         return Tables(self.server).server() is not None
 
     def newTable(self, call: Call, repository: int, path: str) -> Any:
         """A new table in a new file of the caller's; ``repository`` is not looked at."""
-        return Tables(self.server).new(call, path)
+        return self._kept(Tables(self.server).new(call, path))
 
     def openTable(self, call: Call, file: Any) -> Any:
         """The table in a file that the caller may read."""
-        return Tables(self.server).open(call, file)
+        return self._kept(Tables(self.server).open(call, file))
+
+    def _kept(self, table: Any) -> Any:
+        self._tables.append(table)
+        return table
+
+    def closed(self) -> None:
+        """Close what tables the client has left open."""
+        for table in self._tables:
+            with contextlib.suppress(omero.ServerError, Ice.Exception):  # closed already, or its server is gone
+                table.close()
+        self._tables.clear()
 
 
 def _some(proxy: Any) -> Any:

@@ -34,9 +34,9 @@ def sha1(text: bytes) -> str:
 
 
 def taken_apart(path: str) -> tuple[str, str]:
-    """The columns path and name of a script's path: all up to the last slash, and the rest."""
-    folder, slash, name = path.rpartition("/")
-    return folder + slash, name
+    """The columns path and name of a script's path: all up to the last slash of either kind, and the rest."""
+    end = max(path.rfind("/"), path.rfind("\\")) + 1
+    return path[:end], path[end:]
 
 
 def mimetype_of(name: str) -> str | None:
@@ -136,11 +136,13 @@ class ScriptFiles:
     def add(self, path: str, text: bytes) -> Entity:
         """Make an official script of that path; its text and its row."""
         with self._lock:
-            place = self.inside(path)
+            place, old = self.inside(path), self.find(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(text)
             graph = self.server.graph
             with graph.transaction(graph.server()) as tx:
+                if old is not None:  # no script any more, for it could not be parsed
+                    tx.change(old, repo=None)
                 return self._insert(tx, path if path.startswith("/") else "/" + path, text)
 
     def _insert(self, tx: Any, path: str, text: bytes) -> Entity:

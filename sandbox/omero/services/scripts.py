@@ -55,10 +55,11 @@ class ScriptService(Service):
             return [tx.load(entity) for entity in self.files.official(tx) if entity.get("mimetype") == wanted]
 
     def getUserScripts(self, call: Call, accepts: list[Any]) -> list[Any]:
-        """Scripts that are not official, of the owners and groups given."""
+        """Scripts that are not official, of the owner and group given, else of the session's group."""
+        wanted = accepts or [omero.model.ExperimenterGroupI(call.session.group_id, False)]
         with self._reading(call) as tx:
             found = [entity for entity in tx.where("OriginalFile", mimetype=PYTHON) if not is_official(entity)]
-            return [tx.load(entity) for entity in _accepted(found, accepts)]
+            return [tx.load(entity) for entity in _accepted(found, wanted)]
 
     def getScriptID(self, call: Call, path: str) -> int:
         """The id of the official script of that path, -1 if there is none."""
@@ -111,7 +112,8 @@ class ScriptService(Service):
         if not call.is_admin:
             raise errors.security(NOT_PERMITTED)
         self.files.refresh()
-        if self.files.inside(path).exists():
+        found = self.files.find(path)
+        if found is not None and found.get("mimetype") in MIMETYPES.values():
             raise errors.api_usage(f"Path already exists: {path}\nUse editScript to modify existing official scripts.")
         number = int(self.files.add(path, text.encode()).id)
         self._parse(call, number)
@@ -123,14 +125,18 @@ class ScriptService(Service):
         if file is None or file.id is None:
             raise errors.api_usage("file object cannot be null")
         number, content = file.id.val, text.encode()
+        stored = None if file.isLoaded() else self.files.script(call, number)
         with self._reading(call) as tx:
-            stored = tx.find("OriginalFile", number)
+            if file.isLoaded():
+                stored = tx.find("OriginalFile", number)
             if stored is None:
                 raise errors.api_usage(f"could not find file: {number}")
+            mimetype = mimetype_of(stored.get("name"))  # what could not be parsed gets another chance
             if is_official(stored) and call.is_admin:
-                stored = tx.change(stored, size=len(content), hash=sha1(content))
+                stored = tx.change(stored, size=len(content), hash=sha1(content), mimetype=mimetype)
             else:
                 changed = tx.load(stored)
+                changed.setMimetype(None if mimetype is None else rstring(mimetype))
                 self._describe(tx, changed, content)
                 tx.save(changed)
                 stored = tx.get("OriginalFile", number)
@@ -140,10 +146,10 @@ class ScriptService(Service):
     def deleteScript(self, call: Call, number: int) -> None:
         """Delete a script that no job was run with."""
         self._check_group(call)
+        stored = self.files.script(call, number)
+        if stored is None:
+            raise errors.api_usage(f"No script with id {number} on server.")
         with self._reading(call) as tx:
-            stored = tx.find("OriginalFile", number)
-            if stored is None or stored.get("mimetype") is None:
-                raise errors.api_usage(f"No script with id {number} on server.")
             if not tx.can(stored, "delete"):
                 raise errors.security(f"No permission to delete script with id {number}")
         place = self.files.place(stored)
@@ -198,18 +204,20 @@ class ScriptService(Service):
     def validateScript(self, call: Call, job: Any, accepts: list[Any]) -> Any:
         """The script of a job, if it is one of those that a processor accepts.
 
-        With an empty list these are the official scripts, else the scripts of the owners and groups given.
+        With an empty list these are the official scripts, and null is the answer for another; with a list the scripts
+        of the owner and group given; without a list all.
         """
         self._check_group(call)
         with self._reading(call) as tx:
             links = tx.where("JobOriginalFileLink", parent=job.id.val)
             linked = [tx.find("OriginalFile", link.get("child")) for link in links]
-            found = [entity for entity in linked if entity is not None and entity.get("mimetype") == PYTHON]
-            found = _accepted(found, accepts) if accepts else [entity for entity in found if is_official(entity)]
+            found = [entity for entity in linked if entity is not None and entity.get("mimetype") in MIMETYPES.values()]
+            found = _accepted(found, accepts)
             if len(found) != 1:
                 shown = ", ".join(entity.java for entity in found)
                 raise errors.validation(f"Found wrong number of files: [{shown}]")
-            return tx.load(found[0])
+            only_official = accepts is not None and not accepts
+            return None if only_official and not is_official(found[0]) else tx.load(found[0])
 
     # -- inside -------------------------------------------------------------------------------------------------------
     def _check_group(self, call: Call) -> None:
@@ -225,14 +233,14 @@ class ScriptService(Service):
 
 
 def _accepted(found: list[Entity], accepts: list[Any] | None) -> list[Entity]:
-    """Those of the files that fit every owner and group of a list."""
+    """Those of the files that fit a list of owners and groups; of several of a kind only the last counts."""
+    owner = group = None
     for one in accepts or ():
         if isinstance(one, omero.model.Experimenter):
-            found = [entity for entity in found if entity.owner == one.id.val]
+            owner = one.id.val
         elif isinstance(one, omero.model.ExperimenterGroup):
-            found = [entity for entity in found if entity.group == one.id.val]
+            group = one.id.val
         else:
-            raise errors.validation(
-                f"Unsupported accept-type: omero.model.{type(one).__name__}@{id(one) & 0xFFFFFFFF:08x}"
-            )
-    return found
+            name = f"omero.model.{type(one).__name__}@{id(one) & 0xFFFFFFFF:08x}"
+            raise errors.validation(f"Unsupported accept-type: {name}")
+    return [entity for entity in found if owner in (None, entity.owner) and group in (None, entity.group)]

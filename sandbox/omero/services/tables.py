@@ -12,7 +12,7 @@ import omero
 import omero.clients
 import omero.grid
 import omero.model
-from omero.rtypes import rlong, rstring
+from omero.rtypes import rstring, rtime
 
 from sandbox.omero import errors
 from sandbox.omero.graph.calls import context_of
@@ -58,13 +58,14 @@ class Tables:
 
     def new(self, call: Call, path: str) -> Any:
         """A new table in a new file of the caller's."""
-        folder, slash, name = path.rpartition("/")
         file = omero.model.OriginalFileI()
-        file.setName(rstring(name))
-        file.setPath(rstring(folder + slash or "/"))
-        file.setSize(rlong(0))
+        file.setName(rstring(path))
+        file.setPath(rstring(path))
         file.setMimetype(rstring(MIMETYPE))
-        file.setMtime(omero.rtypes.rtime(int(time.time() * 1000)))
+        made = rtime(int(time.time() * 1000))
+        file.setAtime(made)
+        file.setMtime(made)
+        file.setCtime(made)
         with self._server.graph.transaction(context_of(call)) as tx:
             file = tx.save(file)
         return self._open(call, file)
@@ -82,7 +83,7 @@ class Tables:
         server = self.server()
         if server is not None:
             try:
-                table = server.getTable(file, _factory(call), dict(call.context))
+                table = server.getTable(file, _factory(call), {"omero.group": "-1"})
             except (omero.ServerError, Ice.Exception) as error:
                 log.warning("no table in file %s: %s", file.id.val, getattr(error, "message", error))
         if table is None:  # the real server says no more, whatever the reason
