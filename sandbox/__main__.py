@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sandbox.env import as_shell
+from sandbox import deployment
+from sandbox.env import as_shell, variables
 from sandbox.errors import SandboxError
 from sandbox.house import House
 from sandbox.root import Root, default_root
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 house.use_ports(dict(options.port))
                 house.up(house.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
+                deployment.write(root.path, variables(root))
         console.print(f"{options.command}: {root.path} ({time.monotonic() - began:.1f} s)")
     except SandboxError as problem:
         print(f"sandbox: {problem}", file=sys.stderr)

@@ -65,8 +65,8 @@ class Demo:
         self._bring_up()
         self.step("building the workflow's container and pushing it to the local registry")
         build_and_push(self.env["REGISTRY"], _indented)
-        config = deployment.write(self.root.path, self.env)
-        worker = {**os.environ, **self.env, "BIOMERO_CONFIG": str(config)}
+        deployment.write(self.root.path, self.env)
+        worker = {**os.environ, **self.env}
         self.step("biomeroworker init: the cluster pulls the images")
         self._biomeroworker(worker, "init")
 

@@ -20,11 +20,14 @@ def config_path(root: Path) -> Path:
     return root / "worker" / "slurm-config.ini"
 
 
-def write(root: Path, env: Mapping[str, str]) -> Path:
+def write(root: Path, env: Mapping[str, str]) -> Path | None:
     """Write ``worker/slurm-config.ini`` and the workflow's descriptor, with the addresses of this sandbox.
 
-    ``env`` is what ``python -m sandbox env`` prints. Returns the path of the ini file.
+    ``env`` is what ``python -m sandbox env`` prints. Returns the path of the ini file; None, and nothing is written,
+    for a sandbox without a cluster or a registry.
     """
+    if "REGISTRY" not in env or "CLUSTER_HOME" not in env:
+        return None
     folder = root / "worker"
     (folder / WORKFLOW).mkdir(parents=True, exist_ok=True)
     registry, home = env["REGISTRY"], env["CLUSTER_HOME"]

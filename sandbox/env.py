@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
+from sandbox.deployment import config_path
 from sandbox.parts.account import cluster_home, cluster_user
 from sandbox.parts.postgres import Postgres
 from sandbox.parts.slurm import node_name, slurm_conf
@@ -37,6 +38,8 @@ def variables(root: Root) -> dict[str, str]:
         found["ICE_REGISTRY"] = f"127.0.0.1:{root.port('icegrid-registry')}"
     if "registry" in asked:
         found["REGISTRY"] = f"127.0.0.1:{root.port('registry')}"
+    if {"sshd", "registry"} <= asked:
+        found["BIOMERO_CONFIG"] = str(config_path(root.path))
     return found
 
 

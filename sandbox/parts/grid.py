@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from sandbox.deployment import config_path
 from sandbox.errors import PartError, Unhealthy
 from sandbox.part import Part, Provision
 from sandbox.parts.postgres import Postgres
@@ -104,8 +105,11 @@ class IceGridNode(Part):
             "OMERO_STARTUP_WAIT": "0",  # else omero-py's servers sit still for ten seconds
             "OMERO_ROOT_PASSWORD_FILE": str(self.root.path / "etc/omero-root-password"),
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "OMERO_HOST": "127.0.0.1",
+            "OMERO_PORT": str(ssl_port(self.root)),
             **run_log,
             **passed_on,
+            "BIOMERO_CONFIG": str(config_path(self.root.path)),
         }
 
     def probe(self) -> str:
