@@ -32,8 +32,10 @@ _PULL = r"""
 set -eu
 cd
 target=$1 reference=$2
-[ -z "$3" ] || { mkdir -p -- "$3"; export APPTAINER_TMPDIR="$3" SINGULARITY_TMPDIR="$3"; }
-[ -z "$4" ] || { mkdir -p -- "$4"; export APPTAINER_CACHEDIR="$4" SINGULARITY_CACHEDIR="$4"; }
+made() { mkdir -p -- "$1"; cd -- "$1"; pwd; }
+[ -z "$3" ] || { APPTAINER_TMPDIR=$(made "$3"); export APPTAINER_TMPDIR SINGULARITY_TMPDIR="$APPTAINER_TMPDIR"; }
+[ -z "$4" ] || { APPTAINER_CACHEDIR=$(made "$4"); export APPTAINER_CACHEDIR SINGULARITY_CACHEDIR="$APPTAINER_CACHEDIR"
+}
 shift 4
 mkdir -p -- "${target%/*}"
 record() {
@@ -99,6 +101,10 @@ class Apptainer:
 
     def _prefix(self, verb: str, image: str, binds: Sequence[str], gpu: bool) -> list[str]:
         argv = ["env", *(word for name in _FOREIGN for word in ("-u", name)), self.program, "--silent", verb]
+        if verb == "run":
+            # Without it the entry point of an OCI image is evaluated by a shell, together with its arguments: a
+            # parameter with the value $(id) would run id. Programs older than 2022 lack it, and then refuse to run.
+            argv.append("--no-eval")
         if binds:
             argv += ["--home", _plain(binds[0])]
         for folder in dict.fromkeys([*binds, *self._binds]):

@@ -21,7 +21,7 @@ from biomeroworker.cluster.refusals import classify_submission, scheduler_silenc
 from biomeroworker.cluster.runtime import Image, Reference, Runtime
 from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
 from biomeroworker.cluster.sshfaults import far_fault, tail
-from biomeroworker.cluster.transport import Transport
+from biomeroworker.cluster.transport import Completed, Transport
 from biomeroworker.errors import ConfigError, Permanent, Transient
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class Cluster:
             slurm_settings.container_runtime,
             binds=[slurm_settings.slurm_data_bind_path] if slurm_settings.slurm_data_bind_path else [],
             insecure_registries=slurm_settings.insecure_registries,
-            tmpdir=slurm_settings.apptainer_tmpdir or "",
-            cachedir=slurm_settings.apptainer_cachedir or "",
+            tmpdir=_below_home(slurm_settings.apptainer_tmpdir),
+            cachedir=_below_home(slurm_settings.apptainer_cachedir),
         )
         return cls(
             OpenSshTransport(settings.ssh.host, config_file=settings.ssh.config_file),
@@ -269,7 +269,7 @@ class Cluster:
     def _pull(self, path: str, reference: Reference) -> Image:
         answer = self.transport.run(self.runtime.pull_command(reference, path), timeout=_PULL_SECONDS)
         if not answer.ok:
-            raise _pull_fault(reference, answer.stderr)
+            raise _pull_fault(reference, answer)
         record = answer.stdout.rpartition("record ")[2]
         with self._lock:
             self._seen.clear()
@@ -290,10 +290,15 @@ class Cluster:
         return [name for name in names if name.startswith(f"{reference.name}_")]
 
 
-def _pull_fault(reference: Reference, said: str) -> Exception:
+def _below_home(path: str | None) -> str:
+    """A folder as the remote programs take it, which start at the home folder; empty if it is not set."""
+    return layout.resolved(path, "") if path else ""
+
+
+def _pull_fault(reference: Reference, answer: Completed) -> Exception:
     """Why an image could not be pulled: it does not exist, we may not, or the way there is cut for now."""
-    evidence = tail(said)
-    lower = said.lower()
+    evidence = tail(answer.stderr)
+    lower = answer.stderr.lower()
     if any(words in lower for words in ("manifest unknown", "name unknown", "not found in registry", "status 404")):
         return Permanent(
             f"there is no image {reference}", hint="check the descriptor's container image", detail=evidence
@@ -308,8 +313,8 @@ def _pull_fault(reference: Reference, said: str) -> Exception:
         return Permanent(
             f"the registry of {reference} speaks HTTP", hint="[SLURM] insecure_registries", detail=evidence
         )
-    if "not found" in lower and "sh:" in lower:
+    if answer.returncode == 127:
         return Permanent(
             "the container program is not on the cluster's PATH", hint="[SLURM] container_runtime", detail=evidence
         )
-    return far_fault(f"pulling {reference}", said)
+    return far_fault(f"pulling {reference}", answer.stderr)

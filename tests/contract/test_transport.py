@@ -117,7 +117,7 @@ def test_a_command_that_reads_no_input_does_not_hang_on_it(transport: ShellTrans
 
 def test_a_command_that_takes_too_long_is_transient_and_ends_in_time(transport: ShellTransport) -> None:
     began = time.monotonic()
-    with pytest.raises(Transient, match="within 0.5 s"):
+    with pytest.raises(Transient, match=r"within 0\.5 s"):
         transport.run(["sleep", "30"], timeout=0.5)
     assert time.monotonic() - began < 5
     assert transport.run(["true"]).ok
@@ -219,7 +219,7 @@ def test_a_tree_goes_there_and_back_byte_for_byte_in_one_execution_each(
     assert sent.size == sent.travelled == fetched.travelled == sum(len(c) for c in contents(source).values() if c)
     assert transport.run(["stat", "-c", "%A", f"{place}/run/plain.tif"]).stdout.startswith("-rwx")
     assert transport.list_dir(place) == ["run"]
-    assert not (transport.exists("pwned") or (tmp_path / "pwned").exists())
+    assert not transport.exists("pwned")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "source"]
 
 

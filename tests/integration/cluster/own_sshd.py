@@ -4,6 +4,7 @@ It can be frozen (a black hole: connections stay, nothing answers), its connecti
 another host key.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -95,10 +96,8 @@ class OwnSshd:
 
     def _signal(self, number: int, pids: list[int]) -> None:
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass
 
     def freeze(self) -> None:
         """Answer nothing any more, but close nothing."""

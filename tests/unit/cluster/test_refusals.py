@@ -7,6 +7,11 @@ from biomeroworker.cluster.transport import Completed
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 FAILED = "sbatch: error: Batch job submission failed: "
+POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+UNSATISFIED = (
+    f"sbatch: error: Memory specification can not be satisfied\n{FAILED}Requested node configuration is not available"
+)
+NO_PARTITION = f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified"
 
 
 def refused(stderr: str, code: int = 1) -> Fault:
@@ -16,10 +21,8 @@ def refused(stderr: str, code: int = 1) -> Fault:
 @pytest.mark.parametrize(
     "stderr",
     [
-        f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}Job violates accounting/QOS policy (job submit limit, user's size"
-        " and/or time limits)",
-        f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{FAILED}Job violates accounting/QOS policy (job submit limit, user's"
-        " size and/or time limits)",
+        f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}",
+        f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}",
         f"{FAILED}Unable to contact slurm controller (connect failure)",
         "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
         f"{FAILED}Resource temporarily unavailable",
@@ -52,24 +55,19 @@ def test_success_without_an_id_and_a_killed_sbatch_leave_doubt() -> None:
 @pytest.mark.parametrize(
     ("stderr", "key"),
     [
-        (f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified", "_job_partition"),
+        (NO_PARTITION, "_job_partition"),
         (f"{FAILED}Invalid account or account/partition combination specified", "_job_account"),
         (f"{FAILED}Invalid qos specification", "_job_qos"),
         ("sbatch: unrecognized option '--nosuch'\nTry \"sbatch --help\" for more information", "sbatch_"),
         (f"{FAILED}Requested time limit is invalid (missing or exceeds some limit)", "_job_time"),
         ("sbatch: error: Invalid --time specification", "_job_time"),
         ("sbatch: error: Invalid --mem specification", "_job_mem"),
-        (
-            f"sbatch: error: Memory specification can not be satisfied\n{FAILED}Requested node configuration is not"
-            " available",
-            "_job_mem",
-        ),
+        (UNSATISFIED, "_job_mem"),
         (f"{FAILED}Requested node configuration is not available", "_job_"),
         (f"{FAILED}Invalid feature specification", "_job_constraint"),
         (f"{FAILED}More processors requested than permitted", "_job_cpus-per-task"),
         (f"{FAILED}Invalid generic resource (gres) specification", "_job_gres"),
-        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{FAILED}Job violates accounting/QOS policy (job submit limit,"
-         " user's size and/or time limits)", "_job_qos"),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}", "_job_qos"),
         ("sbatch: error: Unable to open file nofile.sh", "job script"),
         (f"{FAILED}A new sentence of a new version", "sbatch_"),
     ],
@@ -95,7 +93,7 @@ def test_what_needs_a_person_pauses_the_run(stderr: str, code: int) -> None:
 
 
 def test_the_message_says_what_sbatch_said_without_its_decoration() -> None:
-    fault = refused(f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified")
+    fault = refused(NO_PARTITION)
     assert str(fault) == ("SLURM refused the job: invalid partition specified: nope: Invalid partition name specified")
 
 

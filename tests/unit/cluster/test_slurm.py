@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from biomeroworker.cluster import slurm
 from biomeroworker.cluster.scheduler import JobSpec, JobState
 from biomeroworker.errors import Permanent
+from tests.unit.cluster.slurm_texts import SINCE, answered
 
-SINCE = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 S = "2026-11-21T02:46:18"
-
-
-def answered(squeue: str = "", sacct: str = "", queue_code: int = 0, accounting_code: int = 0) -> str:
-    """An answer as the remote program frames it."""
-    squeue, sacct = (text.strip("\n") + "\n" if text else "" for text in (squeue, sacct))
-    return f"[squeue]\n{squeue}[end {queue_code}]\n[sacct]\n{sacct}[end {accounting_code}]\n"
 
 
 # -- submit ------------------------------------------------------------------------------------------------------------
