@@ -98,7 +98,7 @@ class Accounts:
     def default_group(self, user_id: int) -> int:
         """The group of a login that names none."""
         groups = self.groups_of(user_id)
-        return next((group for group in groups if group not in _ROLES), groups[0])
+        return next((group for group in groups if group not in _ROLES), groups[0] if groups else USER_GROUP)
 
     def find_group(self, name: str) -> int | None:
         """Id of the group of that name."""

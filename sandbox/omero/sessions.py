@@ -53,6 +53,8 @@ class Session:
     started: int
     sudoer_id: int | None = None
     ip: str | None = None
+    #: the groups that the user was in when the session began
+    roles: list[int] = field(default_factory=list)
     references: int = 1
     touched: int = field(default_factory=now)
     inputs: dict[str, Any] = field(default_factory=dict)
@@ -258,6 +260,7 @@ class Sessions:
             self.server, session_uuid, row.id, user_id, group_id, event_type, agent,
             time_to_live, time_to_idle, started, sudoer_id, ip,
         )  # fmt: skip
+        session.roles = accounts.groups_of(user_id)
         with self._lock:
             self._open[session_uuid] = session
         return session

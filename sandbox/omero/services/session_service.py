@@ -116,6 +116,7 @@ class SessionService(Service):
         graph = self.server.graph
         with graph.transaction(graph.server()) as tx:
             shown = tx.load(tx.get("Session", session.row_id))
+        shown.details.group = omero.model.ExperimenterGroupI(session.group_id, False)
         shown.timeToLive, shown.timeToIdle = rlong(session.time_to_live), rlong(session.time_to_idle)
         return shown
 
