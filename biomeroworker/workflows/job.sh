@@ -9,7 +9,6 @@
 # What it leaves: the markers started, preflight, exited and results, each renamed into place once it is whole.
 # Exit codes are listed in markers.py (class JobExit).
 set -uo pipefail
-export LC_ALL=C
 
 attempt=${1:-${SLURM_SUBMIT_DIR:-}}
 node=${SLURMD_NODENAME:-$(uname -n)}
@@ -37,7 +36,7 @@ refuse() {
 
 # read_words FILE: the NUL-separated words of FILE into the array `words`.
 read_words() {
-    local word
+    local word LC_ALL=C # bytes, whatever the site's locale makes of them; not passed on to the container
     words=()
     while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
 }
@@ -165,7 +164,7 @@ fi
 
 # -- results ------------------------------------------------------------------------------------------------------
 stage=results
-if ! (cd out && find . -type f -printf '%s %P\0' | sort -z -k 2 | while IFS=' ' read -r -d '' size path; do
+if ! (cd out && find . -type f -printf '%s %P\0' | LC_ALL=C sort -z -k 2 | while IFS=' ' read -r -d '' size path; do
     sum=$(sha256sum <"./$path") || exit 1
     printf '%s %s %s\0' "${sum%% *}" "$size" "$path"
 done) >results.part; then
