@@ -52,8 +52,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "WORKER": WorkerSettings,
 }
 
-#: Names the configuration file where no other is named.
-FILE_VARIABLE = "BIOMERO_SLURM_CONFIG_FILE"
+#: They name the configuration file where no other is named; the second is what old deployments set.
+FILE_VARIABLES = ("BIOMERO_CONFIG", "BIOMERO_SLURM_CONFIG_FILE")
 
 _SBATCH = "sbatch_"
 
@@ -92,7 +92,7 @@ class Settings(BaseModel):
         Parameters
         ----------
         path
-            A file over the standard ones; where it is None, the one that ``BIOMERO_SLURM_CONFIG_FILE`` names.
+            A file over the standard ones; where it is None, the one that ``BIOMERO_CONFIG`` names.
         standard
             The standard files, later ones winning, where others than `standard_files` are meant.
 
@@ -106,7 +106,7 @@ class Settings(BaseModel):
         for file in standard_files(environ) if standard is None else standard:
             if file.is_file():
                 values += ini.read(file)
-        named = path or environ.get(FILE_VARIABLE)
+        named = path or next(filter(None, map(environ.get, FILE_VARIABLES)), None)
         if named:
             values += ini.read(Path(named).expanduser())
         values += _from_environment(environ)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from eventsourcing.persistence import IntegrityError
 from sqlalchemy import Engine, delete, select
@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from biomeroworker import __version__
 from biomeroworker.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
+from biomeroworker.log.change import Change
 from biomeroworker.log.engine import connect
 from biomeroworker.log.plain import masked, refuse_secrets
 from biomeroworker.log.recorder import SQLRecorder
@@ -129,7 +130,7 @@ class RunLog:
     @decided_anew
     def intend(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **detail: Any) -> None:
         """Enter ``stage`` with what is about to be done there. Recorded once, however often it is meant."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.intend(stage, attempt, detail)
         request = change.run.request or {}
         match stage:
@@ -156,7 +157,7 @@ class RunLog:
     @decided_anew
     def complete(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **outcome: Any) -> None:
         """Record what came of the open intent of ``stage``."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.complete(stage, attempt, outcome)
         match stage:
             case RunState.TRANSFERRING:
@@ -173,7 +174,7 @@ class RunLog:
 
         The attempt before it, if any, is given up: whoever still speaks for it gets `StaleAttempt`.
         """
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         before = change.run.attempt
         change.run.begin_attempt(number, name, list(excluded_nodes))
         if before and before != change.run.attempt:
@@ -184,7 +185,7 @@ class RunLog:
     @decided_anew
     def submitted(self, run_id: UUID, attempt: int, job_id: int) -> None:
         """Record the scheduler's number for the attempt's job: its one job."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.submitted(attempt, job_id)
         task = change.task(f"job-{attempt}")
         if task is not None and not task.job_ids:
@@ -219,7 +220,7 @@ class RunLog:
         -------
         Whether anything changed.
         """
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         changed = change.run.observe(
             attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
         )
@@ -245,7 +246,7 @@ class RunLog:
         retry_at: datetime | None = None,
     ) -> None:
         """Record a fault, and when it will be tried again."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.fault(
             stage, attempt, kind=kind, message=masked(message), detail=masked(detail), hint=hint, retry_at=retry_at
         )
@@ -254,21 +255,21 @@ class RunLog:
     @decided_anew
     def pause(self, run_id: UUID, reason: str, stage: RunState) -> None:
         """Stop a run before its next step, visibly."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.pause(masked(reason), stage)
         change.save()
 
     @decided_anew
     def resume(self, run_id: UUID) -> None:
         """Let a paused run go on from the same step."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.resume()
         change.save()
 
     @decided_anew
     def request_cancel(self, run_id: UUID, by: str) -> None:
         """Ask for the end of a run. Its job is cancelled by whoever carries it."""
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.request_cancel(by)
         change.save()
 
@@ -292,7 +293,7 @@ class RunLog:
 
     @decided_anew
     def _end(self, run_id: UUID, state: RunState, report: Mapping[str, Any]) -> None:
-        change = _Change(self.tracker, run_id)
+        change = Change(self.tracker, run_id)
         change.run.end(state, report)
         if state is RunState.DONE:
             for role in ("export", *(f"{kind}-{change.run.attempt}" for kind in ("job", "fetch", "import"))):
@@ -365,63 +366,6 @@ class RunLog:
         """Give a lease back, if it is still ``holder``'s."""
         with self._recorder.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.run_id == run_id, LEASES.c.holder == holder))
-
-
-class _Change:
-    """A run and those of its tasks that a change touches, to be saved together.
-
-    The ids of a run's tasks follow from the run's own, so that a step that is taken twice finds its task.
-    """
-
-    def __init__(self, tracker: WorkflowTracker, run_id: UUID) -> None:
-        self._tracker = tracker
-        self.run = tracker.run(run_id)
-        self._tasks: dict[UUID, Task] = {}
-
-    def task(self, role: str) -> Task | None:
-        """The run's task for this role, if it has begun."""
-        task_id = uuid5(self.run.id, role)
-        if task_id not in self._tasks and task_id in self.run.tasks:
-            self._tasks[task_id] = self._tracker.task(task_id)
-        return self._tasks.get(task_id)
-
-    def begin_task(
-        self, role: str, name: str, version: str, inputs: Any, params: Mapping[str, Any], *, started: bool = True
-    ) -> None:
-        """Begin the task for this role, once."""
-        if self.task(role) is not None:
-            return
-        task: Task = Task._create(
-            Task.TaskCreated,  # type: ignore[attr-defined]  # made by the decorator
-            id=uuid5(self.run.id, role),
-            workflow_id=self.run.id,
-            task_name=name,
-            task_version=version,
-            input_data=inputs,
-            params=dict(params),
-        )
-        self._tasks[task.id] = task
-        self.run.add_task(task.id)
-        if started:
-            task.begin()
-
-    def end_task(self, role: str, result: str) -> None:
-        """End the task for this role well, once."""
-        task = self.task(role)
-        if task is not None:
-            task.end_well(result)
-
-    def fail_tasks(self, message: str) -> None:
-        """Whatever is still open ends badly."""
-        for task_id in self.run.tasks:
-            task = self._tasks.get(task_id) or self._tracker.task(task_id)
-            if not task.ended:
-                self._tasks[task_id] = task
-                task.end_badly(message)
-
-    def save(self) -> None:
-        """One transaction; tasks first, so that the run's own word is the last."""
-        self._tracker.save(*self._tasks.values(), self.run)
 
 
 def _summary(row: Mapping[Any, Any]) -> RunSummary:

@@ -148,10 +148,13 @@ def test_the_environment_wins_and_the_first_of_its_names_first(tmp_path: Path) -
 
 
 def test_a_variable_can_name_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "x.ini"
-    file.write_text("[SSH]\nhost = there\n")
-    environ = {"HOME": str(tmp_path), "BIOMERO_SLURM_CONFIG_FILE": str(file)}
-    assert Settings.load(None, environ, standard=[]).ssh.host == "there"
+    for name in ("new", "old"):
+        (tmp_path / f"{name}.ini").write_text(f"[SSH]\nhost = {name}\n")
+    old = {"HOME": str(tmp_path), "BIOMERO_SLURM_CONFIG_FILE": str(tmp_path / "old.ini")}
+    new = {"BIOMERO_CONFIG": str(tmp_path / "new.ini")}
+    assert Settings.load(None, old, standard=[]).ssh.host == "old"
+    assert Settings.load(None, old | new, standard=[]).ssh.host == "new"
+    assert Settings.load(tmp_path / "old.ini", new | {"HOME": str(tmp_path)}, standard=[]).ssh.host == "old"
 
 
 def test_every_variable_of_old_deployments_is_heard() -> None:

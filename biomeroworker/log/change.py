@@ -1,0 +1,67 @@
+"""A change to a run: the run and its tasks, loaded, changed and saved together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid5
+
+from biomeroworker.log.task import Task
+from biomeroworker.log.tracker import WorkflowTracker
+
+
+class Change:
+    """A run and those of its tasks that a change touches, to be saved together.
+
+    The ids of a run's tasks follow from the run's own, so that a step that is taken twice finds its task.
+    """
+
+    def __init__(self, tracker: WorkflowTracker, run_id: UUID) -> None:
+        self._tracker = tracker
+        self.run = tracker.run(run_id)
+        self._tasks: dict[UUID, Task] = {}
+
+    def task(self, role: str) -> Task | None:
+        """The run's task for this role, if it has begun."""
+        task_id = uuid5(self.run.id, role)
+        if task_id not in self._tasks and task_id in self.run.tasks:
+            self._tasks[task_id] = self._tracker.task(task_id)
+        return self._tasks.get(task_id)
+
+    def begin_task(
+        self, role: str, name: str, version: str, inputs: Any, params: Mapping[str, Any], *, started: bool = True
+    ) -> None:
+        """Begin the task for this role, once."""
+        if self.task(role) is not None:
+            return
+        task: Task = Task._create(
+            Task.TaskCreated,  # type: ignore[attr-defined]  # made by the decorator
+            id=uuid5(self.run.id, role),
+            workflow_id=self.run.id,
+            task_name=name,
+            task_version=version,
+            input_data=inputs,
+            params=dict(params),
+        )
+        self._tasks[task.id] = task
+        self.run.add_task(task.id)
+        if started:
+            task.begin()
+
+    def end_task(self, role: str, result: str) -> None:
+        """End the task for this role well, once."""
+        task = self.task(role)
+        if task is not None:
+            task.end_well(result)
+
+    def fail_tasks(self, message: str) -> None:
+        """Whatever is still open ends badly."""
+        for task_id in self.run.tasks:
+            task = self._tasks.get(task_id) or self._tracker.task(task_id)
+            if not task.ended:
+                self._tasks[task_id] = task
+                task.end_badly(message)
+
+    def save(self) -> None:
+        """One transaction; tasks first, so that the run's own word is the last."""
+        self._tracker.save(*self._tasks.values(), self.run)
