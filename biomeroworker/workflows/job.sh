@@ -86,11 +86,11 @@ printf 'job_id=%s\nnode=%s\nrestart=%s\ntime=%s\n' \
 [[ -e started ]] || { say "preflight: $attempt cannot be written on node $node" >&2; exit 70; }
 
 # -- preflight ----------------------------------------------------------------------------------------------------
-image='' converter_image='' modules='' data_folder=$attempt min_free_kib=0 min_temporary_kib=0
+program='' image='' converter_image='' modules='' data_folder=$attempt min_free_kib=0 min_temporary_kib=0
 [[ -r job.conf && -r runtime && -r arguments ]] || refuse 71 "the settings in $attempt are not all there, or not readable"
 while IFS='=' read -r key value; do
     case $key in
-        image | converter_image | modules | data_folder | min_free_kib | min_temporary_kib) printf -v "$key" '%s' "$value" ;;
+        program | image | converter_image | modules | data_folder | min_free_kib | min_temporary_kib) printf -v "$key" '%s' "$value" ;;
     esac
 done <job.conf
 
@@ -114,7 +114,7 @@ if [[ -n $modules ]] && type module >/dev/null 2>&1; then
 fi
 read_words runtime
 [[ ${#words[@]} -gt 0 ]] || refuse 71 "the file runtime in $attempt is empty"
-command -v -- "${words[0]}" >/dev/null 2>&1 || refuse 73 "${words[0]} is not on node $node"
+command -v -- "${program:-${words[0]}}" >/dev/null 2>&1 || refuse 73 "${program:-${words[0]}} is not on node $node"
 runtime=("${words[@]}")
 read_words arguments
 runtime+=("${words[@]}")

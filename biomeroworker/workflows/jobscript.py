@@ -69,9 +69,10 @@ def prepare_attempt(
     """
     if not PurePosixPath(remote_attempt).is_absolute():
         raise Permanent(f"the attempt's folder must be an absolute path on the cluster, not {remote_attempt!r}")
-    if not prefix:
+    if not program(prefix):
         raise Permanent("no command is known that starts the container")
     settings = {
+        "program": program(prefix),
         "image": image_path,
         "converter_image": converter_image,
         "modules": modules,
@@ -94,6 +95,16 @@ def prepare_attempt(
         (attempt_folder / "converter").unlink(missing_ok=True)
     else:
         _write_words(attempt_folder / "converter", converter_prefix)
+
+
+def program(prefix: Sequence[str]) -> str:
+    """The program that a prefix starts in the end: behind ``env``, its ``-u NAME`` options and its variables."""
+    words = list(prefix)
+    if words and PurePosixPath(words[0]).name == "env":
+        words = words[1:]
+        while words and (words[0].startswith("-") or "=" in words[0]):
+            words = words[2:] if words[0] in {"-u", "-C", "-S"} else words[1:]
+    return words[0] if words else ""
 
 
 def _write_words(file: Path, words: Sequence[str]) -> None:

@@ -245,6 +245,7 @@ def _remove(*paths: str) -> object:
         (None, {"image_path": "/no/such.sif"}, JobExit.NO_IMAGE, NodeFault, r"/no/such\.sif cannot be read"),
         (None, {"converter_image": "/no/c.sif"}, JobExit.NO_IMAGE, NodeFault, r"/no/c\.sif cannot be read"),
         (None, {"prefix": ["no-such-one", "run"]}, JobExit.NO_RUNTIME, NodeFault, "no-such-one is not on node n7"),
+        (None, {"prefix": ["env", "-u", "A", "B=c", "no-such-one"]}, JobExit.NO_RUNTIME, NodeFault, "no-such-one is"),
         (None, {"min_free_bytes": 1 << 60}, JobExit.NO_ROOM, Blocked, "are free in the data folder"),
         (None, {"min_temporary_bytes": 1 << 60}, JobExit.NO_TEMPORARY_ROOM, NodeFault, "on node n7"),
     ],
@@ -306,6 +307,7 @@ def test_folders_are_named_by_format() -> None:
 @pytest.mark.parametrize(
     "settings",
     [{"image_path": "a\nimage=/etc/shadow"}, {"modules": "x\0y"}, {"remote_attempt": "relative"}, {"prefix": []},
+     {"prefix": ["env", "A=b"]},
      {"arguments": ["a\0b"]}],
 )  # fmt: skip
 def test_what_cannot_be_written_is_refused(tmp_path: Path, settings: dict[str, object]) -> None:
