@@ -5,6 +5,8 @@ carries it. Closing the browser, or the end of this script, does not end the run
 """
 
 import contextlib
+import os
+from pathlib import Path
 
 import omero
 import omero.clients
@@ -18,18 +20,17 @@ from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import BiomeroWorkerError
 from biomeroworker.omero import dialog
+from biomeroworker.workflows.store import Network
 
 NAME = "Slurm Workflow"
 
 
 def main() -> None:
     """Declare the parameters (for the dialog the script ends here), then hand in and show the run."""
-    catalogue = Catalogue(Settings.load())
-    workflows = list(catalogue.usable())
+    workflows, trouble = configured()
     description = "Run a workflow on the SLURM cluster: images go there, results come back."
-    if catalogue.problems:
-        off = "; ".join(f"{name}: {problem}" for name, problem in sorted(catalogue.problems.items()))
-        description = f"{description} Switched off: {off}"
+    if trouble:
+        description = f"{description} Not available: {trouble}"
     client = omero.scripts.client(
         NAME,
         description,
@@ -45,6 +46,17 @@ def main() -> None:
         run(client, workflows)
     finally:
         client.closeSession()
+
+
+def configured():
+    """The workflows of this deployment, and what is wrong with those that are missing. Never asks the network."""
+    named = os.environ.get("BIOMERO_CONFIG")
+    try:
+        catalogue = Catalogue(Settings.load(Path(named) if named else None), Network.NEVER)
+        workflows = list(catalogue.usable())
+    except BiomeroWorkerError as error:
+        return [], f"the configuration of the worker: {error}"
+    return workflows, "; ".join(f"{name}: {problem}" for name, problem in sorted(catalogue.problems.items()))
 
 
 def run(client, workflows) -> None:
