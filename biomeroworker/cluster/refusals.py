@@ -43,7 +43,7 @@ _WAIT = re.compile(
 _BLOCKED: tuple[tuple[str, str], ...] = (
     (r"(?:Assoc|QOS)Grp\w*Limit", "the account's budget on the cluster is used up, or its group's limit reached"),
     (
-        r"command not found|sbatch: not found|No such file or directory: .?sbatch",
+        r"command not found|(?:sbatch|squeue|sacct|scancel): not found|No such file or directory: .?sbatch",
         "[SSH] host must have SLURM on its PATH",
     ),
     (r"Disk quota exceeded|No space left on device", "free space on the cluster"),
