@@ -38,7 +38,7 @@ def do_all(run: Run) -> Any:
     return answer
 
 
-@command(omero.cmd.Timing)
+@command(omero.cmd.Timing, alone=False)
 def timing(run: Run) -> Any:
     """Do nothing for a while."""
     for _ in range(run.request.steps):
@@ -51,7 +51,7 @@ def timing(run: Run) -> Any:
 @command(omero.cmd.ListRequests)
 def list_requests(run: Run) -> Any:
     """One of each kind of request that is implemented."""
-    return omero.cmd.ListRequestsRsp([kind() for kind in registry.known()])
+    return omero.cmd.ListRequestsRsp([kind() for kind in registry.known() if kind is not omero.api.Save])
 
 
 @command(omero.api.Save)
@@ -60,6 +60,22 @@ def save(run: Run) -> Any:
     answer = omero.api.SaveRsp()
     answer.obj = _saved(run.call, run, [run.request.obj])[0]
     return answer
+
+
+def _refused(run: Run) -> Any:
+    """What a real server does and this one does not."""
+    kind = run.request.ice_id().replace("::", ".").strip(".")
+    raise registry.error(run.request, "not-implemented", f"{kind} is not implemented by the sandbox's OMERO server")
+
+
+for _kind in (
+    omero.cmd.Duplicate,
+    omero.cmd.DiskUsage,
+    omero.cmd.FindPyramids,
+    omero.cmd.ResetPasswordRequest,
+    omero.cmd.SendEmailRequest,
+):
+    command(_kind)(_refused)
 
 
 def _saved(call: Call, run: Run, things: list[Any]) -> list[Any]:

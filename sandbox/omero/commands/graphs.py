@@ -159,7 +159,7 @@ def chown(run: Run) -> Any:
     request = run.request
     if not run.call.is_admin and not run.call.leader_of:
         text = "ome.services.graphs.GraphException(message=not an owner of any group)"
-        raise error(request, "steps-cancel", text, f"Caused by: {text}")
+        raise error(request, "steps-cancel", text, f"steps-cancel\nCaused by: {text}")
     if run.tx.raw("Experimenter", request.userId) is None:
         raise error(request, "bad-user", f"No such user: {request.userId}")
     if request.targetUsers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -70,7 +71,8 @@ class Handle(Service):
             return omero.cmd.ERR("::omero::cmd::ERR", "cancelled", {}), [omero.cmd.State.CANCELLED]
         try:
             with self.server.calls.entered(self._call):
-                with graph.transaction(context_of(self._call)) as tx:
+                context = context_of(self._call)
+                with graph.transaction(context) if self._command.alone else contextlib.nullcontext() as tx:
                     run = registry.Run(self._call, tx, self._request, afterwards, self._cancel.is_set)
                     response = self._command.run(run)
                 for act in afterwards:

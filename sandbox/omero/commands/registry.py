@@ -60,16 +60,20 @@ class Command:
     steps: int = 1
     #: fewer steps when only tried
     dry_steps: int | None = None
+    #: whether it needs the graph for itself while it runs
+    alone: bool = True
 
 
 _known: dict[type, Command] = {}
 
 
-def command(kind: type, steps: int = 1, dry_steps: int | None = None) -> Callable[[Any], Any]:
+def command(
+    kind: type, steps: int = 1, dry_steps: int | None = None, alone: bool = True
+) -> Callable[[Callable[[Run], Any]], Callable[[Run], Any]]:
     """Declare the function that runs requests of a class."""
 
     def declare(function: Callable[[Run], Any]) -> Callable[[Run], Any]:
-        _known[kind] = Command(function, steps, dry_steps)
+        _known[kind] = Command(function, steps, dry_steps, alone)
         return function
 
     return declare
