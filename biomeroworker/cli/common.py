@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,8 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunArgument = Annotated[str, typer.Argument(help="The run's id, or the start of it.", metavar="RUN")]
 
-out = Console(soft_wrap=True, highlight=False)
+#: In a file or a pipe a line is as long as it is; a terminal has its own width.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 250)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

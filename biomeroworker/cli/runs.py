@@ -94,9 +94,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
         _print_report(found.report)
     table = Table("#", "time", "event", "what", box=None, pad_edge=False)
     for event in events:
-        table.add_row(
-            str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.name, _facts(event.attributes)
-        )
+        table.add_row(str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.name, _facts(event.attributes))
     out.print(table)
 
 

@@ -67,7 +67,11 @@ class FolderSource:
             _publish(folder / result.path, target / name)
             made.append(Made("file", str(target / name), result.path))
             tell(number / len(results.files), name)
-        provenance: dict[str, Any] = {**vars(by), "files": {one.result: one.reference for one in made}}
+        provenance: dict[str, Any] = {
+            **vars(by),
+            "inputs": {image.key: image.origin.get("file", image.name) for image in inputs.images},
+            "files": {one.result: one.reference for one in made},
+        }
         partial = target / ".provenance.json.part"
         partial.write_text(json.dumps(provenance, indent=1) + "\n")
         partial.replace(target / "provenance.json")

@@ -99,7 +99,9 @@ def test_a_second_stage_out_makes_nothing_new(images, tmp_path):
     source.stage_out(asked, manifest, results, tmp_path, BY, quiet)
     source.stage_out(asked, manifest, results, tmp_path, BY, quiet)
     assert sorted(path.name for path in out.iterdir()) == ["one_mask.tif", "provenance.json", "summary.csv"]
-    assert json.loads((out / "provenance.json").read_text())["parameters"] == {"diameter": 30}
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["parameters"] == {"diameter": 30}
+    assert provenance["inputs"] == {"image-1": "one.tif"}, "a table that names image-1 can be read"
 
 
 def test_a_file_that_is_no_tiff_ends_the_run_and_is_named(images, tmp_path):
