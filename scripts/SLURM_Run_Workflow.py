@@ -5,8 +5,6 @@ carries it. Closing the browser, or the end of this script, does not end the run
 """
 
 import contextlib
-import os
-from pathlib import Path
 
 import omero
 import omero.clients
@@ -50,9 +48,8 @@ def main() -> None:
 
 def configured():
     """The workflows of this deployment, and what is wrong with those that are missing. Never asks the network."""
-    named = os.environ.get("BIOMERO_CONFIG")
     try:
-        catalogue = Catalogue(Settings.load(Path(named) if named else None), Network.NEVER)
+        catalogue = Catalogue(Settings.load(), Network.NEVER)
         workflows = list(catalogue.usable())
     except BiomeroWorkerError as error:
         return [], f"the configuration of the worker: {error}"

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import Ice
@@ -67,6 +68,12 @@ def script_environment(given: Mapping[str, str], names: Iterable[str] = PASSED_O
     }
 
 
+def without_node(python_path: str) -> str:
+    """A module path without this folder, which is there for IceGrid alone: its modules are none of a script's."""
+    here = Path(__file__).resolve().parent
+    return os.pathsep.join(entry for entry in python_path.split(os.pathsep) if entry and Path(entry).resolve() != here)
+
+
 class Process(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py has no types
     """One script that runs."""
 
@@ -79,6 +86,7 @@ class Process(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py has n
         super().make_env()
         for name, value in script_environment(os.environ).items():
             self.env.set(name, value)
+        self.env.set("PYTHONPATH", without_node(self.env().get("PYTHONPATH", "")))
 
     # -- one truth about being finished -----------------------------------------------------------------------------
     # omero-py takes a process for done once its exit code is known, even if that was noticed in passing and nothing was

@@ -112,7 +112,7 @@ def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
         .val
     )
     number = _describe(sf, image, pixels)
-    with pixels_store(sf, number, writing=True) as store:
+    with pixels_store(sf, number) as store:
         for it, ic, iz in np.ndindex(t, c, z):
             _write_plane(store, pixels.values[it, ic, iz], iz, ic, it)
         store.save()

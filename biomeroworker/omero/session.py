@@ -172,11 +172,7 @@ class OmeroSession:
             return
         with faults(f"delete {kind} {', '.join(map(str, ids))}"):
             command = omero.cmd.Delete2(targetObjects={kind: list(ids)})
-            callback = self.client.submit(command, loops=240, ms=500)
-            try:
-                answer = callback.getResponse()
-            finally:
-                callback.close(True)
+            answer = self.client.submit(command, loops=240, ms=500, failonerror=False).getResponse()
             if isinstance(answer, omero.cmd.ERR):
                 reason = str((answer.parameters or {}).get("message", answer.name))
                 raise Permanent(f"could not delete {kind} {list(ids)}: {reason}")
@@ -207,12 +203,11 @@ class OmeroSession:
 
 
 @contextlib.contextmanager
-def pixels_store(sf: Any, pixels: int, *, writing: bool = False) -> Iterator[Any]:
-    """A RawPixelsStore for one image, closed whatever happens; `close` on the good way is the caller's save."""
+def pixels_store(sf: Any, pixels: int) -> Iterator[Any]:
+    """A RawPixelsStore for one image, closed whatever happens. Whoever wrote saves before that."""
     store = sf.createRawPixelsStore()
     try:
-        # the second argument asks the server to read its own copy where there is one; to write there must be one
-        store.setPixelsId(pixels, not writing)
+        store.setPixelsId(pixels, True)
         yield store
     finally:
         with contextlib.suppress(Ice.Exception):

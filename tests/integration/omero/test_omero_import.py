@@ -9,7 +9,7 @@ import omero.gateway
 import pytest
 import tifffile
 
-from biomeroworker.errors import Transient
+from biomeroworker.errors import Permanent, Transient
 from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.omero import pictures
 from biomeroworker.omero.session import OmeroSession
@@ -254,6 +254,20 @@ def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, s
         rows = owners.rows("select r.image.details.owner.id, r.details.owner.id from Roi r")
         assert rows == [[reader.id, reader.id]] * 4
         assert owners.rows("select l.id from DatasetAnnotationLink l where l.parent.id = :id", id=run.dataset) == []
+
+
+def test_a_plane_too_large_for_one_message_is_written_by_rows(session, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGEST_READ", 5_000)
+    values = noise(1, 1, 2, 70, 90)
+    image = make_image(session, "large", values)
+    gateway = omero.gateway.BlitzGateway(client_obj=session.client)
+    pixels = gateway.getObject("Image", image).getPrimaryPixels()
+    assert np.array_equal([pixels.getPlane(z, 0, 0) for z in range(2)], values[0, 0])
+
+
+def test_what_the_server_will_not_delete_says_so(session):
+    with pytest.raises(Permanent, match="could not delete Image"):
+        session.delete("Image", [999999999])
 
 
 def test_an_image_that_is_no_label_image_gets_no_rois(run):

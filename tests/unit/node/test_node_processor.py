@@ -1,9 +1,12 @@
 """What scripts get of the node's environment, and how a script's process ends (real processes, no server)."""
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import omero.clients  # noqa: F401  loads omero-py in the order that it needs
 import pytest
@@ -39,6 +42,15 @@ def test_a_site_adds_names_of_its_own_but_never_the_password():
         "OMERO_PASSWORD": "s",
     }
     assert set(script_environment(given)) == {"LAB_A", "TOKEN", "BIOMEROWORKER_SCRIPT_ENVIRONMENT"}
+
+
+def test_icegrid_finds_our_module_first_and_scripts_do_not_find_our_rooms_by_bare_names():
+    here = str(Path(processor.__file__).parent)
+    code = "import runProcessor, sys; print(runProcessor.__file__); print(any('node' in p for p in sys.path[1:]))"
+    environment = {**os.environ, "PYTHONPATH": here}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/")
+    assert found.stdout.split() == [f"{here}/runProcessor.py", "False"]
+    assert processor.without_node(f"{here}:/a::/b") == "/a:/b"
 
 
 class Context:
