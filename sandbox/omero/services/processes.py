@@ -98,9 +98,9 @@ class InteractiveProcessorService(Service):
         """The script's parameters: asked of the processor for a ParseJob, else those that are known."""
         with self._lock:
             self._check_not_stopped()
+            session = self._working_session(call)
             if self._params is None:
                 if isinstance(self.job, omero.model.ParseJob):
-                    session = self._working_session(call)
                     context = {**call.context, **LAUNCH}
                     self._params = asked_of_node(self.processor.parseJob, session.uuid, self.job, context)
                 else:
