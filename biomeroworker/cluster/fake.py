@@ -113,6 +113,7 @@ class FakeTransport(ShellTransport):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=1 << 18,
+            pipesize=1 << 20,
             cwd=self.home,
             env=self._environment,
             start_new_session=True,

@@ -95,6 +95,7 @@ class OpenSshTransport(ShellTransport):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=1 << 18,
+            pipesize=1 << 20,
             start_new_session=True,
         )
 

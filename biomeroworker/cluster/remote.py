@@ -57,10 +57,12 @@ take() {{ IFS= read -r n; head -c "$n"; }}
 find . -mindepth 1 -printf '%y %s %P\0'; printf '\0'
 take | hashed; echo .
 names=$(mktemp) || exit 73
-trap 'rm -f -- "$names"' EXIT
+trap 'rm -f -- "$names" "$names.digests"' EXIT
 take >"$names"
+hashed <"$names" >"$names.digests" &
 xargs -0 -r cat -- <"$names"
-hashed <"$names"; echo .
+wait "$!"
+cat -- "$names.digests"; echo .
 """
 
 #: $1 file, $2 first byte (from 1), $3 how many at most.

@@ -12,7 +12,9 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +22,8 @@ from biomeroworker.errors import Permanent, Transient
 
 _CHUNK = 1 << 20
 _BLOCK = 512
+_WORTH_A_THREAD = 1 << 17
+_HASHERS = ThreadPoolExecutor(8, thread_name_prefix="sha256")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,33 @@ def digest(path: bytes | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _Hash:
+    """SHA-256 beside the transfer: one part is hashed while the next is read and the last is written.
+
+    A part's memory may be used again once the second part after it was given.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._pending: Future[None] | None = None
+
+    def update(self, part: memoryview) -> None:
+        self._wait()
+        if len(part) < _WORTH_A_THREAD:
+            self._hash.update(part)
+        else:
+            self._pending = _HASHERS.submit(self._hash.update, part)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._hash.hexdigest()
+
+    def _wait(self) -> None:
+        if self._pending:
+            self._pending.result()
+            self._pending = None
+
+
 def _header(name: bytes, size: int, mode: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     info = tarfile.TarInfo(os.fsdecode(name))
     info.size, info.mode, info.type = size, mode, kind
@@ -77,7 +108,7 @@ class TarWriter:
     def __init__(self, pipe: IO[bytes], moved: Callable[[int], None]) -> None:
         self._pipe = pipe
         self._moved = moved
-        self._buffer = memoryview(bytearray(_CHUNK))
+        self._buffers = cycle(memoryview(bytearray(_CHUNK)) for _ in range(2))
 
     def folder(self, name: bytes) -> None:
         """Add a folder."""
@@ -89,17 +120,18 @@ class TarWriter:
 
     def file(self, prefix: bytes, entry: Entry) -> str:
         """Add a file, read once; its digest."""
-        hashed = hashlib.sha256()
+        hashed = _Hash()
         left = entry.size
         self._pipe.write(_header(prefix + entry.name, entry.size, entry.mode))
         with Path(os.fsdecode(entry.source)).open("rb", buffering=0) as source:
             while left:
-                read = source.readinto(self._buffer[: min(left, _CHUNK)])
+                buffer = next(self._buffers)
+                read = source.readinto(buffer[: min(left, _CHUNK)])
                 if not read:
                     break
-                part = self._buffer[:read]
-                self._pipe.write(part)
+                part = buffer[:read]
                 hashed.update(part)
+                self._pipe.write(part)
                 left -= read
                 self._moved(read)
             if left or source.read(1):
@@ -127,7 +159,7 @@ def receive(
 ) -> list[str]:
     """Write files from their bytes one after the other; their digests. `EOFError` when the stream ends early."""
     root = os.fsencode(into)
-    buffer = memoryview(bytearray(_CHUNK))
+    buffers = cycle(memoryview(bytearray(_CHUNK)) for _ in range(2))
     digests = []
     made: set[bytes] = set()
     for name, size in wanted:
@@ -138,15 +170,18 @@ def receive(
             made.add(folder)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)  # noqa: PTH108  (names are bytes)
-        hashed = hashlib.sha256()
+        hashed = _Hash()
         left = size
         with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb", 0) as file:  # noqa: PTH123
             while left:
+                buffer = next(buffers)
                 read = stream.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[attr-defined]
                 if not read:
                     raise EOFError
-                hashed.update(buffer[:read])
-                file.write(buffer[:read])
+                part = buffer[:read]
+                hashed.update(part)
+                while part:
+                    part = part[file.write(part) :]
                 left -= read
                 moved(read)
         digests.append(hashed.hexdigest())
