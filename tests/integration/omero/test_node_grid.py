@@ -1,0 +1,77 @@
+"""Processor-0 as IceGrid starts it: it serves, comes back after SIGKILL, and leaves when it is stopped."""
+
+import os
+import signal
+import time
+
+import omero.clients
+import pytest
+from omero.rtypes import rint
+
+from sandbox.parts.grid import Processor, icegridadmin
+from sandbox.root import Root
+
+SCRIPT = """
+import omero.scripts as scripts
+from omero.rtypes import rstring
+client = scripts.client("Who", "says who asks", scripts.String("Message").out())
+client.setOutput("Message", rstring(client.sf.getAdminService().getEventContext().userName))
+client.closeSession()
+"""
+
+
+@pytest.fixture(scope="module")
+def node(sandbox):
+    if os.environ.get("OMERO_HOST"):
+        pytest.skip("the grid of a server that exists is not ours to stop and start")
+    sandbox.up("glacier2", "processor")
+    part = Processor(Root(sandbox.path))
+    icegridadmin(part, "server enable Processor-0")
+    return part
+
+
+@pytest.fixture(scope="module")
+def script(server, node):
+    with server.root() as root:
+        path = f"/test/who_{time.monotonic_ns()}.py"
+        return root.sf.getScriptService().uploadOfficialScript(path, SCRIPT)
+
+
+def asked(session, script, seconds=40):
+    """The script's answer, as soon as somebody serves it."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            process = session.sf.getScriptService().runScript(script, {}, rint(3))
+            break
+        except omero.ServerError:
+            assert time.monotonic() < end, "nobody serves the script"
+            time.sleep(0.5)
+    process.wait()
+    answer = process.getResults(0)["Message"].val
+    process.close(False)
+    return answer
+
+
+def test_an_official_script_runs_as_the_user_who_asks(session, person, script):
+    assert asked(session, script) == person.name
+
+
+def test_after_sigkill_the_node_starts_it_again_and_it_serves(session, person, script, node):
+    before = node.pid()
+    os.kill(before, signal.SIGKILL)
+    assert asked(session, script) == person.name
+    assert node.pid() != before
+
+
+def test_when_it_is_stopped_it_leaves_the_servers_list(session, script, node):
+    icegridadmin(node, "server disable Processor-0")
+    begun = time.monotonic()
+    icegridadmin(node, "server stop Processor-0", timeout=30)
+    assert time.monotonic() - begun < 6
+    try:
+        with pytest.raises(omero.ServerError):
+            session.sf.getScriptService().runScript(script, {}, rint(3))
+    finally:
+        icegridadmin(node, "server enable Processor-0")
+    assert "Unregistered" in (node.root.path / "log/Processor-0.log").read_text()
