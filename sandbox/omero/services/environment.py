@@ -14,6 +14,8 @@ from omero.rtypes import rlist, rmap
 
 from sandbox.omero import errors
 
+#: Room in the map that a session keeps; seen in the order of names that share a place in a smaller one.
+SESSION_BUCKETS = 32
 #: Java's names for what an array holds.
 JAVA = {
     omero.RLong: "java.lang.Long",
@@ -35,9 +37,8 @@ def _place(key: str, buckets: int) -> int:
     return (code ^ code >> 16) & (buckets - 1)
 
 
-def in_java_order(values: Mapping[str, Any]) -> dict[str, Any]:
+def in_java_order(values: Mapping[str, Any], buckets: int = 16) -> dict[str, Any]:
     """The same map in the order in which a Java HashMap gives it: clients show inputs and results in it."""
-    buckets = 16
     while len(values) > buckets * 3 // 4:
         buckets *= 2
     return {key: values[key] for key in sorted(values, key=lambda key: _place(key, buckets))}
@@ -65,5 +66,5 @@ def given_back(value: Any) -> Any:
 
 
 def all_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """All values as clients get them."""
-    return in_java_order({name: given_back(value) for name, value in values.items()})
+    """All values as clients get them: out of a session's roomier map into one of the usual size."""
+    return in_java_order({name: given_back(values[name]) for name in in_java_order(values, SESSION_BUCKETS)})

@@ -38,3 +38,8 @@ def test_maps_come_in_the_order_of_a_java_hash_map():
     names = ("Word", "Number", "Colour", "Numbers", "Flag", "Fraction")
     shown = environment.in_java_order(dict.fromkeys(names))
     assert list(shown) == ["Numbers", "Word", "Number", "Fraction", "Flag", "Colour"]
+
+
+def test_names_that_share_a_place_come_as_the_sessions_own_map_has_them():
+    values = {name: rlong(1) for name in ("Word", "Number", "Message")}
+    assert list(environment.all_of(values)) == ["Word", "Message", "Number"]
