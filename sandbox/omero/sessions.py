@@ -189,9 +189,17 @@ class Sessions:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Begin to end sessions that have outlived their time."""
+        """Close what an earlier server left open, and begin to end sessions that have outlived their time."""
+        graph = self.server.graph
+        with graph.transaction(graph.server()) as tx:
+            for row in list(tx.rows("Session")):
+                if row.get("closed") is None and row.get("started") is not None and row.id not in self._row_ids():
+                    tx.change(row, closed=now())
         self._reaper = threading.Thread(target=self._reap, name="sessions", daemon=True)
         self._reaper.start()
+
+    def _row_ids(self) -> set[int]:
+        return {0, *(session.row_id for session in self.all())}  # 0 is the server's own
 
     def stop(self) -> None:
         """Close every session."""

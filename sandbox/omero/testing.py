@@ -127,7 +127,7 @@ def running(data: Path | None = None, root_password: str | None = None, log: Pat
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omero-stand-in-")))
         data = data or work / "data"
-        password = root_password or secrets.token_urlsafe(12)
+        password = root_password or secrets.token_hex(8)
         blitz, ssl, tcp = _free_port(), _free_port(), _free_port()
         out = stack.enter_context(log.open("ab")) if log else sys.stderr
         environment = {**os.environ, "OMERO_ROOT_PASSWORD": password, "OMERO_DATA_DIR": str(data)}

@@ -40,11 +40,13 @@ class ThumbnailStoreService(Service):
         super().__init__(server, session)
         self._pixels: Entity | None = None
         self._stored: Entity | None = None
+        #: the size of the first thumbnail made of the image, which the server goes back to
+        self._made: tuple[int, int] | None = None
 
     # -- which image --------------------------------------------------------------------------------------------------
     def setPixelsId(self, call: Call, number: int) -> bool:
         """Choose the image; whether it has settings."""
-        self._pixels = self._found(call, number)
+        self._pixels, self._made = self._found(call, number), None
         with self.server.graph.transaction(context_of(call)) as tx:
             self._stored = rendering_settings.settings_of(tx, self._pixels, call.user_id)
         return self._stored is not None
@@ -138,6 +140,7 @@ class ThumbnailStoreService(Service):
 
     def _kept(self, call: Call, width: int, height: int) -> bytes:
         picture = self._picture(call, width, height)
+        self._made = self._made or (width, height)
         self._remember(call, width, height)
         return picture
 
@@ -152,7 +155,7 @@ class ThumbnailStoreService(Service):
     def getThumbnailByLongestSide(self, call: Call, side: Any) -> bytes:
         """In the image's proportions."""
         self._settings()
-        return self._kept(call, *self._within(_size(side)))
+        return self._kept(call, *(self._made or self._within(_size(side))))
 
     def getThumbnailDirect(self, call: Call, width: Any, height: Any) -> bytes:
         """In the size given, leaving nothing behind."""

@@ -88,3 +88,18 @@ def test_closing_a_session_marks_its_row_and_takes_its_services_away(server):
         assert tx.get("Session", session.row_id).get("closed") is not None
     with pytest.raises(omero.RemovedSessionException):
         server.sessions.get(session.uuid)
+
+
+def test_sessions_that_a_killed_server_left_open_are_closed_by_the_next(tmp_path):
+    communicator = initialize()
+    first = Server(communicator, tmp_path)
+    row = first.sessions.create(0).row_id
+    first.graph.close()  # as a kill would: nobody closes the session
+    communicator.destroy()
+    communicator = initialize()
+    second = Server(communicator, tmp_path)
+    second.start()
+    with second.graph.transaction(second.graph.server()) as tx:
+        assert tx.get("Session", row).get("closed") is not None
+    second.stop()
+    communicator.destroy()
