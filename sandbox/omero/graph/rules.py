@@ -48,9 +48,8 @@ def _not_null(transaction: Transaction, entity: Entity) -> None:
         if field.required and field.kind != "collection" and field.name not in entity.values
     ]
     if missing:
-        raise errors.validation(
-            f"not-null property references a null or transient value: {entity.cls.java}.{min(missing)}"
-        )
+        message = f"not-null property references a null or transient value: {entity.cls.java}.{min(missing)}"
+        raise errors.validation(f"{message}; nested exception is org.hibernate.PropertyValueException: {message}")
 
 
 def _column(transaction: Transaction, cls: ModelClass, name: str) -> str:

@@ -150,7 +150,7 @@ class Plan:
                 )
         cls = self.tx.graph.schema.find(source.name)
         if cls is None:
-            raise HqlSyntaxError(f"{source.name} is not mapped")
+            raise HqlSyntaxError(f"{source.name} is not mapped", "as_sent")
         alias = source.alias or f"#{place}"
         self.scope.classes[alias] = cls
         return Stage(alias, None)
@@ -303,9 +303,9 @@ def run(transaction: Transaction, text: str, parameters: Any) -> Result:
         _refuse_empty_lists(transaction, text, given)
         plan = Plan(transaction, query, given, None)
     except HqlSyntaxError as error:
-        raise errors.make(
-            "QueryException", f"Illegal query:{text}\n{error}", "ome.services.query.QueryException"
-        ) from error
+        shown = {"bare": "", "as_sent": f" [{text}]"}.get(error.shown, f" [{_imported(transaction, text)}]")
+        message = f"Illegal query:{text}\n{error}{shown}"
+        raise errors.make("QueryException", message, "ome.services.query.QueryException") from error
     rows = plan.rows({})
     begin = max(offset or 0, 0)
     rows = rows[begin : begin + limit] if limit is not None and limit >= 0 else rows[begin:]

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from pathlib import Path as File
 from typing import Any
 
 from lark import Lark, Token, Transformer, v_args
-from lark.exceptions import LarkError
+from lark.exceptions import LarkError, UnexpectedToken
 
 from . import tree
 
 
 class HqlSyntaxError(Exception):
-    """The text is no query, or uses what this server does not know."""
+    """The text is no query, or uses what this server does not know.
+
+    Messages show the query: ``as_sent``, or with the classes' full names once those are known; ``bare``, without it.
+    """
+
+    def __init__(self, message: str, shown: str = "full") -> None:
+        super().__init__(message)
+        self.shown = shown
 
 
 @cache
@@ -219,11 +227,20 @@ def parse(text: str) -> tree.Query | tree.Dml:
         When it is none.
     """
     lark = _lark()
+    if not re.match(r"(?i)\s*(select|from|update|delete)\b", text):
+        raise HqlSyntaxError("node to traverse cannot be null!", "bare")
     try:
         parsed = _Builder().transform(lark.parse(text))
+    except UnexpectedToken as error:
+        at_end = error.token.type == "$END"
+        token = "null" if at_end else str(error.token)
+        line, column = (
+            (text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1) if at_end else (error.line, error.column)
+        )
+        raise HqlSyntaxError(f"unexpected token: {token} near line {line}, column {column}", "as_sent") from error
     except LarkError as error:
         cause = getattr(error, "orig_exc", None)
         if isinstance(cause, HqlSyntaxError):
             raise cause from error
-        raise HqlSyntaxError(str(error).splitlines()[0]) from error
+        raise HqlSyntaxError(str(error).splitlines()[0], "as_sent") from error
     return parsed

@@ -60,7 +60,8 @@ def test_what_get_loads_is_the_object_and_its_group(world: World) -> None:
 def test_a_required_field_left_out_is_named(world: World, kind: str, field: str) -> None:
     with pytest.raises(omero.ValidationException) as raised:
         world.save(world.ada, getattr(omero.model, kind)())
-    assert raised.value.message == f"not-null property references a null or transient value: ome.model.{field}"
+    first, _, _ = raised.value.message.partition(";")
+    assert first == f"not-null property references a null or transient value: ome.model.{field}"
 
 
 def test_a_failed_save_leaves_nothing_behind(world: World) -> None:
