@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
+from biomeroworker.errors import Transient, classify
 from biomeroworker.source import RunRequest
+
+#: Seconds between two tries to read a log that is away.
+RETRY = 5.0
 
 
 class Client(Protocol):
@@ -49,7 +54,9 @@ def signals() -> Iterator[Callable[[], None]]:
     armed, kept = False, []
 
     def caught(number: int, frame: Any) -> None:
+        nonlocal armed
         if armed:
+            armed = False  # the first is being dealt with: a second must not cut that short
             raise Signalled(number)
         kept.append(number)
 
@@ -89,7 +96,7 @@ def mirror(
         try:
             arm()
             for run in runs:
-                ended.append(client.wait(run, tell))
+                ended.append(_follow(client, run, tell))
                 tell(ended[-1])
         except Signalled as signalled:
             going = [run for run in runs if run not in {one.id for one in ended}]
@@ -102,6 +109,18 @@ def mirror(
             say("\n".join([*told.values(), *(f"run {run}: {words}" for run in going)]))
             return signalled.number == signal.SIGHUP, ended
     return all(str(run.state) == "done" for run in ended), ended
+
+
+def _follow(client: Client, run: UUID, tell: Callable[[Any], None]) -> Any:
+    """Wait for a run's end, also while the log cannot be read for a time: the run goes on in another process."""
+    while True:
+        try:
+            return client.wait(run, tell)
+        except Exception as error:
+            if not isinstance(classify(error), Transient):
+                raise
+            print(f"run {run} cannot be watched now ({type(error).__name__}); looking again", file=sys.stderr)
+            time.sleep(RETRY)
 
 
 def describe(run: Any) -> str:

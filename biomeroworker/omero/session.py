@@ -246,6 +246,7 @@ def _client(host: str, port: int) -> Any:
 
 def _leaving(client: Any) -> Any:
     """A second connection to a session leaves it open when it closes."""
+    client.enableKeepAlive(KEEP_ALIVE)
     client.sf.detachOnDestroy()
     return client
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from biomeroworker.omero import mirror
 from biomeroworker.source import RunRequest
@@ -47,6 +48,29 @@ def test_every_step_is_said_and_the_end_with_what_was_made():
 @pytest.mark.parametrize("state", ["failed", "cancelled", "importing"])
 def test_any_other_end_is_not_well(state):
     assert not mirror.mirror(Client(state), [REQUEST], lambda message: None, by="ann")[0]
+
+
+def test_a_database_that_is_away_for_a_time_does_not_end_the_watching(monkeypatch):
+    monkeypatch.setattr(mirror, "RETRY", 0.01)
+    client = Client("running", "done")
+    whole, tries = client.wait, []
+
+    def wait(*arguments):
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("select", {}, Exception("server closed the connection"))
+        return whole(*arguments)
+
+    client.wait = wait
+    assert mirror.mirror(client, [REQUEST], lambda message: None, by="ann")[0]
+    assert len(tries) == 3
+
+
+def test_a_defect_is_not_watched_for_ever():
+    client = Client("done")
+    client.wait = lambda *arguments: {}["no"]
+    with pytest.raises(KeyError):
+        mirror.mirror(client, [REQUEST], lambda message: None, by="ann")
 
 
 def test_a_failure_says_stage_cause_evidence_and_what_next():
