@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 #: What a processor that is no more answers; any other failure leaves the subscription as it is.
 GONE = (Ice.ObjectNotExistException, Ice.SocketException, Ice.NotRegisteredException)
 
+#: Seconds that a processor which has said yes may take to return from the question before it gets the job.
+COURTESY = 0.5
+
 
 class Processors:
     """The processors that have registered with one server."""
@@ -98,18 +101,24 @@ class Processors:
             callback = omero.grid.ProcessorCallbackPrx.uncheckedCast(adapter.createDirectProxy(identity))
             group = call.session.group_id if call.group_id < 0 else call.group_id
             question = (omero.model.ExperimenterI(call.user_id, False), omero.model.ExperimenterGroupI(group, False))
+            asked = {}
             for processor in self.all():
-                processor.begin_willAccept(*question, job, callback, lambda *_: None, self._failed(processor), None, {})
+                asked[processor.ice_getIdentity()] = done = threading.Event()
+                failed = self._failed(processor, done)
+                processor.begin_willAccept(*question, job, callback, lambda *_, done=done: done.set(), failed, None, {})
             answers.decided.wait(max(0.0, until - time.monotonic()))
+            if answers.winner is not None:  # it may still be busy with the question, or with going away
+                asked.get(answers.winner.ice_getIdentity(), answers.decided).wait(COURTESY)
             return answers.winner, answers.count
         finally:
             adapter.remove(identity)
 
-    def _failed(self, processor: Ice.ObjectPrx) -> Callable[[Exception], None]:
+    def _failed(self, processor: Ice.ObjectPrx, done: threading.Event) -> Callable[[Exception], None]:
         def told(error: Exception) -> None:
             log.info("asking %s: %s", processor, type(error).__name__)
             if isinstance(error, GONE):
                 self.remove(processor)
+            done.set()
 
         return told
 

@@ -10,6 +10,7 @@ import omero
 import omero.clients
 import omero.grid
 import omero.model
+from omero.constants.categories import PROCESSCALLBACK, PROCESSORCALLBACK
 
 from sandbox.omero import errors
 from sandbox.omero.graph.calls import context_of
@@ -85,8 +86,11 @@ class SharedResourcesService(Service):
         return omero.grid.InteractiveProcessorPrx.uncheckedCast(self.session.proxy(service))
 
     def addProcessor(self, call: Call, processor: Any) -> None:
-        """Subscribe a processor to the questions about jobs."""
+        """Subscribe a processor to the questions about jobs, and let it answer and tell of its processes."""
         Processors.of(self.server).add(_some(processor))
+        for control in list(self.session.controls):
+            with contextlib.suppress(Ice.Exception):  # that client has gone
+                control.categories().add([PROCESSORCALLBACK, PROCESSCALLBACK])
 
     def removeProcessor(self, call: Call, processor: Any) -> None:
         """Unsubscribe a processor."""
