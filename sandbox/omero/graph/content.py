@@ -11,6 +11,8 @@ from .store import Graph
 
 ROOT, GUEST = 0, 1
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
+#: Ids of users, groups and sessions of its own end here; apart, so that nobody takes one for the other.
+LAST_OF_ITS_OWN = {"Experimenter": 100, "ExperimenterGroup": 5000, "Session": 100, "Node": 0}
 
 
 def fill(graph: Graph) -> None:
@@ -35,6 +37,8 @@ def fill(graph: Graph) -> None:
             row = tx.insert("GroupExperimenterMap", parent=group, child=user, owner=owner)
             graph.put(row.changed({"groupExperimenterMap#": place if user == ROOT else 0}))
         _first_event(graph)
+        for name, last in LAST_OF_ITS_OWN.items():
+            graph.skip_ids(name, last)
         tx.insert("DBPatch", currentVersion="OMERO5.4", currentPatch=0, previousVersion="OMERO5.4", previousPatch=0)
 
 

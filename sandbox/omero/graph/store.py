@@ -25,6 +25,9 @@ create table if not exists sequence (root text primary key, last integer);
 create table if not exists private (kind text, key text, body text, primary key (kind, key));
 """
 
+#: Id of the first object of a class that users make.
+FIRST_ID = 101
+
 
 class Graph:
     """All objects of one server."""
@@ -37,9 +40,9 @@ class Graph:
         #: (root class, field, id referred to) -> ids of those that refer; a dict serves as an ordered set
         self.reverse: dict[tuple[str, str, int], dict[int, None]] = {}
         self.private: dict[tuple[str, str], Any] = {}
-        self._sequence: dict[str, int] = defaultdict(int)
-        for name in ("Experimenter", "ExperimenterGroup", "Node", "Session"):
-            self._sequence[name] = -1
+        #: last id given, by root class; small numbers are left to what the server itself is made of
+        self._sequence = {name: 0 if cls.is_enum else FIRST_ID - 1 for name, cls in self.schema.classes.items()}
+        self._sequence.update(dict.fromkeys(("Experimenter", "ExperimenterGroup", "Node", "Session"), -1))
         self._undo: list[tuple[str, int, Entity | None]] | None = None
         self._undo_private: list[tuple[tuple[str, str], Any]] = []
         self._database = sqlite3.connect(folder / "graph.db" if folder else ":memory:", check_same_thread=False)
@@ -85,9 +88,13 @@ class Graph:
 
     # -- what transactions use ------------------------------------------------------------------------------------
     def next_id(self, root: str) -> int:
-        """A fresh id; the first is 1, but for users, groups and what the server itself is (see `content`)."""
+        """A fresh id."""
         self._sequence[root] += 1
         return self._sequence[root]
+
+    def skip_ids(self, root: str, last: int) -> None:
+        """Go on after this id."""
+        self._sequence[root] = max(self._sequence[root], last)
 
     def put(self, entity: Entity) -> None:
         """Store a new entity or replace the one of its id."""

@@ -69,7 +69,7 @@ ANSWERS: list[tuple[str, list[Any]]] = [
     ("select i.name from Image i where i.name like 's%' or i.name like 'f_rst'", [("first",)]),
     ("select case when i.name = 'first' then 1 else 0 end from Image i order by i.id", [(1,), (0,)]),
     ("select d.details.owner.omeName from Dataset d order by d.id", [("ada",), ("bob",)]),
-    ("select upper(i.name) || '!' from Image i where i.id between 1 and 1", [("FIRST!",)]),
+    ("select upper(i.name) || '!' from Image i where i.id between 101 and 101", [("FIRST!",)]),
     ("select size(p.datasetLinks) from Project p", [(1,)]),
     ("select min(i.id), max(i.id), sum(i.id) from Image i where i.id < 0", [(None, None, None)]),
 ]  # fmt: skip
@@ -130,7 +130,7 @@ def by(**values: Any) -> Any:
 
 def test_parameters_must_be_of_the_columns_type(world: World) -> None:
     text = "select d from Dataset d where d.id in (:v)"
-    assert len(world.query(world.ada, text, by(v=rlist([rlong(1), rlong(99)])))) == 1
+    assert len(world.query(world.ada, text, by(v=rlist([rlong(101), rlong(99)])))) == 1
     with pytest.raises(omero.InternalException) as raised:
         world.query(world.ada, text, by(v=rlist([rint(1)])))
     assert "ClassCastException" in raised.value.message
@@ -141,5 +141,5 @@ def test_parameters_must_be_of_the_columns_type(world: World) -> None:
 
 def test_pages_of_a_query(world: World) -> None:
     text = "select i.id from Image i order by i.id"
-    for offset, limit, rows in ((0, 1, [(1,)]), (1, 5, [(2,)]), (2, 1, []), (0, 0, []), (0, -1, [(1,), (2,)])):
+    for offset, limit, rows in ((0, 1, [(101,)]), (1, 5, [(102,)]), (2, 1, []), (0, 0, []), (0, -1, [(101,), (102,)])):
         assert world.query(world.ada, text, omero.sys.ParametersI().page(offset, limit)) == rows
