@@ -31,7 +31,6 @@ Glacier2.SessionManager=BlitzManager:tcp -h 127.0.0.1 -p {blitz}
 Glacier2.Client.ForwardContext=1
 Glacier2.Client.ACM.Close=4
 Glacier2.Client.ACM.Timeout=60
-Glacier2.Server.ForwardContext=1
 Glacier2.SessionTimeout=600
 Glacier2.Client.MessageSizeMax=250000
 Ice.MessageSizeMax=250000
