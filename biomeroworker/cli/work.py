@@ -21,7 +21,7 @@ from rich.table import Table
 from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json, size
 from biomeroworker.cli.runs import STYLES
 from biomeroworker.client import SlurmClient
-from biomeroworker.engine.carrier import Carrier
+from biomeroworker.engine.carrier import Carrier, Listener
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import Refused
@@ -65,10 +65,7 @@ def run(
         run_id = client.submit(request)
         err.print(f"run {run_id}", style="bold")
         with _progress() as listener, _stopping(lambda: client.cancel(run_id, getpass.getuser())):
-            supervisor = Supervisor(
-                client.log, Carrier(client.log, client.cluster, Sources(), client.settings, listener)
-            )
-            supervisor.carry(run_id)
+            _supervisor(client, listener).carry(run_id)
         found = client.log.run(run_id)
         if as_json:
             print_json({"run": run_id, "state": found.state.value, "outcomes": found.outcomes, "report": found.report})
@@ -76,6 +73,11 @@ def run(
             summarise(found)
         if found.state is not RunState.DONE:
             raise typer.Exit(1)
+
+
+def _supervisor(client: SlurmClient, listener: Listener) -> Supervisor:
+    carrier = Carrier(client.log, client.cluster, Sources(), client.settings, listener)
+    return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -112,9 +114,7 @@ def summarise(found: WorkflowRun) -> None:
 def supervise(config: ConfigOption = None) -> None:
     """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
     with client_of(config) as client:
-        supervisor = Supervisor(
-            client.log, Carrier(client.log, client.cluster, Sources(), client.settings, _lines(client))
-        )
+        supervisor = _supervisor(client, _lines())
         err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
         with _stopping(supervisor.stop):
             supervisor.serve()
@@ -152,7 +152,7 @@ def attach(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[UUID, RunState, float | None, str], None]]:
+def _progress() -> Iterator[Listener]:
     """A live line per stage on a terminal; a plain line per stage elsewhere."""
     if not err.is_terminal:
         yield _plain_lines()
@@ -182,7 +182,7 @@ def _progress() -> Iterator[Callable[[UUID, RunState, float | None, str], None]]
         yield listen
 
 
-def _plain_lines() -> Callable[[UUID, RunState, float | None, str], None]:
+def _plain_lines() -> Listener:
     last: dict[str, str] = {}
 
     def listen(run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
@@ -194,9 +194,8 @@ def _plain_lines() -> Callable[[UUID, RunState, float | None, str], None]:
     return listen
 
 
-def _lines(client: SlurmClient) -> Callable[[UUID, RunState, float | None, str], None]:
+def _lines() -> Listener:
     """One line per change, with the run, for a log file."""
-    plain: dict[UUID, Callable[[UUID, RunState, float | None, str], None]] = {}
     last: dict[UUID, tuple[str, str]] = {}
 
     def listen(run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
@@ -206,7 +205,6 @@ def _lines(client: SlurmClient) -> Callable[[UUID, RunState, float | None, str],
         last[run_id] = (stage.value, word)
         if stage.is_terminal:
             last.pop(run_id, None)
-            plain.pop(run_id, None)
 
     return listen
 

@@ -8,8 +8,9 @@ matters to anyone else.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine import job, retry, watch
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.workspace import Workspace
-from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused
+from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused, Transient
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.log.states import AlreadyEnded, RunState, StaleAttempt
 from biomeroworker.manifest import INPUTS_FILE, InputManifest
@@ -31,6 +32,9 @@ from biomeroworker.workflows import jobscript, markers, parameters
 
 #: Told the run, its stage, a fraction from 0 to 1 (None: not known) and a word: what a person watches.
 Listener = Callable[[UUID, RunState, float | None, str], None]
+
+#: What `Carrier.advance` answers for a run whose next step is the scheduler's.
+AWAITS_SCHEDULER = math.inf
 
 #: A scheduler that has not known a submitted job for so long is not going to.
 UNKNOWN_DEADLINE = timedelta(minutes=10)
@@ -63,14 +67,13 @@ class Carrier:
         self.catalogue = Catalogue(settings)
         self.listener = listener
         self._submits_undoubted: set[str] = set()  # attempts whose intent to submit this very process has just recorded
-        self._intervals: dict[UUID, float] = {}
         self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float]] = {
             RunState.ACCEPTED: self._admit,
             RunState.EXPORTING: self._export,
             RunState.TRANSFERRING: self._transfer,
             RunState.SUBMITTING: self._submit,
-            RunState.QUEUED: self._watch,
-            RunState.RUNNING: self._watch,
+            RunState.QUEUED: self._await,
+            RunState.RUNNING: self._await,
             RunState.FETCHING: self._fetch,
             RunState.IMPORTING: self._import,
         }
@@ -80,7 +83,8 @@ class Carrier:
 
         Returns
         -------
-        Seconds until it wants the next step, or None when there is none: it has ended, or is paused.
+        Seconds until it wants the next step, `AWAITS_SCHEDULER` when `watch` will tell, or None when there is none: it
+        has ended, or is paused.
         """
         run = self.log.run(run_id)
         if run.state.is_terminal or run.paused:
@@ -188,12 +192,40 @@ class Carrier:
             )
             job_id = self.cluster.submit(spec)
         self.log.submitted(run_id, number, job_id)
-        return self._interval(run_id, changed=True)
+        return AWAITS_SCHEDULER
 
-    def _watch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+    def _await(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        return AWAITS_SCHEDULER
+
+    def watch(self, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
+        """Ask the scheduler once about the jobs of many runs, and record what is new.
+
+        Returns
+        -------
+        The runs of which something was new, and whether they have a next step now.
+
+        Raises
+        ------
+        Fault
+            The scheduler did not answer: nothing is known of any of them.
+        """
+        runs = {run_id: self.log.run(run_id) for run_id in run_ids}
+        names = {run_id: run.attempts[run.attempt].name for run_id, run in runs.items() if run.attempt}
+        answers = self.cluster.status(list(names.values()), min(run.created_on for run in runs.values()))
+        news = {}
+        for run_id, name in names.items():
+            known = answers.get(name) or [_unknown(name)]
+            try:
+                changed, goes_on = self._heard(run_id, runs[run_id], known[-1])
+            except (AlreadyEnded, StaleAttempt):  # another process was faster
+                changed, goes_on = True, True
+            if changed or goes_on:
+                news[run_id] = goes_on
+        return news
+
+    def _heard(self, run_id: UUID, run: WorkflowRun, status: JobStatus) -> tuple[bool, bool]:
+        """Record what the scheduler says of a run's job: whether that was news, and whether the job has ended."""
         number = run.attempt
-        attempt = run.attempts[number]
-        status = self._status(attempt.name, run.created_on)
         changed = self.log.observe(
             run_id,
             number,
@@ -203,12 +235,32 @@ class Carrier:
             node=status.node,
             progress=None,
         )
-        word = f"job {attempt.job_id} {status.raw_state or status.state.name}"
+        word = f"job {run.attempts[number].job_id} {status.raw_state or status.state.name}"
         self._tell(run_id, run.state, None, f"{word} ({status.reason})" if status.reason else word)
-        if status.state.is_terminal or self._is_overdue(run, status):
+        ended = status.state.is_terminal or self._is_overdue(run, status)
+        if ended:
             self.log.intend(run_id, RunState.FETCHING, attempt=number, **_described(status))
-            return 0
-        return self._interval(run_id, changed=changed)
+        return changed, ended
+
+    @property
+    def patience_seconds(self) -> float:
+        """For how long a cluster may be silent before runs that wait for it are paused."""
+        return self.settings.worker.retry_hours * 3600
+
+    def note_silence(self, run_ids: Sequence[UUID], silence: Fault, delay: float, *, give_up: bool) -> None:
+        """Record that the scheduler did not answer about these runs; pause them when patience is over, or useless."""
+        for run_id in run_ids:
+            run = self.log.run(run_id)
+            if run.state.is_terminal or run.paused:
+                continue
+            told = errors.report(silence, run.state.value, str(run_id))
+            if give_up or not isinstance(silence, Transient):
+                self._record(run_id, run, silence, None)
+                self.log.pause(run_id, str(told), run.state)
+                self._tell(run_id, run.state, None, f"paused: {silence}")
+            else:
+                self._record(run_id, run, silence, datetime.now(UTC) + timedelta(seconds=delay))
+                self._tell(run_id, run.state, None, f"{silence}; asked again in {delay:.0f} s")
 
     def _fetch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
         begun = time.monotonic()
@@ -391,8 +443,7 @@ class Carrier:
         return manifest
 
     def _status(self, name: str, since: datetime) -> JobStatus:
-        known = self.cluster.status([name], since).get(name, [])
-        return known[-1] if known else JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="")
+        return (self.cluster.status([name], since).get(name) or [_unknown(name)])[-1]
 
     def _is_overdue(self, run: WorkflowRun, status: JobStatus) -> bool:
         """A job that the scheduler does not know is looked for by its own markers, once the scheduler had its time."""
@@ -401,15 +452,13 @@ class Carrier:
         last = run.attempts[run.attempt].known_on
         return datetime.now(UTC) - last > UNKNOWN_DEADLINE
 
-    def _interval(self, run_id: UUID, *, changed: bool) -> float:
-        interval = watch.next_interval(
-            self._intervals.get(run_id), changed=changed, longest=self.settings.slurm.poll_seconds
-        )
-        self._intervals[run_id] = interval
-        return interval
-
     def _tell(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
         self.listener(run_id, stage, fraction, word)
+
+
+def _unknown(name: str) -> JobStatus:
+    """What is known of a job that nobody has heard of."""
+    return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="")
 
 
 def _described(status: JobStatus) -> dict[str, Any]:

@@ -1,125 +1,237 @@
-"""Carry the runs of a log until told to stop: the process that an admin keeps alive.
+"""Carry the runs of a log, any number at once, until told to stop: the process that an admin keeps alive.
 
-One step at a time; a run that waits (for the scheduler, for a retry) does not hold up the others. A run is leased
-before it is touched, so that two supervisors, or a supervisor and a ``biomeroworker run`` in a shell, never carry the
-same one.
+One model: this thread decides, a few workers act. A run is in the hands of at most one worker, and of at most one
+supervisor: it is leased before it is touched, and nothing is done for a run whose lease may have run out, for instance
+because this process was stopped for a while. Runs that wait for the scheduler cost nothing: one question is asked for
+all of them together.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
 import os
+import queue
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.engine.carrier import Carrier
+from biomeroworker.engine import retry, watch
+from biomeroworker.engine.carrier import AWAITS_SCHEDULER, Carrier
 from biomeroworker.errors import Transient
 from biomeroworker.log.runlog import RunLog
 
-#: Seconds between two looks for runs that others have accepted.
+#: Seconds between two looks for runs that others have accepted, resumed, or want cancelled.
 LOOK_INTERVAL = 1.0
 #: A lease that is not renewed for so long belongs to a dead supervisor.
 LEASE_SECONDS = 60.0
+#: Steps that are taken at once: exports, transfers and imports share the wire and the cores.
+WORKERS = 4
+#: Seconds that steps under way have when the supervisor is told to stop; each can be cut off anywhere without harm.
+STOP_GRACE = 5.0
+_TICK = 0.05
+
+
+@dataclass
+class _Carried:
+    """A run in our hands: when its next step is due (`AWAITS_SCHEDULER`: when the scheduler has news)."""
+
+    due: float
+    busy: bool = False
 
 
 class Supervisor:
-    """Carries every unfinished run of the log, or only those asked for."""
+    """Carries every unfinished run of the log, or only one."""
 
-    def __init__(self, log: RunLog, carrier: Carrier) -> None:
-        self._log, self._carrier = log, carrier
+    def __init__(self, log: RunLog, carrier: Carrier, *, workers: int = WORKERS, poll_seconds: float = 15.0) -> None:
+        self._log, self._carrier, self._poll_seconds = log, carrier, poll_seconds
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._workers = workers
         self._stop = threading.Event()
-        self._held: set[UUID] = set()
+        self._only: UUID | None = None
+        self._finished = False
+        self._runs: dict[UUID, _Carried] = {}
+        self._leased_until = -math.inf
+        self._looked = self._renewed = -math.inf
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._asking = False
+        self._ask_at = math.inf
+        self._interval: float | None = None
+        self._silences = 0
+        self._silent_since = 0.0
 
     def stop(self) -> None:
-        """Stop after the step that is under way; safe to call from a signal handler."""
+        """Stop soon; safe to call from a signal handler."""
         self._stop.set()
-
-    def serve(self) -> None:
-        """Carry all runs until `stop` is called."""
-        due: dict[UUID, float] = {}
-        last_look = -LOOK_INTERVAL
-        with _Renewal(self._log, self.holder, self._held):
-            while not self._stop.is_set():
-                now = time.monotonic()
-                if now - last_look >= LOOK_INTERVAL:
-                    last_look = now
-                    for run_id in self._unfinished():
-                        due.setdefault(run_id, now)
-                ready = [
-                    run_id for run_id, when in heapq.nsmallest(1, due.items(), key=lambda item: item[1]) if when <= now
-                ]
-                if not ready:
-                    self._stop.wait(0.1)
-                    continue
-                wait = self._step(ready[0])
-                if wait is None:
-                    del due[ready[0]]
-                else:
-                    due[ready[0]] = time.monotonic() + wait
-        for run_id in list(self._held):
-            self._log.release(run_id, self.holder)
 
     def carry(self, run_id: UUID) -> None:
         """Carry one run to its end, or until it is paused or `stop` is called; for a person who watches."""
-        with _Renewal(self._log, self.holder, self._held):
-            while not self._stop.is_set():
-                wait = self._step(run_id)
-                if wait is None:
-                    break
-                self._stop.wait(wait)
-        if run_id in self._held:
-            self._log.release(run_id, self.holder)
+        self._only = run_id
+        self.serve()
 
-    def _step(self, run_id: UUID) -> float | None:
-        """One step of one run, if it is ours to take; seconds to the next, None when there is none."""
+    def serve(self) -> None:
+        """Carry all runs until `stop` is called. Raises what is a defect, never what is a fault of the surroundings."""
+        threads = [
+            threading.Thread(target=self._act, name=f"worker {number}", daemon=True) for number in range(self._workers)
+        ]
+        for thread in threads:
+            thread.start()
         try:
-            if not self._log.lease(run_id, self.holder, LEASE_SECONDS):
-                return LEASE_SECONDS / 4
-            self._held.add(run_id)
-            wait = self._carrier.advance(run_id)
-            if wait is None:
-                self._held.discard(run_id)
-                self._log.release(run_id, self.holder)
-            return wait
-        except Exception as error:  # the log itself is away: nothing can be recorded, so nothing may be done
-            if isinstance(errors.classify(error), Transient):
-                return 5.0
-            raise
+            while not self._stop.is_set() and not self._finished:
+                self._guarded(self._look)
+                self._hand_out()
+                self._hear(_TICK)
+        finally:
+            end = time.monotonic() + STOP_GRACE
+            while (self._asking or any(run.busy for run in self._runs.values())) and time.monotonic() < end:
+                self._hear(_TICK)
+            for _ in threads:
+                self._work.put(None)
+            self._guarded(lambda: self._log.release_all(self.holder))
 
-    def _unfinished(self) -> list[UUID]:
+    # -- what is there to do ------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Renew what is ours, take what is free, hear of wishes to cancel."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_INTERVAL and not (self._only and not self._runs):
+            return
+        if now - self._renewed > LEASE_SECONDS / 4:
+            kept = self._log.renew(self.holder, LEASE_SECONDS)
+            self._renewed, self._leased_until = now, now + LEASE_SECONDS
+            for run_id in [run_id for run_id, run in self._runs.items() if run_id not in kept and not run.busy]:
+                del self._runs[run_id]  # somebody else's by now
+        taken = self._log.take(self.holder, LEASE_SECONDS, only=self._only)
+        for run_id in taken:
+            self._runs.setdefault(run_id, _Carried(now))
+        for run_id in self._log.wishes(self._runs):
+            if not self._runs[run_id].busy:
+                self._runs[run_id].due = min(self._runs[run_id].due, now)
+        if self._only is not None and not self._runs:
+            run = self._log.run(self._only)
+            self._finished = run.state.is_terminal or run.paused
+        self._looked = now
+
+    def _hand_out(self) -> None:
+        """Give the workers what is due, while the leases certainly hold."""
+        now = time.monotonic()
+        if now >= self._leased_until:
+            self._looked = self._renewed = -math.inf  # we have slept through: renew first
+            return
+        for run_id, run in self._runs.items():
+            if not run.busy and run.due <= now:
+                run.busy = True
+                self._work.put(self._step_of(run_id))
+        awaiting = [run_id for run_id, run in self._runs.items() if run.due == AWAITS_SCHEDULER and not run.busy]
+        if awaiting and not self._asking:
+            if self._ask_at == math.inf:
+                self._ask_at = now + self._next_interval(changed=True)
+            if now >= self._ask_at:
+                self._asking = True
+                self._work.put(self._question_about(awaiting))
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def _act(self) -> None:
+        while (task := self._work.get()) is not None:
+            task()
+
+    def _step_of(self, run_id: UUID) -> Callable[[], None]:
+        def step() -> None:
+            try:
+                wait = self._carrier.advance(run_id)
+            except Exception as error:  # the log itself is away: nothing can be recorded, so nothing may be done
+                self._done.put(partial(self._after_failure, run_id, error))
+            else:
+                self._done.put(partial(self._after_step, run_id, wait))
+
+        return step
+
+    def _after_failure(self, run_id: UUID, error: Exception) -> None:
+        self._after_step(run_id, _patience(error))
+
+    def _after_step(self, run_id: UUID, wait: float | None) -> None:
+        if wait is None:
+            self._runs.pop(run_id, None)
+            self._guarded(lambda: self._log.release(run_id, self.holder))
+            return
+        run = self._runs[run_id]
+        run.busy = False
+        run.due = wait if wait == AWAITS_SCHEDULER else time.monotonic() + wait
+        if wait == AWAITS_SCHEDULER:  # a job that is new to us should not wait for the cadence of the old ones
+            self._interval = None
+            self._ask_at = min(self._ask_at, time.monotonic() + watch.FIRST_INTERVAL)
+
+    def _question_about(self, run_ids: Iterable[UUID]) -> Callable[[], None]:
+        asked = list(run_ids)
+
+        def ask() -> None:
+            try:
+                answer = self._carrier.watch(asked)
+            except Exception as error:
+                self._done.put(partial(self._after_silence, asked, errors.classify(error)))
+            else:
+                self._done.put(partial(self._after_answer, answer))
+
+        return ask
+
+    def _after_answer(self, answer: dict[UUID, bool]) -> None:
+        """``answer`` tells of each run whether it has a next step; runs of which nothing was new are not in it."""
+        now = time.monotonic()
+        self._asking, self._silences = False, 0
+        for run_id, goes_on in answer.items():
+            if goes_on and run_id in self._runs:
+                self._runs[run_id].due = now
+        self._ask_at = now + self._next_interval(changed=bool(answer))
+
+    def _after_silence(self, asked: list[UUID], silence: errors.Fault) -> None:
+        """The cluster did not answer. Its jobs go on: ask again, later and later; say so once, and pause at last."""
+        now = time.monotonic()
+        self._asking = False
+        self._silences += 1
+        if self._silences == 1:
+            self._silent_since = now
+        delay = retry.delay_before(self._silences) if isinstance(silence, Transient) else retry.LONGEST_DELAY
+        self._ask_at = now + delay
+        first, over = self._silences == 1, now - self._silent_since > self._carrier.patience_seconds
+        if first or over or not isinstance(silence, Transient):
+            self._guarded(lambda: self._carrier.note_silence(asked, silence, delay, give_up=over))
+            if over or not isinstance(silence, Transient):
+                for run_id in asked:
+                    self._runs.pop(run_id, None)
+                self._silences = 0
+
+    # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def _hear(self, seconds: float) -> None:
+        """Deal with what the workers have done, for at most so long if there is nothing."""
         try:
-            return self._log.unfinished()
+            self._done.get(timeout=seconds)()
+            while True:
+                self._done.get_nowait()()
+        except queue.Empty:
+            pass
+
+    def _next_interval(self, *, changed: bool) -> float:
+        self._interval = watch.next_interval(self._interval, changed=changed, longest=self._poll_seconds)
+        return self._interval
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        """Do something to the log; while the log is away, nothing."""
+        try:
+            act()
         except Exception as error:
-            if isinstance(errors.classify(error), Transient):
-                return []
-            raise
+            self._stop.wait(_patience(error))
 
 
-class _Renewal:
-    """Keeps the leases alive while a long step (an export, a transfer) is under way."""
-
-    def __init__(self, log: RunLog, holder: str, held: set[UUID]) -> None:
-        self._log, self._holder, self._held = log, holder, held
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease renewal", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(LEASE_SECONDS)
-
-    def _renew(self) -> None:
-        while not self._ended.wait(LEASE_SECONDS / 4):
-            for run_id in list(self._held):
-                try:
-                    self._log.lease(run_id, self._holder, LEASE_SECONDS)
-                except Exception as error:
-                    if not isinstance(errors.classify(error), Transient):
-                        raise
+def _patience(error: Exception) -> float:
+    """Seconds to wait when the log is away; what is no such thing is a defect and raised."""
+    if isinstance(errors.classify(error), Transient):
+        return 2.0
+    raise error

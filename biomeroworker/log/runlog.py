@@ -14,7 +14,7 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from eventsourcing.persistence import IntegrityError
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -349,23 +349,53 @@ class RunLog:
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
-    def lease(self, run_id: UUID, holder: str, seconds: float) -> bool:
-        """Take or prolong the right to carry a run; False while another holds it. Times are the database's."""
+    def take(self, holder: str, seconds: float, *, only: UUID | None = None) -> set[UUID]:
+        """Lease every run that is to be carried and that nobody holds; the ones that are ``holder``'s since this call.
+
+        One statement, whatever the number of runs; it writes nothing when there is nothing to take.
+        """
+        runs = VIEWS.runs.c
         with self._recorder.writing() as connection:
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
             now = self._recorder.now(connection)
-            statement = insert(LEASES).values(run_id=run_id, holder=holder, until=now + seconds)
+            held = select(LEASES.c.run_id).where(LEASES.c.until > now)
+            free = select(runs.run_id, literal(holder), literal(now + seconds)).where(
+                runs.ended.is_(None), runs.carried, runs.paused.is_(False), runs.run_id.not_in(held)
+            )
+            if only is not None:
+                free = free.where(runs.run_id == only)
+            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+            statement = insert(LEASES).from_select(["run_id", "holder", "until"], free)
             statement = statement.on_conflict_do_update(
                 index_elements=[LEASES.c.run_id],
                 set_={"holder": statement.excluded.holder, "until": statement.excluded.until},
-                where=(LEASES.c.holder == holder) | (LEASES.c.until <= now),
+                where=LEASES.c.until <= now,
             )
-            return connection.execute(statement.returning(LEASES.c.holder)).scalar_one_or_none() == holder
+            return set(connection.execute(statement.returning(LEASES.c.run_id)).scalars())
+
+    def renew(self, holder: str, seconds: float) -> set[UUID]:
+        """Prolong all leases of ``holder``; the runs that are still its own."""
+        with self._recorder.writing() as connection:
+            until = self._recorder.now(connection) + seconds
+            statement = update(LEASES).where(LEASES.c.holder == holder).values(until=until)
+            return set(connection.execute(statement.returning(LEASES.c.run_id)).scalars())
 
     def release(self, run_id: UUID, holder: str) -> None:
         """Give a lease back, if it is still ``holder``'s."""
         with self._recorder.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.run_id == run_id, LEASES.c.holder == holder))
+
+    def release_all(self, holder: str) -> None:
+        """Give all leases of ``holder`` back."""
+        with self._recorder.writing() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.holder == holder))
+
+    def wishes(self, run_ids: Iterable[UUID]) -> list[UUID]:
+        """Those of the runs whose end somebody has asked for. One indexed question."""
+        runs = VIEWS.runs.c
+        wanted = set(run_ids)
+        with self._engine.connect() as connection:
+            query = select(runs.run_id).where(runs.ended.is_(None), runs.carried, runs.cancel_requested)
+            return [run_id for run_id in connection.execute(query).scalars() if run_id in wanted]
 
 
 def _summary(row: Mapping[Any, Any]) -> RunSummary:

@@ -315,14 +315,35 @@ def test_what_is_done_to_a_run_that_was_read_stays_outside_the_log(log: RunLog) 
 def test_one_supervisor_carries_a_run(log: RunLog, log_url: str) -> None:
     run = accept(log)
     with RunLog.open(log_url) as other:
-        assert log.lease(run, "one", 60)
-        assert not other.lease(run, "two", 60)
-        assert log.lease(run, "one", 0.2), "prolonged, or shortened, by its holder"
+        assert log.take("one", 60) == {run}
+        assert other.take("two", 60) == set()
+        assert log.take("one", 60) == set(), "what is held already is not taken anew"
+        assert log.renew("one", 60) == {run}
         other.release(run, "two")
-        assert not other.lease(run, "two", 60), "released by its holder alone"
+        assert other.take("two", 60) == set(), "released by its holder alone"
         log.release(run, "one")
-        assert other.lease(run, "two", -1)
-        assert log.lease(run, "one", 60), "an expired lease is free"
+        assert other.take("two", -1) == {run}
+        assert log.take("one", 60) == {run}, "an expired lease is free"
+        assert other.renew("two", 60) == set(), "and lost for who held it"
+
+
+def test_what_nobody_may_carry_is_not_taken(log: RunLog) -> None:
+    paused, ended, other, wanted = (accept(log) for _ in range(4))
+    log.pause(paused, "disk full", RunState.ACCEPTED)
+    log.fail(ended, {"message": "no such dataset"})
+    assert log.take("one", 60, only=wanted) == {wanted}
+    assert log.take("one", 60) == {other}
+    log.resume(paused)
+    assert log.take("one", 60) == {paused}
+    log.release_all("one")
+    assert log.take("two", 60) == {paused, other, wanted}
+
+
+def test_a_wish_to_cancel_is_heard(log: RunLog) -> None:
+    one, other = accept(log), accept(log)
+    log.request_cancel(one, "Ada")
+    assert log.wishes([one, other]) == [one]
+    assert log.wishes([other]) == []
 
 
 def test_threads_may_share_a_log(log: RunLog) -> None:

@@ -117,7 +117,7 @@ class Site:
             client.settings,
             lambda run, stage, fraction, word: self.told.append((stage.value, word)),
         )
-        return Supervisor(client.log, carrier)
+        return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds)
 
     def carry(self, request: RunRequest) -> WorkflowRun:
         """Hand a run in and carry it to its end."""

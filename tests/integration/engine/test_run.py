@@ -1,6 +1,8 @@
 """Whole runs on a real cluster: the good way, and each way in which a run can go wrong."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -174,26 +176,51 @@ def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
     assert site.jobs() == []
 
 
+DIES_AFTER_SBATCH = """
+import os, sys, uuid
+from biomeroworker.client import SlurmClient
+from biomeroworker.engine import supervisor
+from biomeroworker.engine.carrier import Carrier
+from biomeroworker.engine.sources import Sources
+from biomeroworker.log.runlog import RunLog
+
+supervisor.LEASE_SECONDS = 2.0
+RunLog.submitted = lambda *arguments, **keywords: os._exit(9)
+client = SlurmClient.from_config(sys.argv[1])
+carrier = Carrier(client.log, client.cluster, Sources(), client.settings)
+supervisor.Supervisor(client.log, carrier).carry(uuid.UUID(sys.argv[2]))
+"""
+
+
 def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(site):
     """The supervisor dies between sbatch and the record of the job id: the worst place."""
     run_id = site.client.submit(site.request(site.images("one.tif"), sleep=3))
-    first = site.supervisor()
-    log = site.client.log
-    recorded = log.submitted
-    log.submitted = lambda *arguments, **keywords: (_ for _ in ()).throw(KeyboardInterrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            first.carry(run_id)
-    finally:
-        log.submitted = recorded
-    assert log.run(run_id).state is RunState.SUBMITTING
-    log.release(run_id, first.holder)
+    command = [sys.executable, "-c", DIES_AFTER_SBATCH, str(site.config), str(run_id)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 9
+    assert site.client.log.run(run_id).state is RunState.SUBMITTING
     site.supervisor().carry(run_id)
-    run = log.run(run_id)
+    run = site.client.log.run(run_id)
     assert run.state is RunState.DONE, run.report
     name = run.attempts[1].name
     found = site.client.cluster.transport.run(["sacct", "-X", "--noheader", "--format=JobID", f"--name={name}"])
     assert len(found.stdout.split()) == 1
+
+
+def test_many_runs_are_carried_at_once_and_asked_about_together(site):
+    runs = [site.client.submit(site.request(site.images("one.tif"), sleep=4)) for _ in range(6)]
+    supervisor = site.supervisor()
+    transport = site.client.cluster.transport
+    before, begun = transport.executions, time.monotonic()
+    serving = threading.Thread(target=supervisor.serve)
+    serving.start()
+    ended = [site.client.wait(run_id, timeout=90) for run_id in runs]
+    took = time.monotonic() - begun
+    supervisor.stop()
+    serving.join(20)
+    assert [run.state for run in ended] == [RunState.DONE] * 6
+    assert took < 6 * 6, "they did not wait for one another"
+    own = 3 * len(runs)  # send, submit, fetch
+    assert transport.executions - before - own < 12, "questions are not asked for each job by itself"
 
 
 def test_two_supervisors_do_not_carry_one_run_twice(site):
