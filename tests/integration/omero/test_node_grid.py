@@ -53,18 +53,29 @@ def asked(session, script, seconds=40):
     return answer
 
 
+def running(node, seconds=40):
+    """The server's process, as soon as the node has started it."""
+    end = time.monotonic() + seconds
+    while not (found := node.pid()):
+        assert time.monotonic() < end, "the node does not start it"
+        time.sleep(0.3)
+    return found
+
+
 def test_an_official_script_runs_as_the_user_who_asks(session, person, script):
     assert asked(session, script) == person.name
 
 
 def test_after_sigkill_the_node_starts_it_again_and_it_serves(session, person, script, node):
-    before = node.pid()
+    before = running(node)
     os.kill(before, signal.SIGKILL)
     assert asked(session, script) == person.name
     assert node.pid() != before
 
 
 def test_when_it_is_stopped_it_leaves_the_servers_list(session, script, node):
+    running(node)
+    assert asked(session, script)
     icegridadmin(node, "server disable Processor-0")
     begun = time.monotonic()
     icegridadmin(node, "server stop Processor-0", timeout=30)
