@@ -7,6 +7,7 @@ decide which of their former members go.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sandbox.omero import errors
@@ -169,6 +170,7 @@ class Saver:
             return
         if not is_new:
             self._may_edit(stored)
+            stored = replace(stored, version=stored.version + 1)
             if stored.cls.owned:
                 marks["updateEvent"] = self.tx.event().id
         if is_new and entity.cls.name == "WellSample" and thing._well is not None and not thing._well.isLoaded():
@@ -176,6 +178,8 @@ class Saver:
                 " Wrapped Exception: (org.springframework.orm.hibernate3.HibernateSystemException):\n"
                 "null index column for collection: ome.model.screen.Well.wellSamples"
             )
+        if values.get("repo") is not None and entity.cls.name == "OriginalFile" and not self.context.internal:
+            raise errors.security(f"cannot set repo property of {entity.java} via ORM")
         changed = stored.changed(values, marks)
         self._may_link(changed, values, is_new)
         rules.check(self.tx, changed, is_new)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import omero
@@ -158,7 +159,7 @@ class Transaction:
     def change(self, entity: Entity, /, **values: Any) -> Entity:
         """Store other values, unchecked; None makes a field null."""
         marks = {"updateEvent": self.event().id} if entity.cls.owned else None
-        changed = entity.changed(values, marks)
+        changed = replace(entity.changed(values, marks), version=entity.version + 1)
         self.graph.put(changed)
         return changed
 

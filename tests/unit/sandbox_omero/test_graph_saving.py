@@ -165,3 +165,18 @@ def test_everything_is_there_after_the_file_was_closed_and_opened(tmp_path: Path
         assert tx.kept("password", "0") == {"hash": "x"}
         assert tx.insert("Roi").id > next(tx.rows("Roi")).id
     again.close()
+
+
+def test_a_client_cannot_say_in_which_repository_a_file_lies(world: World) -> None:
+    file = omero.model.OriginalFileI()
+    file.name, file.path, file.repo = rstring("x"), rstring("/"), rstring("elsewhere")
+    with pytest.raises(omero.SecurityViolation) as raised:
+        world.save(world.ada, file)
+    assert raised.value.message.startswith("cannot set repo property of ome.model.core.OriginalFile:Id_")
+
+
+def test_a_row_counts_its_changes_which_only_queries_show(world: World) -> None:
+    saved = world.save(world.ada, named("Dataset", "x"))
+    saved.description = rstring("changed")
+    assert world.save(world.ada, saved).version is None
+    assert world.query(world.ada, "select d.version from Dataset d") == [(1,)]
