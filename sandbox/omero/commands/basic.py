@@ -69,7 +69,6 @@ def _refused(run: Run) -> Any:
 
 
 for _kind in (
-    omero.cmd.Duplicate,
     omero.cmd.DiskUsage,
     omero.cmd.FindPyramids,
     omero.cmd.ResetPasswordRequest,

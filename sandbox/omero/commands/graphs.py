@@ -39,6 +39,7 @@ TARGETS = {
     omero.cmd.Chown2: _CONTAINERS | _LINKS,
     omero.cmd.Chmod2: {"ExperimenterGroup"},
     omero.cmd.DiskUsage2: _CONTAINERS | _LINKS | _SETTINGS | _PARTS | {"Experimenter", "ExperimenterGroup"},
+    omero.cmd.Duplicate: _CONTAINERS | _LINKS,
     omero.cmd.FindChildren: _CONTAINERS | _LINKS | _SETTINGS | _PARTS,
     omero.cmd.FindParents: _CONTAINERS | _LINKS | _SETTINGS | _PARTS,
 }

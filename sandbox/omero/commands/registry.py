@@ -81,7 +81,7 @@ def command(
 
 def find(request: Any) -> Command | None:
     """The command for a request, None if the server has none."""
-    for name in ("basic", "files", "graphs", "sessions"):
+    for name in ("basic", "duplicate", "files", "graphs", "sessions"):
         importlib.import_module(f"{__package__}.{name}")  # declares its commands
     return _known.get(type(request))
 

@@ -149,8 +149,22 @@ def test_children_are_found_down_to_the_class_asked_for(ada, world):
 
 def test_an_unknown_request_has_no_handle_and_one_not_implemented_says_so(ada):
     assert ada.sf.submit(omero.cmd.Request()) is None
-    response = run(ada, omero.cmd.Duplicate(targetObjects={"Dataset": [1]}))
-    assert response.parameters["message"].startswith("omero.cmd.Duplicate is not implemented")
+    response = run(ada, omero.cmd.ResetPasswordRequest("a", "b"))
+    assert response.parameters["message"].startswith("omero.cmd.ResetPasswordRequest is not implemented")
+
+
+def test_a_copied_dataset_refers_to_the_same_images(ada, world):
+    dataset, image = world[1:3]
+    refused = run(ada, omero.cmd.Duplicate(targetObjects={"Dataset": [dataset.id.val]}))
+    assert "copies of Image are not implemented" in refused.parameters["message"]
+    copied = omero.cmd.Duplicate(targetObjects={"Dataset": [dataset.id.val]}, typesToReference=["Image"])
+    made = run(ada, copied).duplicates
+    assert {name: len(ids) for name, ids in made.items()} == {
+        "ome.model.containers.Dataset": 1, "ome.model.containers.DatasetImageLink": 1,
+    }  # fmt: skip
+    link = ada.sf.getQueryService().get("DatasetImageLink", made["ome.model.containers.DatasetImageLink"][0])
+    assert [link.parent.id.val] == made["ome.model.containers.Dataset"] != [dataset.id.val]
+    assert link.child.id.val == image.id.val
 
 
 def test_a_long_request_does_not_hold_up_others(ada):
