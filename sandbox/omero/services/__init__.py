@@ -23,7 +23,7 @@ TABLE = {
     "omero.api.IPixels": "pixels_metadata:PixelsService",
     "omero.api.IProjection": "exporter:ProjectionService",
     "omero.api.IQuery": "query:QueryService",
-    "omero.api.IRenderingSettings": "rendering:RenderingSettingsService",
+    "omero.api.IRenderingSettings": "settings:RenderingSettingsService",
     "omero.api.IRepositoryInfo": "repository:RepositoryInfoService",
     "omero.api.IRoi": "roi:RoiService",
     "omero.api.IScript": "scripts:ScriptService",
