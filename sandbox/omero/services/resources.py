@@ -42,6 +42,8 @@ def acquire(call: Call, job: omero.model.Job, seconds: int) -> InteractiveProces
     try:
         saved = jobs.submit(call, job, "Waiting")
     except omero.ApiUsageException as error:
+        if isinstance(error, omero.ValidationException):  # a kind of it for Ice, though not for the server
+            raise
         raise errors.api_usage("Could not submit job. ") from error
     processor, answers = Processors.of(call.server).ask(call, saved, seconds)
     if processor is None:

@@ -218,3 +218,8 @@ def test_results_are_had_once(server, ada, script):
 def test_more_than_three_minutes_are_not_waited(ada, script):
     with pytest.raises(omero.ApiUsageException, match="Delay is too long"):
         run(ada, script, 181)
+
+
+def test_an_unknown_script_is_named_in_the_refusal(ada):
+    with pytest.raises(omero.ValidationException, match="No row with the given identifier exists"):
+        run(ada, 999999999)
