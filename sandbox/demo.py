@@ -95,7 +95,7 @@ class Demo:
         house = House(self.root)
         self.step("bringing the sandbox up" + (" without OMERO" if self.existing else ""))
         with self.root.locked():
-            house.up(house.choose([], ["grid"] if self.existing else []), _indented)
+            house.up(house.choose([], ["omero"] if self.existing else []), _indented)
         self.env = {**variables(self.root), **self.existing}
 
     def _address(self) -> tuple[str, int]:
