@@ -36,6 +36,7 @@ while [ $# -gt 0 ]; do
         --sleep=*) sleep=${1#*=} ;;
         --write=*) write=${1#*=} ;;
         --text=*) text=${1#*=} ;;
+        --labels=*) labels=${1#*=} ;;
     esac
     shift
 done
@@ -45,6 +46,15 @@ if [ "$write" = True ]; then
     for image in "$in"/image-*; do
         name=${image##*/}
         printf '%s' "$text" > "$out/${name%.ome.zarr}_text.txt"
+    done
+fi
+if [ "$labels" = True ]; then
+    echo image,label,area > "$out/objects.csv"
+    for image in "$in"/image-*; do
+        name=${image##*/}
+        cp /labels.tif "$out/${name%.ome.zarr}_mask.tif"
+        echo "${name%.ome.zarr},1,16" >> "$out/objects.csv"
+        echo "${name%.ome.zarr},2,9" >> "$out/objects.csv"
     done
 fi
 [ "$exit" = 0 ] || { echo "failing on purpose with $exit" >&2; exit "$exit"; }
@@ -72,6 +82,7 @@ DESCRIPTOR = {
                 ("sleep", "integer", 0, {"minimum": 0, "maximum": 600}),
                 ("write", "boolean", True, {}),
                 ("text", "string", "hello", {}),
+                ("labels", "boolean", False, {}),
             )
         ),
     ],
@@ -145,7 +156,10 @@ def obedient_image(registry: str, tmp_path_factory: pytest.TempPathFactory) -> s
     for name in ("bin", "proc", "sys", "dev", "tmp", "etc", "var/tmp", "root", "home"):
         (rootfs / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", rootfs / "bin/busybox")
-    for name in ("sh", "sleep", "cat", "mkdir", "env"):
+    labels = np.zeros((16, 16), "uint16")
+    labels[2:6, 2:6], labels[9:12, 9:12] = 1, 2
+    tifffile.imwrite(rootfs / "labels.tif", labels)
+    for name in ("sh", "sleep", "cat", "cp", "mkdir", "env"):
         (rootfs / "bin" / name).symlink_to("busybox")
     (rootfs / "run.sh").write_text(PROGRAM)
     (rootfs / "run.sh").chmod(0o755)

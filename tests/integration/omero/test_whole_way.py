@@ -1,0 +1,160 @@
+"""From a script in OMERO to results in OMERO: Processor, supervisor, cluster and container are all real.
+
+The Processor is attached in user mode, so that the same test runs on a server that exists already.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omero.rtypes import rbool, rint, rlist, rlong, rstring
+
+from biomeroworker.log.states import RunState
+from tests.integration.omero.conftest import make_dataset, make_image
+
+CHECKOUT = Path(__file__).parents[3]
+PROGRAM = Path(sys.executable).with_name("biomeroworker")
+HOSTILE_NAME = "a b [1];$(touch x).tif"
+
+
+@pytest.fixture
+def worker(site, server, person, tmp_path):
+    """A supervisor, and a Processor that serves the person's own scripts."""
+    common = {
+        **os.environ,
+        "BIOMERO_CONFIG": str(site.config),
+        "OMERO_HOST": server.host,
+        "OMERO_PORT": str(server.port),
+    }
+    commands = {
+        "supervise": {**common, "OMERO_USER": "root", "OMERO_PASSWORD": server.password},
+        "attach": {**common, "OMERO_USER": person.name, "OMERO_PASSWORD": person.password},
+    }
+    processes = []
+    for name, environment in commands.items():
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            processes.append(
+                subprocess.Popen([PROGRAM, name], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            )
+    yield tmp_path
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        assert process.wait(20) == 0, (tmp_path / "supervise.log").read_text() + (tmp_path / "attach.log").read_text()
+
+
+@pytest.fixture
+def script(session, worker):
+    """The script, uploaded as the person's own as soon as the Processor is there to read its parameters."""
+    end = time.monotonic() + 60
+    while "serving scripts" not in (worker / "attach.log").read_text():
+        assert time.monotonic() < end, (worker / "attach.log").read_text()
+        time.sleep(0.2)
+    text = (CHECKOUT / "scripts/SLURM_Run_Workflow.py").read_text()
+    return session.sf.getScriptService().uploadScript("/test/SLURM_Run_Workflow.py", text)
+
+
+def launch(session, script, dataset, **parameters):
+    """Start the script as OMERO.web does."""
+    inputs = {
+        "Data_Type": rstring("Dataset"),
+        "IDs": rlist([rlong(dataset)]),
+        "obedient": rbool(True),
+        "obedient_Version": rstring("v1.0.0"),
+        "3a) Import into NEW Dataset": rstring("what came of it"),
+        **{f"obedient_|_{name}": value for name, value in parameters.items()},
+    }
+    return session.sf.getScriptService().runScript(script, inputs, rint(20))
+
+
+def ended(process, seconds=90):
+    end = time.monotonic() + seconds
+    while (code := process.poll()) is None:
+        assert time.monotonic() < end, "the script does not end"
+        time.sleep(0.3)
+    return code.val
+
+
+def run_of(site, dataset):
+    """The run that was accepted for a dataset."""
+    found = [site.client.log.run(run.id) for run in site.client.log.runs(limit=20)]
+    return next(run for run in found if run.request and run.request["inputs"].get("ids") == [dataset])
+
+
+def test_a_dataset_comes_back_as_labels_rois_a_table_and_provenance(site, session, script):
+    dataset = make_dataset(session)
+    image = make_image(
+        session, HOSTILE_NAME, np.zeros((1, 1, 1, 16, 16), "uint16"), sizes={"x": 0.5, "y": 0.5}, dataset=dataset
+    )
+    process = launch(session, script, dataset, labels=rbool(True), write=rbool(False))
+    assert ended(process) == 0
+    message = process.getResults(0)["Message"].val
+    process.close(False)
+    run = run_of(site, dataset)
+    assert run.state is RunState.DONE, run.report
+    assert str(run.id) in message
+
+    made = session.rows(
+        "select i.id, i.name from Image i join i.datasetLinks l join l.parent d"
+        " where d.name = :name and d.details.owner.id = :me",
+        name="what came of it",
+        me=session.user_id,
+    )
+    assert len(made) == 1
+    assert made[0][1].startswith("a b [1];$(touch x)"), "the user's own name comes back"
+    rois = session.rows("select r.id from Roi r where r.image.id = :image", image=image)
+    assert len(rois) == 2, "one for each label, on the image that they were found in"
+    tables = session.rows(
+        "select f.name from DatasetAnnotationLink l join l.child a, FileAnnotation fa join fa.file f "
+        "where l.parent.id = :dataset and fa.id = a.id",
+        dataset=dataset,
+    )
+    assert tables
+    marks = session.rows(
+        "select a.id from ImageAnnotationLink l join l.child a where l.parent.id = :image and a.ns = :ns",
+        image=made[0][0],
+        ns="biomero/workflow",
+    )
+    assert marks, "the label image says where it comes from"
+
+
+def test_a_failure_is_told_to_the_user_with_stage_cause_and_next_step(site, session, script):
+    dataset = make_dataset(session)
+    make_image(session, "one", np.zeros((1, 1, 1, 16, 16), "uint16"), dataset=dataset)
+    process = launch(session, script, dataset, exit=rint(3))
+    assert ended(process) != 0
+    message = process.getResults(0)["Message"].val
+    process.close(False)
+    for part in ("exit code 3", "failing on purpose", "retry"):
+        assert part in message, message
+    assert run_of(site, dataset).state is RunState.FAILED
+
+
+def test_a_dataset_that_is_not_there_is_one_failed_run(site, session, script):
+    process = launch(session, script, 999999999)
+    assert ended(process) != 0
+    message = process.getResults(0)["Message"].val
+    process.close(False)
+    assert "999999999" in message
+    run = run_of(site, 999999999)
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+
+
+def test_cancel_in_omero_cancels_the_job_too(site, session, script):
+    dataset = make_dataset(session)
+    make_image(session, "one", np.zeros((1, 1, 1, 16, 16), "uint16"), dataset=dataset)
+    process = launch(session, script, dataset, sleep=rint(300))
+    end = time.monotonic() + 60
+    while (run := next((r for r in site.client.log.runs(limit=1)), None)) is None or run.state is not RunState.RUNNING:
+        assert time.monotonic() < end
+        time.sleep(0.3)
+    process.cancel()
+    ended = site.client.wait(run.id, timeout=60)
+    process.close(False)
+    assert ended.state is RunState.CANCELLED
+    assert site.jobs() == []
