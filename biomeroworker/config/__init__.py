@@ -8,6 +8,7 @@ the line, the key and what is allowed; an unknown key is a warning, because old 
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -21,6 +22,7 @@ from biomeroworker.config import ini
 from biomeroworker.config.ini import Value
 from biomeroworker.config.schema import (
     AnalyticsSettings,
+    NotificationSettings,
     Section,
     SlurmSettings,
     SshSettings,
@@ -35,6 +37,7 @@ from biomeroworker.log.plain import masked
 __all__ = [
     "SECTIONS",
     "AnalyticsSettings",
+    "NotificationSettings",
     "Settings",
     "SlurmSettings",
     "SshSettings",
@@ -50,12 +53,21 @@ SECTIONS: Mapping[str, type[Section]] = {
     "SLURM": SlurmSettings,
     "ANALYTICS": AnalyticsSettings,
     "WORKER": WorkerSettings,
+    "NOTIFICATIONS": NotificationSettings,
 }
 
 #: They name the configuration file where no other is named; the second is what old deployments set.
 FILE_VARIABLES = ("BIOMERO_CONFIG", "BIOMERO_SLURM_CONFIG_FILE")
 
 _SBATCH = "sbatch_"
+
+#: Keys whose values no message shows.
+_SECRETS = frozenset(
+    key
+    for kind in SECTIONS.values()
+    for key, field in kind.model_fields.items()
+    if "SecretStr" in str(field.annotation)
+)
 
 
 class Settings(BaseModel):
@@ -67,6 +79,7 @@ class Settings(BaseModel):
     slurm: SlurmSettings = SlurmSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    notifications: NotificationSettings = NotificationSettings()
     workflows: dict[str, WorkflowSettings] = Field(default_factory=dict)
     converters: dict[str, str] = Field(default_factory=dict)  #: image by ``<source>_to_<target>``
     origins: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)  #: by ``SECTION.key``
@@ -133,7 +146,7 @@ class Settings(BaseModel):
                 if isinstance(value, dict):
                     lines.update({f"{name}.{_SBATCH}{flag}": masked(text) for flag, text in value.items()})
                 elif isinstance(value, SecretStr):
-                    lines[f"{name}.{key}"] = _without_password(value.get_secret_value())
+                    lines[f"{name}.{key}"] = _without_secret(key, value.get_secret_value())
                 else:
                     lines[f"{name}.{key}"] = masked(_text(value))
         for conversion, image in self.converters.items():
@@ -224,7 +237,7 @@ def _told(error: ValidationError, places: Mapping[tuple[str | int, ...], Value])
             lines.append(f"{', '.join(value.origin for value in gpu)}: [SLURM] {message}")
             continue
         value = places[place]
-        shown = "" if value.key == "sqlalchemy_url" else f" = {value.text!r}"
+        shown = "" if value.key in _SECRETS else f" = {value.text!r}"
         lines.append(f"{value.origin}: [{value.section}] {value.key}{shown}: {message}")
     return "\n".join(lines)
 
@@ -239,6 +252,14 @@ def _unknown(section: str, key: str) -> str:
 def _without_password(url: str) -> str:
     """A URL for people. Masked twice: an ``@`` in a password ends it for one reader, not for the other."""
     return masked(make_url(url).render_as_string(hide_password=True))
+
+
+def _without_secret(key: str, text: str) -> str:
+    """The path of a web hook's address is what keeps strangers from using it."""
+    if key == "webhook_url":
+        scheme, _, rest = text.partition("://")
+        return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}/***"
+    return _without_password(text)
 
 
 def _text(value: Any) -> str:
@@ -286,4 +307,4 @@ def settings_table() -> str:
 
 
 def _summary(kind: type[BaseModel]) -> str:
-    return (kind.__doc__ or "").strip()
+    return inspect.cleandoc(kind.__doc__ or "")

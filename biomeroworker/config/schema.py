@@ -6,11 +6,13 @@ This is the one source of the ini file's keys, of the table in the documentation
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -113,6 +115,9 @@ class SlurmSettings(Section):
     insecure_registries: Words = _setting(
         (), "Registries (`host:port`, separated by commas) that are spoken to without TLS."
     )
+    free_space_gb: float = _setting(
+        5.0, "Space in GB that must stay free below `slurm_data_path` when a run's inputs have been sent.", ge=0
+    )
     poll_seconds: float = _setting(15.0, "The longest wait between two questions to the scheduler, in seconds.", gt=0)
     sbatch: dict[str, str] = Field(
         default_factory=dict,
@@ -167,8 +172,84 @@ class WorkerSettings(Section):
         6.0, "After so many hours of failing for the same passing cause a run is paused.", gt=0
     )
     retention_days: float = _setting(
-        14.0, "How long the data of ended runs stays on the cluster, in days; 0 keeps it for ever.", ge=0
+        14.0,
+        "How long the data of ended runs stays on the cluster and in the work folder, in days; 0 keeps it for ever.",
+        ge=0,
     )
+
+
+class NotificationSettings(Section):
+    """How the end of a run is told: by e-mail to who asked for it, and to a web service. Both are tried for days.
+
+    Passwords stand in no file: `BIOMERO_SMTP_PASSWORD` and `BIOMERO_WEBHOOK_SECRET` are read from the environment.
+    """
+
+    smtp_from: str | None = _setting(None, "Sender's address of e-mails.", "BIOMERO_SMTP_FROM")
+    smtp_tls: Literal["starttls", "tls", "none"] = _setting(
+        "starttls", "`starttls`, `tls` from the first byte, or `none`.", "BIOMERO_SMTP_TLS"
+    )
+    smtp_user: str | None = _setting(
+        None, "Login at the mail server, with the password in `BIOMERO_SMTP_PASSWORD`.", "BIOMERO_SMTP_USER"
+    )
+    smtp_host: str | None = _setting(None, "Mail server; unset: no e-mails. Needs `smtp_from`.", "BIOMERO_SMTP_HOST")
+    smtp_port: int | None = _setting(
+        None, "Its port; unset: 587, 465 or 25, as `smtp_tls` says.", "BIOMERO_SMTP_PORT", ge=1, le=65535
+    )
+    webhook_url: SecretStr | None = _setting(
+        None,
+        "`http` or `https` address that is sent a POST with JSON at the end of each run; signed when "
+        "`BIOMERO_WEBHOOK_SECRET` is set. Unset: none.",
+        "BIOMERO_WEBHOOK_URL",
+    )
+    give_up_days: float = _setting(7.0, "For how many days a notification is tried.", gt=0)
+
+    @field_validator("smtp_from")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None and not is_address(value):
+            raise ValueError("should be a plain e-mail address such as biomero@example.org")
+        return value
+
+    @field_validator("smtp_host")
+    @classmethod
+    def _complete(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Checked here because this key is what switches e-mail on."""
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9.:_-]+", value):
+            raise ValueError("should be the name of a host")
+        if value is not None and "smtp_from" in info.data and not info.data["smtp_from"]:
+            raise ValueError("smtp_from must be set too")
+        if value is not None and info.data.get("smtp_user") and info.data.get("smtp_tls") == "none":
+            raise ValueError("smtp_user would send its password in clear: smtp_tls must not be none")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _a_web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        """Addresses of web hooks are often secrets themselves: no message shows one."""
+        if value is not None and not is_web_address(value.get_secret_value()):
+            raise ValueError("should be an http or https address, with neither login nor blanks in it")
+        return value
+
+
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,186}[A-Za-z0-9])?")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is one plain ASCII e-mail address (RFC 5321's dot-atom form): nothing that could end a header."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an http(s) address that may be put into a request line as it is."""
+    if not re.fullmatch(r"[!-~]+", text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        )
+    except ValueError:
+        return False
 
 
 class WorkflowSettings(Section):

@@ -31,7 +31,7 @@ from eventsourcing.persistence import (
 from sqlalchemy import Connection, Engine, MetaData, Select, delete, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
-from biomeroworker.log import projections
+from biomeroworker.log import fence, outbox, projections
 from biomeroworker.log.rows import Rows
 from biomeroworker.log.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
 
@@ -60,12 +60,13 @@ class SQLRecorder(ApplicationRecorder):
     def create(self) -> None:
         """Make what is missing; a log that was kept by an earlier program gets its read tables made again, once."""
         with self.engine.connect() as connection:
-            if inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION:
+            if self._is_current(connection) and not self._missing(connection):
                 return
         with self.writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
-            if inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION:
+            if self._is_current(connection):  # only tables of our own that came later may be missing; they start empty
+                metadata.create_all(connection)
                 return
             ours = [VIEWS.runs, VIEWS.tasks]  # theirs keep their columns for ever; ours may change with the version
             metadata.drop_all(connection, tables=ours)
@@ -146,6 +147,7 @@ class SQLRecorder(ApplicationRecorder):
             return []
         with self.writing() as connection:
             position = self._position(connection)
+            fence.check(connection)
             numbers = []
             for stored in stored_events:
                 try:
@@ -163,12 +165,19 @@ class SQLRecorder(ApplicationRecorder):
                     raise IntegrityError(f"{stored.originator_id} has changed meanwhile") from error
                 numbers.append(int(result.scalar_one()))
             self._catch_up(connection, VIEWS, position)
+            outbox.post(connection, stored_events)
         return numbers
 
     def _position(self, connection: Connection) -> int:
         """The position of the read tables, locked until this transaction ends."""
         query = select(TRACKING.c.notification_id).where(TRACKING.c.application_name == APPLICATION).with_for_update()
         return int(connection.execute(query).scalar_one())
+
+    def _is_current(self, connection: Connection) -> bool:
+        return inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION
+
+    def _missing(self, connection: Connection) -> set[str]:
+        return set(metadata.tables) - set(inspect(connection).get_table_names())
 
     def _version(self, connection: Connection) -> int | None:
         query = select(TRACKING.c.version).where(TRACKING.c.application_name == APPLICATION)

@@ -22,11 +22,14 @@ from biomeroworker import __version__
 from biomeroworker.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
 from biomeroworker.log.change import Change
 from biomeroworker.log.engine import connect
+from biomeroworker.log.outbox import Outbox
+from biomeroworker.log.owed import Owed
 from biomeroworker.log.plain import masked, refuse_secrets
 from biomeroworker.log.recorder import SQLRecorder
 from biomeroworker.log.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import AlreadyEnded, LogError, NoSuchRun, NotAllowed, RunState, StaleAttempt
+from biomeroworker.log.swept import Swept
 from biomeroworker.log.tables import LEASES, VIEWS
 from biomeroworker.log.task import Task
 from biomeroworker.log.tracker import WorkflowTracker, decided_anew
@@ -51,6 +54,11 @@ class RunLog:
         self.job_progress = JobProgress(self._recorder)
         self.workflow_progress = WorkflowProgress(self._recorder)
         self.workflow_analytics = WorkflowAnalytics(self._recorder)
+        #: Jobs that are still to be cancelled.
+        self.owed = Owed(self._recorder)
+        #: What is still to be told of ended runs, and which of them still have folders.
+        self.outbox = Outbox(self._recorder)
+        self.swept = Swept(self._recorder)
 
     @classmethod
     def open(cls, url: str) -> RunLog:

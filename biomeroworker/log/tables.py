@@ -59,6 +59,42 @@ LEASES = Table(
     Column("until", Float, nullable=False),
 )
 
+#: What is to be told of an end, by which way: written with the terminal event itself. Times are seconds since 1970 by
+#: the database's clock; a row is somebody's to deliver until ``until``.
+OUTBOX = Table(
+    "biomeroworker_outbox",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("recorded", Float, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("holder", String, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("closed", Float),
+    Column("outcome", Text, nullable=False),  # of a closed row what became of it, of an open one why it failed last
+    Index("biomeroworker_outbox_once", "run_id", "channel", unique=True),
+    Index(
+        "biomeroworker_outbox_open",
+        "due",
+        postgresql_where=text("closed IS NULL"),
+        sqlite_where=text("closed IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+#: Runs whose folder on the cluster was removed (``swept``), or could not be yet (again from ``due`` on).
+SWEPT = Table(
+    "biomeroworker_swept",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("swept", Float),
+    Column("due", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("problem", Text, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class Views:

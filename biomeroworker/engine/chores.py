@@ -1,0 +1,92 @@
+"""What has to be done now and then beside carrying runs: deliver notices, remove what has served.
+
+Nothing here may disturb a run: a chore that fails is tried again later and later, and is said in the program's own log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.config import Settings
+from biomeroworker.engine import retry
+from biomeroworker.engine.housekeeping import FOLDERS, Housekeeper
+from biomeroworker.engine.outbox import Courier
+from biomeroworker.log.runlog import RunLog
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks into the outbox: one indexed question when it is empty.
+LOOK = 5.0
+#: Seconds between two sweeps, and between two rounds of one that has more to do.
+SWEEP, SWEEP_ON = 3600.0, 30.0
+TIDY = 86400.0
+
+
+@dataclass
+class _Chore:
+    """Something to do: ``act`` answers in how many seconds again."""
+
+    name: str
+    act: Callable[[], float]
+    due: float
+    failures: int = 0
+
+
+class Chores:
+    """To be run by one thread at a time; cheap when there is nothing to do.
+
+    Raises ConfigError when what the settings call for is not there.
+    """
+
+    def __init__(
+        self, log: RunLog, cluster: Cluster, settings: Settings, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._courier = Courier(log, settings, environ)
+        self._keeper = Housekeeper(log, cluster, settings)
+        begun = time.monotonic()
+        self._chores = [
+            _Chore("delivering notices", self._deliver, begun),
+            _Chore("removing folders on the cluster", self._sweep_cluster, begun + LOOK),
+            _Chore("removing folders on this machine", self._sweep_here, begun + LOOK),
+            _Chore("tidying the outbox", self._tidy, begun + SWEEP),
+        ]
+
+    def due(self, now: float) -> bool:
+        """Whether there is something to look after at ``now`` (of ``time.monotonic()``). Asks nothing and nobody."""
+        return any(chore.due <= now for chore in self._chores)
+
+    def run(self) -> None:
+        """Do what is due. Never raises."""
+        for chore in self._chores:
+            if chore.due > time.monotonic():
+                continue
+            try:
+                again = chore.act()
+            except Exception as error:
+                chore.failures = min(chore.failures + 1, 20)
+                again = retry.delay_before(chore.failures)
+                if chore.failures == 1:
+                    logger.warning("%s: %s; again in %.0f s", chore.name, error, again)
+            else:
+                chore.failures = 0
+            chore.due = time.monotonic() + again
+
+    def _deliver(self) -> float:
+        self._courier.deliver()
+        return LOOK
+
+    def _sweep_cluster(self) -> float:
+        return SWEEP_ON if self._keeper.sweep_cluster() >= FOLDERS else SWEEP
+
+    def _sweep_here(self) -> float:
+        self._keeper.sweep_here()
+        return SWEEP
+
+    def _tidy(self) -> float:
+        self._courier.tidy()
+        return TIDY

@@ -1,0 +1,143 @@
+"""What is told of the end of a run: a document for machines, an e-mail for people. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Any
+from uuid import UUID
+
+from biomeroworker.config.schema import is_address
+from biomeroworker.errors import Permanent
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import RunState
+
+#: What does not belong into a header or a line: whatever is no printable character, line ends among them.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_LONGEST_SUBJECT = 150
+_WORDS = {RunState.DONE: "is done", RunState.FAILED: "has failed", RunState.CANCELLED: "was cancelled"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended, as it is told."""
+
+    run: UUID
+    workflow: str
+    version: str
+    state: RunState
+    user: int
+    user_name: str
+    group: int
+    accepted: datetime
+    ended: datetime
+    attempts: int = 0
+    job_ids: tuple[int, ...] = ()
+    report: dict[str, Any] = field(default_factory=dict)  #: why it failed; of a good end what was made
+    email: str = ""  #: who wants a letter
+
+    @classmethod
+    def of(cls, run: WorkflowRun) -> Ended:
+        """Out of the log; nothing follows an end, so it reads the same whenever it is told."""
+        request = run.request or {}
+        return cls(
+            run=run.id,
+            workflow=str(request.get("workflow") or run.name),
+            version=str(request.get("version") or run.intent(RunState.EXPORTING).get("version") or ""),
+            state=run.state,
+            user=run.user,
+            user_name=str(request.get("user_name") or ""),
+            group=run.group,
+            accepted=run.created_on.astimezone(UTC),
+            ended=run.modified_on.astimezone(UTC),
+            attempts=run.attempt,
+            job_ids=tuple(run.job_ids),
+            report=dict(run.report),
+            email=str(request.get("email") or "").strip(),
+        )
+
+    @property
+    def key(self) -> str:
+        """The same for every delivery of this end: by it a receiver knows what it has been told already."""
+        return f"{self.run}.{self.state.value}"
+
+
+def document(ended: Ended) -> bytes:
+    """The JSON that a web service is sent. No address of a person is in it."""
+    told = {
+        "event": "run.ended",
+        "id": ended.key,
+        "run": str(ended.run),
+        "workflow": ended.workflow,
+        "version": ended.version,
+        "state": ended.state.value,
+        "user": ended.user,
+        "user_name": ended.user_name,
+        "group": ended.group,
+        "accepted": ended.accepted.isoformat(),
+        "ended": ended.ended.isoformat(),
+        "attempts": ended.attempts,
+        "job_ids": list(ended.job_ids),
+        "report": ended.report,
+    }
+    return json.dumps(told, default=str).encode()
+
+
+def letter(ended: Ended, sender: str) -> EmailMessage:
+    """The e-mail to who asked for it.
+
+    Raises
+    ------
+    Permanent
+        What was given is not one plain address.
+    """
+    if not is_address(ended.email):
+        raise Permanent("the address that was given is not one plain e-mail address")
+    message = EmailMessage(policy=SMTP)
+    message["From"] = _mailbox(sender, "biomeroworker")
+    message["To"] = _mailbox(ended.email)
+    subject = one_line(f"{ended.workflow} {_WORDS.get(ended.state, ended.state.value)}")
+    if ended.state is RunState.FAILED and ended.report.get("message"):
+        subject += ": " + one_line(str(ended.report["message"]))
+    message["Subject"] = subject if len(subject) <= _LONGEST_SUBJECT else subject[: _LONGEST_SUBJECT - 1] + "…"
+    message["Date"] = ended.ended
+    message["Message-ID"] = f"<{ended.key}@{sender.rpartition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday greeting wants to answer this
+    message.set_content(_body(ended), cte="quoted-printable")
+    return message
+
+
+def one_line(text: str) -> str:
+    """A text without anything that could end a line."""
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
+def _mailbox(address: str, name: str = "") -> Address:
+    return Address(name, addr_spec=address)
+
+
+def _body(ended: Ended) -> str:
+    lines = [
+        f"The run of {one_line(ended.workflow)} {one_line(ended.version)}".rstrip()
+        + f" {_WORDS.get(ended.state, ended.state.value)}.",
+        "",
+        f"run:       {ended.run}",
+        f"accepted:  {ended.accepted:%Y-%m-%d %H:%M:%S} UTC",
+        f"ended:     {ended.ended:%Y-%m-%d %H:%M:%S} UTC",
+    ]
+    if ended.job_ids:
+        lines.append(f"SLURM job: {', '.join(map(str, ended.job_ids))}")
+    made = ended.report.get("made")
+    if isinstance(made, dict):
+        lines += ["made:      " + (", ".join(f"{count} {kind}" for kind, count in sorted(made.items())) or "nothing")]
+    for key, word in (("stage", "stage"), ("kind", "kind"), ("message", "cause"), ("next_step", "next")):
+        if ended.report.get(key):
+            lines.append(f"{word + ':':<10} {one_line(str(ended.report[key]))}")
+    if ended.report.get("detail"):
+        lines += ["", *map(one_line, str(ended.report["detail"]).splitlines())]
+    return "\n".join(lines) + "\n"

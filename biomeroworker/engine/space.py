@@ -1,0 +1,105 @@
+"""Whether the cluster has room for what is about to be sent.
+
+A transfer into a full file system fails late, and takes everybody else's jobs with it. One question serves all runs of
+a minute: what was sent since is subtracted, not asked for again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from biomeroworker.cluster import remote
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.sshfaults import far_fault
+from biomeroworker.config import Settings
+from biomeroworker.errors import Blocked
+
+#: Seconds for which an answer is believed.
+BELIEVED = 60.0
+
+#: $1 folder, which may not be there yet: its first ancestor that is stands for it. Bytes and inodes, free and in all.
+_FREE = """
+cd && d=$1
+while [ ! -d "$d" ] && [ "$d" != / ] && [ "$d" != . ]; do d=$(dirname -- "$d"); done
+df --block-size=1 --output=avail,size,iavail,itotal -- "$d" | tail -n 1
+"""
+
+
+@dataclass(frozen=True)
+class Free:
+    """What a file system has left. ``files`` is None where it does not count them."""
+
+    size: int
+    of: int
+    files: int | None
+
+
+def free_command(folder: str) -> list[str]:
+    """Ask for the free space of the file system that holds, or will hold, a folder."""
+    return remote.program(_FREE, remote.path(folder))
+
+
+def parse_free(text: str) -> Free | None:
+    """The answer; None when it tells nothing (some network file systems give no figures)."""
+    words = text.split()
+    if len(words) != 4 or not (words[0].isdigit() and words[1].isdigit()) or int(words[1]) == 0:
+        return None
+    files = int(words[2]) if words[2].isdigit() and words[3].isdigit() and int(words[3]) > 0 else None
+    return Free(int(words[0]), int(words[1]), files)
+
+
+class SpaceGuard:
+    """Holds back transfers that do not fit. Safe to share between threads."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster = cluster
+        self._margin = int(settings.slurm.free_space_gb * 1e9)
+        self._lock = threading.Lock()
+        self._asked = float("-inf")
+        self._free: Free | None = None
+        self._sent = self._files = 0
+
+    def check(self, size: int, files: int = 0) -> None:
+        """Let a transfer of so many bytes (and files) pass.
+
+        Raises
+        ------
+        Blocked
+            It would leave less than the margin; the message has the figures.
+        """
+        with self._lock:
+            if time.monotonic() - self._asked > BELIEVED or self._refusal(size, files):
+                self._ask()  # before anybody is held back the figures are fresh
+            if refusal := self._refusal(size, files):
+                raise Blocked(
+                    refusal, hint="remove data from the cluster or get more space; [SLURM] free_space_gb is the margin"
+                )
+            self._sent += size
+            self._files += files
+
+    def _ask(self) -> None:
+        answer = self._cluster.transport.run(free_command(self._cluster.layout.data), timeout=60)
+        if not answer.ok:
+            raise far_fault("asking for the free space on the cluster", answer.stderr)
+        self._free, self._asked = parse_free(answer.stdout), time.monotonic()
+        self._sent = self._files = 0
+
+    def _refusal(self, size: int, files: int) -> str:
+        if self._free is None:
+            return ""
+        folder = self._cluster.layout.data
+        left = max(self._free.size - self._sent, 0)
+        if left < size + self._margin:
+            return (
+                f"{folder} on the cluster has {_gb(left)} free of {_gb(self._free.of)}; the inputs take {_gb(size)}, "
+                f"and {_gb(self._margin)} must stay free"
+            )
+        if self._free.files is not None and self._free.files - self._files < files:
+            return f"{folder} on the cluster has room for {self._free.files} more files; the inputs are {files}"
+        return ""
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
