@@ -23,12 +23,12 @@ _PARTITION = (
 _SIZE = "[WORKFLOWS] <workflow>_job_mem, _job_cpus-per-task, _job_gres, _job_nodes, or [SLURM] sbatch_<option>"
 _TIME = "[WORKFLOWS] <workflow>_job_time, or [SLURM] sbatch_time"
 
-#: The question was asked and the answer was lost.
-_DOUBT = re.compile(
+#: The question was asked and the answer was lost. Read by grep -Ei on the cluster, too.
+DOUBT = (
     r"Socket timed out|Zero Bytes were transmitted|Message receive failure|Slurmctld returned.*timed? ?out"
-    r"|Communication connection failure|Unexpected message received|Connection reset by peer",
-    re.IGNORECASE,
+    r"|Communication connection failure|Unexpected message received|Connection reset by peer"
 )
+_DOUBT = re.compile(DOUBT, re.IGNORECASE)
 #: Passing troubles, and limits that end when other jobs end.
 _WAIT = re.compile(
     r"(?:Assoc|QOS)\w*Submit\w*Limit|\bMax(?:imum)? *job (?:count|limit)"

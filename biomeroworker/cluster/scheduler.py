@@ -63,3 +63,4 @@ class JobStatus:
     submitted: datetime | None = None
     elapsed_seconds: int | None = None
     max_rss_bytes: int | None = None
+    in_queue: bool = False  #: told by the queue itself, not by accounting

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from biomeroworker.cluster import layout, runtime, slurm
+from biomeroworker.cluster import layout, runtime, slurm, submission
 from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.refusals import classify_submission, scheduler_silence
@@ -131,16 +131,34 @@ class Cluster:
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def submit(self, job: JobSpec) -> int:
-        """Hand a job to the scheduler; its id. In doubt whether that was done before, call `find` first.
+        """Hand an attempt to the scheduler, at most once whoever else tries; the id of its job, new or adopted.
 
-        Raises `refusals.SubmissionInDoubt` when the job may have been taken though no id came back.
+        Raises
+        ------
+        refusals.SubmissionInDoubt
+            The job may have been taken though no id came back: `find` it. `submission.AttemptClaimed` when that was
+            said before, `submission.AttemptGivenUp` when it no longer matters.
         """
-        answer = self.transport.run(slurm.submit_command(job), timeout=90)
-        job_id = slurm.parse_submitted(answer.stdout) if answer.ok else None
-        if job_id is None:
-            raise classify_submission(answer)
-        self._job_ids[job.name] = job_id
-        return job_id
+        answer = self.transport.run(submission.submit_command(job), timeout=90)
+        said = submission.parse_submission(answer.stdout) if answer.ok else submission.Submission(None)
+        if said.job_id is not None:
+            self._job_ids[job.name] = said.job_id
+            return said.job_id
+        if said.given_up:
+            raise submission.AttemptGivenUp(f"{job.name} was given up")
+        if said.claimed_seconds is not None:
+            raise submission.AttemptClaimed(
+                f"{job.name} was handed to SLURM before, and what came of it is not known",
+                seconds=said.claimed_seconds,
+            )
+        raise classify_submission(answer)
+
+    def give_up(self, run: UUID | str, number: int) -> int | None:
+        """Let no job begin in an attempt any more; the id of the job that has begun in it, if one has."""
+        answer = self.transport.run(submission.give_up_command(self.attempt_folder(run, number)), timeout=60)
+        if not answer.ok:
+            raise far_fault(f"giving up attempt {number}", answer.stderr)
+        return submission.parse_holder(answer.stdout)
 
     def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
         """What became of jobs, array tasks one by one; an empty list for a job that nobody knows."""
@@ -161,17 +179,29 @@ class Cluster:
             raise scheduler_silence(f"looking for {name}", answer.complaints)
         return self._started(name)
 
-    def cancel(self, names: Sequence[str]) -> None:
-        """Cancel the jobs of these names; one that has ended, or never was, is fine."""
+    def cancel(self, names: Sequence[str], *, timeout: float = 90) -> None:
+        """Cancel the jobs of these names, now and whenever they turn up; one that has ended, or never was, is fine."""
         if not names:
             return
-        answer = self.transport.run(slurm.cancel_command(names), timeout=90)
+        # below the home folder, where a command starts: a cluster that is away should not be asked for that first
+        folders = layout.Layout(layout.resolved(self._folders[0], self._home or "."), "", "")
+        attempts = [attempt for attempt in map(layout.parse_attempt_name, names) if attempt]
+        given_up = [folders.attempt_folder(*attempt) for attempt in attempts]
+        answer = self.transport.run(submission.cancel_command(names, given_up), timeout=timeout)
         if not answer.ok:
             raise scheduler_silence(f"cancelling {len(names)} jobs", answer.stderr)
 
-    def _ask(self, names: Sequence[str], since: datetime) -> slurm.Answer:
+    def alive(self, names: Sequence[str], since: datetime, *, timeout: float = 90) -> set[str]:
+        """Those of the names whose job waits or runs, or may do so. Without the queue's word nothing is said."""
+        answer = self._ask(names, since, timeout)
+        if not answer.queue:
+            raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
+        return {job.name for job in answer.jobs if job.name in names and not job.state.is_terminal and job.in_queue}
+
+    def _ask(self, names: Sequence[str], since: datetime, timeout: float = 90) -> slurm.Answer:
         known = [self._job_ids[name] for name in names if name in self._job_ids]
-        answer = slurm.parse_status(self.transport.run(slurm.status_command(names, since, known), timeout=90).stdout)
+        command = slurm.status_command(names, since, known)
+        answer = slurm.parse_status(self.transport.run(command, timeout=timeout).stdout)
         if not answer.queue and not answer.accounting:
             raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
         for job in answer.jobs:

@@ -229,6 +229,7 @@ def _queue_rows(body: str) -> Iterator[JobStatus]:
             node=_said(node),
             submitted=_time(submitted),
             elapsed_seconds=_duration(elapsed),
+            in_queue=True,
         )
         for task in _tasks(tasks):
             yield replace(status, task=task)
@@ -266,6 +267,8 @@ def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
                     into[key] = replace(into[key], max_rss_bytes=peak or None)
                 continue
             code, signal = _exit(exit_code)
+            if key in into and into[key].name != name.rstrip():
+                continue  # asked for by its id, which was another job's before the controller was reset
             never_ran = word.startswith("FAILED") and node == "None assigned" and elapsed == "0"
             if never_ran:
                 into.pop(key, None)

@@ -8,6 +8,7 @@ matters to anyone else.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,19 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
+from biomeroworker.cluster.refusals import SubmissionInDoubt
 from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
 from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.submission import AttemptClaimed, AttemptGivenUp
 from biomeroworker.config import Settings
 from biomeroworker.engine import job, retry, watch
+from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused, Transient
+from biomeroworker.log.fence import LeaseLost, held
 from biomeroworker.log.runlog import RunLog, WorkflowRun
-from biomeroworker.log.states import AlreadyEnded, RunState, StaleAttempt
+from biomeroworker.log.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
 from biomeroworker.manifest import INPUTS_FILE, InputManifest
 from biomeroworker.source import Provenance, RunRequest, Source
 from biomeroworker.workflows import jobscript, markers, parameters
@@ -38,8 +43,10 @@ AWAITS_SCHEDULER = math.inf
 
 #: A scheduler that has not known a submitted job for so long is not going to.
 UNKNOWN_DEADLINE = timedelta(minutes=10)
-#: How many nodes may fail a run's preflight before it is no longer the nodes.
+#: How many attempts in a row may be lost to their nodes before it is no longer the nodes.
 MOST_ATTEMPTS = 4
+#: For how long nothing may be heard of a submission whose answer was lost before its attempt is given up for a new one.
+DOUBT_SECONDS = 60.0
 
 
 def _nobody_watches(run: UUID, stage: RunState, fraction: float | None, word: str) -> None:
@@ -53,6 +60,16 @@ class Carrier:
     ----------
     sources
         By the name that a request gives (``omero``, ``folder``).
+    doubt_seconds
+        How long a submission of which nothing came is waited for.
+
+    Attributes
+    ----------
+    holder
+        Under whose leases runs are carried: what happens to a run is recorded only while its lease holds. Empty: under
+        none, for a log that nobody else writes to.
+    holds
+        Whether the lease of a run certainly holds, as far as this process knows; asked while a step takes its time.
     """
 
     def __init__(
@@ -62,11 +79,15 @@ class Carrier:
         sources: Mapping[str, Source],
         settings: Settings,
         listener: Listener = _nobody_watches,
+        doubt_seconds: float = DOUBT_SECONDS,
     ) -> None:
         self.log, self.cluster, self.sources, self.settings = log, cluster, sources, settings
         self.catalogue = Catalogue(settings)
         self.listener = listener
-        self._submits_undoubted: set[str] = set()  # attempts whose intent to submit this very process has just recorded
+        self.holder = ""
+        self.holds: Callable[[UUID], bool] = lambda run_id: True
+        self._doubt_seconds = doubt_seconds
+        self._canceller = Canceller(log, cluster)
         self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float]] = {
             RunState.ACCEPTED: self._admit,
             RunState.EXPORTING: self._export,
@@ -86,21 +107,22 @@ class Carrier:
         Seconds until it wants the next step, `AWAITS_SCHEDULER` when `watch` will tell, or None when there is none: it
         has ended, or is paused.
         """
-        run = self.log.run(run_id)
-        if run.state.is_terminal or run.paused:
-            return None
-        try:
-            if run.cancel_requested:
-                return self._cancel(run_id, run)
-            request = RunRequest.model_validate(run.request)
-            return self._steps[run.state](run_id, run, request)
-        except (
-            AlreadyEnded,
-            StaleAttempt,
-        ):  # another process was faster: the log has the truth, and it is looked up anew
-            return watch.FIRST_INTERVAL
-        except Exception as error:
-            return self._meet(run_id, errors.classify(error))
+        with held(run_id, self.holder):
+            run = self.log.run(run_id)
+            if run.state.is_terminal or run.paused:
+                return None
+            try:
+                if run.cancel_requested:
+                    return self._cancel(run_id, run)
+                request = RunRequest.model_validate(run.request)
+                return self._steps[run.state](run_id, run, request)
+            except (AlreadyEnded, StaleAttempt, LeaseLost):
+                # another process was faster: the log has the truth, and it is looked up anew
+                return watch.FIRST_INTERVAL
+            except Exception as error:
+                with contextlib.suppress(LeaseLost, AlreadyEnded, StaleAttempt):
+                    return self._meet(run_id, errors.classify(error))
+                return watch.FIRST_INTERVAL
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -136,19 +158,21 @@ class Carrier:
             bytes=space.size(),
             seconds=round(time.monotonic() - begun, 2),
         )
-        self._begin_attempt(run_id, run, 1)
+        if run.attempt:  # exported again, for an attempt whose inputs were lost on the way
+            self.log.intend(run_id, RunState.TRANSFERRING, attempt=run.attempt)
+        else:
+            self._begin_attempt(run_id, run, 1)
         return 0
 
     def _transfer(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
         begun = time.monotonic()
         number = run.attempt
         space = Workspace(self.settings.worker.work_folder, run_id)
-        if space.read_manifest() is None:  # the work folder was lost: what was exported must be exported again
-            raise Permanent(
-                "the exported images are gone from the work folder", hint="keep [WORKER] work_folder on disk"
-            )
-        self._prepare(space.attempt(number), run_id, run, request)
         first = number == 1
+        if first and space.read_manifest() is None:  # the work folder was lost, or is another machine's
+            self.log.intend(run_id, RunState.EXPORTING, **run.intent(RunState.EXPORTING))
+            return 0
+        self._prepare(space.attempt(number), run_id, run, request)
         sent = self.cluster.transport.send_tree(
             space.folder if first else space.attempt(number),
             self.cluster.run_folder(run_id) if first else self.cluster.attempt_folder(run_id, number),
@@ -165,34 +189,44 @@ class Carrier:
             travelled=sent.travelled,
             seconds=round(time.monotonic() - begun, 2),
         )
-        name = run.attempts[number].name
-        self.log.intend(run_id, RunState.SUBMITTING, attempt=number, name=name)
-        self._submits_undoubted.add(name)
+        self.log.intend(run_id, RunState.SUBMITTING, attempt=number, name=run.attempts[number].name)
         return 0
 
     def _submit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
-        """Exactly one job per attempt: after any doubt, look before submitting."""
+        """At most one job per attempt: the cluster lets only the first submission through, see `cluster.submission`."""
         number = run.attempt
         name = run.attempts[number].name
         self._tell(run_id, RunState.SUBMITTING, None, name)
-        job_id = None
-        if name not in self._submits_undoubted:
-            found = self.cluster.find(name, run.created_on)
-            job_id = found.job_id if found else None
-        self._submits_undoubted.discard(name)  # from here on there is doubt until the job id is in the log
-        if job_id is None:
-            folder = self.cluster.attempt_folder(run_id, number)
-            spec = JobSpec(
-                name=name,
-                script=f"{folder}/{jobscript.SCRIPT}",
-                stdout=f"{folder}/{jobscript.STDOUT}",
-                workdir=folder,
-                arguments=(folder,),
-                options=job.options(self.settings, request, run.attempts[number].excluded_nodes),
-            )
+        folder = self.cluster.attempt_folder(run_id, number)
+        spec = JobSpec(
+            name=name,
+            script=f"{folder}/{jobscript.SCRIPT}",
+            stdout=f"{folder}/{jobscript.STDOUT}",
+            workdir=folder,
+            arguments=(folder,),
+            options=job.options(self.settings, request, run.attempts[number].excluded_nodes),
+        )
+        try:
             job_id = self.cluster.submit(spec)
+        except SubmissionInDoubt as doubt:
+            found = self._look_for(run_id, run, doubt)
+            if found is None:
+                self._begin_attempt(run_id, run, number + 1)
+                return 0
+            job_id = found
         self.log.submitted(run_id, number, job_id)
         return AWAITS_SCHEDULER
+
+    def _look_for(self, run_id: UUID, run: WorkflowRun, doubt: SubmissionInDoubt) -> int | None:
+        """The job of an attempt that may have been submitted; None when the attempt is given up. Raises the doubt."""
+        if isinstance(doubt, AttemptGivenUp):
+            return None
+        found = self.cluster.find(run.attempts[run.attempt].name, run.created_on)
+        if found is not None:
+            return found.job_id
+        if not isinstance(doubt, AttemptClaimed) or doubt.seconds < self._doubt_seconds:
+            raise doubt
+        return self.cluster.give_up(run_id, run.attempt)
 
     def _await(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
         return AWAITS_SCHEDULER
@@ -216,8 +250,9 @@ class Carrier:
         for run_id, name in names.items():
             known = answers.get(name) or [_unknown(name)]
             try:
-                changed, goes_on = self._heard(run_id, runs[run_id], known[-1])
-            except (AlreadyEnded, StaleAttempt):  # another process was faster
+                with held(run_id, self.holder):
+                    changed, goes_on = self._heard(run_id, runs[run_id], known[-1])
+            except NotAllowed:  # another process was faster, or a person: look anew
                 changed, goes_on = True, True
             if changed or goes_on:
                 news[run_id] = goes_on
@@ -251,20 +286,30 @@ class Carrier:
         """Record that the scheduler did not answer about these runs; pause them when patience is over, or useless."""
         for run_id in run_ids:
             run = self.log.run(run_id)
-            if run.state.is_terminal or run.paused:
+            if run.state.is_terminal or run.paused or run.cancel_requested:
                 continue
-            told = errors.report(silence, run.state.value, str(run_id))
-            if give_up or not isinstance(silence, Transient):
-                self._record(run_id, run, silence, None)
-                self.log.pause(run_id, str(told), run.state)
-                self._tell(run_id, run.state, None, f"paused: {silence}")
-            else:
-                self._record(run_id, run, silence, datetime.now(UTC) + timedelta(seconds=delay))
-                self._tell(run_id, run.state, None, f"{silence}; asked again in {delay:.0f} s")
+            with contextlib.suppress(NotAllowed), held(run_id, self.holder):
+                told = errors.report(silence, run.state.value, str(run_id))
+                if give_up or not isinstance(silence, Transient):
+                    self._record(run_id, run, silence, None)
+                    self.log.pause(run_id, str(told), run.state)
+                    self._tell(run_id, run.state, None, f"paused: {silence}")
+                else:
+                    self._record(run_id, run, silence, datetime.now(UTC) + timedelta(seconds=delay))
+                    self._tell(run_id, run.state, None, f"{silence}; asked again in {delay:.0f} s")
 
     def _fetch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
         begun = time.monotonic()
         number = run.attempt
+        name = run.attempts[number].name
+        status = _status_from(run.intent(RunState.FETCHING), name)
+        if not status.state.is_terminal:  # we came here because the scheduler was silent: has it found its voice?
+            status = self._status(name, run.created_on)
+            if status.state in (JobState.PENDING, JobState.RUNNING):
+                self._tell(run_id, run.state, None, f"job {status.job_id} {status.raw_state}, after all")
+                return self.settings.slurm.poll_seconds
+            if status.state.is_terminal:
+                self.log.intend(run_id, RunState.FETCHING, attempt=number, **_described(status))
         space = Workspace(self.settings.worker.work_folder, run_id)
         fetched = self.cluster.transport.fetch_tree(
             self.cluster.attempt_folder(run_id, number),
@@ -273,10 +318,6 @@ class Carrier:
                 run_id, RunState.FETCHING, done / total if total else None, f"{done / 1e6:.1f} MB"
             ),
         )
-        name = run.attempts[number].name
-        status = _status_from(run.intent(RunState.FETCHING), name)
-        if not status.state.is_terminal:  # fetched because the scheduler was silent for long: has it found its voice?
-            status = self._status(name, run.created_on)
         results = markers.verdict(status, space.fetched(number), str(run_id), number)
         self.log.complete(
             run_id,
@@ -294,7 +335,11 @@ class Carrier:
         begun = time.monotonic()
         number = run.attempt
         space = Workspace(self.settings.worker.work_folder, run_id)
-        status = _status_from(run.intent(RunState.FETCHING), run.attempts[number].name)
+        fetching = run.intent(RunState.FETCHING)
+        if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
+            self.log.intend(run_id, RunState.FETCHING, attempt=number, **fetching)
+            return 0
+        status = _status_from(fetching, run.attempts[number].name)
         results = markers.verdict(status, space.fetched(number), str(run_id), number)
         admitted = run.intent(RunState.EXPORTING)
         by = Provenance(
@@ -331,17 +376,23 @@ class Carrier:
         return 0
 
     def _cancel(self, run_id: UUID, run: WorkflowRun) -> float:
-        """Cancel the job, see that it is gone, then end the run; a run without a job ends at once."""
-        attempt = run.attempts.get(run.attempt)
-        if attempt is not None and run.state in (RunState.SUBMITTING, RunState.QUEUED, RunState.RUNNING):
-            self.cluster.cancel([attempt.name])
-            status = self._status(attempt.name, run.created_on)
-            if status.state in (JobState.PENDING, JobState.RUNNING):
-                return 2.0
-        self.log.cancelled(run_id, {"stage": run.state.value, "message": f"cancelled by {run.cancelled_by}"})
-        self._tell(run_id, RunState.CANCELLED, None, "cancelled")
+        """Cancel the jobs, see that they are gone, then end the run; one without a job ends at once."""
+        names = [attempt.name for attempt in run.attempts.values()]
+        never_submitted = run.attempt <= 1 and run.state.order < RunState.SUBMITTING.order
+        word: str | None = ""
+        if names and not never_submitted and run.state is not RunState.IMPORTING:
+            self._tell(run_id, run.state, None, "cancelling its job")
+            word = self._canceller.cancel(run_id, names, run.created_on)
+        if word is None:
+            return watch.FIRST_INTERVAL
+        self.log.cancelled(run_id, {"stage": run.state.value, "message": f"cancelled by {run.cancelled_by}{word}"})
+        self._tell(run_id, RunState.CANCELLED, None, f"cancelled{word}")
         Workspace(self.settings.worker.work_folder, run_id).drop()
         return 0
+
+    def deliver_cancels(self) -> int:
+        """Cancel what could not be cancelled when its run was; how much of it is still owed."""
+        return self._canceller.deliver()
 
     # -- faults -------------------------------------------------------------------------------------------------------
 
@@ -350,12 +401,17 @@ class Carrier:
         run = self.log.run(run_id)
         if run.state.is_terminal:
             return None
+        if run.cancel_requested:  # nobody waits for this any more
+            return watch.FIRST_INTERVAL
         if isinstance(fault, NodeFault):
-            if run.attempt < MOST_ATTEMPTS:
+            lost = _lost_in_a_row(run)
+            if lost < MOST_ATTEMPTS - 1:
                 self._record(run_id, run, fault, None)
-                self._begin_attempt(run_id, run, run.attempt + 1, exclude=fault.node)
+                before = run.attempts[run.attempt].excluded_nodes if lost else ()
+                node = () if fault.node in ("", "unknown") else (fault.node,)
+                self._begin_attempt(run_id, run, run.attempt + 1, exclude=(*before, *node))
                 return 0
-            fault = Blocked(f"{run.attempt} nodes in a row: {fault}", hint=fault.hint, detail=fault.detail)
+            fault = Blocked(f"{lost + 1} attempts in a row: {fault}", hint=fault.hint, detail=fault.detail)
         earlier = run.faults_in_a_row(run.state)
         now = datetime.now(UTC)
         decision = retry.decide(
@@ -387,7 +443,7 @@ class Carrier:
             run_id,
             run.state,
             attempt=run.attempt,
-            kind=type(fault).__name__.lower(),
+            kind=_kind(fault),
             message=str(fault),
             detail=fault.detail,
             hint=fault.hint,
@@ -396,10 +452,11 @@ class Carrier:
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
-    def _begin_attempt(self, run_id: UUID, run: WorkflowRun, number: int, exclude: str = "") -> None:
-        nodes = set(run.attempts[run.attempt].excluded_nodes) if run.attempt else set()
-        nodes |= {exclude} if exclude else set()
-        self.log.begin_attempt(run_id, number, self.cluster.attempt_name(run_id, number), excluded_nodes=sorted(nodes))
+    def _begin_attempt(self, run_id: UUID, run: WorkflowRun, number: int, exclude: Sequence[str] | None = None) -> None:
+        if exclude is None:
+            exclude = run.attempts[run.attempt].excluded_nodes if run.attempt else ()
+        name = self.cluster.attempt_name(run_id, number)
+        self.log.begin_attempt(run_id, number, name, excluded_nodes=sorted(set(exclude)))
 
     def _prepare(self, folder: Path, run_id: UUID, run: WorkflowRun, request: RunRequest) -> None:
         workflow = self.catalogue.get(request.workflow)
@@ -453,7 +510,25 @@ class Carrier:
         return datetime.now(UTC) - last > UNKNOWN_DEADLINE
 
     def _tell(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+        """Tell the listener; a step that has lost its lease meanwhile ends here, before it does more."""
+        if not stage.is_terminal and not self.holds(run_id):
+            raise LeaseLost(f"run {run_id} may be carried by somebody else by now")
         self.listener(run_id, stage, fraction, word)
+
+
+def _kind(fault: Fault) -> str:
+    """The name of a fault's class, whichever of its kinds it is."""
+    return next(kind.__name__.lower() for kind in (NodeFault, Transient, Blocked, Fault) if isinstance(fault, kind))
+
+
+def _lost_in_a_row(run: WorkflowRun) -> int:
+    """How many attempts before this one were lost to their nodes, since a person last had to look."""
+    lost = 0
+    for met in reversed(run.faults):
+        if met.kind == "blocked":
+            break
+        lost += met.kind == "nodefault"
+    return lost
 
 
 def _unknown(name: str) -> JobStatus:

@@ -8,6 +8,7 @@ all of them together.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -30,6 +31,8 @@ from biomeroworker.log.runlog import RunLog
 LOOK_INTERVAL = 1.0
 #: A lease that is not renewed for so long belongs to a dead supervisor.
 LEASE_SECONDS = 60.0
+#: Seconds between two looks for cancels that could not be delivered to the cluster.
+OWED_INTERVAL = 15.0
 #: Steps that are taken at once: exports, transfers and imports share the wire and the cores.
 WORKERS = 4
 #: Seconds that steps under way have when the supervisor is told to stop; each can be cut off anywhere without harm.
@@ -43,6 +46,7 @@ class _Carried:
 
     due: float
     busy: bool = False
+    lost: bool = False  #: its lease is somebody else's by now: no further step is taken
 
 
 class Supervisor:
@@ -51,6 +55,7 @@ class Supervisor:
     def __init__(self, log: RunLog, carrier: Carrier, *, workers: int = WORKERS, poll_seconds: float = 15.0) -> None:
         self._log, self._carrier, self._poll_seconds = log, carrier, poll_seconds
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        carrier.holder, carrier.holds = self.holder, self._holds
         self._workers = workers
         self._stop = threading.Event()
         self._only: UUID | None = None
@@ -65,6 +70,8 @@ class Supervisor:
         self._interval: float | None = None
         self._silences = 0
         self._silent_since = 0.0
+        self._delivering = False
+        self._deliver_at = -math.inf
 
     def stop(self) -> None:
         """Stop soon; safe to call from a signal handler."""
@@ -89,7 +96,7 @@ class Supervisor:
                 self._hear(_TICK)
         finally:
             end = time.monotonic() + STOP_GRACE
-            while (self._asking or any(run.busy for run in self._runs.values())) and time.monotonic() < end:
+            while self._is_busy() and time.monotonic() < end:
                 self._hear(_TICK)
             for _ in threads:
                 self._work.put(None)
@@ -104,11 +111,15 @@ class Supervisor:
             return
         if now - self._renewed > LEASE_SECONDS / 4:
             kept = self._log.renew(self.holder, LEASE_SECONDS)
+            for run_id in [run_id for run_id in self._runs if run_id not in kept]:  # somebody else's by now
+                if self._runs[run_id].busy:
+                    self._runs[run_id].lost = True
+                else:
+                    del self._runs[run_id]
+            for run_id in kept - self._runs.keys():  # ours though we do not carry it: an answer of the log got lost
+                self._log.release(run_id, self.holder)
             self._renewed, self._leased_until = now, now + LEASE_SECONDS
-            for run_id in [run_id for run_id, run in self._runs.items() if run_id not in kept and not run.busy]:
-                del self._runs[run_id]  # somebody else's by now
-        taken = self._log.take(self.holder, LEASE_SECONDS, only=self._only)
-        for run_id in taken:
+        for run_id in self._log.take(self.holder, LEASE_SECONDS, only=self._only):
             self._runs.setdefault(run_id, _Carried(now))
         for run_id in self._log.wishes(self._runs):
             if not self._runs[run_id].busy:
@@ -135,6 +146,17 @@ class Supervisor:
             if now >= self._ask_at:
                 self._asking = True
                 self._work.put(self._question_about(awaiting))
+        if now >= self._deliver_at and not self._delivering:
+            self._delivering = True
+            self._work.put(self._deliver)
+
+    def _holds(self, run_id: UUID) -> bool:
+        """Whether a run is certainly still ours: asked by workers in the middle of a step."""
+        run = self._runs.get(run_id)
+        return run is not None and not run.lost and time.monotonic() < self._leased_until
+
+    def _is_busy(self) -> bool:
+        return self._asking or any(run.busy for run in self._runs.values())
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -157,11 +179,13 @@ class Supervisor:
         self._after_step(run_id, _patience(error))
 
     def _after_step(self, run_id: UUID, wait: float | None) -> None:
-        if wait is None:
+        run = self._runs.get(run_id)
+        if run is None or run.lost:
             self._runs.pop(run_id, None)
-            self._guarded(lambda: self._log.release(run_id, self.holder))
             return
-        run = self._runs[run_id]
+        if wait is None:
+            self._let_go(run_id)
+            return
         run.busy = False
         run.due = wait if wait == AWAITS_SCHEDULER else time.monotonic() + wait
         if wait == AWAITS_SCHEDULER:  # a job that is new to us should not wait for the cadence of the old ones
@@ -203,9 +227,19 @@ class Supervisor:
         if first or over or not isinstance(silence, Transient):
             self._guarded(lambda: self._carrier.note_silence(asked, silence, delay, give_up=over))
             if over or not isinstance(silence, Transient):
-                for run_id in asked:
-                    self._runs.pop(run_id, None)
+                for run_id in asked:  # paused; those of which a person has wished for more are taken up again
+                    if run_id in self._runs and not self._runs[run_id].busy:
+                        self._let_go(run_id)
                 self._silences = 0
+
+    def _deliver(self) -> None:
+        with contextlib.suppress(Exception):  # the cluster, or the log, is still away; the log knows what is owed
+            self._carrier.deliver_cancels()
+        self._done.put(self._after_delivery)
+
+    def _after_delivery(self) -> None:
+        self._delivering = False
+        self._deliver_at = time.monotonic() + OWED_INTERVAL
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
@@ -217,6 +251,10 @@ class Supervisor:
                 self._done.get_nowait()()
         except queue.Empty:
             pass
+
+    def _let_go(self, run_id: UUID) -> None:
+        self._runs.pop(run_id, None)
+        self._guarded(lambda: self._log.release(run_id, self.holder))
 
     def _next_interval(self, *, changed: bool) -> float:
         self._interval = watch.next_interval(self._interval, changed=changed, longest=self._poll_seconds)

@@ -178,9 +178,9 @@ class WorkflowRun(Aggregate):
         )
 
     def pause(self, reason: str, stage: RunState) -> None:
-        """Stop before the next step until a person says `resume`."""
+        """Stop before the next step until a person says `resume`. Whose end is asked for waits for nobody."""
         self._check_not_ended()
-        if not self.paused:
+        if not self.paused and not self.cancel_requested:
             self._run_paused(reason=reason, stage=stage.value)
 
     def resume(self) -> None:

@@ -73,6 +73,15 @@ if ! cd -- "$attempt" 2>/dev/null; then
     exit 70
 fi
 attempt=$PWD
+
+# One job per attempt: the first that starts holds it for good. It may start again (a requeue keeps the id); any other
+# one, and any at all once the attempt was given up, ends here and touches nothing.
+mine=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-none}}
+if ! ln -sT -- "$mine" holder 2>/dev/null; then
+    holder=$(readlink -- holder) || { say "preflight: $attempt cannot be written on node $node" >&2; exit 70; }
+    [[ $holder == "$mine" ]] || { say "this attempt is $holder's, not job $mine's: nothing to do" >&2; exit 81; }
+fi
+
 trap 'rm -rf -- tiff' EXIT
 trap 'interrupted TERM' TERM
 trap 'interrupted INT' INT

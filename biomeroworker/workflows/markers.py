@@ -39,6 +39,7 @@ class JobExit(enum.IntEnum):
     NOTHING = 78  #: the container ended with 0 and wrote nothing
     SIGNAL = 79  #: the job was told to end (cancelled, out of time)
     RESULTS = 80  #: the results could not be read back
+    NOT_HOLDER = 81  #: the attempt is another job's, or was given up: nothing was done (no marker)
 
 
 class _Marker(BaseModel):
@@ -160,9 +161,9 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
     Raises
     ------
     Transient
-        A witness has not spoken yet (look again), or the job had to make way.
+        A witness has not spoken yet: look again.
     NodeFault
-        The node failed, not the workflow: another one may do.
+        The node failed, not the workflow, or the job had to make way: another attempt may do.
     Blocked
         The data folder is full or cannot be read.
     Permanent
@@ -179,7 +180,8 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
         case JobState.NODE_FAIL:
             raise NodeFault(f"node {node} failed while the job ran on it", node=node, detail=evidence)
         case JobState.PREEMPTED:
-            raise Transient("the job had to make way for another one", detail=evidence)
+            # no node is at fault, but looking again cannot help: it takes another attempt
+            raise NodeFault("the job had to make way for another one", node="", detail=evidence)
         case JobState.CANCELLED:
             raise Permanent("the job was cancelled on the cluster", detail=evidence)
         case JobState.TIMEOUT:

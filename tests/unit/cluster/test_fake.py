@@ -1,6 +1,7 @@
 """The transport that misbehaves on purpose does so as told, and only then."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from biomeroworker.cluster.layout import attempt_name
 from biomeroworker.cluster.refusals import SubmissionInDoubt
 from biomeroworker.cluster.scheduler import JobSpec, JobState
 from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.submission import AttemptClaimed, AttemptGivenUp
 from biomeroworker.errors import Blocked, Permanent, Transient
 from tests.unit.cluster.slurm_texts import SINCE, answered
 
 NAME = attempt_name("3f0e8f9a-1111-4222-8333-444455556666", 1)
-JOB = JobSpec(name=NAME, script="/s", stdout="/o", workdir="/w")
 
 
 @pytest.fixture
@@ -100,10 +101,122 @@ def test_answers_are_given_without_running_anything(fake: FakeTransport) -> None
 # -- the cluster behind it ---------------------------------------------------------------------------------------------
 
 
-def test_a_submission_without_an_answer_is_in_doubt(fake: FakeTransport, site: Cluster) -> None:
-    fake.answer(["sbatch"], stderr="sbatch: error: Batch job submission failed: Socket timed out", returncode=1)
+@pytest.fixture
+def attempt(tmp_path: Path) -> JobSpec:
+    """An attempt with a folder."""
+    folder = tmp_path / "attempt-1"
+    folder.mkdir()
+    return JobSpec(name=NAME, script="/s", stdout="/o", workdir=str(folder))
+
+
+def sbatch(tmp_path: Path, program: str) -> Cluster:
+    """A cluster whose sbatch is ``program``; it counts its calls in the file ``calls``."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/sh\necho call >>{tmp_path}/calls\n{program}\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    fake = FakeTransport(tmp_path / "home", path=[tmp_path / "bin"])
+    return Cluster(fake, Apptainer(), data="data", images="images", converters="converters")
+
+
+def calls(tmp_path: Path) -> int:
+    return len((tmp_path / "calls").read_text().split())
+
+
+TIMED_OUT = "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1"
+
+
+@pytest.mark.parametrize("program", [TIMED_OUT, "echo hello", "kill -9 $$"])
+def test_a_submission_without_an_answer_is_in_doubt_and_not_repeated(
+    tmp_path: Path, attempt: JobSpec, program: str
+) -> None:
+    site = sbatch(tmp_path, program)
     with pytest.raises(SubmissionInDoubt):
-        site.submit(JOB)
+        site.submit(attempt)
+    for _ in range(2):
+        with pytest.raises(AttemptClaimed) as caught:
+            site.submit(attempt)
+    assert 0 <= caught.value.seconds < 60
+    assert calls(tmp_path) == 1
+
+
+def test_a_second_submission_adopts_the_job_of_the_first(tmp_path: Path, attempt: JobSpec) -> None:
+    assert sbatch(tmp_path, "echo 17").submit(attempt) == 17
+    assert sbatch(tmp_path, "echo 18").submit(attempt) == 17
+    assert calls(tmp_path) == 1
+
+
+def test_of_many_submissions_at_once_one_reaches_the_scheduler(tmp_path: Path, attempt: JobSpec) -> None:
+    site = sbatch(tmp_path, "sleep 0.2; echo 17")
+    found: list[int | None] = []
+
+    def submit() -> None:
+        try:
+            found.append(site.submit(attempt))
+        except SubmissionInDoubt:
+            found.append(None)
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert calls(tmp_path) == 1
+    assert set(found) <= {17, None}
+    assert 17 in found
+
+
+def test_an_answer_that_the_link_lost_is_read_by_the_next(tmp_path: Path, attempt: JobSpec) -> None:
+    site = sbatch(tmp_path, "sleep 0.3; echo 17")
+    assert isinstance(site.transport, FakeTransport)
+    site.transport.cut(after_bytes=17)  # the frame around the answer, and not the answer
+    with pytest.raises(Transient):
+        site.submit(attempt)
+    eventually = time.monotonic() + 10
+    while time.monotonic() < eventually:
+        try:
+            assert site.submit(attempt) == 17
+            break
+        except SubmissionInDoubt:
+            time.sleep(0.1)
+    assert calls(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("sbatch: error: invalid partition specified: nope", Permanent),
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", Transient),
+    ],
+)
+def test_a_refusal_gives_the_attempt_back(tmp_path: Path, attempt: JobSpec, words: str, fault: type[Exception]) -> None:
+    with pytest.raises(fault) as caught:
+        sbatch(tmp_path, f"echo '{words}' >&2; exit 1").submit(attempt)
+    assert not isinstance(caught.value, SubmissionInDoubt)
+    assert list(Path(attempt.workdir).iterdir()) == []
+    assert sbatch(tmp_path, "echo 18").submit(attempt) == 18
+
+
+def test_an_attempt_that_was_given_up_is_not_submitted_any_more(tmp_path: Path) -> None:
+    site = sbatch(tmp_path, "echo 17")
+    folder = site.attempt_folder("3f0e8f9a-1111-4222-8333-444455556666", 1)
+    Path(folder).mkdir(parents=True)
+    assert site.give_up("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
+    with pytest.raises(AttemptGivenUp):
+        site.submit(JobSpec(name=NAME, script="/s", stdout="/o", workdir=folder))
+    assert not (tmp_path / "calls").exists()
+
+
+def test_an_attempt_in_which_a_job_has_begun_cannot_be_given_up(tmp_path: Path) -> None:
+    site = sbatch(tmp_path, "echo 17")
+    folder = Path(site.attempt_folder("3f0e8f9a-1111-4222-8333-444455556666", 1))
+    folder.mkdir(parents=True)
+    (folder / "holder").symlink_to("23")
+    assert site.give_up("3f0e8f9a-1111-4222-8333-444455556666", 1) == 23
+    assert site.submit(JobSpec(name=NAME, script="/s", stdout="/o", workdir=str(folder))) == 23
+
+
+def test_an_attempt_whose_folder_is_gone_is_as_good_as_given_up(tmp_path: Path) -> None:
+    assert sbatch(tmp_path, "echo 17").give_up("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
 
 
 def test_a_silent_scheduler_is_never_an_answer(fake: FakeTransport, site: Cluster) -> None:

@@ -97,7 +97,7 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
     ("cancelled", status(JobState.CANCELLED), Markers(exited=exited(JobExit.SIGNAL, None, "TERM")),
      Permanent, "cancelled"),
     ("node lost", status(JobState.NODE_FAIL), Markers(started=STARTED), NodeFault, "n1"),
-    ("made way", status(JobState.PREEMPTED), Markers(started=STARTED), Transient, "make way"),
+    ("made way", status(JobState.PREEMPTED), Markers(started=STARTED), NodeFault, "make way"),
 ]  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def test_verdict(what: str, said: JobStatus | None, markers: Markers, kind: type
         judge(said, markers, "r", 1)
     assert type(caught.value) is kind
     if isinstance(caught.value, NodeFault):
-        assert caught.value.node == "n1"
+        assert caught.value.node == ("" if what == "made way" else "n1")
     if said is not None:
         assert said.state.name in caught.value.detail
 

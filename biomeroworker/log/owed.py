@@ -1,0 +1,67 @@
+"""Jobs that are still to be cancelled on a cluster that was away when their run was.
+
+A cancelled run ends at once; its job may live on where nobody can reach it. What is owed is written down before the
+run's end is, and crossed out when the scheduler has said that the job is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, String, Table, Uuid, delete, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from biomeroworker.log.recorder import SQLRecorder
+from biomeroworker.log.tables import metadata
+
+#: By the attempt's name, which is its job's.
+OWED = Table(
+    "biomeroworker_owed_cancel",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("since", DateTime, nullable=False),  # UTC: no job of the run is older
+)
+
+
+@dataclass(frozen=True)
+class OwedCancel:
+    """A job that is to be cancelled; ``since`` is when its run was accepted."""
+
+    name: str
+    run_id: UUID
+    since: datetime
+
+
+class Owed:
+    """The cancels that are owed. Any supervisor may deliver any of them, twice if need be."""
+
+    def __init__(self, recorder: SQLRecorder) -> None:
+        self._recorder = recorder
+
+    def owe(self, run_id: UUID, names: Iterable[str], since: datetime) -> None:
+        """Write down that the jobs of these names are to be cancelled."""
+        when = since.astimezone(UTC).replace(tzinfo=None)
+        rows = [{"name": name, "run_id": run_id, "since": when} for name in names]
+        if not rows:
+            return
+        with self._recorder.writing() as connection:
+            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+            connection.execute(insert(OWED).on_conflict_do_nothing(index_elements=["name"]), rows)
+
+    def all(self) -> list[OwedCancel]:
+        """All that is owed, oldest first."""
+        with self._recorder.engine.connect() as connection:
+            rows = connection.execute(select(OWED).order_by(OWED.c.since, OWED.c.name))
+            return [OwedCancel(row.name, row.run_id, row.since.replace(tzinfo=UTC)) for row in rows]
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Cross out what was delivered."""
+        done = list(names)
+        if done:
+            with self._recorder.writing() as connection:
+                connection.execute(delete(OWED).where(OWED.c.name.in_(done)))
