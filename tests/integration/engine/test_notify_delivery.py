@@ -1,0 +1,460 @@
+"""The end of a run is told at least once, to servers that fail first, die, drip and lie."""
+
+from __future__ import annotations
+
+import email
+import json
+import socketserver
+import ssl
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from biomeroworker.config import Settings
+from biomeroworker.engine import notify
+from biomeroworker.engine.chores import Chores
+from biomeroworker.engine.notify import signature
+from biomeroworker.engine.outbox import Courier
+from biomeroworker.log import recorder as recorder_module
+from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.log.tables import OUTBOX
+from tests.contract.test_recorder import conftest as logs
+from tests.log_steps import accept, bring_to
+
+log, log_url, postgres_url = logs.log, logs.log_url, logs.postgres_url  # fixtures
+
+REPORT = {"stage": "running", "message": "the container ended with 3"}
+
+
+class Hook(ThreadingHTTPServer):
+    """A web service that misbehaves as told, a behaviour per request, and takes everything after that."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.script: list[str] = []
+        self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.during: Callable[[], None] = lambda: None
+        self.at_once: Counter[str] = Counter()
+        self.worst = 0
+        self.requests = 0
+        super().__init__(("127.0.0.1", 0), _HookHandler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook?key=1"
+
+
+class _HookHandler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        hook = self.server
+        hook.requests += 1
+        key = self.headers["X-Biomeroworker-Delivery"]
+        hook.at_once[key] += 1
+        hook.worst = max(hook.worst, hook.at_once[key])
+        try:
+            self._answer(hook, hook.script.pop(0) if hook.script else "200")
+        finally:
+            hook.at_once[key] -= 1
+
+    def _answer(self, hook: Hook, behaviour: str) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        hook.during()
+        if behaviour == "die":
+            self.connection.close()
+        elif behaviour == "drip":
+            try:
+                for _ in range(100):
+                    self.wfile.write(b"H")
+                    time.sleep(0.1)
+            except OSError:
+                pass
+        elif behaviour == "garbage":
+            self.wfile.write(b"\x00\xff not http\r\n\r\n")
+        else:
+            if behaviour == "200":
+                hook.taken.append((dict(self.headers), body))
+            self.send_response(int(behaviour))
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Post(socketserver.ThreadingTCPServer):
+    """A mail server: enough of RFC 5321 to take a letter, and codes to refuse one with."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.refusals: dict[str, list[str]] = {}  # by verb, a reply per time
+        self.letters: list[tuple[str, list[str], bytes]] = []
+        self.logins: list[str] = []
+        self.context = context
+        super().__init__(("127.0.0.1", 0), _PostHandler)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _PostHandler(socketserver.StreamRequestHandler):
+    server: Post
+
+    def handle(self) -> None:
+        post, sender, recipients = self.server, "", []
+        self._say("220 post ESMTP")
+        while line := self.rfile.readline().decode().strip():
+            verb = line.split()[0].upper()
+            if refused := post.refusals.get(verb):
+                reply = refused.pop(0)
+                if reply == "die":
+                    return
+                self._say(reply)
+            elif verb == "EHLO":
+                offers = ["STARTTLS"] if post.context and not isinstance(self.connection, ssl.SSLSocket) else []
+                self._say("\r\n".join(["250-post", *(f"250-{offer}" for offer in offers), "250 AUTH PLAIN"]))
+            elif verb == "STARTTLS" and post.context:
+                self._say("220 go")
+                try:
+                    self.connection = post.context.wrap_socket(self.connection, server_side=True)
+                except ssl.SSLError:
+                    return
+                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+            elif verb == "AUTH":
+                post.logins.append(line)
+                self._say("235 welcome")
+            elif verb == "MAIL":
+                sender = line
+                self._say("250 ok")
+            elif verb == "RCPT":
+                recipients.append(line)
+                self._say("250 ok")
+            elif verb == "DATA":
+                self._say("354 go on")
+                content = b""
+                while (part := self.rfile.readline()) != b".\r\n":
+                    content += part
+                post.letters.append((sender, recipients, content))
+                if post.refusals.get("TAKEN"):
+                    post.refusals["TAKEN"].pop()
+                    return  # it has the letter, and dies before it says so
+                self._say("250 taken")
+            elif verb == "QUIT":
+                self._say("221 bye")
+                return
+            else:
+                self._say("250 ok")
+
+    def _say(self, words: str) -> None:
+        self.wfile.write(words.encode() + b"\r\n")
+
+
+@contextmanager
+def _serving(server: Any) -> Iterator[Any]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with _serving(Hook()) as server:
+        yield server
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    with _serving(Post()) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(tmp_path: Path, hook: Hook, post: Post) -> Callable[..., Settings]:
+    def make(**changes: str) -> Settings:
+        values = {
+            "smtp_host": "127.0.0.1", "smtp_port": post.port, "smtp_tls": "none", "smtp_from": "worker@example.org",
+            "webhook_url": hook.url,
+        } | changes  # fmt: skip
+        file = tmp_path / "slurm-config.ini"
+        file.write_text("[NOTIFICATIONS]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()))
+        return Settings.load(file, environ={}, standard=[])
+
+    return make
+
+
+def _end(log: RunLog, state: RunState = RunState.FAILED, address: str = "ada@example.org") -> Any:
+    run = accept(log, email=address)
+    match state:
+        case RunState.DONE:
+            bring_to(log, run, RunState.DONE, job_id=run.int % 10**6)
+        case RunState.FAILED:
+            log.fail(run, REPORT)
+        case RunState.CANCELLED:
+            log.cancelled(run, {"message": "cancelled by ada"})
+    return run
+
+
+def _rows(log: RunLog) -> list[Any]:
+    with log._engine.connect() as connection:
+        return list(connection.execute(select(OUTBOX).order_by(OUTBOX.c.id)))
+
+
+def _hurry(log: RunLog) -> None:
+    """Let the time until the next try have passed."""
+    with log._recorder.writing() as connection:
+        connection.execute(update(OUTBOX).where(OUTBOX.c.closed.is_(None)).values(due=0.0))
+
+
+@pytest.mark.parametrize("state", [RunState.DONE, RunState.FAILED, RunState.CANCELLED])
+def test_an_end_is_told_once_by_each_way(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post, state: RunState
+) -> None:
+    run = _end(log, state)
+    courier = Courier(log, settings(), {"BIOMERO_WEBHOOK_SECRET": "s3cret"})
+    courier.deliver()
+    courier.deliver()
+    ((headers, body),) = hook.taken
+    told = json.loads(body)
+    assert (told["run"], told["state"], told["workflow"]) == (str(run), state.value, "nuclei")
+    assert headers["X-Biomeroworker-Signature"] == signature("s3cret", body)
+    ((sender, recipients, content),) = post.letters
+    assert "worker@example.org" in sender
+    assert len(recipients) == 1
+    assert "ada@example.org" in recipients[0]
+    assert email.message_from_bytes(content)["Message-ID"] == f"<{run}.{state.value}@example.org>"
+    assert [row.outcome for row in _rows(log)] == ["delivered", "delivered"]
+    assert log.outbox.waiting() == 0
+
+
+def test_only_ends_are_told_and_only_those_that_are_recorded_from_now_on(log: RunLog, log_url: str) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.IMPORTING)
+    assert _rows(log) == []
+    log.finish(run)
+    assert len(_rows(log)) == 2
+    log.rebuild()
+    assert len(_rows(log)) == 2
+    with log._recorder.writing() as connection:
+        OUTBOX.drop(connection)  # a log that was kept before there was an outbox
+    with RunLog.open(log_url) as again:
+        assert _rows(again) == []
+        _end(again)
+        assert len(_rows(again)) == 2
+
+
+def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = accept(log)
+
+    def full(*args: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder_module.outbox, "post", full)
+        with pytest.raises(OSError, match="disk full"):
+            log.fail(run, REPORT)
+    assert not log.run(run).state.is_terminal
+    assert log.runs()[0].ended is None
+    log.fail(run, REPORT)
+    assert len(_rows(log)) == 2
+
+
+@pytest.mark.parametrize("behaviour", ["500", "die", "404", "302", "garbage", "drip"])
+def test_a_web_hook_that_fails_first_is_told_again_with_the_same_id(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "LONGEST", 1.0)
+    _end(log, address="")
+    hook.script = [behaviour]
+    began = time.monotonic()
+    Courier(log, settings(), {}).deliver()
+    assert time.monotonic() - began < 5
+    assert hook.taken == []
+    (row,) = [row for row in _rows(log) if row.channel == "webhook"]
+    assert row.closed is None
+    assert row.tries == 1
+    with log._engine.connect() as connection:
+        assert 15 < row.due - log._recorder.now(connection) < 23, "20 s, give or take"
+    Courier(log, settings(), {}).deliver()
+    assert hook.taken == [], "not before its time"
+    _hurry(log)
+    Courier(log, settings(), {}).deliver()
+    assert len(hook.taken) == 1
+    assert hook.requests == 2
+
+
+def test_a_web_hook_that_is_down_costs_one_delivery_not_one_per_run(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post
+) -> None:
+    for _ in range(5):
+        _end(log)
+    hook.script = ["503"] * 10
+    courier = Courier(log, settings(), {})
+    courier.deliver()
+    courier.deliver()
+    assert hook.requests == 1
+    assert len(post.letters) == 5, "letters do not wait for the web hook"
+    hook.script = []
+    _hurry(log)
+    Courier(log, settings(), {}).deliver()
+    assert len(hook.taken) == 5
+
+
+def test_a_notice_is_given_up_after_days_and_says_so(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook
+) -> None:
+    _end(log, address="")
+    with log._recorder.writing() as connection:
+        connection.execute(update(OUTBOX).values(recorded=time.time() - 8 * 86400))
+    hook.script = ["500"]
+    Courier(log, settings(), {}).deliver()
+    assert log.outbox.waiting() == 0
+    assert any(row.outcome.startswith("given up after 1 tries: ") and "500" in row.outcome for row in _rows(log))
+
+
+def test_a_mail_server_that_refuses_for_now_gets_the_letter_later_and_one_that_refuses_for_ever_does_not(
+    log: RunLog, settings: Callable[..., Settings], post: Post
+) -> None:
+    _end(log)
+    post.refusals["RCPT"] = ["451 greylisted", "550 no such user"]
+    Courier(log, settings(), {}).deliver()
+    _hurry(log)
+    Courier(log, settings(), {}).deliver()
+    _hurry(log)
+    Courier(log, settings(), {}).deliver()
+    assert post.letters == []
+    (row,) = [row for row in _rows(log) if row.channel == "email"]
+    assert "given up" in row.outcome
+    assert "550 no such user" in row.outcome
+
+
+def test_a_letter_whose_answer_got_lost_is_sent_again_under_the_same_id(
+    log: RunLog, settings: Callable[..., Settings], post: Post
+) -> None:
+    _end(log)
+    post.refusals["TAKEN"] = ["die"]
+    Courier(log, settings(), {}).deliver()
+    _hurry(log)
+    Courier(log, settings(), {}).deliver()
+    assert len({email.message_from_bytes(content)["Message-ID"] for _, _, content in post.letters}) == 1
+    assert len(post.letters) == 2
+
+
+def test_a_bad_address_stops_nothing(log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post) -> None:
+    _end(log, address="ada@example.org\r\nBcc: all@example.org")
+    Courier(log, settings(), {}).deliver()
+    assert post.letters == []
+    assert len(hook.taken) == 1
+    assert log.outbox.waiting() == 0
+
+
+def test_no_connection_of_the_database_is_held_while_a_notice_travels(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook
+) -> None:
+    held: list[int] = []
+    hook.during = lambda: held.append(log._engine.pool.checkedout())  # type: ignore[attr-defined]
+    _end(log)
+    Courier(log, settings(), {}).deliver()
+    assert held == [0]
+
+
+def test_two_supervisors_never_deliver_the_same_notice_at_once(
+    log: RunLog,
+    log_url: str,
+    settings: Callable[..., Settings],
+    hook: Hook,
+    post: Post,
+) -> None:
+    runs = {str(_end(log)) for _ in range(12)}
+    hook.during = lambda: time.sleep(0.05)
+    with RunLog.open(log_url) as other:
+        couriers = [Courier(one, settings(), {}) for one in (log, other)]
+        threads = [threading.Thread(target=courier.deliver) for courier in couriers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert hook.worst == 1
+    assert Counter(json.loads(body)["run"] for _, body in hook.taken) == Counter(runs)
+    assert len(post.letters) == 12
+
+
+def test_what_a_dead_process_had_claimed_is_delivered_when_its_claim_has_run_out(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook
+) -> None:
+    _end(log, address="")
+    lost = log.outbox.claim("dead", 0.5, without=["email"])
+    assert lost is not None
+    Courier(log, settings(), {}).deliver()
+    assert hook.taken == []
+    time.sleep(0.6)
+    Courier(log, settings(), {}).deliver()
+    assert len(hook.taken) == 1
+    log.outbox.postpone(lost, "dead", 0.0, "it was only stopped for a while")
+    assert log.outbox.waiting() == 0, "a claim that ran out changes nothing any more"
+
+
+def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook
+) -> None:
+    class Nowhere:
+        """A cluster that must not be asked."""
+
+    chores = Chores(log, Nowhere(), settings(), {})  # type: ignore[arg-type]
+    assert chores.due(time.monotonic())
+    chores.run()
+    assert not chores.due(time.monotonic())
+    assert chores.due(time.monotonic() + 6)
+    log._engine.dispose()
+    for chore in chores._chores:
+        chore.due = 0.0
+        chore.act = lambda: 1 / 0
+    chores.run()
+    assert not chores.due(time.monotonic())
+
+
+@pytest.mark.parametrize("log_url", ["sqlite"], indirect=True)
+def test_a_login_goes_over_tls_to_the_named_host_only(
+    log: RunLog, settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with _serving(Post(context)) as post:
+        chosen = settings(
+            smtp_host="localhost", smtp_port=str(post.port), smtp_tls="starttls", smtp_user="worker", webhook_url=""
+        )
+        environ = {"BIOMERO_SMTP_PASSWORD": "s3cret"}
+        _end(log)
+        Courier(log, chosen, environ).deliver()
+        assert post.logins == [], "nobody vouches for this server"
+        assert "CERTIFICATE_VERIFY_FAILED" in _rows(log)[0].outcome
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        _hurry(log)
+        Courier(log, chosen, environ).deliver()
+        assert len(post.logins) == len(post.letters) == 1
+    assert "s3cret" not in caplog.text
+    assert not any("s3cret" in row.outcome for row in _rows(log))

@@ -1,0 +1,143 @@
+"""What is told of a run's end, and that nothing a user types can become more than a word of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from biomeroworker.config import Settings
+from biomeroworker.engine import notify
+from biomeroworker.engine.notice import Ended, document, letter
+from biomeroworker.errors import ConfigError, Permanent
+from biomeroworker.log.states import RunState
+
+RUN = UUID("12345678-1234-5678-1234-567812345678")
+
+
+def _ended(**changes: Any) -> Ended:
+    values: dict[str, Any] = {
+        "run": RUN, "workflow": "nuclei", "version": "v1.0.0", "state": RunState.FAILED, "user": 4, "user_name": "ada",
+        "group": 3, "accepted": datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "ended": datetime(2026, 1, 2, 4, tzinfo=UTC),
+        "attempts": 1, "job_ids": (17,), "email": "ada@example.org",
+        "report": {"stage": "running", "message": "the container ended with 3", "next_step": "retry"},
+    }  # fmt: skip
+    return Ended(**values | changes)
+
+
+def _read(ended: Ended) -> Any:
+    return message_from_bytes(letter(ended, "biomero@example.org").as_bytes(), policy=default)
+
+
+def test_a_letter_names_the_cause_and_what_to_do_next() -> None:
+    read = _read(_ended())
+    assert read["To"] == "ada@example.org"
+    assert read["Subject"] == "nuclei has failed: the container ended with 3"
+    body = read.get_content()
+    for words in ("cause:     the container ended with 3", "next:      retry", "SLURM job: 17", str(RUN)):
+        assert words in body
+
+
+def test_every_letter_about_the_same_end_has_the_same_id() -> None:
+    assert _read(_ended())["Message-ID"] == _read(_ended())["Message-ID"] == f"<{RUN}.failed@example.org>"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ada@example.org\nBcc: all@example.org", "ada@example.org\r\nBcc: x@y.z", "ada@example.org, b@example.org",
+        "Ada <ada@example.org>", "ada", "@example.org", "ada@", "ada@exa mple.org", "ada@example.org\x00",
+        "ädä@example.org", "a" * 65 + "@example.org", "ada@-example.org", "-", "ada@example.org\n",
+    ],
+)  # fmt: skip
+def test_what_is_not_one_plain_address_gets_no_letter(address: str) -> None:
+    with pytest.raises(Permanent, match="address"):
+        letter(_ended(email=address), "biomero@example.org")
+
+
+@pytest.mark.parametrize(
+    "words", ["x\r\nBcc: all@example.org", "x\n\nnew body", "x\x00\x1b[2J", "\ud800", "é\u2028Bcc: a@b.c", "日本" * 200]
+)
+def test_no_word_of_a_user_becomes_a_header_or_ends_one(words: str) -> None:
+    sent = letter(_ended(workflow=words, report={"message": words, "detail": words}), "biomero@example.org").as_bytes()
+    head = sent.partition(b"\r\n\r\n")[0]
+    read = message_from_bytes(sent, policy=default)
+    assert read["Bcc"] is None
+    assert set(read.keys()) == {
+        "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type",
+        "Content-Transfer-Encoding", "MIME-Version",
+    }  # fmt: skip
+    assert head.isascii()
+    assert all(len(line) < 999 for line in sent.split(b"\r\n"))
+
+
+def test_the_document_has_what_a_service_needs_and_nobodys_address() -> None:
+    told = json.loads(document(_ended(state=RunState.DONE, report={"made": {"Image": 2}})))
+    assert (told["run"], told["workflow"], told["state"], told["user"], told["group"]) == (
+        str(RUN), "nuclei", "done", 4, 3,
+    )  # fmt: skip
+    assert told["report"] == {"made": {"Image": 2}}
+    assert told["accepted"] == "2026-01-02T03:04:00+00:00"
+    assert "example.org" not in json.dumps(told)
+
+
+def _settings(folder: Path, text: str) -> Settings:
+    file = folder / "slurm-config.ini"
+    file.write_text("[NOTIFICATIONS]\n" + text)
+    return Settings.load(file, environ={}, standard=[])
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("smtp_host = mail", "smtp_host"),
+        ("smtp_host = ma il\nsmtp_from = a@b.c", "smtp_host"),
+        ("smtp_host = mail\nsmtp_from = nobody", "smtp_from"),
+        ("smtp_host = mail\nsmtp_from = a@b.c\nsmtp_port = 0", "smtp_port"),
+        ("smtp_host = mail\nsmtp_from = a@b.c\nsmtp_tls = maybe", "smtp_tls"),
+        ("smtp_host = mail\nsmtp_from = a@b.c\nsmtp_tls = none\nsmtp_user = u", "smtp_host"),
+        ("webhook_url = ftp://s3cret/", "webhook_url"),
+        ("webhook_url = http://a:s3cret@host/", "webhook_url"),
+        ("webhook_url = http://host/s3cret x", "webhook_url"),
+        ("webhook_url = http://host:99999/s3cret", "webhook_url"),
+        ("give_up_days = 0", "give_up_days"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_its_line_and_without_secrets(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        _settings(tmp_path, text)
+    assert f"[NOTIFICATIONS] {key}" in str(told.value)
+    assert "slurm-config.ini:" in str(told.value)
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_user_without_a_password_in_the_environment_is_told_at_the_start(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, "smtp_host = mail\nsmtp_from = a@b.c\nsmtp_user = u")
+    with pytest.raises(ConfigError, match=r"\[NOTIFICATIONS\] smtp_user.*BIOMERO_SMTP_PASSWORD"):
+        notify.channels(settings.notifications, {})
+    assert list(notify.channels(settings.notifications, {"BIOMERO_SMTP_PASSWORD": "x"})) == ["email"]
+
+
+def test_a_password_in_the_file_is_no_setting(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, "smtp_password = s3cret")
+    assert "smtp_password is not a setting" in settings.warnings[0]
+    assert "s3cret" not in settings.warnings[0]
+
+
+def test_the_settings_that_are_shown_keep_the_path_of_the_web_hook(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, "webhook_url = https://hooks.example.org:8443/T0/s3cret?a=s3cret")
+    assert settings.shown()["NOTIFICATIONS.webhook_url"] == "https://hooks.example.org:8443/***"
+    assert "s3cret" not in repr(settings)
+
+
+def test_the_signature_is_the_one_of_rfc_4231() -> None:
+    # test case 2 of RFC 4231
+    assert notify.signature("Jefe", b"what do ya want for nothing?") == (
+        "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    )
