@@ -1,0 +1,108 @@
+"""The command line as a person uses it, with the embedded defaults: no OMERO, no Postgres."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).with_name("biomeroworker")
+
+
+@pytest.fixture(scope="module")
+def command(make_site, tmp_path_factory):
+    """Call ``biomeroworker`` with a configuration that names no database, and a state folder of its own."""
+    site = make_site(database="")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
+    }
+    environment["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+    def call(*arguments, code=0):
+        done = subprocess.run(
+            [PROGRAM, *arguments, *(() if arguments[0].startswith("-") else ("--config", site.config))],
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    call.site = site
+    call.state = Path(environment["XDG_STATE_HOME"])
+    return call
+
+
+def test_a_run_is_carried_in_the_foreground_and_shown_from_the_log(command, tmp_path):
+    images = command.site.images("one.tif", "two.tif")
+    done = command("run", "obedient", "-i", images, "-o", tmp_path / "out", "-p", "text=hi there", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["state"] == "done"
+    assert (tmp_path / "out/one_text.txt").read_text() == "hi there"
+    assert list(command.state.rglob("*.sqlite")), "the embedded log"
+
+    assert answer["run"] in {run["id"] for run in json.loads(command("runs", "--json").stdout)}
+    shown = json.loads(command("show", answer["run"][:8], "--json").stdout)
+    assert shown["request"]["parameters"] == {"text": "hi there"}
+    assert shown["events"][0]["name"] == "WorkflowInitiated"
+    assert shown["events"][-1]["name"] == "WorkflowCompleted"
+    assert "obedient" in command("show", answer["run"][:8]).stdout
+    assert "working on" in command("logs", answer["run"]).stdout
+
+
+def test_a_run_that_fails_says_why_and_exits_with_1(command, tmp_path):
+    images = command.site.images("one.tif")
+    done = command("run", "obedient", "-i", images, "-o", tmp_path / "out", "-p", "exit=3", code=1)
+    for part in ("failed", "exit code 3", "failing on purpose with 3", "biomeroworker retry"):
+        assert part in done.stdout
+    run = json.loads(command("runs", "--state", "failed", "--json").stdout)[0]["id"]
+    again = command("retry", run).stdout.strip()
+    assert json.loads(command("show", again, "--json").stdout)["state"] == "accepted"
+    command("cancel", again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "zzz"), "no run starts with 'zzz'"),
+        (("resume", "zzz"), "no run starts with 'zzz'"),
+        (("run", "obedient", "-i", ".", "-o", "out", "-p", "nonsense"), "NAME=VALUE"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_no_traceback(command, arguments, message):
+    done = command(*arguments, code=1)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_setting_is_named_with_file_and_line(command, tmp_path):
+    config = tmp_path / "bad.ini"
+    config.write_text("[SLURM]\npoll_seconds = often\n")
+    done = subprocess.run([PROGRAM, "config", "show", "--config", config], text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert f"{config}:2" in done.stderr
+    assert "poll_seconds" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_doctor_finds_what_is_wrong_and_leaves_the_rest_alone(command):
+    findings = {one["subject"]: one for one in json.loads(command("doctor", "--json", code=1).stdout)}
+    assert findings["ssh"]["level"] == "ok"
+    assert findings["slurm"]["level"] == "ok"
+    assert findings["image of obedient"]["level"] == "ok"
+    assert findings["workflow broken"]["level"] == "fail"
+
+
+def test_every_setting_says_where_it_comes_from(command):
+    shown = json.loads(command("config", "show", "--json").stdout)
+    assert shown["SLURM.poll_seconds"]["origin"].startswith(str(command.site.config))
+    assert shown["SLURM.container_runtime"]["origin"] == "default"
+
+
+def test_help_and_version_need_no_configuration(command):
+    assert command("--version").stdout.strip()
+    assert "supervise" in command("--help").stdout
