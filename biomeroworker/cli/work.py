@@ -22,6 +22,7 @@ from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, o
 from biomeroworker.cli.runs import STYLES
 from biomeroworker.client import SlurmClient
 from biomeroworker.engine.carrier import Carrier, Listener
+from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import Refused
@@ -75,9 +76,9 @@ def run(
             raise typer.Exit(1)
 
 
-def _supervisor(client: SlurmClient, listener: Listener) -> Supervisor:
+def _supervisor(client: SlurmClient, listener: Listener, chores: Chores | None = None) -> Supervisor:
     carrier = Carrier(client.log, client.cluster, Sources(), client.settings, listener)
-    return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds)
+    return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds, chores=chores)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -114,7 +115,7 @@ def summarise(found: WorkflowRun) -> None:
 def supervise(config: ConfigOption = None) -> None:
     """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
     with client_of(config) as client:
-        supervisor = _supervisor(client, _lines())
+        supervisor = _supervisor(client, _lines(), Chores(client.log, client.cluster, client.settings))
         err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
         with _stopping(supervisor.stop):
             supervisor.serve()
