@@ -6,13 +6,12 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
-# How much of the sandbox a target needs; empty: all of it
 ROOT_ARGUMENT := $(if $(SANDBOX_ROOT),--root $(SANDBOX_ROOT))
 
 export OMERO_HOST OMERO_PORT OMERO_ROOT_PASSWORD
 
 help: ## this text
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 packages: ## the Debian packages (as root it installs them, else it names the missing ones)
 	@tools/install-packages
@@ -43,6 +42,9 @@ sandbox-env: $(VENV)/.installed ## how to reach the running sandbox, as shell as
 sandbox-down: $(VENV)/.installed ## stop it and leave nothing running
 	@$(PYTHON) -m sandbox down $(ROOT_ARGUMENT)
 
+sandbox-purge: $(VENV)/.installed ## stop it and remove its data and its cluster account too
+	@$(PYTHON) -m sandbox down --purge $(ROOT_ARGUMENT)
+
 test: $(VENV)/.installed lint ## unit, contract and integration tests, with real parts
 	@$(PYTHON) -m pytest -q $(PYTEST_ARGUMENTS)
 
@@ -58,4 +60,4 @@ docs: $(VENV)/.installed ## the documentation, warnings are errors
 clean: ## what was built here; caches outside the checkout stay
 	@rm -rf $(VENV) docs/_build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down test lint docs clean
+.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test lint docs clean
