@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fabric import Connection
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.errors import Refused
+from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.source import RunRequest
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: Seconds between two looks at a run that is waited for. A look is one indexed query.
 WAIT_INTERVAL = 1.0
+#: Seconds between tries to hand a run in while the database does not answer.
+SUBMIT_PATIENCE = (1.0, 2.0, 4.0, 8.0)
 
 
 class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
@@ -111,13 +113,22 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
         if request.source not in ("omero", "folder"):
             raise Refused(f"unknown source of runs {request.source!r}")
         version = f" {request.version}" if request.version else ""
-        return self.log.accept(
-            request.model_dump(mode="json"),
-            name=request.workflow,
-            description=f"{request.workflow}{version}",
-            user=request.user,
-            group=request.group,
-        )
+        run_id = uuid4()  # chosen here: when an answer is lost, asking again accepts the same run, not another one
+        for patience in (*SUBMIT_PATIENCE, None):
+            try:
+                return self.log.accept(
+                    request.model_dump(mode="json"),
+                    name=request.workflow,
+                    description=f"{request.workflow}{version}",
+                    user=request.user,
+                    group=request.group,
+                    run_id=run_id,
+                )
+            except Exception as error:
+                if patience is None or not isinstance(classify(error), Transient):
+                    raise
+                time.sleep(patience)
+        raise AssertionError("unreachable")
 
     def wait(
         self,

@@ -1,0 +1,65 @@
+import pytest
+import sqlalchemy.exc
+
+from biomeroworker import client as module
+from biomeroworker.client import SlurmClient
+from biomeroworker.errors import Refused
+from biomeroworker.log.runlog import RunLog
+from biomeroworker.log.states import RunState
+from biomeroworker.source import RunRequest
+
+REQUEST = RunRequest(workflow="nuclei", source="folder", inputs={"folder": "/in"}, outputs={"folder": "/out"})
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    config = tmp_path / "slurm-config.ini"
+    config.write_text(f"[SSH]\nhost = nowhere.invalid\n[ANALYTICS]\nsqlalchemy_url = sqlite:///{tmp_path}/log.sqlite\n")
+    monkeypatch.setattr(module, "SUBMIT_PATIENCE", (0.0, 0.0))
+    with SlurmClient.from_config(config) as client:
+        yield client
+
+
+def test_making_one_and_handing_a_run_in_needs_no_cluster(client):
+    run = client.log.run(client.submit(REQUEST))
+    assert run.state is RunState.ACCEPTED
+    assert RunRequest.model_validate(run.request) == REQUEST
+
+
+def test_a_run_is_accepted_once_though_the_answer_was_lost(client, monkeypatch):
+    accepted = RunLog.accept
+    lost = iter([True, True, False])
+
+    def accept(log, *arguments, **keywords):
+        run_id = accepted(log, *arguments, **keywords)
+        if next(lost):
+            raise sqlalchemy.exc.OperationalError("commit", {}, Exception("server closed the connection"))
+        return run_id
+
+    monkeypatch.setattr(RunLog, "accept", accept)
+    run_id = client.submit(REQUEST)
+    assert [run.id for run in client.log.runs()] == [run_id]
+
+
+def test_waiting_has_an_end(client):
+    run_id = client.submit(REQUEST)
+    with pytest.raises(TimeoutError, match="it goes on"):
+        client.wait(run_id, timeout=0)
+
+
+def test_retry_is_a_new_run_with_the_same_request(client):
+    run_id = client.submit(REQUEST)
+    again = client.retry(run_id)
+    assert again != run_id
+    assert client.log.run(again).request == client.log.run(run_id).request
+
+
+def test_a_secret_in_a_request_is_refused_not_recorded(client):
+    with pytest.raises(Refused):
+        client.submit(REQUEST.model_copy(update={"outputs": {"password": "hunter2"}}))
+    assert client.log.runs() == []
+
+
+def test_it_is_a_fabric_connection_for_those_who_use_it_as_one(client):
+    assert client.host == "nowhere.invalid"
+    assert callable(client.run)
