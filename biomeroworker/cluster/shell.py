@@ -347,7 +347,7 @@ def _offered(records: Iterator[bytes]) -> tuple[dict[bytes, int], list[bytes]]:
         elif kind == b"d":
             folders.append(name)
         else:
-            _log.warning("not fetched, as it is no regular file: %r", name)
+            _log.info("not fetched, as it is no regular file: %r", name)
     return files, folders
 
 

@@ -26,6 +26,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine import job, retry, watch
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused, Transient
 from biomeroworker.log.fence import LeaseLost, held
@@ -88,6 +89,7 @@ class Carrier:
         self.holds: Callable[[UUID], bool] = lambda run_id: True
         self._doubt_seconds = doubt_seconds
         self._canceller = Canceller(log, cluster)
+        self._space = SpaceGuard(cluster, settings)
         self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float]] = {
             RunState.ACCEPTED: self._admit,
             RunState.EXPORTING: self._export,
@@ -173,6 +175,7 @@ class Carrier:
             self.log.intend(run_id, RunState.EXPORTING, **run.intent(RunState.EXPORTING))
             return 0
         self._prepare(space.attempt(number), run_id, run, request)
+        self._space.check(space.size() if first else 0)
         sent = self.cluster.transport.send_tree(
             space.folder if first else space.attempt(number),
             self.cluster.run_folder(run_id) if first else self.cluster.attempt_folder(run_id, number),

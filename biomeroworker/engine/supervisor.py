@@ -24,6 +24,7 @@ from uuid import UUID
 from biomeroworker import errors
 from biomeroworker.engine import retry, watch
 from biomeroworker.engine.carrier import AWAITS_SCHEDULER, Carrier
+from biomeroworker.engine.chores import Chores
 from biomeroworker.errors import Transient
 from biomeroworker.log.runlog import RunLog
 
@@ -50,9 +51,17 @@ class _Carried:
 
 
 class Supervisor:
-    """Carries every unfinished run of the log, or only one."""
+    """Carries every unfinished run of the log, or only one; ``chores`` are looked after meanwhile."""
 
-    def __init__(self, log: RunLog, carrier: Carrier, *, workers: int = WORKERS, poll_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        log: RunLog,
+        carrier: Carrier,
+        *,
+        workers: int = WORKERS,
+        poll_seconds: float = 15.0,
+        chores: Chores | None = None,
+    ) -> None:
         self._log, self._carrier, self._poll_seconds = log, carrier, poll_seconds
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         carrier.holder, carrier.holds = self.holder, self._holds
@@ -72,6 +81,8 @@ class Supervisor:
         self._silent_since = 0.0
         self._delivering = False
         self._deliver_at = -math.inf
+        self._chores = chores
+        self._choring = False
 
     def stop(self) -> None:
         """Stop soon; safe to call from a signal handler."""
@@ -81,6 +92,8 @@ class Supervisor:
         """Carry one run to its end, or until it is paused or `stop` is called; for a person who watches."""
         self._only = run_id
         self.serve()
+        if self._chores:
+            self._chores.run()
 
     def serve(self) -> None:
         """Carry all runs until `stop` is called. Raises what is a defect, never what is a fault of the surroundings."""
@@ -149,6 +162,9 @@ class Supervisor:
         if now >= self._deliver_at and not self._delivering:
             self._delivering = True
             self._work.put(self._deliver)
+        if self._chores and not self._choring and self._chores.due(now):
+            self._choring = True
+            self._work.put(partial(self._chore, self._chores))
 
     def _holds(self, run_id: UUID) -> bool:
         """Whether a run is certainly still ours: asked by workers in the middle of a step."""
@@ -240,6 +256,15 @@ class Supervisor:
     def _after_delivery(self) -> None:
         self._delivering = False
         self._deliver_at = time.monotonic() + OWED_INTERVAL
+
+    def _chore(self, chores: Chores) -> None:
+        try:
+            chores.run()
+        finally:
+            self._done.put(self._after_chore)
+
+    def _after_chore(self) -> None:
+        self._choring = False
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 

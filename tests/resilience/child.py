@@ -1,0 +1,184 @@
+"""A supervisor in a process of its own, that dies at the boundary that it is told to die at.
+
+A boundary is a place between two things that last: right before and right after each commit of events, and right before
+and right after each remote execution. They are counted where the code really passes them, so a step that is added to
+the engine is a boundary more here, without a list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from biomeroworker.cluster.channel import Channel
+from biomeroworker.cluster.shell import ShellTransport
+from biomeroworker.log.recorder import SQLRecorder
+from biomeroworker.log.states import RunState
+from tests.resilience import world
+
+_context = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class How:
+    """What is special about a supervisor.
+
+    ``kill_at`` is the number of the boundary at which it is killed, ``die_in`` the stage in whose step it is,
+    ``cut_at`` the number of the remote execution whose link is cut; ``pause_at_submit`` stops it before its first
+    sbatch; ``only`` makes it carry one run to its end instead of serving.
+    """
+
+    kill_at: int = 0
+    die_in: str = ""
+    cut_at: int = 0
+    pause_at_submit: bool = False
+    only: str = ""
+    doubt_seconds: float = 1.0
+
+
+def start(made: world.World, **how: Any) -> BaseProcess:
+    """Start a supervisor."""
+    _context.set_forkserver_preload(["tests.resilience.child"])
+    process = _context.Process(target=_serve, args=(str(made.folder), made.url, How(**how)), daemon=True)
+    process.start()
+    return process
+
+
+def stop(process: BaseProcess) -> None:
+    """End a supervisor as an admin does, and not at all gently if that takes too long."""
+    if process.is_alive():
+        assert process.pid
+        os.kill(process.pid, signal.SIGCONT)
+        process.terminate()
+        process.join(8)
+    if process.is_alive():
+        process.kill()
+    process.join(5)
+
+
+@contextlib.contextmanager
+def running(made: world.World, **how: Any) -> Iterator[BaseProcess]:
+    """A supervisor for a while."""
+    process = start(made, **how)
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+class _Boundaries:
+    """Counts, and kills this very process at one."""
+
+    def __init__(self, kill_at: int) -> None:
+        self._kill_at, self._count, self._lock = kill_at, 0, threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == self._kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+                threading.Event().wait()
+
+    def install(self, engine: Any) -> None:
+        """Put boundaries around what lasts."""
+        writing = threading.local()
+        insert, commit = SQLRecorder.insert_events, engine.dialect.do_commit
+        begin, close = ShellTransport._begin, Channel.close
+
+        def insert_events(recorder: SQLRecorder, events: Sequence[Any], **more: Any) -> list[int]:
+            writing.events = True
+            try:
+                return insert(recorder, events, **more)
+            finally:
+                writing.events = False
+
+        def do_commit(connection: Any) -> None:
+            counts = getattr(writing, "events", False)
+            if counts:
+                self()
+            commit(connection)
+            if counts:
+                self()
+
+        def begun(transport: ShellTransport, *arguments: Any) -> Channel:
+            self()
+            return begin(transport, *arguments)
+
+        def closed(channel: Channel) -> None:
+            close(channel)
+            self()
+
+        SQLRecorder.insert_events = insert_events  # type: ignore[method-assign]
+        engine.dialect.do_commit = do_commit
+        ShellTransport._begin = begun  # type: ignore[method-assign]
+        Channel.close = closed  # type: ignore[method-assign]
+
+
+def _serve(folder: str, url: str, how: How) -> None:
+    world.hurry()
+    made = world.World(Path(folder), url)
+    with made.log() as log:
+        supervisor = made.supervisor(log, doubt_seconds=how.doubt_seconds)
+        if how.kill_at:
+            _Boundaries(how.kill_at).install(log._engine)
+        if how.pause_at_submit:
+            _stop_before_submitting(supervisor)
+        if how.die_in:
+            _die_in(supervisor, RunState(how.die_in))
+        if how.cut_at:
+            _cut(supervisor._carrier.cluster.transport, how.cut_at)
+        signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
+        if how.only:
+            supervisor.carry(UUID(how.only))
+        else:
+            supervisor.serve()
+
+
+def _die_in(supervisor: Any, stage: RunState) -> None:
+    steps = supervisor._carrier._steps
+    heard = supervisor._carrier._heard
+
+    def die(*_: Any) -> float:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    if stage in (RunState.QUEUED, RunState.RUNNING):
+        supervisor._carrier._heard = lambda run_id, run, status: (
+            die() if run.state is stage else heard(run_id, run, status)
+        )
+    else:
+        steps[stage] = die
+
+
+def _cut(link: Any, number: int) -> None:
+    """Arm the link: that execution loses it after a few bytes."""
+    note = link._note
+
+    def counted(argv: Sequence[str]) -> None:
+        note(argv)
+        if link._started == number:
+            link.cut(after_bytes=40)
+
+    link._note = counted
+
+
+def _stop_before_submitting(supervisor: Any) -> None:
+    """Let the whole process stand still right before its first sbatch, as under SIGSTOP of an admin."""
+    cluster = supervisor._carrier.cluster
+    submit = cluster.submit
+
+    def submits(job: Any) -> int:
+        cluster.submit = submit
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return submit(job)
+
+    cluster.submit = submits

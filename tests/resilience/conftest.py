@@ -1,0 +1,41 @@
+"""Worlds on SQLite; those on PostgreSQL are made by the tests that need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.resilience.world import World, hurry
+
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are short, also in this process."""
+    from biomeroworker.engine import carrier, retry, supervisor, watch
+
+    for module, names in (
+        (retry, ("FIRST_DELAY", "LONGEST_DELAY")),
+        (watch, ("FIRST_INTERVAL",)),
+        (supervisor, ("LOOK_INTERVAL", "LEASE_SECONDS", "OWED_INTERVAL", "STOP_GRACE")),
+        (carrier, ("UNKNOWN_DEADLINE",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name))
+    hurry()
+
+
+@pytest.fixture
+def new_world(tmp_path: Path) -> Callable[[str], World]:
+    """Make worlds on SQLite, by name."""
+    return lambda name: World(tmp_path / name, f"sqlite:///{tmp_path / name}/log.sqlite").make()
+
+
+@pytest.fixture
+def world(new_world: Callable[[str], World]) -> World:
+    """One of them."""
+    return new_world("world")

@@ -1,0 +1,105 @@
+"""A cancelled run ends soon, also when nobody can reach its job; the job is cancelled when somebody can."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from biomeroworker.log.runlog import RunState
+from tests.resilience import child
+from tests.resilience.world import World
+
+
+def settled(world: World, seconds: float = 15) -> None:
+    """Wait until nothing is owed any more."""
+    end = time.monotonic() + seconds
+    with world.log() as log:
+        while log.owed.all():
+            assert time.monotonic() < end, log.owed.all()
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("state", ["away", "hole"])
+def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str) -> None:
+    run_id = world.accept(sleep=60)
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.RUNNING)
+        world.link(state)
+        begun = time.monotonic()
+        with world.log() as log:
+            log.request_cancel(run_id, "ada")
+            run = world.await_run(run_id, 15)
+            assert time.monotonic() - begun < 12
+            assert run.state is RunState.CANCELLED
+            assert "cancelled by ada" in run.report["message"]
+            assert "when the cluster answers" in run.report["message"]
+            assert [one.name for one in log.owed.all()] == [run.attempts[1].name]
+        assert world.live(run_id), "nobody could have reached it"
+        world.all_is_well()
+        settled(world)
+        world.check(run_id, RunState.CANCELLED)
+        assert [job["state"] for job in world.jobs()] == ["CANCELLED"]
+
+
+def test_what_is_owed_outlives_the_supervisor(world: World) -> None:
+    run_id = world.accept(sleep=60)
+    with child.running(world) as first:
+        world.await_run(run_id, 30, RunState.RUNNING)
+        world.link("away")
+        with world.log() as log:
+            log.request_cancel(run_id, "ada")
+        world.await_run(run_id, 15)
+        first.kill()
+    assert world.live(run_id)
+    world.all_is_well()
+    with child.running(world):
+        settled(world)
+    world.check(run_id, RunState.CANCELLED)
+
+
+def test_a_cancel_that_the_scheduler_ignores_is_asked_again(world: World) -> None:
+    run_id = world.accept(sleep=60)
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.RUNNING)
+        world.goes_wrong("scancel", "ignored", "ignored", "down")
+        with world.log() as log:
+            log.request_cancel(run_id, "ada")
+        world.await_run(run_id, 15)
+        settled(world)
+    world.check(run_id, RunState.CANCELLED)
+
+
+def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None:
+    world.goes_wrong("sbatch", "late 3")
+    run_id = world.accept()
+    with child.running(world, doubt_seconds=60):
+        world.await_run(run_id, 30, RunState.SUBMITTING)
+        end = time.monotonic() + 10
+        while not (world.slurm / "calls").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        with world.log() as log:
+            log.request_cancel(run_id, "ada")
+        world.await_run(run_id, 15)
+        end = time.monotonic() + 15
+        while not world.jobs() or world.live(run_id):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    world.check(run_id, RunState.CANCELLED)
+    assert not (world.home / "containers").exists()
+
+
+def test_a_paused_run_that_is_cancelled_ends(world: World) -> None:
+    world.goes_wrong("squeue", "*word PONDERING")
+    world.goes_wrong("sacct", "*disabled")
+    run_id = world.accept(sleep=60)
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.QUEUED)
+        with world.log() as log:
+            log.pause(run_id, "for a test", RunState.QUEUED)
+            time.sleep(0.5)
+            log.request_cancel(run_id, "ada")
+        world.all_is_well()
+        world.await_run(run_id, 15)
+    world.check(run_id, RunState.CANCELLED)

@@ -1,0 +1,45 @@
+"""SIGKILL of the supervisor at every boundary of a run, then a restart: the run ends once all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.resilience import child
+from tests.resilience.world import World
+
+#: Far more boundaries than a run has.
+MOST = 400
+AT_ONCE = 6
+
+
+def killed_at(new_world: Callable[[str], World], number: int) -> bool:
+    """One run whose supervisor dies at this boundary; whether the run has one of that number."""
+    world = new_world(f"at-{number}")
+    run_id = world.accept()
+    first = child.start(world, kill_at=number, only=str(run_id))
+    first.join(60)
+    killed = first.exitcode == -9
+    assert killed or first.exitcode == 0, first.exitcode
+    if killed:
+        with child.running(world, only=str(run_id)):
+            world.await_run(run_id)
+    world.check(run_id)
+    return killed
+
+
+@pytest.mark.timeout(600)
+def test_a_supervisor_that_is_killed_anywhere_leaves_a_run_that_ends_once(new_world: Callable[[str], World]) -> None:
+    numbers: Iterator[int] = iter(range(1, MOST))
+    tried = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while True:
+            wave = [next(numbers) for _ in range(AT_ONCE)]
+            outcomes = list(pool.map(lambda number: killed_at(new_world, number), wave))
+            tried += sum(outcomes)
+            if not all(outcomes):
+                break
+    assert tried >= 30, f"a run has more boundaries than {tried}: are they still counted?"
+    print(f"{tried} boundaries")

@@ -1,0 +1,72 @@
+"""The link, the work folder, the nodes: each is lost at each stage, and the run ends once."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from biomeroworker.log.runlog import RunState
+from tests.resilience import child
+from tests.resilience.world import World
+
+ON_THE_WAY = (
+    RunState.TRANSFERRING,
+    RunState.SUBMITTING,
+    RunState.QUEUED,
+    RunState.RUNNING,
+    RunState.FETCHING,
+)
+
+
+@pytest.mark.parametrize("state", ["away", "hole"])
+def test_a_link_that_is_lost_at_every_stage_delays_the_run(world: World, state: str) -> None:
+    run_id = world.accept(sleep=0.5)
+    with child.running(world):
+        for stage in ON_THE_WAY:
+            if world.await_run(run_id, 30, *[one for one in RunState if one.order >= stage.order]).state.is_terminal:
+                break
+            world.link(state)
+            world.until(lambda: len(world.faults(run_id)) > 0, seconds=6, must=False)
+            world.all_is_well()
+        world.await_run(run_id)
+    assert world.check(run_id).attempt == 1
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_a_link_that_is_cut_in_the_middle_of_an_execution_is_taken_up_again(world: World, number: int) -> None:
+    run_id = world.accept()
+    with child.running(world, cut_at=number):
+        world.await_run(run_id)
+    assert world.check(run_id).attempt == 1
+
+
+@pytest.mark.parametrize("stage", [RunState.TRANSFERRING, RunState.RUNNING, RunState.FETCHING, RunState.IMPORTING])
+def test_another_machine_without_the_work_folder_takes_the_run_over(world: World, stage: RunState) -> None:
+    run_id = world.accept(sleep=0.5)
+    process = child.start(world, die_in=stage.value)
+    process.join(30)
+    assert process.exitcode == -9
+    shutil.rmtree(world.folder / "work")
+    with child.running(world):
+        world.await_run(run_id)
+    assert world.check(run_id).attempt == 1
+
+
+def test_nodes_that_fail_in_a_row_pause_the_run_and_resuming_tries_again(world: World) -> None:
+    image = world.home / "images/obedient/obedient_v1.0.0.sif"
+    run_id = world.accept()
+    with child.running(world, die_in=RunState.SUBMITTING.value) as process:
+        process.join(30)
+    image.rename(image.with_suffix(".gone"))
+    with child.running(world), world.log() as log:
+        world.until(lambda: log.run(run_id).paused)
+        run = log.run(run_id)
+        assert run.attempt == 4
+        assert run.attempts[4].excluded_nodes == ("n1",)
+        image.with_suffix(".gone").rename(image)
+        log.resume(run_id)
+        world.await_run(run_id)
+    run = world.check(run_id)
+    assert run.attempt == 5
+    assert run.attempts[5].excluded_nodes == ("n1",)

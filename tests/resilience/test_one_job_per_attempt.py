@@ -1,0 +1,168 @@
+"""At most one job per attempt, whatever sbatch says and however many supervisors are at it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from biomeroworker.log.runlog import RunState
+from biomeroworker.log.states import TERMINAL
+from tests.resilience import child
+from tests.resilience.world import World
+
+
+def calls(world: World) -> list[str]:
+    """What sbatch did each time that it was called."""
+    return (world.slurm / "calls").read_text().split()
+
+
+@pytest.mark.parametrize("word", ["accepted-timeout", "killed"])
+def test_a_job_that_was_taken_though_sbatch_did_not_say_so_is_adopted(world: World, word: str) -> None:
+    world.goes_wrong("sbatch", word)
+    run_id = world.accept()
+    with child.running(world):
+        world.await_run(run_id)
+    run = world.check(run_id)
+    assert run.attempt == 1
+    assert len(calls(world)) == 1
+
+
+def test_an_sbatch_that_never_answers_is_cut_off_and_its_job_adopted(world: World) -> None:
+    world.goes_wrong("sbatch", "silent")
+    run_id = world.accept()
+    with child.running(world, doubt_seconds=20):
+        world.await_run(run_id)
+    assert world.check(run_id).attempt == 1
+    assert len(calls(world)) == 1
+
+
+def test_a_job_that_never_came_is_waited_for_and_then_submitted_as_a_new_attempt(world: World) -> None:
+    world.goes_wrong("sbatch", "timeout")
+    run_id = world.accept()
+    begun = time.monotonic()
+    with child.running(world, doubt_seconds=2):
+        world.await_run(run_id)
+    assert time.monotonic() - begun > 2
+    assert world.check(run_id).attempt == 2
+    assert calls(world) == ["timeout", "ok"]
+
+
+def test_a_job_that_comes_after_its_attempt_was_given_up_does_nothing(world: World) -> None:
+    world.goes_wrong("sbatch", "late 5")
+    run_id = world.accept()
+    with child.running(world, doubt_seconds=1):
+        world.await_run(run_id)
+    run = world.check(run_id)
+    assert run.attempt == 2
+    late = run.attempts[1].name
+    end = time.monotonic() + 20
+    while not any(job["name"] == late and job["state"] == "FAILED" for job in world.jobs()):
+        assert time.monotonic() < end, world.jobs()
+        time.sleep(0.1)
+    (job,) = [job for job in world.jobs() if job["name"] == late]
+    assert job["code"] == 81
+    world.check(run_id)
+    assert len((world.home / "containers").read_text().splitlines()) == 1
+
+
+def test_two_jobs_of_one_attempt_run_once_even_if_somebody_submits_it_by_hand(world: World) -> None:
+    run_id = world.accept(sleep=2)
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.RUNNING)
+        folder = world.home / f"data/biomero_{run_id}/attempt-1"
+        (world.folder / "other").mkdir()
+        by_hand = f"HOME={world.home} {world.folder}/bin/sbatch --job-name=by-hand --output={world.folder}/other/out"
+        assert os.system(f"{by_hand} --chdir={folder} {folder}/job.sh {folder} >/dev/null") == 0
+        world.await_run(run_id)
+    world.check(run_id)
+    (other,) = [job for job in world.jobs() if job["name"] == "by-hand"]
+    assert (other["state"], other["code"]) == ("FAILED", 81)
+
+
+def test_a_job_that_is_requeued_starts_again(world: World) -> None:
+    run_id = world.accept(sleep=1)
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.RUNNING)
+        (job,) = world.jobs()
+        world.requeue(job)
+        run = world.await_run(run_id)
+    assert run.state is RunState.DONE, run.report
+    assert run.attempt == 1
+
+
+@pytest.mark.parametrize("word", ["limit", "rate", "down"])
+def test_what_the_scheduler_refuses_for_now_is_asked_again_in_the_same_attempt(world: World, word: str) -> None:
+    world.goes_wrong("sbatch", word, word, word)
+    run_id = world.accept()
+    with child.running(world):
+        world.await_run(run_id)
+    assert world.check(run_id).attempt == 1
+    assert calls(world) == [word, word, word, "ok"]
+
+
+def test_what_the_scheduler_does_not_want_ends_the_run(world: World) -> None:
+    world.goes_wrong("sbatch", "partition")
+    run_id = world.accept()
+    with child.running(world):
+        world.await_run(run_id)
+    assert "partition" in world.check(run_id, RunState.FAILED).report["message"]
+    assert world.jobs() == []
+
+
+def test_a_supervisor_that_stood_still_before_its_sbatch_does_not_submit_a_second_job(world: World) -> None:
+    """It has looked, it is stopped for longer than its lease, another carries the run, it goes on."""
+    run_id = world.accept(sleep=1.5)
+    first = child.start(world, pause_at_submit=True)
+    assert first.pid
+    world.await_run(run_id, 30, RunState.SUBMITTING)
+    state = Path(f"/proc/{first.pid}/stat")
+    world.until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.RUNNING)
+        os.kill(first.pid, signal.SIGCONT)
+        world.await_run(run_id)
+    child.stop(first)
+    world.check(run_id)
+    assert calls(world) == ["ok"]
+
+
+def test_a_supervisor_that_stands_still_again_and_again_harms_no_run(world: World) -> None:
+    runs = [world.accept(sleep=0.5) for _ in range(3)]
+    with child.running(world) as first, child.running(world):
+        assert first.pid
+        end = time.monotonic() + 40
+        while any(world.await_run(run_id, 1, *RunState).state not in TERMINAL for run_id in runs):
+            assert time.monotonic() < end
+            os.kill(first.pid, signal.SIGSTOP)
+            time.sleep(1.4)
+            os.kill(first.pid, signal.SIGCONT)
+            time.sleep(0.3)
+    for run_id in runs:
+        world.check(run_id)
+
+
+def test_two_supervisors_and_six_who_hand_in_at_once(world: World) -> None:
+    accepted: list[object] = []
+
+    def hand_in() -> None:
+        for _ in range(2):
+            accepted.append(world.accept())
+
+    threads = [threading.Thread(target=hand_in) for _ in range(6)]
+    with child.running(world), child.running(world):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for run_id in accepted:
+            world.await_run(run_id, 60)  # type: ignore[arg-type]
+    for run_id in accepted:
+        world.check(run_id)  # type: ignore[arg-type]
+    assert len(accepted) == 12
+    assert max(Counter(job["name"] for job in world.jobs()).values()) == 1

@@ -1,0 +1,264 @@
+"""A deployment whose every part can fail: a log, a cluster in a folder with a SLURM that misbehaves as told, and
+supervisors in processes of their own that can be killed at any boundary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import tifffile
+
+from biomeroworker.cluster.fake import FakeTransport
+from biomeroworker.cluster.runtime import Reference
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.transport import Completed
+from biomeroworker.config import Settings
+from biomeroworker.engine import carrier, retry, supervisor, watch
+from biomeroworker.engine.sources import Sources
+from biomeroworker.log.runlog import RunLog, WorkflowRun
+from biomeroworker.log.states import RunState
+from biomeroworker.source import RunRequest
+
+#: The container: says that it ran, then writes one result for each image.
+CONTAINER = """#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in --infolder) in=$2 ;; --outfolder) out=$2 ;; --sleep=*) sleep=${1#*=} ;; esac
+    shift
+done
+echo "$out" >>"$HOME/containers"
+sleep "$sleep"
+for image in "$in"/image-*; do name=${image##*/}; echo hello >"$out/${name%.ome.zarr}_text.txt"; done
+"""
+
+DESCRIPTOR = {
+    "schema-version": "biomero-0.1", "name": "obedient", "description": "sleeps and writes",
+    "container-image": {"image": "lab/obedient:v1.0.0", "type": "oci"}, "command-line": "/run.sh", "outputs": [],
+    "inputs": [
+        {"id": "images", "type": "image", "name": "images", "description": "", "set-by-server": True,
+         "optional": False, "value-key": "@ID", "command-line-flag": "--@id", "format": ["zarr"],
+         "sub-type": ["grayscale"]},
+        {"id": "sleep", "type": "float", "name": "sleep", "description": "sleep", "default-value": 0.0,
+         "optional": True, "set-by-server": False, "value-key": "@ID", "command-line-flag": "--@id"},
+    ],
+}  # fmt: skip
+
+TERMINAL_EVENTS = ("WorkflowCompleted", "WorkflowFailed", "RunCancelled")
+
+
+class Bare:
+    """Containers that are programs of this machine."""
+
+    program, suffix = "sh", ".sif"
+
+    def run_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
+        return ["sh", image]
+
+    exec_prefix = run_prefix
+
+    def pull_command(self, reference: Reference, target: str) -> list[str]:
+        raise AssertionError("nothing is pulled here")
+
+    def inspect_command(self, image: str) -> list[str]:
+        raise AssertionError("nothing is inspected here")
+
+
+class Link(FakeTransport):
+    """The way to the cluster. Nothing waits for longer than ``patience`` seconds; ``.link`` in the home says what is
+    wrong with it: ``away`` refuses, ``hole`` swallows."""
+
+    patience = 3.0
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
+        return super().run(argv, timeout=min(timeout, self.patience), stdin=stdin)
+
+    def _note(self, argv: Sequence[str]) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            state = (self.home / ".link").read_text()
+            if state == "hole":
+                time.sleep(self.patience)
+            raise TimeoutError(f"the link is {state}")
+        super()._note(argv)
+
+
+def hurry() -> None:
+    """Let a run that takes minutes by its pauses take a second."""
+    retry.FIRST_DELAY, retry.LONGEST_DELAY = 0.2, 0.6
+    watch.FIRST_INTERVAL = 0.1
+    supervisor.LOOK_INTERVAL, supervisor.LEASE_SECONDS, supervisor.OWED_INTERVAL = 0.1, 1.0, 0.3
+    supervisor.STOP_GRACE = 1.0
+    carrier.UNKNOWN_DEADLINE = carrier.timedelta(seconds=1.5)
+
+
+@dataclass
+class World:
+    """One deployment below ``folder``, whose log is at ``url``."""
+
+    folder: Path
+    url: str
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def slurm(self) -> Path:
+        return self.home / ".slurm"
+
+    def make(self) -> World:
+        """Lay everything out."""
+        for name in ("bin", "obedient", "home/images/obedient", "home/.slurm/faults"):
+            (self.folder / name).mkdir(parents=True)
+        program = Path(__file__).with_name("fake_slurm.py")
+        for name in ("sbatch", "squeue", "sacct", "scancel"):
+            file = self.folder / "bin" / name
+            file.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {program} {name} "$@"\n')
+            file.chmod(0o755)
+        (self.home / "images/obedient/obedient_v1.0.0.sif").write_text(CONTAINER)
+        (self.folder / "obedient/descriptor.json").write_text(json.dumps(DESCRIPTOR))
+        (self.folder / "config.ini").write_text(
+            f"[SSH]\nhost = nowhere\n[SLURM]\nslurm_data_path = data\nslurm_images_path = images\n"
+            f"slurm_converters_path = converters\npoll_seconds = 1\n[ANALYTICS]\nsqlalchemy_url = {self.url}\n"
+            f"[WORKER]\nwork_folder = {self.folder}/work\n[WORKFLOWS]\nobedient = obedient\n"
+            f"obedient_repo = {self.folder}/obedient\nobedient_job = jobs/obedient.sh\n"
+        )
+        with self.log():
+            pass
+        return self
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.load(self.folder / "config.ini", environ={})
+
+    def log(self) -> RunLog:
+        return RunLog.open(self.url)
+
+    def cluster(self) -> Cluster:
+        link = Link(self.home, path=[self.folder / "bin"])
+        return Cluster(link, Bare(), data="data", images="images", converters="converters")
+
+    def supervisor(self, log: RunLog, *, doubt_seconds: float = 1.0, workers: int = 2) -> supervisor.Supervisor:
+        carries = carrier.Carrier(log, self.cluster(), Sources(), self.settings, doubt_seconds=doubt_seconds)
+        return supervisor.Supervisor(log, carries, poll_seconds=0.3, workers=workers)
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def accept(self, sleep: float = 0.0) -> UUID:
+        """Hand a run in."""
+        images = self.folder / f"images-{os.urandom(4).hex()}"
+        images.mkdir()
+        tifffile.imwrite(images / "one.tif", np.zeros((8, 8), "uint16"))
+        request = RunRequest(
+            workflow="obedient", parameters={"sleep": sleep}, source="folder",
+            inputs={"folder": str(images)}, outputs={"folder": f"{images}-results"},
+        )  # fmt: skip
+        with self.log() as log:
+            return log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
+
+    def goes_wrong(self, program: str, *words: str) -> None:
+        """Let the next calls of a program of SLURM go wrong like this."""
+        (self.slurm / "faults" / program).write_text("".join(f"{word}\n" for word in words))
+
+    def all_is_well(self) -> None:
+        """Take all that is wrong away."""
+        for file in (self.slurm / "faults").iterdir():
+            file.unlink()
+        (self.home / ".link").unlink(missing_ok=True)
+
+    def link(self, state: str) -> None:
+        """Break the way to the cluster: ``away`` or ``hole``."""
+        (self.home / ".link").write_text(state)
+
+    def await_run(self, run_id: UUID, seconds: float = 40, *states: RunState) -> WorkflowRun:
+        """Wait until a run has ended, or is in one of these states."""
+        end = time.monotonic() + seconds
+        with self.log() as log:
+            while True:
+                run = log.run(run_id)
+                if run.state in states or run.state.is_terminal:
+                    return run
+                assert not run.paused, run.pause_reason
+                assert time.monotonic() < end, f"stuck at {run.state}: {[one.message for one in run.faults]}"
+                time.sleep(0.05)
+
+    def until(self, condition: Callable[[], bool], seconds: float = 30, *, must: bool = True) -> None:
+        """Wait until something is so."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                assert not must, "it never came to be"
+                return
+            time.sleep(0.05)
+
+    def faults(self, run_id: UUID) -> list[str]:
+        """What a run has met in a row where it is now."""
+        with self.log() as log:
+            run = log.run(run_id)
+            return [fault.message for fault in run.faults_in_a_row(run.state)]
+
+    def requeue(self, job: dict[str, Any]) -> None:
+        """What ``scontrol requeue`` does: the job ends here and starts again under the same number."""
+        file = self.slurm / f"job-{job['number']}.json"
+        file.write_text(json.dumps({**job, "state": "REQUEUED"}))
+        os.killpg(job["pid"], signal.SIGKILL)
+        time.sleep(0.3)
+        program = Path(__file__).with_name("fake_slurm.py")
+        environment = {**os.environ, "HOME": str(self.home)}
+        subprocess.Popen([sys.executable, "-IS", program, "_run", str(job["number"])], env=environment)
+
+    # -- what must be true --------------------------------------------------------------------------------------------
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs that the scheduler ever took."""
+        return [json.loads(file.read_text()) for file in sorted(self.slurm.glob("job-*.json"))]
+
+    def live(self, run_id: UUID) -> list[str]:
+        return [
+            job["name"] for job in self.jobs() if str(run_id) in job["name"] and job["state"] in ("PENDING", "RUNNING")
+        ]
+
+    def check(self, run_id: UUID, *expected: RunState) -> WorkflowRun:
+        """The promise, asserted of a run that has ended."""
+        with self.log() as log:
+            run = log.run(run_id)
+            names = [event.name for event in log.events(run_id)]
+        story = f"{run.report} {names} {[fault.message for fault in run.faults]}"
+        assert run.state in (expected or (RunState.DONE,)), story
+        assert sum(name in TERMINAL_EVENTS for name in names) == 1, story
+        submitted = Counter(job["name"] for job in self.jobs() if str(run_id) in job["name"])
+        assert max(submitted.values(), default=0) <= 1, f"an attempt was submitted twice: {submitted} {story}"
+        begun = self.home / "containers"
+        ran = Counter(
+            line for line in (begun.read_text().splitlines() if begun.exists() else []) if str(run_id) in line
+        )
+        assert max(ran.values(), default=0) <= 1, f"two jobs of one attempt ran: {ran} {story}"
+        self._check_results(run, story)
+        end = time.monotonic() + 10
+        while self.live(run_id):
+            assert time.monotonic() < end, f"jobs are left behind: {self.live(run_id)} {story}"
+            time.sleep(0.1)
+        return run
+
+    @staticmethod
+    def _check_results(run: WorkflowRun, story: str) -> None:
+        assert run.request is not None
+        results = Path(run.request["outputs"]["folder"])
+        found = sorted(path.name for path in results.iterdir()) if results.exists() else []
+        if run.state is RunState.DONE:
+            assert found == ["one_text.txt", "provenance.json"], story
+            assert (results / "one_text.txt").read_text() == "hello\n"
+            assert json.loads((results / "provenance.json").read_text())["attempt"] == run.attempt
+        elif run.state is RunState.FAILED:
+            assert found == [], story
