@@ -18,8 +18,7 @@ class Change:
 
     def __init__(self, tracker: WorkflowTracker, run_id: UUID) -> None:
         self._tracker = tracker
-        self.run = tracker.run(run_id)
-        self._tasks: dict[UUID, Task] = {}
+        self.run, self._tasks = tracker.run_with_tasks(run_id)
 
     def task(self, role: str) -> Task | None:
         """The run's task for this role, if it has begun."""
@@ -63,5 +62,5 @@ class Change:
                 task.end_badly(message)
 
     def save(self) -> None:
-        """One transaction; tasks first, so that the run's own word is the last."""
-        self._tracker.save(*self._tasks.values(), self.run)
+        """One transaction; tasks first, so that the run's own word is the last. The change is over then."""
+        self._tracker.save_and_keep(*self._tasks.values(), self.run)

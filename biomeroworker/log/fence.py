@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, null, select
 
 from biomeroworker.log.states import NotAllowed
 from biomeroworker.log.tables import LEASES
@@ -36,12 +37,20 @@ def held(run_id: UUID, holder: str) -> Iterator[None]:
         _held.reset(token)
 
 
-def check(connection: Connection) -> None:
-    """Raise `LeaseLost` unless this thread's lease holds; it does, then, until the transaction ends."""
+def question() -> ColumnElement[Any]:
+    """Who holds the run that this thread records, as a column of the first statement of its transaction.
+
+    The lease's row stays locked until the transaction ends: nobody takes the run over before.
+    """
     claimed = _held.get()
     if claimed is None:
-        return
-    run_id, holder = claimed
-    query = select(LEASES.c.holder).where(LEASES.c.run_id == run_id).with_for_update(read=True)
-    if connection.execute(query).scalar_one_or_none() != holder:
-        raise LeaseLost(f"run {run_id} is carried by somebody else")
+        return null()
+    query = select(LEASES.c.holder).where(LEASES.c.run_id == claimed[0]).with_for_update(read=True)
+    return query.scalar_subquery()
+
+
+def verify(holder: str | None) -> None:
+    """Raise `LeaseLost` unless the answer names the holder on whose behalf this thread records."""
+    claimed = _held.get()
+    if claimed is not None and claimed[1] != holder:
+        raise LeaseLost(f"run {claimed[0]} is carried by somebody else")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
-from sqlalchemy import Connection, Update, delete, func, select, update
+from sqlalchemy import Connection, Insert, Update, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -41,11 +41,13 @@ class Notice:
     tries: int  #: how many deliveries have failed before this one
 
 
-def post(connection: Connection, events: Sequence[StoredEvent]) -> None:
-    """For each terminal event among these, a row per way of telling; inside the transaction that records them."""
+def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:
+    """What writes, for each terminal event among these, a row per way of telling: to be executed in the transaction
+    that records them.
+    """
     ended = [event.originator_id for event in events if event.topic.endswith(_ENDS)]
     if not ended:
-        return
+        return []
     insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
     rows = [
         {
@@ -56,7 +58,7 @@ def post(connection: Connection, events: Sequence[StoredEvent]) -> None:
         for channel in (EMAIL, WEBHOOK)
     ]  # fmt: skip
     # another program may record a second end of a run; it is told once all the same
-    connection.execute(insert(OUTBOX).values(rows).on_conflict_do_nothing())
+    return [insert(OUTBOX).values(rows).on_conflict_do_nothing()]
 
 
 class Outbox:

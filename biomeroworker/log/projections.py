@@ -6,7 +6,7 @@ tables, so it does not matter which process projects which event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,21 @@ def project(rows: Rows, topic: str, subject: UUID, attributes: Mapping[str, Any]
         return
     when: datetime = attributes["timestamp"]
     handler(rows, subject, attributes, when.astimezone(UTC).replace(tzinfo=None))
+
+
+def concerned(events: Iterable[tuple[str, UUID, Mapping[str, Any]]]) -> tuple[set[UUID], set[UUID]]:
+    """The runs and tasks whose rows these events (topic, subject, attributes) need that they do not make themselves."""
+    runs: set[UUID] = set()
+    tasks: set[UUID] = set()
+    made: set[UUID] = set()
+    for topic, subject, attributes in events:
+        kind, _, name = topic.partition(":")[2].partition(".")
+        if name in ("WorkflowInitiated", "TaskCreated"):
+            made.add(subject)
+        (runs if kind == "WorkflowRun" else tasks).add(subject)
+        if name == "TaskCreated":
+            runs.add(attributes["workflow_id"])
+    return runs - made, tasks - made
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------
@@ -140,11 +155,11 @@ def _task_created(rows: Rows, task: UUID, event: Mapping[str, Any], when: dateti
     run: UUID = event["workflow_id"]
     name = str(event["task_name"])
     owner = rows.get(rows.views.runs, run) or {}
-    rows.put(rows.views.tasks, task, run_id=run, name=name)
+    rows.put(rows.views.tasks, task, run_id=run, name=name, status=None, progress=None, job_id=None)
     rows.put(
         rows.views.task_execution, task,
         task_name=name, task_version=str(event["task_version"]), user_id=owner.get("user"),
-        group_id=owner.get("group"), status="CREATED", start_time=when,
+        group_id=owner.get("group"), status="CREATED", start_time=when, end_time=None, error_type=None,
     )  # fmt: skip
     shown: dict[str, Any] = {"task": name}
     progress = rows.get(rows.views.workflow_progress, run)

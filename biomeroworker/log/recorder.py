@@ -13,7 +13,7 @@ lock of the whole events table that existing programs take is respected, as an I
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 from uuid import UUID
@@ -28,7 +28,24 @@ from eventsourcing.persistence import (
     StoredEvent,
     UUIDAsHex,
 )
-from sqlalchemy import Connection, Engine, MetaData, Select, delete, func, insert, inspect, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    MetaData,
+    Select,
+    Update,
+    and_,
+    delete,
+    func,
+    insert,
+    inspect,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
 from biomeroworker.log import fence, outbox, projections
@@ -41,6 +58,9 @@ APPLICATION = "WorkflowTracker"
 
 #: How many events are projected at a time when there are many.
 BATCH = 2000
+
+#: Up to so many events have their rows read together: those of a change, not those of a history.
+_TOGETHER = 50
 
 #: Key of the advisory lock under which tables are made: two processes may open a new database at once.
 _MAKING = 0x62696F6D
@@ -146,32 +166,53 @@ class SQLRecorder(ApplicationRecorder):
         if not stored_events:
             return []
         with self.writing() as connection:
-            position = self._position(connection)
-            fence.check(connection)
-            numbers = []
-            for stored in stored_events:
-                try:
-                    result = connection.execute(
-                        insert(EVENTS)
-                        .values(
-                            originator_id=stored.originator_id,
-                            originator_version=stored.originator_version,
-                            topic=stored.topic,
-                            state=stored.state,
-                        )
-                        .returning(EVENTS.c.id)
-                    )
-                except DatabaseIntegrityError as error:
-                    raise IntegrityError(f"{stored.originator_id} has changed meanwhile") from error
-                numbers.append(int(result.scalar_one()))
-            self._catch_up(connection, VIEWS, position)
-            outbox.post(connection, stored_events)
+            position = self._position(connection, fenced=True)
+            numbers = self._insert(connection, stored_events)
+            notices = outbox.post(connection, stored_events)
+            if numbers == list(range(position + 1, position + 1 + len(numbers))):
+                # nothing came in between: what is to be projected is known and need not be read
+                self._project(connection, VIEWS, stored_events, self._moved_to(numbers[-1]), *notices)
+            else:
+                for notice in notices:
+                    connection.execute(notice)
+                self._catch_up(connection, VIEWS, position)
         return numbers
 
-    def _position(self, connection: Connection) -> int:
-        """The position of the read tables, locked until this transaction ends."""
-        query = select(TRACKING.c.notification_id).where(TRACKING.c.application_name == APPLICATION).with_for_update()
-        return int(connection.execute(query).scalar_one())
+    def _insert(self, connection: Connection, stored_events: Sequence[StoredEvent]) -> list[int]:
+        """One statement for all of them; their numbers, in their order."""
+        rows = [
+            {
+                "originator_id": stored.originator_id,
+                "originator_version": stored.originator_version,
+                "topic": stored.topic,
+                "state": stored.state,
+            }
+            for stored in stored_events
+        ]
+        statement = insert(EVENTS).returning(EVENTS.c.id, sort_by_parameter_order=True)
+        try:
+            return [int(number) for number in connection.execute(statement, rows).scalars()]
+        except DatabaseIntegrityError as error:
+            subjects = ", ".join(sorted({str(stored.originator_id) for stored in stored_events}))
+            raise IntegrityError(f"{subjects}: changed meanwhile") from error
+
+    def _moved_to(self, position: int) -> Update:
+        return update(TRACKING).where(TRACKING.c.application_name == APPLICATION).values(notification_id=position)
+
+    def _position(self, connection: Connection, *, fenced: bool = False) -> int:
+        """The position of the read tables, locked until this transaction ends.
+
+        Raises
+        ------
+        biomeroworker.log.fence.LeaseLost
+            If ``fenced``: the run that this thread records is carried by somebody else.
+        """
+        query = select(TRACKING.c.notification_id, fence.question() if fenced else null())
+        query = query.where(TRACKING.c.application_name == APPLICATION).with_for_update()
+        position, holder = connection.execute(query).one()
+        if fenced:
+            fence.verify(holder)
+        return int(position)
 
     def _is_current(self, connection: Connection) -> bool:
         return inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION
@@ -193,21 +234,26 @@ class SQLRecorder(ApplicationRecorder):
             if len(events) < BATCH:
                 break
         if count and views is VIEWS:
-            connection.execute(
-                update(TRACKING).where(TRACKING.c.application_name == APPLICATION).values(notification_id=position)
-            )
+            connection.execute(self._moved_to(position))
         return count
 
     def _after(self, connection: Connection, position: int) -> list[Notification]:
         query = select(EVENTS).where(EVENTS.c.id > position).order_by(EVENTS.c.id).limit(BATCH)
         return _notifications(connection, query)
 
-    def _project(self, connection: Connection, views: Views, events: Sequence[Notification]) -> None:
+    def _project(
+        self, connection: Connection, views: Views, events: Sequence[StoredEvent], *others: Executable
+    ) -> None:
         rows = Rows(connection, views)
+        facts = []
         for event in events:
             assert isinstance(event.originator_id, UUID)
-            projections.project(rows, event.topic, event.originator_id, self.attributes(event))
-        rows.flush()
+            facts.append((event.topic, event.originator_id, self.attributes(event)))
+        if len(facts) <= _TOGETHER:
+            rows.fetch(*projections.concerned(facts))
+        for fact in facts:
+            projections.project(rows, *fact)
+        rows.flush(*others)
 
     def attributes(self, event: StoredEvent) -> dict[str, Any]:
         """What stands in an event."""
@@ -255,6 +301,14 @@ class SQLRecorder(ApplicationRecorder):
     def events_of(self, aggregates: Sequence[UUID]) -> list[Notification]:
         """The events of these aggregates together, in the order of their commits."""
         query = select(EVENTS).where(EVENTS.c.originator_id.in_(aggregates)).order_by(EVENTS.c.id)
+        with self.engine.connect() as connection:
+            return _notifications(connection, query)
+
+    def events_after(self, versions: Mapping[UUID, int]) -> list[Notification]:
+        """The events of these aggregates that are newer than the versions given, oldest first; one statement."""
+        event = EVENTS.c
+        newer = [and_(event.originator_id == one, event.originator_version > known) for one, known in versions.items()]
+        query = select(EVENTS).where(or_(*newer)).order_by(event.originator_id, event.originator_version)
         with self.engine.connect() as connection:
             return _notifications(connection, query)
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from biomeroworker.log.states import RunState
 
 
+class Immutable:
+    """What never changes is its own copy: a run is copied each time it is asked for, and may have met many faults."""
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
 @dataclass(frozen=True)
-class Intent:
+class Intent(Immutable):
     """Something that was begun. Without its outcome it is open: after a crash look first, then act."""
 
     stage: RunState
@@ -22,7 +29,7 @@ class Intent:
 
 
 @dataclass(frozen=True)
-class Observation:
+class Observation(Immutable):
     """What the scheduler last said of a job; `state` is a name of `biomeroworker.cluster.scheduler.JobState`."""
 
     state: str
@@ -34,7 +41,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Attempt(Immutable):
     """One try at running the workflow: at most one job, found again by its ``name``."""
 
     number: int
@@ -56,7 +63,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class FaultRecord:
+class FaultRecord(Immutable):
     """A fault that a run met, and when it is tried again (None: not by itself)."""
 
     stage: RunState

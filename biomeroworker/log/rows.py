@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import BindParameter, Connection, Executable, Select, Table, bindparam, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -18,7 +20,7 @@ class Rows:
     """A unit of work over the read tables, inside the caller's transaction.
 
     Each row is read at most once and written at most once, so replaying a long history costs little more than
-    reading it.
+    reading it; and what the events of one change need is read by one statement, and on PostgreSQL written by one.
     """
 
     def __init__(self, connection: Connection, views: Views) -> None:
@@ -36,9 +38,37 @@ class Rows:
             self._rows[known] = dict(found) if found is not None else None
         return self._rows[known]
 
+    def fetch(self, runs: Collection[UUID], tasks: Collection[UUID]) -> None:
+        """Read the rows of these runs and tasks, and of the runs and jobs of the tasks, at once."""
+        if not runs and not tasks:
+            return
+        views = self.views
+        for table, keys in (
+            (views.runs, runs), (views.workflow_progress, runs), (views.tasks, tasks), (views.task_execution, tasks),
+        ):  # fmt: skip
+            for key in keys:
+                self._rows.setdefault((table.name, key), None)
+        tables, query = _joined(views)
+        for found in self._connection.execute(query, {"runs": list(runs), "tasks": list(tasks)}):
+            values, start = tuple(found), 0
+            rows: dict[Table, Row | None] = {}
+            for table in tables:
+                columns = table.columns.keys()
+                row = dict(zip(columns, values[start : start + len(columns)], strict=True))
+                start += len(columns)
+                (primary,) = table.primary_key.columns
+                rows[table] = row if row[primary.name] is not None else None
+                if row[primary.name] is not None:
+                    self._rows[table.name, row[primary.name]] = row
+            task = rows[views.tasks]
+            if task is not None and task["job_id"] is not None:
+                self._rows.setdefault((views.job_progress.name, task["job_id"]), None)
+
     def put(self, table: Table, key: UUID | int, **values: Any) -> None:
         """Change these columns of a row, or make the row; columns not named are null in a new row."""
         (primary,) = table.primary_key.columns
+        if len(values) == len(table.columns) - 1 and (table.name, key) not in self._rows:
+            self._rows[table.name, key] = None  # nothing of an old row would be left: it need not be read
         before = self.get(table, key)
         base = dict.fromkeys(table.columns.keys()) if before is None else before
         row = {**base, **values, primary.name: key}
@@ -46,15 +76,47 @@ class Rows:
             self._rows[table.name, key] = row
             self._changed.setdefault(table, {})[key] = row
 
-    def flush(self) -> None:
-        """Write what changed."""
-        insert = sqlite_insert if self._connection.dialect.name == "sqlite" else postgresql_insert
-        for table, rows in self._changed.items():
-            (primary,) = table.primary_key.columns
-            statement = insert(table)
-            statement = statement.on_conflict_do_update(
-                index_elements=[primary],
-                set_={c.name: statement.excluded[c.name] for c in table.columns if c is not primary},
-            )
-            self._connection.execute(statement, list(rows.values()))
+    def flush(self, *others: Executable) -> None:
+        """Write what changed, and execute these statements too."""
+        statements = [*(_upsert(table, rows, self._connection) for table, rows in self._changed.items()), *others]
         self._changed = {}
+        if self._connection.dialect.name == "postgresql" and len(statements) > 1:
+            *before, last = statements
+            for number, statement in enumerate(before):  # different tables, so their order means nothing
+                last = last.add_cte(statement.cte(f"change_{number}"))
+            statements = [last]
+        for statement in statements:
+            self._connection.execute(statement)
+
+
+def _upsert(table: Table, rows: dict[Any, Row], connection: Connection) -> Any:
+    (primary,) = table.primary_key.columns
+    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    bound = [
+        {name: bindparam(None, value, type_=table.c[name].type, unique=True) for name, value in row.items()}
+        for row in rows.values()
+    ]
+    statement = insert(table).values(bound if len(bound) > 1 else bound[0])
+    return statement.on_conflict_do_update(
+        index_elements=[primary],
+        set_={c.name: statement.excluded[c.name] for c in table.columns if c is not primary},
+    )
+
+
+@functools.cache
+def _joined(views: Views) -> tuple[Sequence[Table], Select[Any]]:
+    """Runs with their tasks and what else is read of both: a line for each task, and one for a run without."""
+    runs, progress, tasks = views.runs, views.workflow_progress, views.tasks
+    execution, jobs = views.task_execution, views.job_progress
+    tables = (runs, progress, tasks, execution, jobs)
+    wanted: BindParameter[Any] = bindparam("tasks", expanding=True)
+    lines = (
+        runs.outerjoin(progress, progress.c.workflow_id == runs.c.run_id)
+        .outerjoin(tasks, (tasks.c.run_id == runs.c.run_id) & tasks.c.task_id.in_(wanted))
+        .outerjoin(execution, execution.c.task_id == tasks.c.task_id)
+        .outerjoin(jobs, jobs.c.slurm_job_id == tasks.c.job_id)
+    )
+    theirs = select(tasks.c.run_id).where(tasks.c.task_id.in_(wanted)).correlate(None)
+    query = select(*(column.label(f"{n}_{column.name}") for n, table in enumerate(tables) for column in table.columns))
+    query = query.select_from(lines)
+    return tables, query.where(or_(runs.c.run_id.in_(bindparam("runs", expanding=True)), runs.c.run_id.in_(theirs)))

@@ -295,7 +295,11 @@ class WorkflowRun(Aggregate):
     ) -> None:  # fmt: skip
         assert timestamp is not None
         met = FaultRecord(RunState(stage), attempt, kind, message, detail, hint, retry_at, timestamp)
-        self._row.append(met)
+        self._row = [
+            *self._row[:1],
+            *self._row[1:][2 - FAULTS_KEPT :],
+            met,
+        ]  # since when, and how many: no more is asked
         self.faults = [*self.faults, met][-FAULTS_KEPT:]
 
     @event("RunPaused", topic=f"{TOPIC}.RunPaused")

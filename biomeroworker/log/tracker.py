@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import logging
 import random
@@ -85,6 +87,43 @@ class WorkflowTracker(Application[UUID]):
         if not isinstance(found, kind):
             raise NoSuchRun(f"there is no {'run' if kind is WorkflowRun else 'task'} {aggregate_id} in the log")
         return found
+
+    def run_with_tasks(self, run_id: UUID) -> tuple[WorkflowRun, dict[UUID, Task]]:
+        """A run and those of its tasks that are known here, as of now: one statement for all that we have seen before.
+
+        Tasks that others have added meanwhile are not among them.
+        """
+        with self._reading:
+            cache = self.repository.cache
+            assert cache is not None
+            known: dict[UUID, Any] = {}
+            with contextlib.suppress(KeyError):
+                known[run_id] = cache.get(run_id)
+            for task_id in known[run_id].tasks if isinstance(known.get(run_id), WorkflowRun) else ():
+                with contextlib.suppress(KeyError):
+                    known[task_id] = cache.get(task_id)
+            if run_id in known:
+                versions = {one: aggregate.version for one, aggregate in known.items()}
+                for stored in self._recorder.events_after(versions):
+                    assert isinstance(stored.originator_id, UUID)
+                    news: Any = self.mapper.to_domain_event(stored)
+                    known[stored.originator_id] = news.mutate(known[stored.originator_id])
+                copies = {one: copy.deepcopy(aggregate) for one, aggregate in known.items()}
+                return copies.pop(run_id), copies
+        return self.run(run_id), {}
+
+    def save_and_keep(self, *aggregates: WorkflowRun | Task) -> None:
+        """Save, and keep what was saved to go on from there the next time; the caller must let go of it."""
+        self.save(*aggregates)
+        with self._reading:
+            cache = self.repository.cache
+            assert cache is not None
+            for aggregate in aggregates:
+                known: Any = None
+                with contextlib.suppress(KeyError):
+                    known = cache.get(aggregate.id)
+                if known is None or known.version < aggregate.version:
+                    cache.put(aggregate.id, aggregate)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 

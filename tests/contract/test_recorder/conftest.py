@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from biomeroworker.log.runlog import RunLog
 
@@ -21,8 +23,15 @@ def postgres_url(postgres: str) -> Iterator[str]:
     with server.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    for patience in (0.2, 1.0, 5.0, None):  # the server's own vacuum may be at it, which FORCE does not end
+        try:
+            with server.connect() as connection:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            break
+        except DBAPIError:
+            if patience is None:
+                raise
+            time.sleep(patience)
     server.dispose()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -192,14 +193,15 @@ def test_one_more_event_costs_the_same_after_a_long_history(log: RunLog, monkeyp
     run = accept(log)
     bring_to(log, run, RunState.EXPORTING)
     read: list[int] = []
-    select_events = log._recorder.select_events
+    for name in ("select_events", "events_after"):
+        select_events = getattr(log._recorder, name)
 
-    def counting(*args: object, **kwargs: object) -> object:
-        events = select_events(*args, **kwargs)  # type: ignore[arg-type]
-        read.append(len(events))
-        return events
+        def counting(*args: Any, select_events: Any = select_events, **kwargs: Any) -> Any:
+            events = select_events(*args, **kwargs)
+            read.append(len(events))
+            return events
 
-    monkeypatch.setattr(log._recorder, "select_events", counting)
+        monkeypatch.setattr(log._recorder, name, counting)
     for number in range(120):
         log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=f"fault {number}")
     assert max(read[-60:]) <= 1, "events already seen are not read again"
