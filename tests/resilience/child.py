@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import OperationalError
+
 from biomeroworker.cluster.channel import Channel
 from biomeroworker.cluster.shell import ShellTransport
 from biomeroworker.log.recorder import SQLRecorder
+from biomeroworker.log.runlog import RunLog
 from biomeroworker.log.states import RunState
 from tests.resilience import world
 
@@ -126,7 +130,7 @@ class _Boundaries:
 def _serve(folder: str, url: str, how: How) -> None:
     world.hurry()
     made = world.World(Path(folder), url)
-    with made.log() as log:
+    with _opened(made) as log:
         supervisor = made.supervisor(log, doubt_seconds=how.doubt_seconds)
         if how.kill_at:
             _Boundaries(how.kill_at).install(log._engine)
@@ -141,6 +145,15 @@ def _serve(folder: str, url: str, how: How) -> None:
             supervisor.carry(UUID(how.only))
         else:
             supervisor.serve()
+
+
+def _opened(made: world.World) -> RunLog:
+    """The log; started again, as whatever keeps a supervisor alive would do it, while the database is away."""
+    while True:
+        try:
+            return made.log()
+        except OperationalError:
+            time.sleep(0.2)
 
 
 def _die_in(supervisor: Any, stage: RunState) -> None:

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import numpy as np
 import tifffile
+from sqlalchemy.exc import OperationalError
 
 from biomeroworker.cluster.fake import FakeTransport
 from biomeroworker.cluster.runtime import Reference
@@ -186,7 +187,12 @@ class World:
         end = time.monotonic() + seconds
         with self.log() as log:
             while True:
-                run = log.run(run_id)
+                try:
+                    run = log.run(run_id)
+                except OperationalError:  # the database is away, as some tests want it
+                    time.sleep(0.2)
+                    assert time.monotonic() < end
+                    continue
                 if run.state in states or run.state.is_terminal:
                     return run
                 assert not run.paused, run.pause_reason
