@@ -34,6 +34,7 @@ class _Chore:
     name: str
     act: Callable[[], float]
     due: float
+    always: bool = False  #: whenever anything is done at all
     failures: int = 0
 
 
@@ -50,7 +51,7 @@ class Chores:
         self._keeper = Housekeeper(log, cluster, settings)
         begun = time.monotonic()
         self._chores = [
-            _Chore("delivering notices", self._deliver, begun),
+            _Chore("delivering notices", self._deliver, begun, always=True),
             _Chore("removing folders on the cluster", self._sweep_cluster, begun + LOOK),
             _Chore("removing folders on this machine", self._sweep_here, begun + LOOK),
             _Chore("tidying the outbox", self._tidy, begun + SWEEP),
@@ -61,9 +62,9 @@ class Chores:
         return any(chore.due <= now for chore in self._chores)
 
     def run(self) -> None:
-        """Do what is due. Never raises."""
+        """Do what is due, and deliver what waits in any case: a run may just have ended. Never raises."""
         for chore in self._chores:
-            if chore.due > time.monotonic():
+            if chore.due > time.monotonic() and not chore.always:
                 continue
             try:
                 again = chore.act()

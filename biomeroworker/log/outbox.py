@@ -85,8 +85,7 @@ class Outbox:
         due = select(row.id).where(row.closed.is_(None)).order_by(row.due, row.id).limit(1)
         due = due.where(row.channel.not_in(without)) if without else due
         with self._recorder.engine.connect() as connection:  # to look costs no lock
-            now = self._recorder.now(connection)
-            free = due.where(row.due <= now, row.until <= now)
+            free = due.where(row.due <= self._recorder.clock, row.until <= self._recorder.clock)
             if connection.execute(free).first() is None:
                 return None
         with self._recorder.writing() as connection:

@@ -29,9 +29,11 @@ from eventsourcing.persistence import (
     UUIDAsHex,
 )
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Executable,
+    Float,
     MetaData,
     Select,
     Update,
@@ -40,10 +42,10 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal_column,
     null,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
@@ -326,9 +328,14 @@ class SQLRecorder(ApplicationRecorder):
 
     def now(self, connection: Connection) -> float:
         """The database's clock, in seconds since 1970: the one clock that all supervisors share."""
-        if connection.dialect.name == "sqlite":
-            return float(connection.execute(text("SELECT (julianday('now') - 2440587.5) * 86400.0")).scalar_one())
-        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        return float(connection.execute(select(self.clock)).scalar_one())
+
+    @property
+    def clock(self) -> ColumnElement[float]:
+        """The same, as part of a statement."""
+        if self.engine.dialect.name == "sqlite":
+            return literal_column("(julianday('now') - 2440587.5) * 86400.0", Float)
+        return literal_column("extract(epoch FROM clock_timestamp())", Float)
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> NoReturn:
         """Not offered: the read tables are never behind, and the notification log can be polled."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import email
 import json
-import socketserver
+import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from biomeroworker.config import Settings
 from biomeroworker.engine import notify
@@ -29,160 +28,22 @@ from biomeroworker.log.runlog import RunLog, RunState
 from biomeroworker.log.tables import OUTBOX
 from tests.contract.test_recorder import conftest as logs
 from tests.log_steps import accept, bring_to
+from tests.notice_servers import Hook, Post, serving
 
 log, log_url, postgres_url = logs.log, logs.log_url, logs.postgres_url  # fixtures
 
 REPORT = {"stage": "running", "message": "the container ended with 3"}
 
 
-class Hook(ThreadingHTTPServer):
-    """A web service that misbehaves as told, a behaviour per request, and takes everything after that."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.script: list[str] = []
-        self.taken: list[tuple[dict[str, str], bytes]] = []
-        self.during: Callable[[], None] = lambda: None
-        self.at_once: Counter[str] = Counter()
-        self.worst = 0
-        self.requests = 0
-        super().__init__(("127.0.0.1", 0), _HookHandler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?key=1"
-
-
-class _HookHandler(BaseHTTPRequestHandler):
-    server: Hook
-
-    def do_POST(self) -> None:
-        hook = self.server
-        hook.requests += 1
-        key = self.headers["X-Biomeroworker-Delivery"]
-        hook.at_once[key] += 1
-        hook.worst = max(hook.worst, hook.at_once[key])
-        try:
-            self._answer(hook, hook.script.pop(0) if hook.script else "200")
-        finally:
-            hook.at_once[key] -= 1
-
-    def _answer(self, hook: Hook, behaviour: str) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        hook.during()
-        if behaviour == "die":
-            self.connection.close()
-        elif behaviour == "drip":
-            try:
-                for _ in range(100):
-                    self.wfile.write(b"H")
-                    time.sleep(0.1)
-            except OSError:
-                pass
-        elif behaviour == "garbage":
-            self.wfile.write(b"\x00\xff not http\r\n\r\n")
-        else:
-            if behaviour == "200":
-                hook.taken.append((dict(self.headers), body))
-            self.send_response(int(behaviour))
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-class Post(socketserver.ThreadingTCPServer):
-    """A mail server: enough of RFC 5321 to take a letter, and codes to refuse one with."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self.refusals: dict[str, list[str]] = {}  # by verb, a reply per time
-        self.letters: list[tuple[str, list[str], bytes]] = []
-        self.logins: list[str] = []
-        self.context = context
-        super().__init__(("127.0.0.1", 0), _PostHandler)
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-
-class _PostHandler(socketserver.StreamRequestHandler):
-    server: Post
-
-    def handle(self) -> None:
-        post, sender, recipients = self.server, "", []
-        self._say("220 post ESMTP")
-        while line := self.rfile.readline().decode().strip():
-            verb = line.split()[0].upper()
-            if refused := post.refusals.get(verb):
-                reply = refused.pop(0)
-                if reply == "die":
-                    return
-                self._say(reply)
-            elif verb == "EHLO":
-                offers = ["STARTTLS"] if post.context and not isinstance(self.connection, ssl.SSLSocket) else []
-                self._say("\r\n".join(["250-post", *(f"250-{offer}" for offer in offers), "250 AUTH PLAIN"]))
-            elif verb == "STARTTLS" and post.context:
-                self._say("220 go")
-                try:
-                    self.connection = post.context.wrap_socket(self.connection, server_side=True)
-                except ssl.SSLError:
-                    return
-                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
-            elif verb == "AUTH":
-                post.logins.append(line)
-                self._say("235 welcome")
-            elif verb == "MAIL":
-                sender = line
-                self._say("250 ok")
-            elif verb == "RCPT":
-                recipients.append(line)
-                self._say("250 ok")
-            elif verb == "DATA":
-                self._say("354 go on")
-                content = b""
-                while (part := self.rfile.readline()) != b".\r\n":
-                    content += part
-                post.letters.append((sender, recipients, content))
-                if post.refusals.get("TAKEN"):
-                    post.refusals["TAKEN"].pop()
-                    return  # it has the letter, and dies before it says so
-                self._say("250 taken")
-            elif verb == "QUIT":
-                self._say("221 bye")
-                return
-            else:
-                self._say("250 ok")
-
-    def _say(self, words: str) -> None:
-        self.wfile.write(words.encode() + b"\r\n")
-
-
-@contextmanager
-def _serving(server: Any) -> Iterator[Any]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    with _serving(Hook()) as server:
+    with serving(Hook()) as server:
         yield server
 
 
 @pytest.fixture
 def post() -> Iterator[Post]:
-    with _serving(Post()) as server:
+    with serving(Post()) as server:
         yield server
 
 
@@ -411,6 +272,28 @@ def test_what_a_dead_process_had_claimed_is_delivered_when_its_claim_has_run_out
     assert log.outbox.waiting() == 0, "a claim that ran out changes nothing any more"
 
 
+def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
+    log: RunLog, log_url: str, settings: Callable[..., Settings], hook: Hook, tmp_path: Path
+) -> None:
+    _end(log, address="")
+    settings()
+    program = (
+        "import sys; from biomeroworker.config import Settings; from biomeroworker.engine.outbox import Courier; "
+        "from biomeroworker.log.runlog import RunLog; "
+        "Courier(RunLog.open(sys.argv[1]), Settings.load(sys.argv[2], environ={}, standard=[]), {}).deliver()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, log_url, str(tmp_path / "slurm-config.ini")])
+    hook.during = child.kill  # when it has sent all, and has no answer
+    assert child.wait(60) == -signal.SIGKILL
+    hook.during = lambda: None
+    assert log.outbox.waiting() == 1
+    with log._recorder.writing() as connection:
+        connection.execute(update(OUTBOX).where(OUTBOX.c.closed.is_(None)).values(until=0.0))  # its claim has run out
+    Courier(log, settings(), {}).deliver()
+    assert log.outbox.waiting() == 0
+    assert len({headers["X-Biomeroworker-Delivery"] for headers, _ in hook.taken}) == 1
+
+
 def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
@@ -422,6 +305,10 @@ def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
     chores.run()
     assert not chores.due(time.monotonic())
     assert chores.due(time.monotonic() + 6)
+    asked: list[str] = []
+    event.listen(log._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
+    chores.run()
+    assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 1
     log._engine.dispose()
     for chore in chores._chores:
         chore.due = 0.0
@@ -443,7 +330,7 @@ def test_a_login_goes_over_tls_to_the_named_host_only(
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with _serving(Post(context)) as post:
+    with serving(Post(context)) as post:
         chosen = settings(
             smtp_host="localhost", smtp_port=str(post.port), smtp_tls="starttls", smtp_user="worker", webhook_url=""
         )

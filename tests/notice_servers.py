@@ -1,0 +1,152 @@
+"""A web service and a mail server for tests: real ones, that fail, die, drip and lie as they are told."""
+
+from __future__ import annotations
+
+import socketserver
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Hook(ThreadingHTTPServer):
+    """A web service that misbehaves as told, a behaviour per request, and takes everything after that."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.script: list[str] = []
+        self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.during: Callable[[], None] = lambda: None
+        self.at_once: Counter[str] = Counter()
+        self.worst = 0
+        self.requests = 0
+        super().__init__(("127.0.0.1", 0), _HookHandler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook?key=1"
+
+
+class _HookHandler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        hook = self.server
+        hook.requests += 1
+        key = self.headers["X-Biomeroworker-Delivery"]
+        hook.at_once[key] += 1
+        hook.worst = max(hook.worst, hook.at_once[key])
+        try:
+            self._answer(hook, hook.script.pop(0) if hook.script else "200")
+        finally:
+            hook.at_once[key] -= 1
+
+    def _answer(self, hook: Hook, behaviour: str) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        hook.during()
+        if behaviour == "die":
+            self.connection.close()
+        elif behaviour == "drip":
+            try:
+                for _ in range(100):
+                    self.wfile.write(b"H")
+                    time.sleep(0.1)
+            except OSError:
+                pass
+        elif behaviour == "garbage":
+            self.wfile.write(b"\x00\xff not http\r\n\r\n")
+        else:
+            if behaviour == "200":
+                hook.taken.append((dict(self.headers), body))
+            self.send_response(int(behaviour))
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Post(socketserver.ThreadingTCPServer):
+    """A mail server: enough of RFC 5321 to take a letter, and codes to refuse one with."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.refusals: dict[str, list[str]] = {}  # by verb, a reply per time
+        self.letters: list[tuple[str, list[str], bytes]] = []
+        self.logins: list[str] = []
+        self.context = context
+        super().__init__(("127.0.0.1", 0), _PostHandler)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _PostHandler(socketserver.StreamRequestHandler):
+    server: Post
+
+    def handle(self) -> None:
+        post, sender, recipients = self.server, "", []
+        self._say("220 post ESMTP")
+        while line := self.rfile.readline().decode().strip():
+            verb = line.split()[0].upper()
+            if refused := post.refusals.get(verb):
+                reply = refused.pop(0)
+                if reply == "die":
+                    return
+                self._say(reply)
+            elif verb == "EHLO":
+                offers = ["STARTTLS"] if post.context and not isinstance(self.connection, ssl.SSLSocket) else []
+                self._say("\r\n".join(["250-post", *(f"250-{offer}" for offer in offers), "250 AUTH PLAIN"]))
+            elif verb == "STARTTLS" and post.context:
+                self._say("220 go")
+                try:
+                    self.connection = post.context.wrap_socket(self.connection, server_side=True)
+                except ssl.SSLError:
+                    return
+                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+            elif verb == "AUTH":
+                post.logins.append(line)
+                self._say("235 welcome")
+            elif verb == "MAIL":
+                sender = line
+                self._say("250 ok")
+            elif verb == "RCPT":
+                recipients.append(line)
+                self._say("250 ok")
+            elif verb == "DATA":
+                self._say("354 go on")
+                content = b""
+                while (part := self.rfile.readline()) != b".\r\n":
+                    content += part
+                post.letters.append((sender, recipients, content))
+                if post.refusals.get("TAKEN"):
+                    post.refusals["TAKEN"].pop()
+                    return  # it has the letter, and dies before it says so
+                self._say("250 taken")
+            elif verb == "QUIT":
+                self._say("221 bye")
+                return
+            else:
+                self._say("250 ok")
+
+    def _say(self, words: str) -> None:
+        self.wfile.write(words.encode() + b"\r\n")
+
+
+@contextmanager
+def serving(server: Any) -> Iterator[Any]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
