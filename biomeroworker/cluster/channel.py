@@ -132,7 +132,11 @@ class Channel:
         return (text if marker else rest).decode("utf-8", "replace")
 
     def finish(self) -> int:
-        """Wait for the end; the command's own exit code. Raises `LinkCut` when the client ended without one."""
+        """Wait for the end; the command's own exit code. Raises `LinkCut` when the client ended without one.
+
+        The far side's word alone is not enough: it travels beside the answer, and may arrive though the answer's end
+        was lost with the link. A client that has heard all ends with the command's code itself.
+        """
         with contextlib.suppress(OSError, ValueError):
             self.stdin.close()
         while self.stdout.read(_CHUNK):
@@ -141,8 +145,8 @@ class Channel:
         self._reader.join(5)
         self._timer.cancel()
         _, marker, code = bytes(self._stderr).rpartition(b"\n" + self._word + b" ")
-        if marker and code.split():
-            return int(code.split()[0])
+        if marker and code.split() and int(code.split()[0]) == self._process.returncode:
+            return self._process.returncode
         if self._expired:
             raise Transient(f"no answer from the cluster within {self._timeout:g} s")
         raise LinkCut(self.stderr_text)

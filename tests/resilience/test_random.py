@@ -55,10 +55,10 @@ class Case:
             self.world.all_is_well()
             self._supervisor(supervisors)
             self.world.await_run(run_id, 60)
+            with self.world.log() as log:
+                self.world.until(lambda: not log.owed.all())
         expected = (RunState.CANCELLED, RunState.DONE) if self.cancelled else (RunState.DONE,)
         self.world.check(run_id, *expected)
-        with self.world.log() as log:
-            assert log.owed.all() == []
 
     def _supervisor(self, stack: ExitStack, **how: object) -> BaseProcess:
         return stack.enter_context(child.running(self.world, **how))

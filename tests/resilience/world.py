@@ -22,10 +22,10 @@ import numpy as np
 import tifffile
 from sqlalchemy.exc import OperationalError
 
+from biomeroworker.cluster.channel import Channel
 from biomeroworker.cluster.fake import FakeTransport
 from biomeroworker.cluster.runtime import Reference
 from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.transport import Completed
 from biomeroworker.config import Settings
 from biomeroworker.engine import carrier, retry, supervisor, watch
 from biomeroworker.engine.sources import Sources
@@ -82,8 +82,8 @@ class Link(FakeTransport):
 
     patience = 3.0
 
-    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
-        return super().run(argv, timeout=min(timeout, self.patience), stdin=stdin)
+    def _talk(self, argv: Sequence[str], timeout: float) -> contextlib.AbstractContextManager[Channel]:
+        return super()._talk(argv, min(timeout, self.patience))
 
     def _note(self, argv: Sequence[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
