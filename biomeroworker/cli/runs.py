@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import getpass
+import json
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from biomeroworker.cli.common import (
@@ -22,9 +27,12 @@ from biomeroworker.cli.common import (
     out,
     print_json,
 )
-from biomeroworker.errors import Refused
+from biomeroworker.client import SlurmClient
+from biomeroworker.errors import Refused, Transient
 from biomeroworker.log.states import RunState
 
+#: Seconds between two looks into a text that grows.
+FOLLOW_INTERVAL = 2.0
 #: How a state looks in a table.
 STYLES = {RunState.DONE: "green", RunState.FAILED: "red", RunState.CANCELLED: "yellow"}
 
@@ -46,18 +54,24 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     with client_of(config) as client:
-        when = since.replace(tzinfo=UTC) if since else None
+        when = since.replace(tzinfo=since.tzinfo or UTC) if since else None
         found = client.log.runs(user=user, group=group, state=state, since=when, limit=limit)
     if as_json:
         print_json([vars(run) for run in found])
         return
-    table = Table("run", "workflow", "state", "user", "group", "accepted", box=None, pad_edge=False)
+    table = Table("run", "name", "state", "user", "group", "accepted", "message", box=None, pad_edge=False)
     now = datetime.now(UTC)
     for run in found:
         word = f"{run.state.value} (paused)" if run.paused else run.state.value
         style = "magenta" if run.paused else STYLES.get(run.state, "cyan")
         table.add_row(
-            str(run.id)[:8], run.name, f"[{style}]{word}[/]", str(run.user), str(run.group), ago(run.started, now)
+            str(run.id)[:8],
+            escape(run.name),
+            f"[{style}]{word}[/]",
+            str(run.user),
+            str(run.group),
+            ago(run.started, now),
+            escape(" ".join(run.message.split())[:100]),
         )
     out.print(table)
     if not found:
@@ -74,10 +88,17 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
         print_json(
             {
                 "run": run_id,
-                "workflow": found.name,
+                "name": found.name,
+                "workflow": (found.request or {}).get("workflow", found.name),
+                "user": found.user,
+                "group": found.group,
+                "accepted": found.created_on,
+                "modified": found.modified_on,
                 "state": found.state.value,
                 "paused": found.paused,
+                "pause_reason": found.pause_reason,
                 "attempt": found.attempt,
+                "attempts": [vars(attempt) for attempt in found.attempts.values()],
                 "job_ids": found.job_ids,
                 "request": found.request,
                 "outcomes": found.outcomes,
@@ -87,7 +108,9 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
         )
         return
     style = "magenta" if found.paused else STYLES.get(found.state, "cyan")
-    out.print(f"[bold]{run_id}[/]  {found.name}  [{style}]{found.state.value}{' (paused)' if found.paused else ''}[/]")
+    out.print(
+        f"[bold]{run_id}[/]  {escape(found.name)}  [{style}]{found.state.value}{' (paused)' if found.paused else ''}[/]"
+    )
     if found.paused:
         out.print(found.pause_reason, markup=False)
     if found.report:
@@ -116,7 +139,20 @@ def _facts(attributes: dict[str, Any]) -> str:
             text = str(value)
         text = " ".join(text.split())
         parts.append(f"{name}={text[:157] + '…' if len(text) > 160 else text}")
-    return "  ".join(parts).replace("[", r"\[")
+    return escape("  ".join(parts))
+
+
+class Stream(enum.StrEnum):
+    """Which of a job's texts."""
+
+    OUT = "out"  #: the container's stdout
+    ERR = "err"  #: the container's stderr
+    SLURM = "slurm"  #: what the job script says
+
+    @property
+    def file(self) -> str:
+        """Its name in an attempt's folder."""
+        return {Stream.OUT: "container.out", Stream.ERR: "container.err", Stream.SLURM: "slurm.out"}[self]
 
 
 def logs(
@@ -124,34 +160,52 @@ def logs(
     config: ConfigOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     stream: Annotated[
-        str, typer.Option(help="Which one: out or err of the container, or slurm (the job script).")
-    ] = "out",
+        Stream, typer.Option(help="The container's out or err, or the job script's own words.")
+    ] = Stream.OUT,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what the container (or the job script) has written, read from the cluster by byte offset."""
-    names = {"out": "container.out", "err": "container.err", "slurm": "slurm.out"}
-    if stream not in names:
-        raise Refused(f"--stream is out, err or slurm, not {stream!r}")
     with client_of(config) as client:
         run_id = find_run(client.log, run)
-        offset = 0
+        attempt, offset = 0, 0
         while True:
             found = client.log.run(run_id)
-            if not found.attempt:
+            if found.attempt != attempt:  # a new attempt has a text of its own
+                attempt, offset = found.attempt, 0
+            try:
+                for part in _parts(client, run_id, attempt, stream, offset):
+                    _print_part(part, attempt, offset, as_json)
+                    offset += len(part)
+            except (Refused, Transient) as problem:
                 if not follow or found.state.is_terminal:
-                    raise Refused(f"run {run_id} has not reached the cluster; it is {found.state.value}")
-            else:
-                path = f"{client.cluster.attempt_folder(run_id, found.attempt)}/{names[stream]}"
-                try:
-                    while part := client.cluster.transport.read_from(path, offset):
-                        offset += len(part)
-                        sys.stdout.buffer.write(part)
-                        sys.stdout.buffer.flush()
-                except FileNotFoundError:
-                    if not follow:
-                        raise Refused(f"{path} is not on the cluster (yet, or not any more)") from None
+                    raise
+                if isinstance(problem, Transient):
+                    err.print(f"{problem}; trying again", markup=False)
             if not follow or found.state.is_terminal:
                 return
-            time.sleep(2)
+            time.sleep(FOLLOW_INTERVAL)
+
+
+def _parts(client: SlurmClient, run_id: UUID, attempt: int, stream: Stream, offset: int) -> Iterator[bytes]:
+    """What is new in a text from ``offset`` on; raises `Refused` while there is no such text."""
+    if not attempt:
+        raise Refused(f"run {run_id} has not reached the cluster")
+    path = f"{client.cluster.attempt_folder(run_id, attempt)}/{stream.file}"
+    try:
+        while part := client.cluster.transport.read_from(path, offset):
+            offset += len(part)
+            yield part
+    except FileNotFoundError:
+        raise Refused(f"{path} is not on the cluster (yet, or not any more)") from None
+
+
+def _print_part(part: bytes, attempt: int, offset: int, as_json: bool) -> None:
+    """The bytes as they are; as JSON one line a part."""
+    if as_json:
+        print(json.dumps({"attempt": attempt, "offset": offset, "text": part.decode("utf-8", "replace")}), flush=True)
+    else:
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
 
 
 def cancel(run: RunArgument, config: ConfigOption = None) -> None:

@@ -46,12 +46,16 @@ def test_a_run_is_carried_in_the_foreground_and_shown_from_the_log(command, tmp_
     assert list(command.state.rglob("*.sqlite")), "the embedded log"
 
     assert answer["run"] in {run["id"] for run in json.loads(command("runs", "--json").stdout)}
+    assert json.loads(command("runs", "--json", "--since", "2999-01-01").stdout) == []
     shown = json.loads(command("show", answer["run"][:8], "--json").stdout)
+    assert (shown["workflow"], shown["attempts"][0]["job_id"]) == ("obedient", shown["job_ids"][0])
     assert shown["request"]["parameters"] == {"text": "hi there"}
     assert shown["events"][0]["name"] == "WorkflowInitiated"
     assert shown["events"][-1]["name"] == "WorkflowCompleted"
     assert "obedient" in command("show", answer["run"][:8]).stdout
     assert "working on" in command("logs", answer["run"]).stdout
+    assert "working on" in json.loads(command("logs", answer["run"], "--follow", "--json").stdout)["text"]
+    assert "is not on the cluster" not in command("logs", answer["run"], "--stream", "slurm").stderr
 
 
 def test_a_run_that_fails_says_why_and_exits_with_1(command, tmp_path):
