@@ -76,8 +76,9 @@ def run(
             raise typer.Exit(1)
 
 
-def _supervisor(client: SlurmClient, listener: Listener, chores: Chores | None = None) -> Supervisor:
+def _supervisor(client: SlurmClient, listener: Listener) -> Supervisor:
     carrier = Carrier(client.log, client.cluster, Sources(), client.settings, listener)
+    chores = Chores(client.log, client.cluster, client.settings)
     return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds, chores=chores)
 
 
@@ -115,7 +116,7 @@ def summarise(found: WorkflowRun) -> None:
 def supervise(config: ConfigOption = None) -> None:
     """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
     with client_of(config) as client:
-        supervisor = _supervisor(client, _lines(), Chores(client.log, client.cluster, client.settings))
+        supervisor = _supervisor(client, _lines())
         err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
         with _stopping(supervisor.stop):
             supervisor.serve()
