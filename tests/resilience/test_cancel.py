@@ -8,7 +8,7 @@ import pytest
 
 from biomeroworker.log.runlog import RunState
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 
 def settled(world: World, seconds: float = 15) -> None:
@@ -20,7 +20,7 @@ def settled(world: World, seconds: float = 15) -> None:
             time.sleep(0.1)
 
 
-@pytest.mark.parametrize("state", ["away", "hole"])
+@pytest.mark.parametrize("state", ["away", pytest.param("hole", marks=SLOW)])
 def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str) -> None:
     run_id = world.accept(sleep=60)
     with child.running(world):
@@ -42,6 +42,7 @@ def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str
         assert [job["state"] for job in world.jobs()] == ["CANCELLED"]
 
 
+@SLOW
 def test_what_is_owed_outlives_the_supervisor(world: World) -> None:
     run_id = world.accept(sleep=60)
     with child.running(world) as first:
@@ -58,6 +59,7 @@ def test_what_is_owed_outlives_the_supervisor(world: World) -> None:
     world.check(run_id, RunState.CANCELLED)
 
 
+@SLOW
 def test_a_cancel_that_the_scheduler_ignores_is_asked_again(world: World) -> None:
     run_id = world.accept(sleep=60)
     with child.running(world):
@@ -90,6 +92,7 @@ def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None
     assert not (world.home / "containers").exists()
 
 
+@SLOW
 def test_a_paused_run_that_is_cancelled_ends(world: World) -> None:
     world.goes_wrong("squeue", "*word PONDERING")
     world.goes_wrong("sacct", "*disabled")

@@ -8,7 +8,7 @@ import pytest
 
 from biomeroworker.log.runlog import RunState
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 ON_THE_WAY = (
     RunState.TRANSFERRING,
@@ -19,6 +19,7 @@ ON_THE_WAY = (
 )
 
 
+@SLOW
 @pytest.mark.parametrize("state", ["away", "hole"])
 def test_a_link_that_is_lost_at_every_stage_delays_the_run(world: World, state: str) -> None:
     run_id = world.accept(sleep=0.5)
@@ -33,7 +34,7 @@ def test_a_link_that_is_lost_at_every_stage_delays_the_run(world: World, state: 
     assert world.check(run_id).attempt == 1
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, 5])
+@pytest.mark.parametrize("number", [4, *(pytest.param(number, marks=SLOW) for number in (2, 3, 5))])
 def test_a_link_that_is_cut_in_the_middle_of_an_execution_is_taken_up_again(world: World, number: int) -> None:
     run_id = world.accept()
     with child.running(world, cut_at=number):
@@ -41,7 +42,15 @@ def test_a_link_that_is_cut_in_the_middle_of_an_execution_is_taken_up_again(worl
     assert world.check(run_id).attempt == 1
 
 
-@pytest.mark.parametrize("stage", [RunState.TRANSFERRING, RunState.RUNNING, RunState.FETCHING, RunState.IMPORTING])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(RunState.TRANSFERRING, marks=SLOW),
+        pytest.param(RunState.RUNNING, marks=SLOW),
+        pytest.param(RunState.FETCHING, marks=SLOW),
+        RunState.IMPORTING,
+    ],
+)
 def test_another_machine_without_the_work_folder_takes_the_run_over(world: World, stage: RunState) -> None:
     run_id = world.accept(sleep=0.5)
     process = child.start(world, die_in=stage.value)
@@ -53,6 +62,7 @@ def test_another_machine_without_the_work_folder_takes_the_run_over(world: World
     assert world.check(run_id).attempt == 1
 
 
+@SLOW
 def test_nodes_that_fail_in_a_row_pause_the_run_and_resuming_tries_again(world: World) -> None:
     image = world.home / "images/obedient/obedient_v1.0.0.sif"
     run_id = world.accept()

@@ -14,7 +14,7 @@ import pytest
 from biomeroworker.log.runlog import RunState
 from biomeroworker.log.states import TERMINAL
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 
 def calls(world: World) -> list[str]:
@@ -22,7 +22,7 @@ def calls(world: World) -> list[str]:
     return (world.slurm / "calls").read_text().split()
 
 
-@pytest.mark.parametrize("word", ["accepted-timeout", "killed"])
+@pytest.mark.parametrize("word", ["accepted-timeout", pytest.param("killed", marks=SLOW)])
 def test_a_job_that_was_taken_though_sbatch_did_not_say_so_is_adopted(world: World, word: str) -> None:
     world.goes_wrong("sbatch", word)
     run_id = world.accept()
@@ -33,6 +33,7 @@ def test_a_job_that_was_taken_though_sbatch_did_not_say_so_is_adopted(world: Wor
     assert len(calls(world)) == 1
 
 
+@SLOW
 def test_an_sbatch_that_never_answers_is_cut_off_and_its_job_adopted(world: World) -> None:
     world.goes_wrong("sbatch", "silent")
     run_id = world.accept()
@@ -42,6 +43,7 @@ def test_an_sbatch_that_never_answers_is_cut_off_and_its_job_adopted(world: Worl
     assert len(calls(world)) == 1
 
 
+@SLOW
 def test_a_job_that_never_came_is_waited_for_and_then_submitted_as_a_new_attempt(world: World) -> None:
     world.goes_wrong("sbatch", "timeout")
     run_id = world.accept()
@@ -85,6 +87,7 @@ def test_two_jobs_of_one_attempt_run_once_even_if_somebody_submits_it_by_hand(wo
     assert (other["state"], other["code"]) == ("FAILED", 81)
 
 
+@SLOW
 def test_a_job_that_is_requeued_starts_again(world: World) -> None:
     run_id = world.accept(sleep=1)
     with child.running(world):
@@ -96,7 +99,7 @@ def test_a_job_that_is_requeued_starts_again(world: World) -> None:
     assert run.attempt == 1
 
 
-@pytest.mark.parametrize("word", ["limit", "rate", "down"])
+@pytest.mark.parametrize("word", ["limit", pytest.param("rate", marks=SLOW), pytest.param("down", marks=SLOW)])
 def test_what_the_scheduler_refuses_for_now_is_asked_again_in_the_same_attempt(world: World, word: str) -> None:
     world.goes_wrong("sbatch", word, word, word)
     run_id = world.accept()
@@ -106,6 +109,7 @@ def test_what_the_scheduler_refuses_for_now_is_asked_again_in_the_same_attempt(w
     assert calls(world) == [word, word, word, "ok"]
 
 
+@SLOW
 def test_what_the_scheduler_does_not_want_ends_the_run(world: World) -> None:
     world.goes_wrong("sbatch", "partition")
     run_id = world.accept()
@@ -132,6 +136,7 @@ def test_a_supervisor_that_stood_still_before_its_sbatch_does_not_submit_a_secon
     assert calls(world) == ["ok"]
 
 
+@SLOW
 def test_a_supervisor_that_stands_still_again_and_again_harms_no_run(world: World) -> None:
     runs = [world.accept(sleep=0.5) for _ in range(3)]
     with child.running(world) as first, child.running(world):

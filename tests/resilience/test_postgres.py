@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from biomeroworker.log.runlog import RunState
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 pytestmark = pytest.mark.sandbox
 
@@ -43,6 +43,7 @@ def world(postgres: str, tmp_path: Path) -> Iterator[World]:
     engine.dispose()
 
 
+@SLOW
 def test_a_supervisor_that_is_killed_here_and_there_leaves_runs_that_end_once(world: World) -> None:
     for boundary in (4, 11, 15, 18, 27):
         run_id = world.accept()
@@ -90,6 +91,7 @@ def own_postgres(new_sandbox: Callable[[], Any]) -> Any:
     return sandbox
 
 
+@SLOW
 def test_a_database_that_is_stopped_and_started_at_every_stage_loses_nothing(own_postgres: Any, tmp_path: Path) -> None:
     world = World(tmp_path / "world", database_of(own_postgres.env["SQLALCHEMY_URL"])).make()
     (pid_file,) = own_postgres.path.rglob("postmaster.pid")

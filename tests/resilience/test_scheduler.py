@@ -6,19 +6,19 @@ import pytest
 
 from biomeroworker.log.runlog import RunState
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 
 @pytest.mark.parametrize(
     ("queue", "accounting"),
     [
         (["down"] * 3, ["down"] * 3),
-        (["silent"], []),
-        ([], ["*down"]),
-        ([], ["*disabled"]),
+        pytest.param(["silent"], [], marks=SLOW),
+        pytest.param([], ["*down"], marks=SLOW),
+        pytest.param([], ["*disabled"], marks=SLOW),
         (["word PONDERING"] * 4, ["*lag"]),
-        (["*down"], []),
-        ([], ["stale"] * 5),
+        pytest.param(["*down"], [], marks=SLOW),
+        pytest.param([], ["stale"] * 5, marks=SLOW),
     ],
     ids=["both down", "silent", "no accounting", "accounting off", "unknown word", "queue down", "accounting stale"],
 )
@@ -43,6 +43,7 @@ def test_a_job_that_left_the_queue_is_not_done_while_accounting_lags(world: Worl
     assert world.check(run_id).attempt == 1
 
 
+@SLOW
 def test_a_job_that_nobody_knows_any_more_is_found_out_by_its_markers_and_the_scheduler(world: World) -> None:
     """Silence for longer than its deadline: the results are looked at, and wait for the scheduler's word."""
     (world.slurm / "forgets").touch()
@@ -56,6 +57,7 @@ def test_a_job_that_nobody_knows_any_more_is_found_out_by_its_markers_and_the_sc
     assert world.check(run_id).attempt == 1
 
 
+@SLOW
 def test_a_job_that_lives_after_all_is_waited_for(world: World) -> None:
     """The scheduler was silent beyond the deadline while the job ran; nothing is half fetched, no budget is spent."""
     run_id = world.accept(sleep=6)
@@ -69,6 +71,7 @@ def test_a_job_that_lives_after_all_is_waited_for(world: World) -> None:
     assert world.check(run_id).attempt == 1
 
 
+@SLOW
 def test_a_number_that_was_another_jobs_is_not_taken_for_ours(world: World) -> None:
     """Accounting, asked by number, tells of a job from before the controller's reset."""
     (world.slurm / "forgets").touch()

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import pytest
 import tifffile
 from sqlalchemy.exc import OperationalError
 
@@ -55,6 +56,9 @@ DESCRIPTOR = {
          "optional": True, "set-by-server": False, "value-key": "@ID", "command-line-flag": "--@id"},
     ],
 }  # fmt: skip
+
+#: What every day can do without: RESILIENCE_ALL=1 asks for it.
+SLOW = pytest.mark.skipif(not os.environ.get("RESILIENCE_ALL"), reason="slow: RESILIENCE_ALL=1 runs it")
 
 TERMINAL_EVENTS = ("WorkflowCompleted", "WorkflowFailed", "RunCancelled")
 
