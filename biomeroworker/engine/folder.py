@@ -7,7 +7,9 @@ in the manifest and come back as the names of the results.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from biomeroworker.errors import Permanent, Refused
+from biomeroworker.errors import Blocked, Permanent, Refused
 from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
 from biomeroworker.ngff import write_image
 from biomeroworker.source import Made, Provenance, RunRequest, Tell
 
 SUFFIXES = (".tif", ".tiff")
+#: Beside the results: what made them, from what, and which files they are.
+PROVENANCE = "provenance.json"
 #: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.
 _ALIASES = {"S": "C", "I": "Z", "Q": "Z"}
 
@@ -38,10 +42,14 @@ class FolderSource:
         target = Path(str(request.outputs.get("folder", "")))
         if target.resolve() == folder.resolve():
             raise Refused(f"results would fall among the inputs in {folder}; give another folder for them")
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise Refused(f"{target} is not an empty folder; give an empty or a new one for the results")
 
     def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
         """Convert each TIFF; an image that a killed export left half done is done again."""
         files = list(_images(Path(str(request.inputs["folder"]))))
+        for half in folder.glob(".*.part"):
+            shutil.rmtree(half, ignore_errors=True)
         images = []
         for number, file in enumerate(files, start=1):
             tell((number - 1) / len(files), file.name)
@@ -61,20 +69,28 @@ class FolderSource:
         """Copy each result under its input's own name, then write ``provenance.json``."""
         target = Path(str(request.outputs["folder"]))
         target.mkdir(parents=True, exist_ok=True)
-        made = []
-        for number, result in enumerate(results.files, start=1):
-            name = _result_name(result.path, inputs)
-            _publish(folder / result.path, target / name)
-            made.append(Made("file", str(target / name), result.path))
-            tell(number / len(results.files), name)
+        names = _result_names(results, inputs)
+        foreign = _foreign(target, by.run).intersection(names.values())
+        if foreign:
+            raise Blocked(
+                f"{target} holds {', '.join(sorted(foreign))} already, which this run did not make",
+                hint="move them out of the way",
+            )
+        # written first, so that whoever comes again knows these names for this run's own
         provenance: dict[str, Any] = {
             **vars(by),
             "inputs": {image.key: image.origin.get("file", image.name) for image in inputs.images},
-            "files": {one.result: one.reference for one in made},
+            "files": {path: str(target / name) for path, name in names.items()},
         }
-        partial = target / ".provenance.json.part"
+        partial = target / f".{PROVENANCE}.part"
         partial.write_text(json.dumps(provenance, indent=1) + "\n")
-        partial.replace(target / "provenance.json")
+        partial.replace(target / PROVENANCE)
+        made = []
+        for number, (path, name) in enumerate(names.items(), start=1):
+            tell((number - 1) / len(names), name)
+            _publish(folder / path, target / name)
+            made.append(Made("file", str(target / name), path))
+        tell(1.0, f"{len(made)} files")
         return made
 
 
@@ -94,8 +110,7 @@ def _export(file: Path, number: int, folder: Path) -> InputImage:
     except (tifffile.TiffFileError, ValueError, IndexError) as error:
         raise Permanent(f"{file.name} cannot be read as TIFF: {error}", hint="convert it or take it out") from error
     full = _tczyx(pixels, axes, file.name)
-    half = folder / f".{path}.part"
-    shutil.rmtree(half, ignore_errors=True)
+    half = folder / f".{path}.{os.getpid()}.part"  # a supervisor that lost its lease may still be writing its own
     write_image(half, full, pixel_size=size, channels=channels, name=file.stem)
     shutil.rmtree(folder / path, ignore_errors=True)
     half.rename(folder / path)
@@ -171,13 +186,42 @@ def _channel_names(tiff: tifffile.TiffFile) -> Sequence[str]:
     return names if all(names) else ()
 
 
+def _result_names(results: ResultManifest, inputs: InputManifest) -> dict[str, str]:
+    """What each result is called at home: ``image-2_mask.tif`` → ``<name of image 2>_mask.tif``.
+
+    A result of no single input keeps its name. Where two would be called the same (inputs ``a.tif`` and ``a.tiff``),
+    each keeps the name that it had on the cluster.
+    """
+    wished = {result.path: _result_name(result.path, inputs) for result in results.files}
+    counts = Counter(name.casefold() for name in [*wished.values(), PROVENANCE])
+    names: dict[str, str] = {}
+    taken = {PROVENANCE}
+    for path, name in sorted(wished.items(), key=lambda item: counts[item[1].casefold()]):
+        chosen = name if counts[name.casefold()] == 1 else path.replace("/", "__")
+        while chosen.casefold() in taken:
+            chosen = f"other_{chosen}"
+        taken.add(chosen.casefold())
+        names[path] = chosen
+    return names
+
+
 def _result_name(path: str, inputs: InputManifest) -> str:
-    """``image-2_mask.tif`` → ``<name of image 2>_mask.tif``; a result of no single input keeps its name."""
     flat = path.replace("/", "_")
     for image in sorted(inputs.images, key=lambda one: -len(one.key)):
         if flat.startswith(image.key) and not flat[len(image.key) : len(image.key) + 1].isdigit():
             return image.name + flat[len(image.key) :]
     return flat
+
+
+def _foreign(target: Path, run: str) -> set[str]:
+    """Names in the target folder that are not this run's own making."""
+    there = {path.name for path in target.iterdir()}
+    try:
+        known = json.loads((target / PROVENANCE).read_text())
+        own = {Path(name).name for name in known["files"].values()} if known["run"] == run else set()
+    except (FileNotFoundError, ValueError, KeyError, AttributeError):
+        return there
+    return there - own
 
 
 def _publish(file: Path, target: Path) -> None:

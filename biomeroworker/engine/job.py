@@ -11,15 +11,39 @@ Pure. The order of precedence, weakest first (each may add and change, none can 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from biomeroworker.config import Settings
+from biomeroworker.errors import ConfigError, Refused
 from biomeroworker.source import RunRequest
 
 #: Asked of sbatch where nobody says otherwise.
 DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": "5G"}
-#: Ours alone: they carry the run's identity, and the job must not depend on the submitter's environment.
-RESERVED = frozenset({"job-name", "output", "error", "chdir", "array", "export", "parsable", "wrap"})
+#: What a run may ask for itself. A list of what is allowed: sbatch understands any option by its beginning, so no list
+#: of what is forbidden is ever complete, and ``--output`` writes files in the name of the service's account.
+OWN = frozenset({
+    "time", "mem", "mem-per-cpu", "mem-per-gpu", "cpus-per-task", "partition", "account", "qos", "gres", "gpus",
+    "constraint", "exclude", "reservation", "nice", "begin", "deadline", "comment", "mail-type",
+})  # fmt: skip
+#: Not even a site sets these: they carry the run's identity, and the job must not depend on who submits it.
+RESERVED = (
+    "job-name", "output", "error", "input", "chdir", "array", "export", "export-file", "parsable", "wrap", "test-only",
+    "uid", "gid", "open-mode", "wait",
+)  # fmt: skip
+_NAME = re.compile(r"[a-z][a-z-]*")
+
+
+def check(settings: Settings, request: RunRequest) -> None:
+    """Raise `Refused` for an option that a run may not ask for, `ConfigError` for one that a site may not set."""
+    for name in _names(request.job_options):
+        if name not in OWN:
+            raise Refused(f"a run may not ask sbatch for {name!r}; it may for {', '.join(sorted(OWN))}")
+    if any(character in value for value in request.job_options.values() for character in "\n\r\0"):
+        raise Refused("an sbatch option may not hold a line break")
+    for name in [*_names(settings.slurm.sbatch), *_names(settings.workflows[request.workflow].job_params)]:
+        if not _NAME.fullmatch(name) or any(reserved.startswith(name) for reserved in RESERVED):
+            raise ConfigError(f"the configuration may not set sbatch's {name!r}: it is biomeroworker's own")
 
 
 def options(settings: Settings, request: RunRequest, excluded_nodes: Iterable[str] = ()) -> dict[str, str]:
@@ -39,7 +63,7 @@ def options(settings: Settings, request: RunRequest, excluded_nodes: Iterable[st
     nodes = sorted({*excluded_nodes, *filter(None, found.pop("exclude", "").split(","))})
     if nodes:
         found["exclude"] = ",".join(nodes)
-    return {name: value for name, value in found.items() if name not in RESERVED}
+    return found
 
 
 def _names(given: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import tifffile
 import zarr
 
 from biomeroworker.engine.folder import FolderSource
-from biomeroworker.errors import Permanent, Refused
+from biomeroworker.errors import Blocked, Permanent, Refused
 from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.source import Provenance, RunRequest
 
@@ -112,7 +113,7 @@ def test_a_file_that_is_no_tiff_ends_the_run_and_is_named(images, tmp_path):
 
 def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
     tifffile.imwrite(images / "one.tif", np.full((4, 4), 7, "uint8"))
-    half = tmp_path / ".image-1.ome.zarr.part"
+    half = tmp_path / ".image-1.ome.zarr.4711.part"
     half.mkdir()
     (half / "junk").write_text("left by a killed export")
     FolderSource().stage_in("r", request(images, tmp_path / "out"), tmp_path, quiet)
@@ -130,3 +131,41 @@ def test_the_door_refuses_what_cannot_work(images, tmp_path):
     with pytest.raises(Refused, match="among the inputs"):
         source.check(request(images, images))
     source.check(request(images, tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    source.check(request(images, tmp_path / "out"))
+    (tmp_path / "out/precious.csv").write_text("mine")
+    with pytest.raises(Refused, match="not an empty folder"):
+        source.check(request(images, tmp_path / "out"))
+
+
+def results_of(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return ResultManifest(run="r", attempt=1, files=tuple(ResultFile(path=name, size=1, sha256="0") for name in names))
+
+
+def test_results_that_would_be_called_the_same_keep_apart(images, tmp_path):
+    for name in ("cell.tif", "cell.tiff"):
+        tifffile.imwrite(images / name, np.zeros((4, 4), "uint8"))
+    out = tmp_path / "out"
+    manifest = FolderSource().stage_in("r", request(images, out), tmp_path, quiet)
+    results = results_of(tmp_path, "image-1_mask.tif", "image-2_mask.tif", "a/b.csv", "a_b.csv", "provenance.json")
+    made = FolderSource().stage_out(request(images, out), manifest, results, tmp_path, BY, quiet)
+    assert len({one.reference for one in made}) == len(made) == 5
+    for one in made:
+        assert Path(one.reference).read_text() == one.result
+    assert json.loads((out / "provenance.json").read_text())["run"] == "r"
+
+
+def test_a_file_that_somebody_else_put_there_meanwhile_is_not_overwritten(images, tmp_path):
+    tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "one_mask.tif").write_text("precious")
+    manifest = FolderSource().stage_in("r", request(images, out), tmp_path, quiet)
+    with pytest.raises(Blocked, match=r"one_mask\.tif"):
+        FolderSource().stage_out(
+            request(images, out), manifest, results_of(tmp_path, "image-1_mask.tif"), tmp_path, BY, quiet
+        )
+    assert (out / "one_mask.tif").read_text() == "precious"
