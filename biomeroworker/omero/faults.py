@@ -15,7 +15,7 @@ import Ice
 import omero
 import omero.clients  # loads the exceptions of the Slice files
 
-from biomeroworker.errors import Blocked, Fault, Permanent, Transient, classify
+from biomeroworker.errors import BiomeroWorkerError, Blocked, Fault, Permanent, Transient, classify
 
 
 def fault_of(error: BaseException, doing: str) -> Fault:
@@ -45,6 +45,8 @@ def fault_of(error: BaseException, doing: str) -> Fault:
             return Transient(text)
         case Ice.UnknownException() | Ice.OperationNotExistException() | Ice.FacetNotExistException():
             return Permanent(text)
+        case Ice.TimeoutException():
+            return Transient(text, hint="OMERO.server did not answer in time")
         case Ice.LocalException():
             return Transient(text, hint="OMERO.server could not be reached")
         case _:
@@ -70,8 +72,14 @@ def said(error: BaseException) -> str:
 
 @contextmanager
 def faults(doing: str) -> Iterator[None]:
-    """Whatever is raised inside leaves as a fault that says what was being done."""
+    """What OMERO, Ice or a library raises inside leaves as a fault that says what was being done.
+
+    Our own errors pass as they are: they have their class already, and some are no verdict on the run at all (the
+    listener that hears of progress says so by an error when the run is carried by somebody else).
+    """
     try:
         yield
+    except BiomeroWorkerError:
+        raise
     except Exception as error:
         raise fault_of(error, doing) from error

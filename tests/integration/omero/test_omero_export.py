@@ -5,6 +5,7 @@ import pytest
 import zarr
 
 from biomeroworker.errors import Refused, Transient
+from biomeroworker.log.fence import LeaseLost
 from biomeroworker.omero import export as exporting
 from biomeroworker.omero.describe import select
 from biomeroworker.omero.export import export
@@ -116,6 +117,18 @@ def test_what_is_whole_is_adopted_and_what_is_half_is_done_again(session, tmp_pa
     assert set(calls) == {second}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"image-{i}.ome.zarr" for i in (first, second))
     assert np.array_equal(pixels_of(tmp_path, f"image-{second}.ome.zarr")[:], values)
+
+
+def test_a_lease_that_is_lost_while_pixels_are_read_is_said_as_it_is(session, tmp_path):
+    """Whoever carries the run lets go of it; a verdict on the run it is not."""
+
+    def tell(fraction, word):
+        raise LeaseLost("carried by somebody else")
+
+    image = make_image(session, "1", noise(1, 1, 4, 20, 20))
+    with pytest.raises(LeaseLost):
+        export(session, select(session, "Image", [image]), tmp_path, tell)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["Image", "Dataset", "Plate", "Project", "Screen"])

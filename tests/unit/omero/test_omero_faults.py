@@ -5,7 +5,8 @@ import Ice
 import omero.clients
 import pytest
 
-from biomeroworker.errors import Blocked, Permanent, Transient
+from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient
+from biomeroworker.log.fence import LeaseLost
 from biomeroworker.omero.faults import fault_of, faults
 
 
@@ -14,6 +15,8 @@ from biomeroworker.omero.faults import fault_of, faults
     [
         (Ice.ConnectionLostException(), Transient),
         (Ice.ConnectTimeoutException(), Transient),
+        (Ice.ConnectionTimeoutException(), Transient),
+        (Ice.InvocationTimeoutException(), Transient),
         (Ice.ObjectNotExistException(), Transient),
         (omero.RemovedSessionException(None, None, "gone"), Transient),
         (omero.DatabaseBusyException(None, None, "busy", 100), Transient),
@@ -47,3 +50,11 @@ def test_a_java_stack_trace_stays_out_of_the_message():
 def test_a_fault_passes_unchanged():
     with pytest.raises(Blocked, match=r"^mine$"), faults("do it"):
         raise Blocked("mine")
+
+
+@pytest.mark.parametrize("error", [LeaseLost("somebody else"), Refused("no"), ConfigError("wrong"), Permanent("mine")])
+def test_our_own_errors_are_no_verdict_on_what_was_being_done(error):
+    with pytest.raises(type(error)) as raised, faults("read image 3"):
+        raise error
+    assert raised.value is error
+    assert raised.value.__cause__ is None
