@@ -120,7 +120,7 @@ class Supervisor:
     def _look(self) -> None:
         """Renew what is ours, take what is free, hear of wishes to cancel."""
         now = time.monotonic()
-        if now - self._looked < LOOK_INTERVAL and not (self._only and not self._runs):
+        if now - self._looked < LOOK_INTERVAL:
             return
         if now - self._renewed > LEASE_SECONDS / 4:
             kept = self._log.renew(self.holder, LEASE_SECONDS)
@@ -280,6 +280,7 @@ class Supervisor:
     def _let_go(self, run_id: UUID) -> None:
         self._runs.pop(run_id, None)
         self._guarded(lambda: self._log.release(run_id, self.holder))
+        self._looked = -math.inf  # was it the one that is waited for?
 
     def _next_interval(self, *, changed: bool) -> float:
         self._interval = watch.next_interval(self._interval, changed=changed, longest=self._poll_seconds)

@@ -121,14 +121,15 @@ def test_what_the_scheduler_does_not_want_ends_the_run(world: World) -> None:
 
 def test_a_supervisor_that_stood_still_before_its_sbatch_does_not_submit_a_second_job(world: World) -> None:
     """It has looked, it is stopped for longer than its lease, another carries the run, it goes on."""
-    run_id = world.accept(sleep=1.5)
+    (world.slurm / "delay").write_text("3")  # the job waits in the queue: nothing but the claim speaks for it
+    run_id = world.accept()
     first = child.start(world, pause_at_submit=True)
     assert first.pid
     world.await_run(run_id, 30, RunState.SUBMITTING)
     state = Path(f"/proc/{first.pid}/stat")
     world.until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
     with child.running(world):
-        world.await_run(run_id, 30, RunState.RUNNING)
+        world.await_run(run_id, 30, RunState.QUEUED)
         os.kill(first.pid, signal.SIGCONT)
         world.await_run(run_id)
     child.stop(first)
