@@ -23,7 +23,7 @@ import omero.util
 
 from biomeroworker.errors import Blocked, ConfigError, Transient
 from biomeroworker.omero.faults import faults
-from biomeroworker.omero.session import OmeroSession, parameters
+from biomeroworker.omero.session import OmeroSession, bounds, parameters
 
 #: Milliseconds a session for a run may stay unused before the server drops it.
 IDLE = 30 * 60 * 1000
@@ -91,7 +91,8 @@ class GridProvider:
         settings.properties = Ice.createProperties()
         settings.properties.setProperty("Ice.Default.Locator", locator)
         settings.properties.setProperty("Ice.ImplicitContext", "Shared")
-        settings.properties.setProperty("Ice.Override.ConnectTimeout", "5000")
+        for name, value in bounds().items():
+            settings.properties.setProperty(name, value)
         settings.properties.setProperty("Ice.MessageSizeMax", "250000")
         communicator = Ice.initialize(settings)
         for factory in omero.rtypes.ObjectFactories.values():

@@ -16,7 +16,7 @@ from omero.rtypes import rlong, rstring
 
 from biomeroworker.omero.annotations import Marks, annotation_link, mark_of
 from biomeroworker.omero.faults import faults
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.session import OmeroSession, patient
 from biomeroworker.source import Provenance
 
 #: Bytes of one write; OMERO's own client sends 10 kB at a time.
@@ -74,7 +74,7 @@ def _write(session: OmeroSession, original: int, stream: BinaryIO) -> None:
         while block := stream.read(BLOCK):
             store.write(block, offset, len(block))
             offset += len(block)
-        store.save()
+        patient(store).save()
     finally:
         with contextlib.suppress(Ice.Exception):
             store.close()

@@ -22,7 +22,7 @@ from biomeroworker.omero.annotations import Marks
 from biomeroworker.omero.export import CONNECTIONS, LARGEST_READ
 from biomeroworker.omero.faults import faults
 from biomeroworker.omero.results import Pixels
-from biomeroworker.omero.session import OmeroSession, parameters, pixels_store
+from biomeroworker.omero.session import OmeroSession, parameters, patient, pixels_store
 
 #: Images that are made, described and linked together; their pixels are read from disk one at a time.
 TOGETHER = 50
@@ -115,7 +115,7 @@ def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
     with pixels_store(sf, number) as store:
         for it, ic, iz in np.ndindex(t, c, z):
             _write_plane(store, pixels.values[it, ic, iz], iz, ic, it)
-        store.save()
+        patient(store).save()
     service = sf.getPixelsService()
     for channel in range(c):
         values = pixels.values[:, channel]

@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 #: Seconds between two signs of life; a session of OMERO.server idles out after 600 s.
 KEEP_ALIVE = 60
+#: Milliseconds until an unanswered call is given up; `PATIENT` where the server reads all of a large file.
+ANSWER, PATIENT = 300_000, 3_600_000
+#: Milliseconds until a connection stands, and until a good-bye is answered.
+CONNECT, FAREWELL = 10_000, 5_000
 #: How many ids stand in one HQL `in (...)`: PostgreSQL takes 32,767 parameters, Hibernate grows slow long before.
 IDS_PER_QUERY = 500
 
@@ -101,6 +105,7 @@ class OmeroSession:
             _close(client)
         self._extra.clear()
         with contextlib.suppress(Exception):
+            _ping(self.client)
             if self._end:
                 # a session that an administrator opened for somebody counts its opener too: leaving is not enough
                 self.client.killSession()
@@ -238,8 +243,27 @@ def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
+def bounds() -> dict[str, str]:
+    """Properties of Ice by which no call waits for ever: neither for a silent server nor for a broken line.
+
+    omero-py's own has no bound for calls and means to notice a dead connection after 60,000 ms, but Ice counts seconds.
+    """
+    return {
+        "Ice.Default.InvocationTimeout": str(ANSWER),
+        "Ice.ACM.Client.Timeout": "60",
+        "Ice.ACM.Client.Heartbeat": "3",
+        "Ice.Override.ConnectTimeout": str(CONNECT),
+        "Ice.Override.CloseTimeout": str(FAREWELL),
+    }
+
+
+def patient(service: Any) -> Any:
+    """The same service, for a call that may take the server long: it reads or writes all of a large file."""
+    return service.ice_invocationTimeout(PATIENT)
+
+
 def _client(host: str, port: int) -> Any:
-    client = omero.client(host, port)
+    client = omero.client(host, port, pmap=bounds())
     client.setAgent("biomeroworker")
     return client
 
@@ -251,6 +275,16 @@ def _leaving(client: Any) -> Any:
     return client
 
 
+def _ping(client: Any) -> None:
+    client.sf.ice_invocationTimeout(FAREWELL).ice_ping()
+
+
 def _close(client: Any) -> None:
+    try:
+        _ping(client)
+    except Exception:
+        # nobody is there to say good-bye to: each word of it would be waited for
+        with contextlib.suppress(Exception):
+            client.getCommunicator().destroy()
     with contextlib.suppress(Exception):
         client.__del__()  # omero-py's own "close whatever there is, and raise nothing"

@@ -22,7 +22,7 @@ import omero.model
 
 from biomeroworker.errors import Permanent, Transient
 from biomeroworker.omero.faults import faults
-from biomeroworker.omero.session import OmeroSession, portions
+from biomeroworker.omero.session import OmeroSession, patient, portions
 
 #: Rows in one call; 250 MB is the most that a message of OMERO may hold.
 TOGETHER = 20_000
@@ -139,6 +139,7 @@ def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> in
         table = session.sf.sharedResources().newTable(1, name)
         if table is None:
             raise Transient("OMERO has no Tables server now", hint="start Tables-0 in OMERO.grid")
+        table = patient(table)
         try:
             table.initialize([_grid_column(column, []) for column in columns])
             for part in portions(range(count), TOGETHER):

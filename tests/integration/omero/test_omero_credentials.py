@@ -1,8 +1,14 @@
 """Sessions for a run's user, hours after that user has gone: by a login of one's own, or out of the grid."""
 
+import contextlib
+import socket
+import threading
+import time
+
 import pytest
 
 from biomeroworker.errors import Blocked, ConfigError, Transient
+from biomeroworker.omero import session as sessions
 from biomeroworker.omero.credentials import PasswordProvider, provider_from_environment
 from biomeroworker.omero.session import OmeroSession
 from tests.integration.omero.conftest import make_group, make_person
@@ -88,3 +94,45 @@ def test_a_member_of_the_grid_needs_no_password(server, person, request):
     }
     with provider_from_environment(given).open(person.id, person.group) as session:
         assert (session.user_id, session.group_id) == (person.id, person.group)
+
+
+@contextlib.contextmanager
+def relay(host, port):
+    """A line to the server that can be made dumb: its port, and the event that stops every byte."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    dumb, ends = threading.Event(), []
+
+    def carry(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not dumb.is_set():
+                    target.sendall(data)
+            target.close()
+
+    def take():
+        with contextlib.suppress(OSError):
+            while True:
+                near, far = listener.accept()[0], socket.create_connection((host, port))
+                ends.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    threading.Thread(target=take, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], dumb
+    finally:
+        for one in (listener, *ends):
+            one.close()
+
+
+def test_a_server_that_goes_silent_in_the_middle_is_not_waited_for(server, person, monkeypatch):
+    """Neither the question nor the closing of the session that follows it."""
+    monkeypatch.setattr(sessions, "ANSWER", 3000)
+    monkeypatch.setattr(sessions, "FAREWELL", 500)
+    with relay(server.host, server.port) as (port, dumb):
+        session = OmeroSession.login("127.0.0.1", port, person.name, person.password)
+        begun = time.monotonic()
+        dumb.set()
+        with pytest.raises(Transient, match="Timeout"), session:
+            session.rows("select i.id from Image i")
+        assert time.monotonic() - begun < 20
