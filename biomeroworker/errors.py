@@ -7,6 +7,8 @@ fault raises the class it means; `classify` gives a class to what libraries rais
 from __future__ import annotations
 
 import errno
+import socket
+import subprocess
 from dataclasses import dataclass
 
 
@@ -20,6 +22,10 @@ class ConfigError(BiomeroWorkerError):
 
 class Refused(BiomeroWorkerError):
     """A request is not accepted: nothing was recorded, nothing runs. The message says what to change."""
+
+
+class Overtaken(BiomeroWorkerError):
+    """Somebody else was faster: what was to be done fits no longer. Nothing is wrong; look anew."""
 
 
 class Fault(BiomeroWorkerError):
@@ -80,36 +86,59 @@ class Report:
 
 
 _TRANSIENT_ERRNO = {
-    errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
-    errno.EAGAIN, errno.EINTR,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH,
+    errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.EAGAIN, errno.EINTR, socket.EAI_AGAIN,
+    # this machine's, or a file server's, bad moment
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EBUSY,
 }  # fmt: skip
-_BLOCKED_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_BLOCKED_ERRNO = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space, then resume the run"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give access, then resume the run"),
+    errno.EIO: "the storage reports a broken read or write: have it looked at, then resume the run",
+}
+
+#: Of what a database's driver raises, that which says that the statement itself is wrong.
+_WRONG_STATEMENT = {"IntegrityError", "DataError", "ProgrammingError", "NotSupportedError"}
 
 
 def classify(error: BaseException) -> Fault:
     """The fault that an exception is: itself if it is one, else by its type. The unknown is permanent.
 
-    `OSError` is classed by its errno, a time-out is transient, a database that cannot be reached is transient;
-    anything else is a defect or a refusal and will not get better by trying again.
+    `OSError` is classed by its errno. A time-out is transient, and so is a database that cannot be reached, is slow, or
+    ended the session; a statement that it does not accept is not. Whoever was overtaken has only to look anew.
+    Anything else is a defect or a refusal and will not get better by trying again.
     """
     if isinstance(error, Fault):
         return error
     text = f"{type(error).__name__}: {error}"
+    if isinstance(error, Overtaken):
+        return Transient(str(error))
     if isinstance(error, ConfigError | Refused):
         return Permanent(str(error))
+    if isinstance(error, subprocess.TimeoutExpired):  # its own text would tell the whole command line
+        command = error.cmd if isinstance(error.cmd, str) else str(next(iter(error.cmd), ""))
+        return Transient(f"{command.split(' ')[0]} did not end within {error.timeout:g} s")
     if isinstance(error, TimeoutError):
         return Transient(text)
     if isinstance(error, OSError):
         if error.errno in _TRANSIENT_ERRNO:
             return Transient(text)
         if error.errno in _BLOCKED_ERRNO:
-            return Blocked(text, hint="free space or give access, then resume the run")
-    if type(error).__module__.startswith("sqlalchemy") and type(error).__name__ in {
-        "OperationalError",
-        "InterfaceError",
-    }:
+            return Blocked(text, hint=_BLOCKED_ERRNO[error.errno])
+    if _is_passing_in_a_database(error):
         return Transient(text)
     return Permanent(text)
+
+
+def _is_passing_in_a_database(error: BaseException) -> bool:
+    """By the names of its types, so that those who need no database need not load one."""
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+    if ("eventsourcing", "IntegrityError") in kinds:  # another process recorded first, again and again
+        return True
+    names = {name for package, name in kinds if package == "sqlalchemy"}
+    if "DBAPIError" in names:
+        return not names & _WRONG_STATEMENT
+    return "TimeoutError" in names  # no connection became free in the pool
 
 
 def report(fault: Fault, stage: str, run: str) -> Report:

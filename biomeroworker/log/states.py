@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from biomeroworker.errors import BiomeroWorkerError
+from biomeroworker.errors import BiomeroWorkerError, Overtaken
 
 
 class LogError(BiomeroWorkerError):
@@ -16,7 +16,7 @@ class NoSuchRun(LogError):
     """There is no run (or task) of this id."""
 
 
-class NotAllowed(LogError):
+class NotAllowed(LogError, Overtaken):
     """The run's state does not allow what was to be recorded."""
 
 

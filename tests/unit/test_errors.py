@@ -1,9 +1,20 @@
 import errno
+import socket
+import subprocess
 
+import eventsourcing.persistence
+import psycopg2.errors
 import pytest
 import sqlalchemy.exc
 
 from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient, classify, report
+from biomeroworker.log.fence import LeaseLost
+from biomeroworker.log.states import AlreadyEnded, NoSuchRun, NotAllowed, StaleAttempt
+
+
+def _database(error: Exception) -> sqlalchemy.exc.DBAPIError:
+    """As SQLAlchemy hands on what its driver raises."""
+    return sqlalchemy.exc.DBAPIError.instance("select", {}, error, psycopg2.Error)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +27,32 @@ from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Trans
         (PermissionError(errno.EACCES, "denied"), Blocked),
         (FileNotFoundError(errno.ENOENT, "gone"), Permanent),
         (sqlalchemy.exc.OperationalError("select", {}, Exception("server closed")), Transient),
+        (_database(psycopg2.errors.QueryCanceled("statement timeout")), Transient),
+        (_database(psycopg2.errors.LockNotAvailable("lock timeout")), Transient),
+        (_database(psycopg2.errors.DeadlockDetected("deadlock")), Transient),
+        (_database(psycopg2.errors.IdleInTransactionSessionTimeout("idle")), Transient),
+        (_database(psycopg2.InterfaceError("closed")), Transient),
+        (_database(psycopg2.errors.UniqueViolation("twice")), Permanent),
+        (_database(psycopg2.errors.NumericValueOutOfRange("too big")), Permanent),
+        (_database(psycopg2.errors.UndefinedTable("no table")), Permanent),
+        (_database(psycopg2.NotSupportedError("not here")), Permanent),
+        (sqlalchemy.exc.TimeoutError("QueuePool limit"), Transient),
+        (sqlalchemy.exc.InvalidRequestError("a defect"), Permanent),
+        (eventsourcing.persistence.IntegrityError("changed meanwhile"), Transient),
+        (OSError(errno.EMFILE, "Too many open files"), Transient),
+        (OSError(errno.ENFILE, "Too many open files in system"), Transient),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), Transient),
+        (OSError(errno.ESTALE, "Stale file handle"), Transient),
+        (OSError(errno.EBUSY, "Device or resource busy"), Transient),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), Transient),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), Permanent),
+        (OSError(errno.EIO, "Input/output error"), Blocked),
+        (subprocess.TimeoutExpired(["ssh", "-G"], 20), Transient),
+        (NotAllowed("a run that is done cannot become running"), Transient),
+        (AlreadyEnded("done"), Transient),
+        (StaleAttempt("attempt 1"), Transient),
+        (LeaseLost("somebody else's"), Transient),
+        (NoSuchRun("no run"), Permanent),
         (Refused("no such dataset"), Permanent),
         (ConfigError("a.ini, line 3"), Permanent),
         (ZeroDivisionError("a defect"), Permanent),
@@ -34,3 +71,12 @@ def test_a_report_has_stage_class_message_evidence_and_what_happens_next():
 
 def test_a_paused_run_says_how_to_resume_it():
     assert "biomeroworker resume abc" in report(Blocked("disk full"), "transferring", "abc").next_step
+
+
+def test_what_says_that_a_command_took_too_long_does_not_tell_its_whole_command_line():
+    fault = classify(subprocess.TimeoutExpired(["ssh", "-o", "x" * 500], 20))
+    assert str(fault) == "ssh did not end within 20 s"
+
+
+def test_storage_that_fails_is_not_said_to_be_full():
+    assert "space" not in classify(OSError(errno.EIO, "Input/output error")).hint
