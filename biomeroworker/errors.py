@@ -10,6 +10,7 @@ import errno
 import socket
 import subprocess
 from dataclasses import dataclass
+from typing import Literal
 
 
 class BiomeroWorkerError(Exception):
@@ -141,13 +142,27 @@ def _is_passing_in_a_database(error: BaseException) -> bool:
     return "TimeoutError" in names  # no connection became free in the pool
 
 
-def report(fault: Fault, stage: str, run: str) -> Report:
-    """What to tell the user of a fault that ended or paused a run at ``stage``."""
+def report(fault: Fault, stage: str, run: str, *, outcome: Literal["again", "paused", "ended"] | None = None) -> Report:
+    """What to tell the user of a fault that was met at ``stage``.
+
+    Parameters
+    ----------
+    outcome
+        What came of it for the run, which decides what is to be done next; by default what a fault of this class
+        leads to as long as nobody has lost patience.
+    """
     match fault:
         case Transient():
-            kind, step = "transient", "it is tried again by itself"
+            kind, usual = "transient", "again"
         case Blocked():
-            kind, step = "blocked", f"after mending it: biomeroworker resume {run}"
+            kind, usual = "blocked", "paused"
         case _:
-            kind, step = "permanent", f"after mending it: biomeroworker retry {run}"
+            kind, usual = "permanent", "ended"
+    match outcome or usual:
+        case "again":
+            step = "it is tried again by itself"
+        case "paused":
+            step = f"after mending it: biomeroworker resume {run}"
+        case _:
+            step = f"after mending it: biomeroworker retry {run}"
     return Report(stage, kind, str(fault), fault.detail, f"{fault.hint}; {step}" if fault.hint else step)

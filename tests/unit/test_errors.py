@@ -73,6 +73,26 @@ def test_a_paused_run_says_how_to_resume_it():
     assert "biomeroworker resume abc" in report(Blocked("disk full"), "transferring", "abc").next_step
 
 
+@pytest.mark.parametrize("fault", [Transient("link down"), Blocked("disk full"), Permanent("exit 3")])
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("again", "it is tried again by itself"),
+        ("paused", "biomeroworker resume abc"),
+        ("ended", "biomeroworker retry abc"),
+    ],
+)
+def test_the_next_step_follows_from_what_became_of_the_run_and_not_from_the_class(fault, outcome, words):
+    told = report(fault, "transferring", "abc", outcome=outcome)
+    assert words in told.next_step
+    assert told.kind == type(fault).__name__.lower()
+
+
+def test_a_fault_whose_outcome_is_not_told_ends_as_its_class_does():
+    assert "tried again by itself" in report(Transient("link down"), "transferring", "abc").next_step
+    assert "biomeroworker retry abc" in report(Permanent("exit 3"), "running", "abc").next_step
+
+
 def test_what_says_that_a_command_took_too_long_does_not_tell_its_whole_command_line():
     fault = classify(subprocess.TimeoutExpired(["ssh", "-o", "x" * 500], 20))
     assert str(fault) == "ssh did not end within 20 s"
