@@ -15,10 +15,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from biomeroworker.errors import Transient, classify
+from biomeroworker.log.states import AlreadyEnded
 from biomeroworker.source import RunRequest
 
 #: Seconds between two tries to read a log that is away.
 RETRY = 5.0
+#: Seconds in which a cancel is tried again: a Processor kills a script some 30 s after it asked it to end.
+GRACE = 25.0
 
 
 class Client(Protocol):
@@ -80,19 +83,31 @@ def mirror(
     """Hand in the requests and show the runs until all have ended.
 
     ``say`` hears a message whenever something changes, and the last one at the end. Returns whether all is well, and
-    the runs that have ended.
+    the runs that have ended. A request that is not accepted does not keep the others from being handed in and shown;
+    an error is raised only if none was accepted.
     """
     told: dict[UUID, str] = {}
+    refused: list[str] = []
 
     def tell(run: Any) -> None:
         told[run.id] = describe(run)
-        say("\n".join(told.values()))
+        say("\n".join([*refused, *told.values()]))
 
     ended: list[Any] = []
+    runs: list[UUID] = []
     with signals() as arm:
-        runs = [client.submit(request) for request in requests]
-        told |= {run: f"{request.workflow}: accepted as run {run}" for run, request in zip(runs, requests, strict=True)}
-        say("\n".join(told.values()))
+        for request in requests:
+            try:
+                run = client.submit(request)
+            except Exception as error:
+                # what was accepted before is carried and must be shown, whatever became of this one
+                if request is requests[-1] and not runs:
+                    raise
+                refused.append(f"{request.workflow}: NOT accepted: {error}")
+                continue
+            runs.append(run)
+            told[run] = f"{request.workflow}: accepted as run {run}"
+        say("\n".join([*refused, *told.values()]))
         try:
             arm()
             for run in runs:
@@ -100,15 +115,37 @@ def mirror(
                 tell(ended[-1])
         except Signalled as signalled:
             going = [run for run in runs if run not in {one.id for one in ended}]
+            words = dict.fromkeys(going, "this script leaves, the run goes on")
             if signalled.number == signal.SIGTERM:
-                for run in going:
-                    client.cancel(run, by)
-                words = "cancel requested; the job on the cluster is ended too"
+                words = _cancel(client, going, by)
+            say("\n".join([*refused, *told.values(), *(f"run {run}: {word}" for run, word in words.items())]))
+            return signalled.number == signal.SIGHUP and not refused, ended
+    return not refused and all(str(run.state) == "done" for run in ended), ended
+
+
+def _cancel(client: Client, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
+    """Ask for the end of runs, again and again within the grace while the log is away; what became of it, in words."""
+    end = time.monotonic() + GRACE
+    left, said = list(runs), {}
+    while True:
+        for run in list(left):
+            try:
+                client.cancel(run, by)
+            except AlreadyEnded:
+                said[run] = "it had ended before the cancel came"
+            except Exception as error:
+                said[run] = (
+                    f"NOT cancelled, it goes on: the request could not be recorded ({type(error).__name__}: {error});"
+                    f" an administrator can: biomeroworker cancel {run}"
+                )
+                if isinstance(classify(error), Transient):
+                    continue
             else:
-                words = "this script leaves, the run goes on"
-            say("\n".join([*told.values(), *(f"run {run}: {words}" for run in going)]))
-            return signalled.number == signal.SIGHUP, ended
-    return all(str(run.state) == "done" for run in ended), ended
+                said[run] = "cancel requested; the job on the cluster is ended too"
+            left.remove(run)
+        if not left or time.monotonic() + min(RETRY, GRACE) > end:
+            return said
+        time.sleep(RETRY)
 
 
 def _follow(client: Client, run: UUID, tell: Callable[[Any], None]) -> Any:

@@ -1,0 +1,96 @@
+"""The script that shows runs, while the log is away at the wrong moment."""
+
+import os
+import signal
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from biomeroworker.log.states import AlreadyEnded
+from biomeroworker.omero import mirror
+from biomeroworker.source import RunRequest
+
+AWAY = OperationalError("select", {}, Exception("server closed the connection"))
+
+
+def request(name):
+    return RunRequest(workflow=name, source="omero", inputs={"type": "Image", "ids": [1]})
+
+
+class Client:
+    """Takes requests; ``trouble`` maps a workflow to what its hand-in raises, ``faults`` is what cancels raise."""
+
+    def __init__(self, *, trouble=None, faults=(), state="done"):
+        self.trouble, self.faults, self.state = trouble or {}, list(faults), state
+        self.runs, self.asked, self.cancelled = {}, 0, []
+
+    def submit(self, request):
+        if error := self.trouble.get(request.workflow):
+            raise error
+        run = uuid4()
+        self.runs[run] = request.workflow
+        return run
+
+    def wait(self, run_id, on_progress=None, timeout=None):
+        if self.state == "terminated":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return SimpleNamespace(id=run_id, name=self.runs[run_id], state=self.state, report={}, job_ids=[], paused=False)
+
+    def cancel(self, run_id, by):
+        self.asked += 1
+        if self.faults and (error := self.faults.pop(0)):
+            raise error
+        self.cancelled.append(run_id)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(mirror, "RETRY", 0.01)
+
+
+def shown(client, *names):
+    said = []
+    well, ended = mirror.mirror(client, [request(name) for name in names], said.append, by="ann")
+    return well, ended, said
+
+
+@pytest.mark.parametrize("broken", ["a", "b", "c"])
+def test_what_was_accepted_is_shown_though_another_was_not(broken):
+    client = Client(trouble={broken: AWAY})
+    well, ended, said = shown(client, "a", "b", "c")
+    assert not well
+    assert [one.name for one in ended] == [name for name in "abc" if name != broken]
+    assert f"{broken}: NOT accepted" in said[0]
+    assert f"{broken}: NOT accepted" in said[-1]
+    assert said[-1].count(": done") == 2
+
+
+def test_nothing_accepted_is_an_error():
+    with pytest.raises(OperationalError):
+        shown(Client(trouble={"a": AWAY, "b": AWAY}), "a", "b")
+
+
+def test_a_cancel_is_asked_for_again_while_the_log_is_away():
+    client = Client(faults=[AWAY, AWAY, AWAY], state="terminated")
+    well, _, said = shown(client, "a", "b")
+    assert not well
+    assert sorted(client.cancelled) == sorted(client.runs)
+    assert said[-1].count("cancel requested") == 2
+    assert "NOT cancelled" not in said[-1]
+
+
+def test_a_cancel_that_could_not_be_recorded_within_the_grace_says_so(monkeypatch):
+    monkeypatch.setattr(mirror, "GRACE", 0.1)
+    client = Client(faults=[AWAY] * 1000, state="terminated")
+    _, _, said = shown(client, "a")
+    assert client.asked > 1
+    (run,) = client.runs
+    assert f"run {run}: NOT cancelled" in said[-1]
+    assert f"biomeroworker cancel {run}" in said[-1]
+
+
+def test_a_run_that_ended_before_its_cancel_says_that():
+    _, _, said = shown(Client(faults=[AlreadyEnded("done")], state="terminated"), "a")
+    assert "had ended before" in said[-1]
