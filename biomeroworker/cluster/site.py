@@ -270,12 +270,26 @@ class Cluster:
         wanted = Reference.parse(reference)
         return self._pull(self._converter_file(key, wanted), wanted)
 
-    def converter_path(self, key: str = TIFF_CONVERTER) -> str:
-        """Where a converter's image lies, absolute; empty if none is configured."""
+    def converter(self, key: str = TIFF_CONVERTER) -> Image:
+        """A converter's image, which must be configured and on the cluster."""
         reference = self._converter_images.get(key, "")
         if not reference:
-            return ""
-        return layout.resolved(self._converter_file(key, Reference.parse(reference)), self.home)
+            raise Permanent(
+                "the workflow reads TIFF, and no converter is configured", hint=f"[CONVERTERS] {key} = org/name:tag"
+            )
+        with self._lock:
+            when, seen = self._seen.get((key, reference, ""), (0.0, None))
+        if seen and time.monotonic() - when < _IMAGE_SECONDS:
+            return seen
+        wanted = Reference.parse(reference)
+        path = self._converter_file(key, wanted)
+        look = self._look(path)
+        if not look.there:
+            raise Permanent(f"the converter's image {wanted} is not on the cluster", hint="biomeroworker init pulls it")
+        image = Image(posixpath.normpath(posixpath.join(look.home, path)), wanted.version, look.digest)
+        with self._lock:
+            self._seen[key, reference, ""] = (time.monotonic(), image)
+        return image
 
     def versions(self, workflow_paths: Sequence[str]) -> dict[str, list[str]]:
         """The versions of each workflow that are on the cluster, newest first."""

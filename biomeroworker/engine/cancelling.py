@@ -13,6 +13,7 @@ from uuid import UUID
 
 from biomeroworker import errors
 from biomeroworker.cluster.site import Cluster
+from biomeroworker.errors import Fault
 from biomeroworker.log.runlog import RunLog
 
 #: How long the cluster may take to hear of a cancel before it is owed.
@@ -50,6 +51,13 @@ class Canceller:
             word = "; its job was told to end and takes its time" if alive else ""
         self._begun.pop(run_id, None)
         return word
+
+    def give_up(self, run_id: UUID, names: Sequence[str], since: datetime) -> None:
+        """End the jobs of attempts that no longer count; owed when the cluster does not answer."""
+        try:
+            self._cluster.cancel(names, timeout=ANSWER_SECONDS)
+        except Fault:
+            self._log.owed.owe(run_id, names, since)
 
     def deliver(self) -> int:
         """Deliver what is owed; how many cancels still are.

@@ -13,19 +13,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
 from biomeroworker.cluster.refusals import SubmissionInDoubt
-from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
+from biomeroworker.cluster.scheduler import JobState, JobStatus
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.submission import AttemptClaimed, AttemptGivenUp
 from biomeroworker.config import Settings
-from biomeroworker.engine import job, retry, watch
+from biomeroworker.engine import retry, watch
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Refused, Transient
@@ -33,8 +33,8 @@ from biomeroworker.log.fence import LeaseLost, held
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.log.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
 from biomeroworker.manifest import INPUTS_FILE, InputManifest
-from biomeroworker.source import Provenance, RunRequest, Source
-from biomeroworker.workflows import jobscript, markers, parameters
+from biomeroworker.source import RunRequest, Source
+from biomeroworker.workflows import jobscript, markers
 
 #: Told the run, its stage, a fraction from 0 to 1 (None: not known) and a word: what a person watches.
 Listener = Callable[[UUID, RunState, float | None, str], None]
@@ -132,10 +132,9 @@ class Carrier:
         """At the door: everything that can be known to be wrong is said before anything is moved."""
         self._tell(run_id, run.state, None, "checking the request")
         workflow = self.catalogue.get(request.workflow)
-        parameters.validate(workflow, request.parameters)
         self._source(request).check(request)
-        image = self._image(request)
-        self.log.intend(run_id, RunState.EXPORTING, image=image.path, version=image.version, digest=image.digest)
+        plan = Plan.of(request, workflow, self.cluster, self.settings)
+        self.log.intend(run_id, RunState.EXPORTING, **plan.detail())
         return 0
 
     def _export(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
@@ -174,11 +173,17 @@ class Carrier:
         if first and space.read_manifest() is None:  # the work folder was lost, or is another machine's
             self.log.intend(run_id, RunState.EXPORTING, **run.intent(RunState.EXPORTING))
             return 0
-        self._prepare(space.attempt(number), run_id, run, request)
+        folder, remote = self.cluster.run_folder(run_id), self.cluster.attempt_folder(run_id, number)
+        Plan.kept(run).lay_out(space.attempt(number), folder, remote, self.cluster)
         self._space.check(space.size() if first else 0)
+        if not first and not self.cluster.transport.exists(f"{folder}/{INPUTS_FILE}"):
+            if space.read_manifest() is None:
+                self.log.intend(run_id, RunState.EXPORTING, **run.intent(RunState.EXPORTING))
+                return 0
+            self._send_inputs_again(space, folder)
         sent = self.cluster.transport.send_tree(
             space.folder if first else space.attempt(number),
-            self.cluster.run_folder(run_id) if first else self.cluster.attempt_folder(run_id, number),
+            folder if first else remote,
             progress=lambda done, total: self._tell(
                 run_id, RunState.TRANSFERRING, done / total if total else None, f"{done / 1e6:.1f} MB"
             ),
@@ -201,21 +206,15 @@ class Carrier:
         name = run.attempts[number].name
         self._tell(run_id, RunState.SUBMITTING, None, name)
         folder = self.cluster.attempt_folder(run_id, number)
-        spec = JobSpec(
-            name=name,
-            script=f"{folder}/{jobscript.SCRIPT}",
-            stdout=f"{folder}/{jobscript.STDOUT}",
-            workdir=folder,
-            arguments=(folder,),
-            options=job.options(self.settings, request, run.attempts[number].excluded_nodes),
-        )
+        spec = Plan.kept(run).job(name, folder, run.attempts[number].excluded_nodes)
         try:
             job_id = self.cluster.submit(spec)
         except SubmissionInDoubt as doubt:
             found = self._look_for(run_id, run, doubt)
-            if found is None:
-                self._begin_attempt(run_id, run, number + 1)
-                return 0
+            if found is None:  # told as a lost attempt, so that a site where this is the rule is found out
+                raise NodeFault(
+                    "nothing came of handing the job to SLURM", node="", hint="does sbatch print a job id here?"
+                ) from doubt
             job_id = found
         self.log.submitted(run_id, number, job_id)
         return AWAITS_SCHEDULER
@@ -292,7 +291,7 @@ class Carrier:
             if run.state.is_terminal or run.paused or run.cancel_requested:
                 continue
             with contextlib.suppress(NotAllowed), held(run_id, self.holder):
-                told = errors.report(silence, run.state.value, str(run_id))
+                told = errors.report(silence, run.state.value, str(run_id), outcome="paused")
                 if give_up or not isinstance(silence, Transient):
                     self._record(run_id, run, silence, None)
                     self.log.pause(run_id, str(told), run.state)
@@ -322,6 +321,7 @@ class Carrier:
             ),
         )
         results = markers.verdict(status, space.fetched(number), str(run_id), number)
+        markers.verify(results, space.fetched(number) / jobscript.OUT)
         self.log.complete(
             run_id,
             RunState.FETCHING,
@@ -344,23 +344,12 @@ class Carrier:
             return 0
         status = _status_from(fetching, run.attempts[number].name)
         results = markers.verdict(status, space.fetched(number), str(run_id), number)
-        admitted = run.intent(RunState.EXPORTING)
-        by = Provenance(
-            run=str(run_id),
-            attempt=number,
-            workflow=request.workflow,
-            version=str(admitted.get("version", "")),
-            image=str(admitted.get("image", "")),
-            image_digest=str(admitted.get("digest", "")),
-            parameters=dict(parameters.validate(self.catalogue.get(request.workflow), request.parameters)),
-            job_id=run.attempts[number].job_id or -1,
-        )
         made = self._source(request).stage_out(
             request,
             self._manifest(run_id, space),
             results,
             space.fetched(number) / jobscript.OUT,
-            by,
+            Plan.kept(run).provenance(run_id, run, request.workflow),
             lambda fraction, word: self._tell(run_id, RunState.IMPORTING, fraction, word),
         )
         counts: dict[str, int] = {}
@@ -412,6 +401,7 @@ class Carrier:
                 self._record(run_id, run, fault, None)
                 before = run.attempts[run.attempt].excluded_nodes if lost else ()
                 node = () if fault.node in ("", "unknown") else (fault.node,)
+                self._canceller.give_up(run_id, [run.attempts[run.attempt].name], run.created_on)
                 self._begin_attempt(run_id, run, run.attempt + 1, exclude=(*before, *node))
                 return 0
             fault = Blocked(f"{lost + 1} attempts in a row: {fault}", hint=fault.hint, detail=fault.detail)
@@ -425,7 +415,6 @@ class Carrier:
             budget=timedelta(hours=self.settings.worker.retry_hours),
             at_door=run.state is RunState.ACCEPTED,
         )
-        told = errors.report(fault, run.state.value, str(run_id))
         match decision:
             case retry.Retry(delay):
                 self._record(run_id, run, fault, now + timedelta(seconds=delay))
@@ -433,11 +422,13 @@ class Carrier:
                 return delay
             case retry.Pause():
                 self._record(run_id, run, fault, None)
-                self.log.pause(run_id, str(told), run.state)
+                self.log.pause(
+                    run_id, str(errors.report(fault, run.state.value, str(run_id), outcome="paused")), run.state
+                )
                 self._tell(run_id, run.state, None, f"paused: {fault}")
                 return None
             case retry.End():
-                self.log.fail(run_id, vars(told))
+                self.log.fail(run_id, vars(errors.report(fault, run.state.value, str(run_id), outcome="ended")))
                 self._tell(run_id, RunState.FAILED, None, str(fault))
                 return None
 
@@ -461,32 +452,11 @@ class Carrier:
         name = self.cluster.attempt_name(run_id, number)
         self.log.begin_attempt(run_id, number, name, excluded_nodes=sorted(set(exclude)))
 
-    def _prepare(self, folder: Path, run_id: UUID, run: WorkflowRun, request: RunRequest) -> None:
-        workflow = self.catalogue.get(request.workflow)
-        values = parameters.validate(workflow, request.parameters)
-        remote = self.cluster.attempt_folder(run_id, run.attempt)
-        admitted = run.intent(RunState.EXPORTING)
-        image = str(admitted["image"])
-        configured = self.settings.workflows[request.workflow]
-        run_folder = self.cluster.run_folder(run_id)
-        wants_tiff = workflow.format == "tiff"
-        converter = self.cluster.converter_path() if wants_tiff else ""
-        runtime = self.cluster.runtime
-        jobscript.prepare_attempt(
-            folder,
-            remote_attempt=remote,
-            prefix=runtime.run_prefix(image, binds=[run_folder], gpu=configured.use_gpu),
-            converter_prefix=runtime.exec_prefix(converter, binds=[run_folder], gpu=False) if wants_tiff else None,
-            arguments=parameters.arguments(workflow, values, jobscript.folders(remote, tiff=wants_tiff)),
-            image_path=image,
-            converter_image=converter,
-            data_folder=run_folder,
-        )
-
-    def _image(self, request: RunRequest) -> Any:
-        workflow = self.catalogue.get(request.workflow)
-        configured = self.settings.workflows[request.workflow]
-        return self.cluster.image(configured.path, workflow.container_image, request.version)
+    def _send_inputs_again(self, space: Workspace, run_folder: str) -> None:
+        """The cluster has lost what the first attempt brought (a scratch that is swept): bring it once more."""
+        transport = self.cluster.transport
+        transport.send_tree(space.inputs, f"{run_folder}/{space.inputs.name}")
+        transport.write_file(f"{run_folder}/{INPUTS_FILE}", (space.folder / INPUTS_FILE).read_bytes())
 
     def _source(self, request: RunRequest) -> Source:
         try:

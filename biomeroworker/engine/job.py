@@ -46,7 +46,7 @@ def check(settings: Settings, request: RunRequest) -> None:
             raise ConfigError(f"the configuration may not set sbatch's {name!r}: it is biomeroworker's own")
 
 
-def options(settings: Settings, request: RunRequest, excluded_nodes: Iterable[str] = ()) -> dict[str, str]:
+def options(settings: Settings, request: RunRequest) -> dict[str, str]:
     """Long options of ``sbatch`` without dashes; an empty value is an option without one."""
     slurm, workflow = settings.slurm, settings.workflows[request.workflow]
     found = dict(DEFAULTS)
@@ -60,10 +60,13 @@ def options(settings: Settings, request: RunRequest, excluded_nodes: Iterable[st
     found.update(_names(request.job_options))
     if request.email:
         found.update({"mail-user": request.email, "mail-type": "END,FAIL"})
-    nodes = sorted({*excluded_nodes, *filter(None, found.pop("exclude", "").split(","))})
-    if nodes:
-        found["exclude"] = ",".join(nodes)
     return found
+
+
+def excluding(found: Mapping[str, str], nodes: Iterable[str]) -> dict[str, str]:
+    """The same options, with more nodes excluded."""
+    excluded = sorted({*nodes, *filter(None, found.get("exclude", "").split(","))})
+    return {**found, "exclude": ",".join(excluded)} if excluded else dict(found)
 
 
 def _names(given: Mapping[str, str]) -> dict[str, str]:

@@ -82,14 +82,16 @@ if ! ln -sT -- "$mine" holder 2>/dev/null; then
     [[ $holder == "$mine" ]] || { say "this attempt is $holder's, not job $mine's: nothing to do" >&2; exit 81; }
 fi
 
-trap 'rm -rf -- tiff' EXIT
+# Beside the attempt, not in it: a job that is killed leaves it, and the attempt is fetched whole.
+tiff=$(dirname -- "$attempt")/tiff-${attempt##*-}
+trap 'rm -rf -- "$tiff"' EXIT
 trap 'interrupted TERM' TERM
 trap 'interrupted INT' INT
 trap 'interrupted USR1' USR1
 trap 'interrupted XCPU' XCPU
 
 # A requeued job starts anew: whatever an earlier start left would bear false witness.
-rm -rf -- exited results preflight progress out gt tiff ./*.part
+rm -rf -- "$tiff" exited results preflight progress out gt ./*.part
 printf 'job_id=%s\nnode=%s\nrestart=%s\ntime=%s\n' \
     "${SLURM_JOB_ID:-}" "$node" "${SLURM_RESTART_COUNT:-0}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" | publish started
 [[ -e started ]] || { say "preflight: $attempt cannot be written on node $node" >&2; exit 70; }
@@ -145,7 +147,7 @@ if [[ -e converter ]]; then
     stage=conversion
     say "converting OME-Zarr to TIFF on $node"
     read_words converter
-    run convert.out convert.err "${words[@]}" python3 "$attempt/convert.py" "$inputs" "$attempt/tiff" \
+    run convert.out convert.err "${words[@]}" python3 "$attempt/convert.py" "$inputs" "$tiff" \
         --jobs "${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" --progress "$attempt/progress"
     code=$?
     if [[ $code -ne 0 ]]; then
@@ -181,7 +183,7 @@ done) >results.part; then
     ended 0 "" 80
     exit 80
 fi
-ended 0 "" 0
+ended 0 "" 0 || exit 80
 mv -f results.part results || exit 80
 say "done"
 exit 0

@@ -26,7 +26,7 @@ MIN_TEMPORARY = 64 << 20
 def folders(remote_attempt: str, *, tiff: bool) -> Folders:
     """Where a container finds its data: the converted TIFFs of this attempt, or the run's OME-Zarr."""
     attempt = PurePosixPath(remote_attempt)
-    inputs = attempt / "tiff" if tiff else attempt.parent / "in"
+    inputs = attempt.parent / (f"tiff-{attempt.name.rpartition('-')[2]}" if tiff else "in")
     return Folders(input=str(inputs), output=str(attempt / OUT), ground_truth=str(attempt / "gt"))
 
 

@@ -7,6 +7,7 @@ which is written last. `verdict` hears all three; a missing witness is never tak
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,6 +154,27 @@ def parse_progress(content: bytes) -> float | None:
 def verdict(status: JobStatus | None, attempt_folder: Path, run: str, attempt: int) -> ResultManifest:
     """What became of an attempt: its results, or the fault that ended it. Reads the folder, then decides (`judge`)."""
     return judge(status, read_markers(attempt_folder), run, attempt)
+
+
+def verify(results: ResultManifest, out: Path) -> None:
+    """See that what was fetched is what the job left: each file's size and SHA-256, as the job itself took them.
+
+    Raises
+    ------
+    Transient
+        A file is missing or another one (a file system that lags behind, a change after the end of the job). It is
+        removed here, so that it is fetched anew.
+    """
+    for result in results.files:
+        file = out / result.path
+        try:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise Transient(f"{result.path} is in the job's manifest, but has not come back") from None
+        if (file.stat().st_size, digest) != (result.size, result.sha256):
+            file.unlink()
+            raise Transient(f"{result.path} is not the file that the job's manifest names")
 
 
 def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) -> ResultManifest:

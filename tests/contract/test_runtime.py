@@ -184,6 +184,8 @@ def test_a_gpu_is_asked_for_only_when_wanted() -> None:
     assert "--nv" not in Apptainer().run_prefix("/x.sif", binds=[])
 
 
-def test_a_converters_path_is_known_without_asking(site: Cluster) -> None:
-    assert site.converter_path() == f"{site.layout.converters}/convert_zarr_to_tiff_v3.sif"
-    assert site.converter_path("tiff_to_zarr") == ""
+def test_a_converter_must_be_configured_and_on_the_cluster(site: Cluster) -> None:
+    with pytest.raises(Permanent, match="is not on the cluster"):
+        site.converter()
+    with pytest.raises(Permanent, match="no converter is configured"):
+        site.converter("tiff_to_zarr")

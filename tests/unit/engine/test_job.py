@@ -23,7 +23,7 @@ def test_each_layer_wins_over_the_one_before(tmp_path):
         "slurm_default_partition = cpu\ngpu_partition = gpu\ngpu_gres = gpu:1",
         "nuclei_job_mem = 2G\nnuclei_job_cpus_per_task = 8\nnuclei_use_gpu = true",
     )
-    found = job.options(site, request(time="01:00:00", account="special"), ["n2", "n1"])
+    found = job.options(site, request(time="01:00:00", account="special"))
     assert found == {
         "time": "01:00:00",
         "cpus-per-task": "8",
@@ -31,12 +31,13 @@ def test_each_layer_wins_over_the_one_before(tmp_path):
         "account": "special",
         "partition": "gpu",
         "gres": "gpu:1",
-        "exclude": "n1,n2",
     }
 
 
 def test_nodes_that_failed_are_excluded_besides_those_of_the_site(tmp_path):
-    assert job.options(settings(tmp_path, "sbatch_exclude = a,b"), request(), ["c"])["exclude"] == "a,b,c"
+    site = job.options(settings(tmp_path, "sbatch_exclude = a,b"), request())
+    assert job.excluding(site, ["c", "a"])["exclude"] == "a,b,c"
+    assert "exclude" not in job.excluding({"time": "1"}, [])
 
 
 @pytest.mark.parametrize("name", ["output", "outpu", "chdi", "wra", "export-file", "uid", "test-only", "job-name", ""])
