@@ -13,7 +13,7 @@ from typing import Any
 import omero.model
 from omero.rtypes import rstring
 
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.session import IDS_PER_QUERY, OmeroSession, portions
 from biomeroworker.source import Provenance
 
 #: Where tools that know the incumbent look for it.
@@ -53,18 +53,28 @@ class Marks:
     def make(self, results: Iterable[str]) -> None:
         """See that each of the results has its annotation: one question, and one save for what is missing."""
         by, wanted = self._by, sorted(set(results) - set(self._ids))
+        known = self._known()
+        new = [result for result in wanted if mark_of(by, result) not in known]
+        saved: list[int] = []
+        for part in portions(new, IDS_PER_QUERY):
+            annotations = self._session.save_and_return([self._annotation(result) for result in part])
+            saved += [annotation.id.val for annotation in annotations]
+        if new:  # another process, taken for dead, may have made the same in this moment: the older ones are the ones
+            known = self._known()
+            younger = set(saved) - {known[mark_of(by, result)] for result in new}
+            self._session.delete_what_is_there("Annotation", sorted(younger))
+        self._ids |= {result: known[mark_of(by, result)] for result in wanted}
+
+    def _known(self) -> dict[str, int]:
+        """The annotations of the attempt by their marks; the oldest where there are two."""
         rows = self._session.rows(
             "select a.id, a.description from MapAnnotation a"
             " where a.ns = :ns and a.details.owner.id = :owner and a.description like :mark",
             ns=NAMESPACE,
             owner=self._session.user_id,
-            mark=mark_of(by, "%"),
+            mark=mark_of(self._by, "%"),
         )
-        known = {description: number for number, description in sorted(rows, reverse=True)}
-        new = [result for result in wanted if mark_of(by, result) not in known]
-        saved = self._session.save_and_return([self._annotation(result) for result in new])
-        self._ids |= {result: annotation.id.val for result, annotation in zip(new, saved, strict=True)}
-        self._ids |= {result: known[mark_of(by, result)] for result in wanted if result not in self._ids}
+        return {description: number for number, description in sorted(rows, reverse=True)}
 
     def _annotation(self, result: str) -> Any:
         annotation = omero.model.MapAnnotationI()
@@ -82,13 +92,44 @@ class Marks:
         return omero.model.MapAnnotationI(self._ids[result], False)
 
     def linked(self, kind: str, results: Iterable[str]) -> dict[str, list[int]]:
-        """Ids of the objects of a class (``Image``, ``Dataset``, ``Annotation``) that hang on the annotations."""
+        """Ids of the objects of a class (``Image``, ``Dataset``, ``Annotation``) that hang on the annotations.
+
+        Ours come first, the oldest before all; what people have hung there themselves comes behind.
+        """
+        return {
+            result: [number for _, number in sorted((not ours, number) for number, ours in rows)]
+            for result, rows in self._linked(kind, results).items()
+        }
+
+    def _linked(self, kind: str, results: Iterable[str]) -> dict[str, list[tuple[int, bool]]]:
+        """Ids, and whether the object is ours, which its description says."""
         by_id = {self._ids[result]: result for result in results}
-        found: dict[str, list[int]] = {}
-        query = f"select l.child.id, l.parent.id from {kind}AnnotationLink l where l.child.id in (:ids)"  # noqa: S608
-        for mark, parent in sorted(self._session.rows_by_ids(query, by_id)):
-            found.setdefault(by_id[mark], []).append(parent)
+        found: dict[str, list[tuple[int, bool]]] = {}
+        query = (
+            f"select l.child.id, o.id, o.description from {kind}AnnotationLink l join l.parent as o"  # noqa: S608
+            " where l.child.id in (:ids)"
+        )
+        for mark, parent, description in self._session.rows_by_ids(query, by_id):
+            result = by_id[mark]
+            found.setdefault(result, []).append((parent, description == mark_of(self._by, result)))
         return found
+
+    def one_each(self, kind: str, results: Iterable[str]) -> dict[str, int]:
+        """The one object of a class for each result that has any; asked for directly after objects were linked.
+
+        There are two if another process, taken for dead, was only slow and linked its own in the same moment. Both
+        come to the same decision, to keep the oldest, so it does not matter which of them carries it out. Only what
+        was made by us is deleted, and no dataset that somebody put images into.
+        """
+        wanted = list(results)
+        linked = self._linked(kind, wanted)
+        younger = [number for rows in linked.values() for number in sorted(n for n, ours in rows if ours)[1:]]
+        if kind == "Dataset" and younger:
+            query = "select l.parent.id from DatasetImageLink l where l.parent.id in (:ids)"
+            filled = {row[0] for row in self._session.rows_by_ids(query, younger)}
+            younger = [number for number in younger if number not in filled]
+        self._session.delete_what_is_there(kind, younger)
+        return {result: min((not ours, number) for number, ours in rows)[1] for result, rows in linked.items()}
 
 
 def annotation_link(kind: str, parent: int, child: Any) -> Any:

@@ -30,16 +30,17 @@ def adopt(session: OmeroSession, by: Provenance, results: Sequence[str], marks: 
     """The attachments that are there, by result; those that a crash left half done are deleted, file and all."""
     if not results:
         return {}
-    linked = marks.linked("Annotation", results)
+    whole = marks.one_each("Annotation", results)
+    linked = marks.linked("Annotation", whole)
     by_mark = {mark_of(by, result): result for result in results}
-    rows = session.rows(
+    rows = session.rows_by_ids(
         "select a.id, a.description from FileAnnotation a"
-        " where a.details.owner.id = :owner and a.description in (:marks)",
+        " where a.details.owner.id = :owner and a.description in (:ids)",
+        by_mark,
         owner=session.user_id,
-        marks=list(by_mark),
     )
     session.delete("Annotation", [number for number, mark in rows if number not in linked.get(by_mark[mark], [])])
-    return {result: ids[0] for result, ids in linked.items()}
+    return whole
 
 
 def upload(session: OmeroSession, path: Path, name: str, by: Provenance, result: str) -> int:
@@ -95,10 +96,14 @@ def _annotation(row: Any, by: Provenance, result: str, namespace: str) -> Any:
     return annotation
 
 
-def hang(session: OmeroSession, annotation: int, targets: Sequence[tuple[str, int]], result: str, marks: Marks) -> None:
-    """Link an annotation to its targets (class and id) and to its provenance, all at once: now it is whole."""
+def hang(session: OmeroSession, annotation: int, targets: Sequence[tuple[str, int]], result: str, marks: Marks) -> int:
+    """Link an annotation to its targets (class and id) and to its provenance, all at once: now it is whole.
+
+    Returns the id of the annotation that stays, should another process have hung its own meanwhile.
+    """
     links = [annotation_link(kind, number, omero.model.FileAnnotationI(annotation, False)) for kind, number in targets]
     marked = omero.model.AnnotationAnnotationLinkI()
     marked.parent = omero.model.FileAnnotationI(annotation, False)
     marked.child = marks.reference(result)
     session.save([*links, marked])
+    return marks.one_each("Annotation", [result]).get(result, annotation)

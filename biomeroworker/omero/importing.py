@@ -91,8 +91,26 @@ class Import:
         }
         self.made: list[Made] = []
 
-    def run(self, tell: Tell) -> list[Made]:
-        """Do it all; returns what was made or adopted."""
+    def run(self, listener: Tell) -> list[Made]:
+        """Do it all; returns what was made or adopted.
+
+        The listener hears of progress, and the same again directly before each change in OMERO: it raises when the run
+        is carried by somebody else by now, who may have begun to import as well.
+        """
+        last = (0.0, "results")
+
+        def tell(fraction: float, word: str) -> None:
+            nonlocal last
+            last = (fraction, word)
+            listener(fraction, word)
+
+        self.session.before_change = lambda: listener(*last)
+        try:
+            return self._run(tell)
+        finally:
+            self.session.before_change = lambda: None
+
+    def _run(self, tell: Tell) -> list[Made]:
         images = [result for result in self.results if result.kind == "image"]
         sheets = [result for result in self.results if result.kind == "table"]
         rest = [result for result in self.results if result.kind == "file"]
@@ -127,9 +145,9 @@ class Import:
         if self.options.dataset_id is not None:
             return self.options.dataset_id
         name = self.options.dataset or f"{self.by.workflow} results {self.by.run[:8]}"
-        there = self.marks.linked("Dataset", [RUN]).get(RUN)
-        if there:
-            return there[0]
+        there = self.marks.one_each("Dataset", [RUN]).get(RUN)
+        if there is not None:
+            return there
         dataset = omero.model.DatasetI()
         dataset.name = rstring(name[:255])
         dataset.description = rstring(mark_of(self.by, RUN))
@@ -137,7 +155,7 @@ class Import:
         for project in self._projects():
             dataset.linkProject(omero.model.ProjectI(project, False))
         number: int = self.session.save_and_return([dataset])[0].id.val
-        return number
+        return self.marks.one_each("Dataset", [RUN]).get(RUN, number)
 
     def _projects(self) -> list[int]:
         """Projects of the source that this user may add to: the first of each dataset of it."""
@@ -251,7 +269,7 @@ class Import:
                 self.session, name, tables.columns_of([sheet for _, sheet in members], self._keys)
             )
             number = files.annotate(self.session, original, self.by, mark, files.TABLE_NAMESPACE)
-            files.hang(self.session, number, self._targets(), mark, self.marks)
+            number = files.hang(self.session, number, self._targets(), mark, self.marks)
         self.made += [
             Made("Table", f"FileAnnotation:{number}", result.path, 1 if place == 0 else 0)
             for place, (result, _) in enumerate(members)
@@ -264,7 +282,7 @@ class Import:
             if number is None:
                 name = image_name(result) + PurePosixPath(result.path).suffix
                 number = files.upload(self.session, self.folder / result.path, name, self.by, result.path)
-                files.hang(self.session, number, self._targets_of(result), result.path, self.marks)
+                number = files.hang(self.session, number, self._targets_of(result), result.path, self.marks)
             self.made.append(Made("File", f"FileAnnotation:{number}", result.path))
 
     def _zip(self) -> None:
@@ -280,5 +298,5 @@ class Import:
                         packed.write(self.folder / result.path, result.path)
                 name = f"{self.by.workflow} results {self.by.run[:8]}.zip"
                 number = files.upload(self.session, archive, name, self.by, mark)
-            files.hang(self.session, number, self._targets(), mark, self.marks)
+            number = files.hang(self.session, number, self._targets(), mark, self.marks)
         self.made.append(Made("File", f"FileAnnotation:{number}", mark))

@@ -60,20 +60,20 @@ def add_pictures(
             marked.child = marks.reference(result)
             links += [in_dataset, marked]
         session.save(links)
-        there |= made
+        there |= made | marks.one_each("Image", list(made))
         tell(len(there))
     return there
 
 
 def _adopt(session: OmeroSession, pictures: Sequence[Picture], marks: Marks) -> dict[str, int]:
     """Whole images by result; halves are deleted."""
-    linked = marks.linked("Image", [picture.result for picture in pictures])
-    whole = {result: ids[0] for result, ids in linked.items()}
+    whole = marks.one_each("Image", [picture.result for picture in pictures])
+    linked = marks.linked("Image", whole)
     by_mark = {picture.mark: picture.result for picture in pictures}
-    rows = session.rows(
-        "select i.id, i.description from Image i where i.details.owner.id = :owner and i.description in (:marks)",
+    rows = session.rows_by_ids(
+        "select i.id, i.description from Image i where i.details.owner.id = :owner and i.description in (:ids)",
+        by_mark,
         owner=session.user_id,
-        marks=list(by_mark),
     )
     session.delete("Image", [image for image, mark in rows if image not in linked.get(by_mark[mark], [])])
     return whole

@@ -68,7 +68,7 @@ def add_rois(
     for number, plane in enumerate(found):
         for outline in plane:
             objects.setdefault(outline.label, []).append((number, outline))
-    named = {label: f"{name} {label}"[:255] for label in sorted(objects)}
+    named = {label: f"{name[:200]} {label}" for label in sorted(objects)}
     there = {
         row[0]
         for row in session.rows(
@@ -85,7 +85,23 @@ def add_rois(
     ]
     for part in portions(rois, TOGETHER):
         session.save(part)
+    if rois:
+        _drop_doubles(session, image, marks.id(result))
     return len(objects)
+
+
+def _drop_doubles(session: OmeroSession, image: int, mark: int) -> None:
+    """Of two ROIs of one object keep the older: another process, taken for dead, was only slow."""
+    rows = session.rows(
+        "select r.name, r.id from RoiAnnotationLink l join l.parent as r"
+        " where l.child.id = :mark and r.image.id = :image",
+        mark=mark,
+        image=image,
+    )
+    oldest: dict[str, int] = {}
+    for name, number in sorted(rows):
+        oldest.setdefault(name, number)
+    session.delete_what_is_there("Roi", [number for name, number in rows if number != oldest[name]])
 
 
 def _roi(image: int, name: str, label: str, shapes: Iterator[Any], mark: Any) -> Any:

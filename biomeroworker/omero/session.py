@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,6 +25,7 @@ from biomeroworker.omero.faults import faults
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Key = TypeVar("Key", int, str)
 
 #: Seconds between two signs of life; a session of OMERO.server idles out after 600 s.
 KEEP_ALIVE = 60
@@ -51,6 +52,8 @@ class OmeroSession:
         self.client = client
         self._end = end
         self._extra: list[Any] = []
+        #: Called directly before anything is saved or deleted; raises when whoever works here may not do that any more.
+        self.before_change: Callable[[], None] = lambda: None
         self._insecure = True
         context = client.sf.getAdminService().getEventContext()
         self.user_id: int = context.userId
@@ -151,8 +154,8 @@ class OmeroSession:
             found for part in portions(sorted(set(ids)), IDS_PER_QUERY) for found in self.query(hql, ids=part, **values)
         ]
 
-    def rows_by_ids(self, hql: str, ids: Iterable[int], **values: Any) -> list[list[Any]]:
-        """`rows` with ``:ids`` filled in portions."""
+    def rows_by_ids(self, hql: str, ids: Iterable[Key], **values: Any) -> list[list[Any]]:
+        """`rows` with ``:ids`` (or words) filled in portions."""
         return [row for part in portions(sorted(set(ids)), IDS_PER_QUERY) for row in self.rows(hql, ids=part, **values)]
 
     # -- changing -----------------------------------------------------------------------------------------------
@@ -160,6 +163,7 @@ class OmeroSession:
     def save(self, objects: Sequence[Any]) -> None:
         """Save all of them in one call, which is one transaction."""
         if objects:
+            self.before_change()
             with faults(f"save {len(objects)} objects to OMERO"):
                 self.sf.getUpdateService().saveCollection(list(objects))
 
@@ -167,20 +171,29 @@ class OmeroSession:
         """Save all of them in one transaction; returns them as the server has them, in the same order."""
         if not objects:
             return []
+        self.before_change()
         with faults(f"save {len(objects)} objects to OMERO"):
             saved: list[Any] = self.sf.getUpdateService().saveAndReturnArray(list(objects))
             return saved
 
     def delete(self, kind: str, ids: Sequence[int]) -> None:
         """Delete objects with what hangs on them alone, and wait until it is done."""
-        if not ids:
-            return
-        with faults(f"delete {kind} {', '.join(map(str, ids))}"):
-            command = omero.cmd.Delete2(targetObjects={kind: list(ids)})
-            answer = self.client.submit(command, loops=240, ms=500, failonerror=False).getResponse()
-            if isinstance(answer, omero.cmd.ERR):
-                reason = str((answer.parameters or {}).get("message", answer.name))
-                raise Permanent(f"could not delete {kind} {list(ids)}: {reason}")
+        for part in portions(ids, IDS_PER_QUERY):
+            self.before_change()
+            with faults(f"delete {kind} {', '.join(map(str, part))}"):
+                command = omero.cmd.Delete2(targetObjects={kind: list(part)})
+                answer = self.client.submit(command, loops=240, ms=500, failonerror=False).getResponse()
+                if isinstance(answer, omero.cmd.ERR):
+                    reason = str((answer.parameters or {}).get("message", answer.name))
+                    raise Permanent(f"could not delete {kind} {list(part)}: {reason}")
+
+    def delete_what_is_there(self, kind: str, ids: Sequence[int]) -> None:
+        """`delete`, where somebody else may have been faster."""
+        try:
+            self.delete(kind, ids)
+        except Permanent:
+            left = self.rows_by_ids(f"select o.id from {kind} o where o.id in (:ids)", ids)  # noqa: S608
+            self.delete(kind, [row[0] for row in left])
 
     # -- pixels -------------------------------------------------------------------------------------------------
 

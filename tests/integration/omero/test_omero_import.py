@@ -9,9 +9,11 @@ import omero.gateway
 import pytest
 import tifffile
 
-from biomeroworker.errors import Permanent, Transient
+from biomeroworker.errors import BiomeroWorkerError, Permanent, Transient
+from biomeroworker.log.fence import LeaseLost
 from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.omero import pictures
+from biomeroworker.omero import session as sessions
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.source import Provenance, RunRequest
@@ -200,6 +202,82 @@ def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, 
     assert run.counts() == whole
     assert run.stage_out() == before
     assert run.counts() == whole
+
+
+@pytest.mark.parametrize("point", range(9))
+def test_two_imports_of_one_attempt_at_once_leave_one_set(run, monkeypatch, point):
+    """One process stalls between its look and its save; another, which took the run over, imports all meanwhile."""
+    whole = _counts_of_a_whole_import(run)
+    calls, meanwhile = 0, []
+
+    def stalled(original):
+        def method(self, *arguments):
+            nonlocal calls
+            calls += 1
+            if calls == point + 1:
+                meanwhile.append(run.stage_out())
+            return original(self, *arguments)
+
+        return method
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OmeroSession, "save", stalled(OmeroSession.save))
+        patched.setattr(OmeroSession, "save_and_return", stalled(OmeroSession.save_and_return))
+        with contextlib.suppress(BiomeroWorkerError):  # what it works on was taken for a dead process's and deleted
+            run.stage_out()
+    assert meanwhile
+    assert run.counts() == whole
+    assert run.stage_out() == meanwhile[0]
+    assert run.counts() == whole
+
+
+def test_an_importer_that_lost_its_run_while_it_wrote_pixels_links_nothing(run, monkeypatch):
+    lost, write = [], pictures._write_plane
+
+    def slow(*arguments):
+        lost.append(True)
+        write(*arguments)
+
+    def tell(fraction, word):
+        if lost:
+            raise LeaseLost("carried by somebody else")
+
+    monkeypatch.setattr(pictures, "_write_plane", slow)
+    with pytest.raises(LeaseLost):
+        run.source.stage_out(run.request, run.inputs, run.results(), run.folder, run.by, tell)
+    assert (
+        run.session.rows("select l.id from ImageAnnotationLink l where l.details.owner.id = :u", u=run.person.id) == []
+    )
+
+
+def test_what_a_person_hung_on_the_provenance_is_neither_adopted_nor_deleted(run):
+    first = run.stage_out()
+    (mark,) = run.session.rows(
+        "select l.child.id from ImageAnnotationLink l where l.child.description like :m",
+        m=f"%{run.id}%image-{run.images[0]}_mask.tif",
+    )
+    link = omero.model.ImageAnnotationLinkI()
+    link.parent, link.child = omero.model.ImageI(run.images[0], False), omero.model.MapAnnotationI(mark[0], False)
+    run.session.save([link])
+    before = run.counts()
+    assert run.stage_out() == first
+    assert run.counts() == before
+
+
+def test_more_results_than_one_question_may_name_are_asked_for_in_portions(run, monkeypatch):
+    monkeypatch.setattr(sessions, "IDS_PER_QUERY", 1)
+    asked, ask = [], OmeroSession.rows
+    monkeypatch.setattr(
+        OmeroSession,
+        "rows",
+        lambda self, hql, **values: (
+            asked.extend(len(value) for value in values.values() if isinstance(value, list)),
+            ask(self, hql, **values),
+        )[1],
+    )
+    first = run.stage_out()
+    assert run.stage_out() == first
+    assert set(asked) == {1}
 
 
 def _counts_of_a_whole_import(run):
