@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ from biomeroworker.engine.carrier import Carrier, Listener
 from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
-from biomeroworker.errors import Refused
+from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import WorkflowRun
 from biomeroworker.log.states import RunState
 from biomeroworker.source import RunRequest
@@ -116,11 +118,28 @@ def summarise(found: WorkflowRun) -> None:
 def supervise(config: ConfigOption = None) -> None:
     """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
     with client_of(config) as client:
+        _wait_for_log(client)
         supervisor = _supervisor(client, _lines())
         err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
         with _stopping(supervisor.stop):
             supervisor.serve()
         err.print("stopped; runs go on from where they are at the next start")
+
+
+def _wait_for_log(client: SlurmClient) -> None:
+    """Whoever starts a machine starts the database and us at the same time: it may take longer than we do."""
+    for failures in itertools.count(1):
+        try:
+            client.log.unfinished()
+        except Exception as error:
+            fault = classify(error)
+            if not isinstance(fault, Transient):
+                raise
+            delay = min(2.0**failures, 30.0)
+            err.print(f"the log does not answer ({fault}); asked again in {delay:.0f} s", markup=False)
+            time.sleep(delay)
+        else:
+            return
 
 
 def attach(

@@ -1,6 +1,7 @@
 """Whole runs on a real cluster: the good way, and each way in which a run can go wrong."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -139,6 +140,54 @@ def test_a_cluster_that_is_down_ends_the_run_at_the_door_within_a_minute(make_si
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "refused" in (run.report["message"] + run.report["detail"]).lower()
+    site.client.close()
+
+
+def test_a_cluster_that_is_silent_ends_the_run_at_the_door_within_a_minute(make_site, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = tmp_path / "ssh_config"
+        port = silent.getsockname()[1]
+        config.write_text(f"Host hpc\n  HostName 127.0.0.1\n  Port {port}\n  BatchMode yes\n")
+        site = make_site(ssh_config=str(config), pull=False)
+        begun = time.monotonic()
+        run = site.carry(site.request(site.images("one.tif")))
+        assert time.monotonic() - begun < 60
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+    assert "biomeroworker retry" in run.report["next_step"]
+    site.client.close()
+
+
+def test_a_workflow_on_tiff_without_a_converter_is_said_before_anything_moves(make_site):
+    site = make_site()
+    descriptor = site.folder / "obedient/descriptor.json"
+    descriptor.write_text(descriptor.read_text().replace('["zarr"]', '["tif"]'))
+    run = site.carry(site.request(site.images("one.tif")))
+    assert run.state is RunState.FAILED
+    assert run.report["stage"] == "accepted"
+    assert "no converter is configured" in run.report["message"]
+    assert "[CONVERTERS]" in run.report["next_step"]
+    site.client.close()
+
+
+def test_a_run_keeps_to_the_workflow_as_it_was_when_it_was_admitted(make_site):
+    """Somebody mends the descriptor while the job runs: what was computed is not lost."""
+    site = make_site()
+    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=4))
+    first = site.supervisor()
+    carrying = threading.Thread(target=first.carry, args=(run_id,))
+    carrying.start()
+    deadline = time.monotonic() + 40
+    while not site.client.log.run(run_id).job_ids:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    first.stop()
+    carrying.join(20)
+    (site.folder / "obedient/descriptor.json").write_text("no descriptor at all")
+    site.supervisor().carry(run_id)
+    run = site.client.log.run(run_id)
+    assert run.state is RunState.DONE, run.report
+    assert json.loads((site.results(run) / "provenance.json").read_text())["parameters"]["sleep"] == 4
     site.client.close()
 
 
