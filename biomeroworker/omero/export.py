@@ -7,15 +7,18 @@ what has its final name and does everything else anew. Files are named by id alo
 
 from __future__ import annotations
 
+import fcntl
+import os
 import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -42,10 +45,16 @@ class _Progress:
     total: int
     tell: Tell
     done: int = 0
+    what: str = "images"
 
     def add(self, count: int, what: str) -> None:
         self.done += count
-        self.tell(min(1.0, self.done / self.total) if self.total else 1.0, what)
+        self.what = what
+        self.again()
+
+    def again(self) -> None:
+        """Say the same once more: who listens may have lost the run meanwhile, and raises then."""
+        self.tell(min(1.0, self.done / self.total) if self.total else 1.0, self.what)
 
 
 def export(
@@ -65,6 +74,7 @@ def export(
     What the manifest says of each, in the order of the selection.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _clear_away(folder)
     images = [*selection.images, *(field.image for plate in selection.plates for field in plate.fields)]
     for image in images:
         if image.pixel_type not in zarr_layout.DTYPES:
@@ -90,7 +100,7 @@ def _export_image(readers: Sequence[Any], image: ImageInfo, folder: Path, progre
     if final.is_dir():
         progress.add(byte_count(image), f"image {image.id} is there already")
     else:
-        with _written_beside(final) as place:
+        with _written_beside(final, progress.again) as place:
             _write_image(readers, image, place, progress)
     return describe(key, image)
 
@@ -101,7 +111,7 @@ def _export_plate(readers: Sequence[Any], plate: PlateInfo, folder: Path, progre
     if final.is_dir():
         progress.add(sum(byte_count(field.image) for field in plate.fields), f"plate {plate.id} is there already")
     else:
-        with _written_beside(final) as place:
+        with _written_beside(final, progress.again) as place:
             zarr_layout.create_group(place, zarr_layout.plate_attributes(plate))
             for row in sorted({field.row for field in plate.fields}):
                 zarr_layout.create_group(place / zarr_layout.row_name(row), {})
@@ -133,22 +143,42 @@ def describe(key: str, image: ImageInfo) -> InputImage:
     )
 
 
-class _written_beside:  # noqa: N801  reads as the clause that it is
-    """``with _written_beside(final) as place``: what is written at ``place`` appears at ``final``, whole or not."""
+@contextmanager
+def _written_beside(final: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """A place to write at: what is there at the end of the block appears at ``final``, whole or not at all.
 
-    def __init__(self, final: Path) -> None:
-        self._final = final
-        self._place = final.with_name(f".{final.name}.part")
+    The place is of this call alone, so that a process which was taken for dead cannot write into its successor's.
+    ``check`` is asked last: it raises when the run is carried by somebody else.
+    """
+    around = final.with_name(f".{final.name}.{uuid4().hex[:12]}.part")
+    around.mkdir()
+    lock = os.open(around, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: nobody clears anything away there
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        place = around / "whole"
+        yield place
+        check()
+        try:
+            place.rename(final)
+        except OSError:
+            if not final.is_dir():  # else another process was faster, and what it wrote is the same
+                raise
+    finally:
+        os.close(lock)
+        shutil.rmtree(around, ignore_errors=True)
 
-    def __enter__(self) -> Path:
-        shutil.rmtree(self._place, ignore_errors=True)
-        return self._place
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self._place.rename(self._final)
-        else:
-            shutil.rmtree(self._place, ignore_errors=True)
+def _clear_away(folder: Path) -> None:
+    """Remove what dead processes left half written. A live one holds a lock on its place, which ends with it."""
+    for place in folder.glob(".*.ome.zarr.*part"):
+        with suppress(OSError):
+            lock = os.open(place, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(place, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _write_image(readers: Sequence[Any], image: ImageInfo, place: Path, progress: _Progress) -> None:

@@ -1,5 +1,8 @@
 """Images out of OMERO: every pixel and what is known of it, whole or not at all."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import zarr
@@ -129,6 +132,62 @@ def test_a_lease_that_is_lost_while_pixels_are_read_is_said_as_it_is(session, tm
     with pytest.raises(LeaseLost):
         export(session, select(session, "Image", [image]), tmp_path, tell)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_lost_when_all_pixels_were_there_gets_no_image(session, tmp_path):
+    told = []
+
+    def tell(fraction, word):
+        told.append(fraction)
+        if told.count(1.0) == 2:  # once for the last pixels, once before the name is given
+            raise LeaseLost("carried by somebody else")
+
+    image = make_image(session, "1", noise(1, 1, 1, 20, 20))
+    with pytest.raises(LeaseLost):
+        export(session, select(session, "Image", [image]), tmp_path, tell)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_neither_disturbs_the_first_nor_is_disturbed(session, tmp_path):
+    """The first stalls while it reads; the second, which took the run over, exports all; then the first goes on."""
+    values = noise(1, 1, 4, 20, 20)
+    image = make_image(session, "1", values)
+    selection, places = select(session, "Image", [image]), []
+
+    def stalled(fraction, word):
+        if not places:
+            places.extend(tmp_path.iterdir())
+            export(session, selection, tmp_path, quiet)
+            assert sorted(tmp_path.iterdir()) == sorted([*places, tmp_path / f"image-{image}.ome.zarr"])
+
+    export(session, selection, tmp_path, stalled)
+    assert len(places) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [f"image-{image}.ome.zarr"]
+    assert np.array_equal(pixels_of(tmp_path, f"image-{image}.ome.zarr")[:], values)
+
+
+def test_what_a_killed_process_left_is_cleared_away(session, tmp_path):
+    image = make_image(session, "1", noise(1, 1, 1, 20, 20))
+    killed = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "image-7.ome.zarr")], stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout.readline() == "writing\n"
+    export(session, select(session, "Image", [image]), tmp_path, quiet)
+    assert len(list(tmp_path.glob(".image-7.*.part"))) == 1  # it lives
+    killed.kill()
+    killed.communicate(timeout=10)
+    export(session, select(session, "Image", [image]), tmp_path, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == [f"image-{image}.ome.zarr"]
+
+
+KILLED = """
+import sys, time, pathlib
+from biomeroworker.omero.export import _written_beside
+with _written_beside(pathlib.Path(sys.argv[1]), lambda: None) as place:
+    place.mkdir()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize("kind", ["Image", "Dataset", "Plate", "Project", "Screen"])
