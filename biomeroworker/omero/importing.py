@@ -9,6 +9,7 @@ ROIs, tables, files.
 from __future__ import annotations
 
 import fnmatch
+import logging
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -25,9 +26,14 @@ from biomeroworker.omero import files, tables
 from biomeroworker.omero.annotations import RUN, Marks, mark_of
 from biomeroworker.omero.pictures import Picture, add_pictures
 from biomeroworker.omero.results import Result, image_name, read_image, sort, stem_of
-from biomeroworker.omero.rois import add_rois
+from biomeroworker.omero.rois import add_rois, planes_of
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.source import Made, Provenance, Tell
+
+log = logging.getLogger(__name__)
+
+#: What is said in place of ROIs of a label image that is of a whole plate: they have no single image to lie on.
+NO_ROIS = "RoiLeftOut"
 
 
 class Options(BaseModel):
@@ -221,6 +227,10 @@ class Import:
         if source is None or not fnmatch.fnmatch(PurePosixPath(result.path).name, self.options.label_pattern):
             return
         if source.origin.get("type") != "Image":
+            if planes_of(read_image(self.folder / result.path, source).values, source):
+                place = f"{source.origin.get('type')}:{source.origin.get('id')}"
+                log.warning("no ROIs are made from %s: it is of %s as a whole, ROIs lie on images", result.path, place)
+                self.made.append(Made(NO_ROIS, place, result.path))
             return
         image = int(source.origin["id"])
         if not self._allowed("Image", [image], "canAnnotate"):

@@ -188,6 +188,8 @@ def made_text(counts: Mapping[str, int]) -> str:
     for kind in ("Image", "Roi", "Table", "File"):
         if count := counts.get(kind, 0):
             said.append(f"{count} {_WORDS[kind] if count != 1 else _WORDS[kind].removesuffix('s')}")
+    if count := counts.get("RoiLeftOut", 0):
+        said.append(f"no ROIs from {count} label image{'s' * (count != 1)} of whole plates (ROIs lie on single images)")
     return ", ".join(said) or "nothing was made"
 
 

@@ -32,10 +32,8 @@ class OmeroSource:
         options = Options.of(request.outputs)
         with self._session(request) as session:
             select(session, kind, ids)
-            if options.dataset_id is not None and not session.rows(
-                "select d.id from Dataset d where d.id = :id", id=options.dataset_id
-            ):
-                raise Refused(f"OMERO has no dataset {options.dataset_id} for the results")
+            if options.dataset_id is not None:
+                _may_hold_results(session, options.dataset_id)
 
     def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
         """Export; images that are there already are kept."""
@@ -61,3 +59,17 @@ class OmeroSource:
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
             return Import(session, kind, ids, inputs, results, folder, by, Options.of(request.outputs)).run(tell)
+
+
+def _may_hold_results(session: OmeroSession, dataset: int) -> None:
+    """Refuse a dataset that is not there, or that the user may only look at: known before the cluster has worked."""
+    found = session.query("select d from Dataset d where d.id = :id", id=dataset)
+    if not found:
+        raise Refused(
+            f"OMERO has no dataset {dataset} for the results that {session.user_name} can see in the group of this run"
+        )
+    if not found[0].details.permissions.canLink():
+        raise Refused(
+            f"{session.user_name} may not put the results into dataset {dataset}: it belongs to somebody else and is"
+            " read-only in this group; name one of your own, or none, and a new one is made"
+        )

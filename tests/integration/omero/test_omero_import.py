@@ -9,7 +9,7 @@ import omero.gateway
 import pytest
 import tifffile
 
-from biomeroworker.errors import BiomeroWorkerError, Permanent, Transient
+from biomeroworker.errors import BiomeroWorkerError, Permanent, Refused, Transient
 from biomeroworker.log.fence import LeaseLost
 from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.omero import pictures
@@ -17,7 +17,15 @@ from biomeroworker.omero import session as sessions
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.source import Provenance, RunRequest
-from tests.integration.omero.conftest import make_dataset, make_image, make_person, make_project, noise
+from tests.integration.omero.conftest import (
+    make_dataset,
+    make_group,
+    make_image,
+    make_person,
+    make_plate,
+    make_project,
+    noise,
+)
 
 
 def quiet(fraction, word):
@@ -320,8 +328,6 @@ def test_results_of_single_images_lie_in_a_dataset_beside_theirs(run):
 
 
 def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, session, person, tmp_path):
-    from tests.integration.omero.conftest import make_group
-
     group = make_group(server, "rwr---")
     owner, reader = make_person(server, group), make_person(server, group)
     with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
@@ -354,3 +360,45 @@ def test_an_image_that_is_no_label_image_gets_no_rois(run):
     made = run.stage_out()
     assert not [one for one in made if one.kind == "Roi"]
     assert len([one for one in made if one.kind == "Image"]) == 2
+
+
+def test_a_dataset_that_one_may_only_look_at_is_refused_for_results(server, tmp_path):
+    group = make_group(server, "rwr---")
+    owner, reader = make_person(server, group), make_person(server, group)
+    with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
+        dataset = make_dataset(owners)
+        make_image(owners, "i", noise(1, 1, 1, 9, 9), dataset=dataset)
+        asked = RunRequest(
+            workflow="w",
+            source="omero",
+            inputs={"type": "Dataset", "ids": [dataset]},
+            outputs={"dataset_id": dataset},
+            user=owner.id,
+            group=group,
+        )
+        source = OmeroSource(server.provider())
+        source.check(asked)
+        with pytest.raises(Refused, match=f"may not put the results into dataset {dataset}"):
+            source.check(asked.model_copy(update={"user": reader.id}))
+        with pytest.raises(Refused, match="no dataset 999999999"):
+            source.check(asked.model_copy(update={"outputs": {"dataset_id": 999999999}}))
+
+
+def test_label_images_of_a_plate_come_home_and_the_missing_rois_are_named(server, person, session, tmp_path):
+    plate = make_plate(session, {(0, 0): [make_image(session, "f", noise(1, 1, 1, 20, 30))]})
+    asked = RunRequest(
+        workflow="w", source="omero", inputs={"type": "Plate", "ids": [plate]}, user=person.id, group=person.group
+    )
+    source = OmeroSource(server.provider())
+    inputs = source.stage_in("r", asked, tmp_path / "in", quiet)
+    labels = np.zeros((20, 30), np.uint16)
+    labels[2:9, 3:9] = 1
+    name = f"plate-{plate}_mask.tif"
+    tifffile.imwrite(tmp_path / name, labels)
+    results = ResultManifest(run="r", attempt=1, files=(ResultFile(path=name, size=1, sha256="0"),))
+    by = Provenance(str(uuid4()), 1, "w", "v1", "lab/w:v1", "", {}, 5)
+    made = source.stage_out(asked, inputs, results, tmp_path, by, quiet)
+    assert [one.result for one in made if one.kind == "Image"] == [name]
+    (left_out,) = [one for one in made if one.kind == "RoiLeftOut"]
+    assert (left_out.reference, left_out.result) == (f"Plate:{plate}", name)
+    assert not [one for one in made if one.kind == "Roi"]
