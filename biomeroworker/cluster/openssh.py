@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
@@ -29,6 +29,10 @@ from .sshfaults import NO_MASTER, link_fault
 #: A dead link is noticed when so many questions in a row were not answered.
 _ALIVE_TRIES = 3
 _CONNECT = 20
+#: How long it may take until it has let us in: account services of a busy cluster are slow.
+_LOGIN = 40
+#: How long ssh may read its configuration: ``Match exec`` runs programs, and names are looked up.
+_CONFIGURATION = 20
 #: What the connection outlives its last command by: longer than the longest pause between two polls.
 _PERSIST = 1200
 #: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
@@ -67,7 +71,8 @@ class OpenSshTransport(ShellTransport):
         if not host or host.startswith("-"):
             raise ConfigError(f"{host!r} is not the name of an SSH host")
         super().__init__(host, channels=channels)
-        self._base = ["ssh", *(["-F", str(config_file)] if config_file else []), "-T"]
+        self._plain = ["ssh", *(["-F", str(config_file)] if config_file else [])]
+        self._base = [*self._plain, "-T"]
         for option in ("BatchMode=yes", "ClearAllForwardings=yes", *options):
             self._base += ["-o", option]
         identity = "\0".join([host, str(config_file), *options]).encode()
@@ -157,11 +162,11 @@ class OpenSshTransport(ShellTransport):
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
             )  # fmt: skip
             try:
-                code = master.wait(min(timeout, 2 * _CONNECT))
+                code = master.wait(min(timeout, _LOGIN))
             except subprocess.TimeoutExpired:
                 master.kill()
                 master.wait()
-                raise Transient(f"no SSH connection to {self.host} within {min(timeout, 2 * _CONNECT):g} s") from None
+                raise Transient(f"no SSH connection to {self.host} within {min(timeout, _LOGIN):g} s") from None
             errors.seek(0)
             said = errors.read().decode("utf-8", "replace")
         if code:
@@ -174,23 +179,46 @@ class OpenSshTransport(ShellTransport):
         Host keys are always checked: a configuration that switches this off is refused. AES-GCM goes first, where the
         site has not chosen ciphers: with the processor's instructions for it, it is a third faster than the default.
         """
-        done = subprocess.run(
-            [*self._base, "-G", "--", self.host], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
-        )
-        said = done.stderr.decode("utf-8", "replace")
-        if done.returncode:
-            raise Blocked(f"ssh does not accept the configuration for {self.host}", detail=said.strip())
-        lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
-        site = {name: value for name, _, value in lines}
-        if site.get("stricthostkeychecking") in ("no", "off", "false"):
-            raise Blocked(
-                f"host keys of {self.host} are not checked",
-                hint="remove StrictHostKeyChecking from the SSH configuration and add the host's key to known_hosts",
-            )
+        site = self._configuration([*self._base, "-G", "--", self.host], self.host)
+        _refuse_unchecked(site, self.host)
+        self._check_jumps(site.get("proxyjump", ""), {self.host})
         options = {"Compression": "no"} if site.get("compression") != "yes" else {}
         if site.get("ciphers", "").startswith(_DEFAULT_FIRST_CIPHER):
             options["Ciphers"] = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
         return options
+
+    def _check_jumps(self, jumps: str, seen: set[str]) -> None:
+        """The hosts on the way are checked as well: ssh asks the configuration for each, without our options."""
+        for jump in jumps.split(","):
+            if jump in ("", "none") or jump in seen:
+                continue
+            seen.add(jump)
+            user, _, place = jump.removeprefix("ssh://").rpartition("@")
+            if place.startswith("["):
+                name, _, port = place[1:].partition("]")
+            else:
+                name, _, port = place.partition(":")
+            words = [*(["-l", user] if user else []), *(["-p", port.lstrip(":")] if port else [])]
+            site = self._configuration([*self._plain, *words, "-G", "--", name], name)
+            _refuse_unchecked(site, name)
+            self._check_jumps(site.get("proxyjump", ""), seen)
+
+    def _configuration(self, command: Sequence[str], host: str) -> dict[str, str]:
+        """What ``ssh -G`` prints."""
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONFIGURATION, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise Transient(
+                f"ssh did not read its configuration for {host} within {_CONFIGURATION:g} s",
+                hint="a Match exec of the SSH configuration, or the name service, is slow",
+            ) from None
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace")
+            raise Blocked(f"ssh does not accept the configuration for {host}", detail=said.strip())
+        lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
+        return {name: value for name, _, value in lines}
 
     def close(self) -> None:
         """End the shared connection, with whatever still runs on it."""
@@ -200,6 +228,21 @@ class OpenSshTransport(ShellTransport):
                 deadline = time.monotonic() + 5
                 while self._socket.exists() and time.monotonic() < deadline:
                     time.sleep(0.01)
+
+
+def _refuse_unchecked(site: Mapping[str, str], host: str) -> None:
+    """Refuse a configuration under which any host may say that it is ``host``."""
+    strict = site.get("stricthostkeychecking")
+    if strict in ("no", "off", "false"):
+        raise Blocked(
+            f"host keys of {host} are not checked",
+            hint="remove StrictHostKeyChecking from the SSH configuration and add the host's key to known_hosts",
+        )
+    if strict == "accept-new" and {"/dev/null", "none"} & set(site.get("userknownhostsfile", "").split()):
+        raise Blocked(
+            f"host keys of {host} are not checked: every key is new where none is kept",
+            hint="remove UserKnownHostsFile /dev/null from the SSH configuration, or StrictHostKeyChecking accept-new",
+        )
 
 
 def _private(folder: Path | None) -> Path:
