@@ -28,7 +28,8 @@ from .sshfaults import NO_MASTER, link_fault
 
 #: A dead link is noticed when so many questions in a row were not answered.
 _ALIVE_TRIES = 3
-_CONNECT = 20
+#: How long a host may stay silent before it has named itself; three tries at the door take less than a minute.
+_CONNECT = 10
 #: How long it may take until it has let us in: account services of a busy cluster are slow.
 _LOGIN = 40
 #: How long ssh may read its configuration: ``Match exec`` runs programs, and names are looked up.

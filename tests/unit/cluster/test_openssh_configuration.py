@@ -1,6 +1,7 @@
-"""What is looked at in a site's SSH configuration before anything is connected."""
+"""What is looked at in a site's SSH configuration before anything is connected, and how long a silent host may take."""
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -87,3 +88,15 @@ def test_a_configuration_that_takes_long_to_read_is_tried_again(
     assert "Match exec" in caught.value.hint
     assert not isinstance(caught.value.__cause__, subprocess.TimeoutExpired)
     assert time.monotonic() - began < 2
+
+
+def test_a_host_that_says_nothing_is_given_up_so_early_that_three_tries_take_less_than_a_minute(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = tmp_path / "config"
+        config.write_text(f"Host cluster\n  HostName 127.0.0.1\n  Port {silent.getsockname()[1]}\n")
+        began = time.monotonic()
+        with pytest.raises(Transient):
+            OpenSshTransport("cluster", config_file=config, runtime_dir=tmp_path / "rt").check()
+        assert time.monotonic() - began < 15
