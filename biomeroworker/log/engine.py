@@ -16,6 +16,11 @@ from biomeroworker.errors import ConfigError
 #: How long one writer of a SQLite file waits for another.
 BUSY_SECONDS = 30
 
+#: How long a session of PostgreSQL waits for a lock, for a statement, and is idle within a transaction.
+LIMITS = {"lock_timeout": "10s", "statement_timeout": "60s", "idle_in_transaction_session_timeout": "30s"}
+#: The same where all events are read again.
+LONG_LIMITS = {"lock_timeout": "5min", "statement_timeout": "1h", "idle_in_transaction_session_timeout": "10min"}
+
 
 def connect(url: str) -> Engine:
     """An engine for ``postgresql+psycopg2://…`` or ``sqlite:///file``; nothing is connected yet.
@@ -36,12 +41,35 @@ def connect(url: str) -> Engine:
                 parsed,
                 pool_pre_ping=True,  # a server that was restarted meanwhile is noticed before a statement is lost
                 hide_parameters=True,
-                connect_args={"connect_timeout": 10, "application_name": "biomeroworker"},
+                connect_args=_bounded(parsed),
             )
         case "sqlite":
             return _sqlite(parsed)
         case other:
             raise ConfigError(f"the log can be kept in PostgreSQL or SQLite, not in {other!r}")
+
+
+def _bounded(url: URL) -> dict[str, Any]:
+    """Nothing waits without end: not for a server that vanished, nor for a lock that somebody else forgot."""
+    options = [f"-c {name}={value}" for name, value in LIMITS.items()]
+    asked = url.query.get("options", ())  # the URL's own come last, and win
+    return {
+        "connect_timeout": 10,
+        "keepalives": 1,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20000,
+        "application_name": "biomeroworker",
+        "options": " ".join([*options, *([asked] if isinstance(asked, str) else asked)]),
+    }
+
+
+def allow_long(connection: Connection) -> None:
+    """Let this transaction take the time that all events need."""
+    if connection.dialect.name == "postgresql":
+        for name, value in LONG_LIMITS.items():
+            connection.exec_driver_sql(f"SET LOCAL {name} = '{value}'")
 
 
 def _sqlite(url: URL) -> Engine:

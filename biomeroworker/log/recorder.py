@@ -51,6 +51,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
 from biomeroworker.log import fence, outbox, projections
+from biomeroworker.log.engine import allow_long
 from biomeroworker.log.rows import Rows
 from biomeroworker.log.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
 
@@ -85,6 +86,7 @@ class SQLRecorder(ApplicationRecorder):
             if self._is_current(connection) and not self._missing(connection):
                 return
         with self.writing() as connection:
+            allow_long(connection)
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
             if self._is_current(connection):  # only tables of our own that came later may be missing; they start empty
@@ -122,6 +124,7 @@ class SQLRecorder(ApplicationRecorder):
                     beside.create_all(connection, checkfirst=False)
                 while True:
                     with connection.begin():
+                        allow_long(connection)
                         events = self._after(connection, position)
                         self._project(connection, doubles, events)
                     count += len(events)
@@ -129,6 +132,7 @@ class SQLRecorder(ApplicationRecorder):
                         break
                     position = events[-1].id
                 with self._writing(connection):
+                    allow_long(connection)
                     self._position(connection)
                     count += self._catch_up(connection, doubles, position)
                     for live, double in zip(VIEWS.all(), doubles.all(), strict=True):
