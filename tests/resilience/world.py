@@ -57,8 +57,8 @@ DESCRIPTOR = {
     ],
 }  # fmt: skip
 
-#: What every day can do without: RESILIENCE_ALL=1 asks for it.
-SLOW = pytest.mark.skipif(not os.environ.get("RESILIENCE_ALL"), reason="slow: RESILIENCE_ALL=1 runs it")
+#: What every day can do without: ``pytest -m "slow or not slow" tests/resilience`` asks for all.
+SLOW = pytest.mark.slow
 
 TERMINAL_EVENTS = ("WorkflowCompleted", "WorkflowFailed", "RunCancelled")
 
