@@ -31,6 +31,8 @@ import omero.processor
 from omero.util.decorators import locked, perf, remoted
 from omero_ext.path import path  # type: ignore[import-untyped]
 
+from biomeroworker.omero.session import bounds
+
 #: Variables of this host that scripts get besides those that omero-py passes; a trailing star takes all that begin so.
 PASSED_ON = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
@@ -197,9 +199,9 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]
         """
         router, host = self.internal_session().ice_getRouter(), os.environ.get("OMERO_HOST")
         if router is not None:
-            client = omero.client([f"--Ice.Default.Router={router}"])
+            client = omero.client([f"--Ice.Default.Router={router}"], pmap=bounds())
         elif host or not os.path.exists(self.cfg):  # noqa: PTH110  may be several files, by comma
-            client = omero.client(host or "localhost", int(os.environ.get("OMERO_PORT") or 4064))
+            client = omero.client(host or "localhost", int(os.environ.get("OMERO_PORT") or 4064), pmap=bounds())
         else:
             client = super().user_client(agent)
         client.setAgent(agent)
