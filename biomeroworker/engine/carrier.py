@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
@@ -22,7 +21,7 @@ from biomeroworker.cluster.scheduler import JobState, JobStatus
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.submission import AttemptClaimed, AttemptGivenUp
 from biomeroworker.config import Settings
-from biomeroworker.engine import retry, watch
+from biomeroworker.engine import jobstatus, retry, watch
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.plan import Plan
@@ -250,7 +249,7 @@ class Carrier:
         answers = self.cluster.status(list(names.values()), min(run.created_on for run in runs.values()))
         news = {}
         for run_id, name in names.items():
-            known = answers.get(name) or [_unknown(name)]
+            known = answers.get(name) or [jobstatus.unknown(name)]
             try:
                 with held(run_id, self.holder):
                     changed, goes_on = self._heard(run_id, runs[run_id], known[-1])
@@ -276,7 +275,7 @@ class Carrier:
         self._tell(run_id, run.state, None, f"{word} ({status.reason})" if status.reason else word)
         ended = status.state.is_terminal or self._is_overdue(run, status)
         if ended:
-            self.log.intend(run_id, RunState.FETCHING, attempt=number, **_described(status))
+            self.log.intend(run_id, RunState.FETCHING, attempt=number, **jobstatus.described(status))
         return changed, ended
 
     @property
@@ -304,14 +303,14 @@ class Carrier:
         begun = time.monotonic()
         number = run.attempt
         name = run.attempts[number].name
-        status = _status_from(run.intent(RunState.FETCHING), name)
+        status = jobstatus.kept(run.intent(RunState.FETCHING), name)
         if not status.state.is_terminal:  # we came here because the scheduler was silent: has it found its voice?
             status = self._status(name, run.created_on)
             if status.state in (JobState.PENDING, JobState.RUNNING):
                 self._tell(run_id, run.state, None, f"job {status.job_id} {status.raw_state}, after all")
                 return self.settings.slurm.poll_seconds
             if status.state.is_terminal:
-                self.log.intend(run_id, RunState.FETCHING, attempt=number, **_described(status))
+                self.log.intend(run_id, RunState.FETCHING, attempt=number, **jobstatus.described(status))
         space = Workspace(self.settings.worker.work_folder, run_id)
         fetched = self.cluster.transport.fetch_tree(
             self.cluster.attempt_folder(run_id, number),
@@ -342,7 +341,7 @@ class Carrier:
         if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
             self.log.intend(run_id, RunState.FETCHING, attempt=number, **fetching)
             return 0
-        status = _status_from(fetching, run.attempts[number].name)
+        status = jobstatus.kept(fetching, run.attempts[number].name)
         results = markers.verdict(status, space.fetched(number), str(run_id), number)
         made = self._source(request).stage_out(
             request,
@@ -396,7 +395,7 @@ class Carrier:
         if run.cancel_requested:  # nobody waits for this any more
             return watch.FIRST_INTERVAL
         if isinstance(fault, NodeFault):
-            lost = _lost_in_a_row(run)
+            lost = retry.lost_in_a_row(run)
             if lost < MOST_ATTEMPTS - 1:
                 self._record(run_id, run, fault, None)
                 before = run.attempts[run.attempt].excluded_nodes if lost else ()
@@ -437,7 +436,7 @@ class Carrier:
             run_id,
             run.state,
             attempt=run.attempt,
-            kind=_kind(fault),
+            kind=retry.kind(fault),
             message=str(fault),
             detail=fault.detail,
             hint=fault.hint,
@@ -473,7 +472,7 @@ class Carrier:
         return manifest
 
     def _status(self, name: str, since: datetime) -> JobStatus:
-        return (self.cluster.status([name], since).get(name) or [_unknown(name)])[-1]
+        return (self.cluster.status([name], since).get(name) or [jobstatus.unknown(name)])[-1]
 
     def _is_overdue(self, run: WorkflowRun, status: JobStatus) -> bool:
         """A job that the scheduler does not know is looked for by its own markers, once the scheduler had its time."""
@@ -487,50 +486,3 @@ class Carrier:
         if not stage.is_terminal and not self.holds(run_id):
             raise LeaseLost(f"run {run_id} may be carried by somebody else by now")
         self.listener(run_id, stage, fraction, word)
-
-
-def _kind(fault: Fault) -> str:
-    """The name of a fault's class, whichever of its kinds it is."""
-    return next(kind.__name__.lower() for kind in (NodeFault, Transient, Blocked, Fault) if isinstance(fault, kind))
-
-
-def _lost_in_a_row(run: WorkflowRun) -> int:
-    """How many attempts before this one were lost to their nodes, since a person last had to look."""
-    lost = 0
-    for met in reversed(run.faults):
-        if met.kind == "blocked":
-            break
-        lost += met.kind == "nodefault"
-    return lost
-
-
-def _unknown(name: str) -> JobStatus:
-    """What is known of a job that nobody has heard of."""
-    return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="")
-
-
-def _described(status: JobStatus) -> dict[str, Any]:
-    """What of a status goes into the log, so that the verdict can be given again after a crash."""
-    return {
-        "state": status.state.name,
-        "raw_state": status.raw_state,
-        "job_id": status.job_id,
-        "reason": status.reason,
-        "node": status.node,
-        "exit_code": status.exit_code,
-        "signal": status.signal,
-    }
-
-
-def _status_from(described: Mapping[str, Any], name: str) -> JobStatus:
-    """The inverse of `_described`."""
-    return JobStatus(
-        name=name,
-        job_id=int(described.get("job_id", -1)),
-        state=JobState[str(described.get("state", "UNKNOWN"))],
-        raw_state=str(described.get("raw_state", "")),
-        reason=str(described.get("reason", "")),
-        node=str(described.get("node", "")),
-        exit_code=described.get("exit_code"),
-        signal=described.get("signal"),
-    )

@@ -10,7 +10,8 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from biomeroworker.errors import Blocked, Fault, Permanent, Transient
+from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
+from biomeroworker.log.run import WorkflowRun
 
 FIRST_DELAY = 20.0
 LONGEST_DELAY = 15 * 60.0
@@ -70,3 +71,18 @@ def decide(
             return Pause() if now - since > budget else Retry(delay_before(failures))
         case _:
             return End()
+
+
+def kind(fault: Fault) -> str:
+    """The name of a fault's class, whichever of its kinds it is."""
+    return next(one.__name__.lower() for one in (NodeFault, Transient, Blocked, Fault) if isinstance(fault, one))
+
+
+def lost_in_a_row(run: WorkflowRun) -> int:
+    """How many attempts before this one were lost to their nodes, since a person last had to look."""
+    lost = 0
+    for met in reversed(run.faults):
+        if met.kind == "blocked":
+            break
+        lost += met.kind == "nodefault"
+    return lost

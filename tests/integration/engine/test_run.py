@@ -68,10 +68,10 @@ def test_the_log_tells_the_run_event_by_event(site):
 def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(site):
     site.carry(site.request(site.images("warm.tif")))
     transport = site.client.cluster.transport
-    before = transport.executions
+    before, connections = transport.executions, transport.connections
     site.carry(site.request(site.images("one.tif")))
     assert transport.executions - before <= 8
-    assert transport.connections == 1
+    assert transport.connections == connections, "the connection that was there already served all of it"
 
 
 @pytest.mark.parametrize(
