@@ -85,6 +85,17 @@ def run_of(site, dataset):
     return next(run for run in found if run.request and run.request["inputs"].get("ids") == [dataset])
 
 
+def settled(site, run, seconds=120):
+    """The run when it has ended; one that was paused while a neighbour's test restarted the grid is resumed."""
+    end = time.monotonic() + seconds
+    while not run.state.is_terminal and time.monotonic() < end:
+        if run.paused:
+            site.client.log.resume(run.id)
+        time.sleep(1)
+        run = site.client.log.run(run.id)
+    return run
+
+
 def test_a_dataset_comes_back_as_labels_rois_a_table_and_provenance(site, session, script):
     dataset = make_dataset(session)
     image = make_image(
@@ -94,8 +105,8 @@ def test_a_dataset_comes_back_as_labels_rois_a_table_and_provenance(site, sessio
     assert ended(process) == 0
     message = process.getResults(0)["Message"].val
     process.close(False)
-    run = run_of(site, dataset)
-    assert run.state is RunState.DONE, run.report
+    run = settled(site, run_of(site, dataset))
+    assert run.state is RunState.DONE, (run.report, run.faults)
     assert str(run.id) in message
 
     made = session.rows(
