@@ -136,10 +136,7 @@ def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> in
     """Store a table; returns the id of its OriginalFile. Raises `Transient` while no Tables server is up."""
     count = len(columns[0].values)
     with faults(f"write table {name}"):
-        table = session.sf.sharedResources().newTable(1, name)
-        if table is None:
-            raise Transient("OMERO has no Tables server now", hint="start Tables-0 in OMERO.grid")
-        table = patient(table)
+        table = patient(_new_table(session, name))
         try:
             table.initialize([_grid_column(column, []) for column in columns])
             for part in portions(range(count), TOGETHER):
@@ -150,6 +147,19 @@ def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> in
             with contextlib.suppress(Ice.Exception):
                 table.close()
         return number
+
+
+def _new_table(session: OmeroSession, name: str) -> Any:
+    """A table's proxy. Without a Tables server OMERO answers with nothing, or that it could not do with nothing."""
+    try:
+        table = session.sf.sharedResources().newTable(1, name)
+    except omero.InternalException as error:
+        if "null table" not in (error.message or ""):
+            raise
+        table = None
+    if table is None:
+        raise Transient("OMERO has no Tables server now", hint="start Tables-0 in OMERO.grid")
+    return table
 
 
 def forget(session: OmeroSession, name: str) -> None:

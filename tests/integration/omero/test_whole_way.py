@@ -93,6 +93,7 @@ def settled(site, run, seconds=120):
             site.client.log.resume(run.id)
         time.sleep(1)
         run = site.client.log.run(run.id)
+    assert run.state.is_terminal, [vars(fault) for fault in run.faults]
     return run
 
 
