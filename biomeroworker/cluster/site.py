@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -19,7 +19,7 @@ from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.refusals import classify_submission, scheduler_silence
 from biomeroworker.cluster.runtime import Image, Reference, Runtime
-from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
+from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus, Limits
 from biomeroworker.cluster.sshfaults import far_fault, tail
 from biomeroworker.cluster.transport import Completed, Transport
 from biomeroworker.errors import ConfigError, Permanent, Transient
@@ -63,6 +63,7 @@ class Cluster:
         self._home = ""
         self._seen: dict[tuple[str, str, str], tuple[float, Image]] = {}
         self._job_ids: dict[str, int] = {}
+        self._limits: Limits | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Cluster:
@@ -190,6 +191,30 @@ class Cluster:
         answer = self.transport.run(submission.cancel_command(names, given_up), timeout=timeout)
         if not answer.ok:
             raise scheduler_silence(f"cancelling {len(names)} jobs", answer.stderr)
+
+    def release(self, name: str, tasks: Iterable[int]) -> None:
+        """Let tasks of an array that was submitted with ``hold`` begin; for one that has begun, or ended, nothing."""
+        self._change_tasks(f"releasing tasks of {name}", slurm.release_command(name, tasks))
+
+    def cancel_tasks(self, name: str, tasks: Iterable[int]) -> None:
+        """Cancel some tasks of an array; for one that has ended, or never was, nothing."""
+        self._change_tasks(f"cancelling tasks of {name}", slurm.cancel_tasks_command(name, tasks))
+
+    def _change_tasks(self, what: str, command: Sequence[str]) -> None:
+        answer = self.transport.run(command, timeout=90)
+        if not answer.ok:
+            raise scheduler_silence(what, answer.stderr)
+
+    @property
+    def limits(self) -> Limits:
+        """What the cluster allows an array job to be; asked for once."""
+        if self._limits is None:
+            answer = self.transport.run(slurm.limits_command(), timeout=60)
+            found = slurm.parse_limits(answer.stdout) if answer.ok else None
+            if found is None:
+                raise scheduler_silence("asking for SLURM's limits", answer.stderr or answer.stdout)
+            self._limits = found
+        return self._limits
 
     def alive(self, names: Sequence[str], since: datetime, *, timeout: float = 90) -> set[str]:
         """Those of the names whose job waits or runs, or may do so. Without the queue's word nothing is said."""

@@ -11,17 +11,23 @@ and finished within its ``MinJobAge``), `sacct` for the rest and for exit codes.
 * A refused submission leaves a FAILED row with the job's name behind, on no node: it never was a job.
 * A job that was never eligible (held, or begins later) is not in the window of ``sacct -S``: it is asked for by id
   also.
-* squeue cuts the list of an array's waiting tasks at 64 bytes unless ``SLURM_BITSTR_LEN`` is 0.
+* squeue cuts the list of an array's waiting tasks at 64 bytes unless ``SLURM_BITSTR_LEN`` is 0. Once they are cancelled
+  together it has one row for all of them, without a task.
+* ``scontrol release`` does what it can and then ends with 1 if one task had ended; in one that it has forgotten, or a
+  list with a step, it does nothing at all.
+* Accounting's reason is why a job waited, never how it ended; the queue's is both.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
+from biomeroworker.cluster import slurmwords as words
+from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus, Limits
+from biomeroworker.cluster.slurmwords import array_expression, state_of
 from biomeroworker.errors import Permanent
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -30,45 +36,6 @@ _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _MOST_NAMES = 60_000
 #: How far the clocks of worker and cluster may be apart.
 _CLOCK_SLACK = timedelta(hours=1)
-
-#: State words of squeue(1) and sacct(1), JOB STATE CODES. A word that is not here is UNKNOWN.
-STATES: Mapping[str, JobState] = {
-    "PENDING": JobState.PENDING,
-    "REQUEUED": JobState.PENDING,
-    "REQUEUE_FED": JobState.PENDING,
-    "REQUEUE_HOLD": JobState.PENDING,
-    "RESV_DEL_HOLD": JobState.PENDING,
-    "SPECIAL_EXIT": JobState.PENDING,
-    "EXPEDITING": JobState.PENDING,
-    "RUNNING": JobState.RUNNING,
-    "CONFIGURING": JobState.RUNNING,
-    "POWER_UP_NODE": JobState.RUNNING,
-    "COMPLETING": JobState.RUNNING,
-    "STAGE_OUT": JobState.RUNNING,
-    "SUSPENDED": JobState.RUNNING,
-    "STOPPED": JobState.RUNNING,
-    "SIGNALING": JobState.RUNNING,
-    "RESIZING": JobState.RUNNING,
-    "UPDATE_DB": JobState.RUNNING,
-    "COMPLETED": JobState.COMPLETED,
-    "FAILED": JobState.FAILED,
-    "LAUNCH_FAILED": JobState.FAILED,
-    "RECONFIG_FAIL": JobState.FAILED,
-    "CANCELLED": JobState.CANCELLED,
-    "REVOKED": JobState.CANCELLED,
-    "TIMEOUT": JobState.TIMEOUT,
-    "DEADLINE": JobState.TIMEOUT,
-    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
-    "NODE_FAIL": JobState.NODE_FAIL,
-    "BOOT_FAIL": JobState.NODE_FAIL,
-    "PREEMPTED": JobState.PREEMPTED,
-}
-
-
-def state_of(word: str) -> JobState:
-    """The state that a word of SLURM's means: ``CANCELLED by 2001`` and ``COMPLETED+`` too; UNKNOWN if it is new."""
-    words = word.split()
-    return STATES.get(words[0].rstrip("+").upper(), JobState.UNKNOWN) if words else JobState.UNKNOWN
 
 
 # -- submit ------------------------------------------------------------------------------------------------------------
@@ -80,6 +47,8 @@ def submit_command(job: JobSpec) -> list[str]:
     argv = ["sbatch", "--parsable", f"--job-name={job.name}", f"--output={job.stdout}", f"--chdir={job.workdir}"]
     if job.array:
         argv.append(f"--array={job.array}")
+    if job.hold:
+        argv.append("--hold")
     for option, value in job.options.items():
         if not _OPTION.fullmatch(option):
             raise Permanent(f"{option!r} is not an option of sbatch", hint=f"check sbatch_{option} and job options")
@@ -90,7 +59,7 @@ def submit_command(job: JobSpec) -> list[str]:
 
 
 _PARSABLE = re.compile(r"^(\d+)(?:;[^\s;]+)?\s*$", re.MULTILINE)
-_SENTENCE = re.compile(r"^Submitted batch job (\d+)\b", re.MULTILINE)
+_SENTENCE = re.compile(r"^Submitted batch job (\d+)(?: on cluster \S+)?\s*$", re.MULTILINE)
 
 
 def parse_submitted(text: str) -> int | None:
@@ -114,7 +83,7 @@ user=$(id -un)
 _ASK = (
     _ENVIRONMENT
     + r"""
-rows=JobID,Submit,ElapsedRaw,ExitCode,MaxRSS,NodeList,State,Reason,JobName
+rows=JobID,Submit,ElapsedRaw,ExitCode,MaxRSS,TotalCPU,AllocCPUS,AllocTRES,NodeList,State,Reason,JobName
 echo '[squeue]'; squeue -h -u "$user" -t all ${1:+--name="$1"} -o '%F|%K|%T|%V|%M|%N|%r|%j' 2>&1; echo "[end $?]"
 echo '[sacct]'; sacct -n -P -u "$user" -S "$2" -E now+3650days ${1:+--name="$1"} -o "$rows" 2>&1; echo "[end $?]"
 [ -z "$3" ] || { echo '[sacct]'; sacct -n -P -j "$3" -o "$rows" 2>&1; echo "[end $?]"; }
@@ -177,6 +146,7 @@ def parse_status(text: str) -> Answer:
             queued.update(((job.job_id, job.task), job) for job in _queue_rows(body))
         else:
             _account(body, accounted)
+    _share_out(queued, accounted)
     merged = [
         _merged(queued.get(key), accounted.get(key), spoke["squeue"])
         for key in sorted({*queued, *accounted}, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
@@ -199,10 +169,82 @@ def parse_found(text: str, name: str) -> JobStatus | None:
 
 
 def cancel_command(names: Sequence[str]) -> list[str]:
-    """Cancel the user's own jobs of these names. One that has ended, or never was, is fine."""
+    """Cancel the user's own jobs of these names, arrays as a whole. One that has ended, or never was, is fine."""
     _checked(names)
     program = _ENVIRONMENT + 'worst=0; for name do scancel -u "$user" --name="$name" || worst=$?; done; exit "$worst"'
     return ["sh", "-c", program, "cancel", *names]
+
+
+#: $1 a job's name, $2 what to do, then the tasks: all in one call, and one by one only where some have ended.
+_TASKS = (
+    _ENVIRONMENT
+    + r"""
+name=$1 all=$2; shift 2
+act() {
+  case $1 in
+    release) complaint=$(scontrol release "${job}_$2" 2>&1) ;;
+    cancel) complaint=$(scancel "${job}_$2" 2>&1) ;;
+  esac && return 0
+  case $complaint in *already*finished* | *already*complet* | *nvalid*job*id*) return 2 ;; esac
+  echo "$complaint" >&2; return 1
+}
+jobs=$(squeue -h -u "$user" -t all --name="$name" -o %F) || exit 1
+job=$(echo "$jobs" | sort -n | tail -n 1)
+[ -n "$job" ] || exit 0
+act "$all" "[$1]"; status=$?; shift
+[ "$status" -eq 2 ] || exit "$status"
+worst=0
+for task do act "$all" "$task"; [ $? -ne 1 ] || worst=1; done
+exit "$worst"
+"""
+)
+
+
+def release_command(name: str, tasks: Iterable[int]) -> list[str]:
+    """Let tasks of an array that was submitted with ``hold`` begin. One that has begun, or has ended, is fine."""
+    return _tasks_command("release", name, tasks)
+
+
+def cancel_tasks_command(name: str, tasks: Iterable[int]) -> list[str]:
+    """Cancel some tasks of an array. One that has ended, or never was, is fine."""
+    return _tasks_command("cancel", name, tasks)
+
+
+def _tasks_command(what: str, name: str, tasks: Iterable[int]) -> list[str]:
+    _checked([name])
+    listed = sorted(set(tasks))
+    return ["sh", "-c", _TASKS, what, name, what, array_expression(listed), *map(str, listed)]
+
+
+# -- the site's limits -------------------------------------------------------------------------------------------------
+
+
+def limits_command() -> list[str]:
+    """What the controller is configured with; read by `parse_limits`."""
+    return ["scontrol", "show", "config"]
+
+
+def parse_limits(text: str) -> Limits | None:
+    """The limits in ``scontrol show config``, SLURM's own where it does not say; None when the answer is none."""
+    said = {
+        key.strip(): value.strip() for key, bar, value in (line.partition("=") for line in text.splitlines()) if bar
+    }
+    if "SLURM_VERSION" not in said and "MaxArraySize" not in said:
+        return None
+    parameters = dict(item.partition("=")[::2] for item in said.get("SchedulerParameters", "").split(","))
+    default = Limits()
+
+    def number(text: str, otherwise: int) -> int:
+        found = re.match(r"\d+", text)  # "300 sec"
+        return int(found[0]) if found else otherwise
+
+    return Limits(
+        max_array_size=number(said.get("MaxArraySize", ""), default.max_array_size),
+        max_array_tasks=number(parameters.get("max_array_tasks", ""), default.max_array_tasks),
+        max_job_count=number(said.get("MaxJobCount", ""), default.max_job_count),
+        min_job_age_seconds=number(said.get("MinJobAge", ""), default.min_job_age_seconds),
+        version=said.get("SLURM_VERSION", ""),
+    )
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -220,31 +262,20 @@ def _queue_rows(body: str) -> Iterator[JobStatus]:
         if len(columns) != 8 or not columns[0].isdigit():
             continue  # a warning between the rows
         job_id, tasks, word, submitted, elapsed, node, reason, name = columns
+        spent = words.duration(elapsed)
         status = JobStatus(
             name=name.rstrip(),
             job_id=int(job_id),
             state=state_of(word),
             raw_state=word,
-            reason=_said(reason),
-            node=_said(node),
-            submitted=_time(submitted),
-            elapsed_seconds=_duration(elapsed),
+            reason=words.said(reason),
+            node=words.said(node),
+            submitted=words.moment(submitted),
+            elapsed_seconds=None if spent is None else int(spent),
             in_queue=True,
         )
-        for task in _tasks(tasks):
+        for task in words.tasks_of(tasks):
             yield replace(status, task=task)
-
-
-def _tasks(expression: str) -> Iterator[int | None]:
-    """The tasks of one queue entry: ``N/A`` (no array), ``4``, or the waiting ones as ``0,5-7:2%2``."""
-    listed = expression.strip("[]").partition("%")[0]
-    numbers: list[int | None] = []
-    for part in listed.split(","):
-        first_last, _, step = part.partition(":")
-        first, _, last = first_last.partition("-")
-        if first.isdigit():
-            numbers += range(int(first), int(last if last.isdigit() else first) + 1, int(step) if step.isdigit() else 1)
-    yield from numbers or [None]
 
 
 _JOB_ID = re.compile(r"(\d+)(?:\+\d+)?(?:_(\d+|\[[^\]]*\]))?(\..+)?")
@@ -253,39 +284,53 @@ _JOB_ID = re.compile(r"(\d+)(?:\+\d+)?(?:_(\d+|\[[^\]]*\]))?(\..+)?")
 def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
     """Read accounting's rows: a job's own first, then its steps, of which only the memory is of interest."""
     for line in body.splitlines():
-        columns = line.split("|", 8)
+        columns = line.split("|", 11)
         match = _JOB_ID.fullmatch(columns[0])
-        if len(columns) != 9 or not match:
+        if len(columns) != 12 or not match:
             continue
-        _, submitted, elapsed, exit_code, memory, node, word, reason, name = columns
+        _, submitted, elapsed, exit_code, memory, cpu, cpus, tres, node, word, reason, name = columns
         job_id = int(match[1])
-        for task in _tasks(match[2] or ""):
+        for task in words.tasks_of(match[2] or ""):
             key = (job_id, task)
             if match[3]:
                 if key in into:
-                    peak = max(into[key].max_rss_bytes or 0, _bytes(memory) or 0)
+                    peak = max(into[key].max_rss_bytes or 0, words.size(memory) or 0)
                     into[key] = replace(into[key], max_rss_bytes=peak or None)
                 continue
-            code, signal = _exit(exit_code)
+            code, signal = words.exit_of(exit_code)
             if key in into and into[key].name != name.rstrip():
                 continue  # asked for by its id, which was another job's before the controller was reset
-            never_ran = word.startswith("FAILED") and node == "None assigned" and elapsed == "0"
-            if never_ran:
+            node = words.said(node)
+            if word.startswith("FAILED") and not node and elapsed == "0":  # a submission that was refused
                 into.pop(key, None)
                 continue
+            state = state_of(word)
             into[key] = JobStatus(
                 name=name.rstrip(),
                 job_id=job_id,
-                state=state_of(word),
+                state=state,
                 raw_state=word,
                 task=task,
-                reason=_said(reason),
+                reason="" if node and state.is_terminal else words.said(reason),
                 exit_code=code,
                 signal=signal,
-                node="" if node == "None assigned" else _said(node),
-                submitted=_time(submitted),
-                elapsed_seconds=int(elapsed) if elapsed.isdigit() else None,
+                node=node,
+                submitted=words.moment(submitted),
+                elapsed_seconds=words.count(elapsed),
+                cpu_seconds=words.duration(cpu),
+                cpus=words.count(cpus),
+                gpus=words.gpus_of(tres),
+                accounted=state.is_terminal,
             )
+
+
+def _share_out(queued: dict[tuple[int, int | None], JobStatus], accounted: Iterable[tuple[int, int | None]]) -> None:
+    """Give an array's one row in the queue, without a task, to those of its tasks that only accounting names."""
+    for (job_id, task), status in list(queued.items()):
+        others = [key for key in accounted if key[0] == job_id and key[1] is not None and key not in queued]
+        if task is None and others:
+            del queued[job_id, task]
+            queued.update({key: replace(status, task=key[1]) for key in others})
 
 
 def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_spoke: bool) -> JobStatus:
@@ -298,15 +343,7 @@ def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_spoke: 
         return accounted
     if accounted is None or not queued.state.is_terminal or accounted.state is not queued.state:
         return queued
-    return replace(
-        queued,
-        raw_state=accounted.raw_state,
-        exit_code=accounted.exit_code,
-        signal=accounted.signal,
-        node=queued.node or accounted.node,
-        elapsed_seconds=accounted.elapsed_seconds,
-        max_rss_bytes=accounted.max_rss_bytes,
-    )
+    return replace(accounted, reason=queued.reason, node=queued.node or accounted.node, in_queue=True)
 
 
 def _newest(jobs: list[JobStatus]) -> tuple[JobStatus, ...]:
@@ -317,39 +354,3 @@ def _newest(jobs: list[JobStatus]) -> tuple[JobStatus, ...]:
         age = (job.submitted or datetime.min.replace(tzinfo=UTC), job.job_id)
         newest[job.name] = max(newest.get(job.name, age), age)
     return tuple(job for job in real if newest[job.name][1] == job.job_id)
-
-
-def _said(text: str) -> str:
-    return "" if text.strip() in ("None", "(null)", "N/A", "") else text.strip()
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
-def _duration(text: str) -> int | None:
-    """Seconds in squeue's ``[days-][hours:]minutes:seconds``."""
-    days, _, clock = text.strip().rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdigit() for part in parts) or (days and not days.isdigit()):
-        return None
-    seconds = 0
-    for part in parts:
-        seconds = 60 * seconds + int(part)
-    return seconds + 86400 * int(days or 0)
-
-
-def _exit(text: str) -> tuple[int | None, int | None]:
-    code, _, signal = text.partition(":")
-    return (int(code) if code.isdigit() else None, int(signal) if signal.isdigit() and signal != "0" else None)
-
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
-
-
-def _bytes(text: str) -> int | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)[nc]?", text.strip())
-    return int(float(match[1]) * _UNITS[match[2]]) if match else None

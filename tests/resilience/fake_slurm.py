@@ -196,9 +196,9 @@ def sacct(arguments: list[str]) -> int:
         if (names and job["name"] not in names) or (ids and str(job["id"]) not in ids):
             continue
         state = "RUNNING" if word == "stale" and job["state"] != "PENDING" else job["state"]
-        print(f"{job['id']}|{job['submitted']}|1|{job['code']}:0||n1|{state}|None|{job['name']}")
+        print(f"{job['id']}|{job['submitted']}|1|{job['code']}:0||00:00:00|1||n1|{state}|None|{job['name']}")
     for one in ids:  # before the controller was reset this number was another job's
-        print(f"{one}|2020-01-01T00:00:00|1|1:0||n1|FAILED|None|somebody-elses")
+        print(f"{one}|2020-01-01T00:00:00|1|1:0||00:00:00|1||n1|FAILED|None|somebody-elses")
     return 0
 
 

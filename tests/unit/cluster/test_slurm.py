@@ -12,6 +12,8 @@ from biomeroworker.errors import Permanent
 from tests.unit.cluster.slurm_texts import SINCE, answered
 
 S = "2026-11-21T02:46:18"
+#: Memory, CPU time, CPUs and TRES of an accounting row of which they are not of interest.
+U = "|00:00:00|1|"
 
 
 # -- submit ------------------------------------------------------------------------------------------------------------
@@ -117,15 +119,15 @@ RECORDED_QUEUE = f"""
 11|N/A|FAILED|{S}|0:00||BadConstraints|biomero-a-9
 """
 RECORDED_ACCOUNTING = f"""
-1|{S}|0|0:0||n1|COMPLETED|None|biomero-a-1
-1.batch|2026-11-21T02:46:19|0|0:0|200K|n1|COMPLETED||batch
-1.0|2026-11-21T02:46:19|0|0:0|1.5M|n1|COMPLETED||python
-2|{S}|0|42:0||n1|FAILED|None|biomero-a-2
-3|{S}|0|0:11||n1|FAILED|None|biomero-a-3
-7|{S}|2|0:0||n2|CANCELLED by 1001|None|biomero-a-7
-8|{S}|0|0:125||n2|OUT_OF_MEMORY|None|biomero-a-8
-4_3|{S}|6|0:0||n1|RUNNING|None|biomero-a-4
-11|{S}|0|1:0||None assigned|FAILED|None|biomero-a-9
+1|{S}|0|0:0|{U}|n1|COMPLETED|None|biomero-a-1
+1.batch|2026-11-21T02:46:19|0|0:0|200K|00:00:00|1||n1|COMPLETED||batch
+1.0|2026-11-21T02:46:19|0|0:0|1.5M|00:00:00|1||n1|COMPLETED||python
+2|{S}|0|42:0|{U}|n1|FAILED|None|biomero-a-2
+3|{S}|0|0:11|{U}|n1|FAILED|None|biomero-a-3
+7|{S}|2|0:0|{U}|n2|CANCELLED by 1001|None|biomero-a-7
+8|{S}|0|0:125|{U}|n2|OUT_OF_MEMORY|None|biomero-a-8
+4_3|{S}|6|0:0|{U}|n1|RUNNING|None|biomero-a-4
+11|{S}|0|1:0|{U}|None assigned|FAILED|None|biomero-a-9
 """
 
 
@@ -162,7 +164,7 @@ def test_a_refused_submission_was_no_job(recorded: slurm.Answer) -> None:
 
 
 def test_a_job_that_left_the_queue_is_unknown_until_accounting_says_how() -> None:
-    lagging = f"9|{S}|30|0:0||n1|RUNNING|None|biomero-a-1"
+    lagging = f"9|{S}|30|0:0|{U}|n1|RUNNING|None|biomero-a-1"
     (job,) = slurm.parse_status(answered("", lagging)).jobs
     assert job.state is JobState.UNKNOWN
     assert job.raw_state == "RUNNING"
@@ -171,18 +173,20 @@ def test_a_job_that_left_the_queue_is_unknown_until_accounting_says_how() -> Non
 
 def test_the_queue_wins_while_a_job_is_in_it() -> None:
     queue = f"9|N/A|PENDING|{S}|0:00||Resources|biomero-a-1"
-    earlier = f"9|{S}|30|0:0||n1|NODE_FAIL|None|biomero-a-1"  # it was requeued after its node was lost
+    earlier = f"9|{S}|30|0:0|{U}|n1|NODE_FAIL|None|biomero-a-1"  # it was requeued after its node was lost
     (job,) = slurm.parse_status(answered(queue, earlier)).jobs
     assert (job.state, job.exit_code) == (JobState.PENDING, None)
 
 
 def test_rows_that_accounting_has_not_finished_are_nobodys() -> None:
-    answer = slurm.parse_status(answered("", f"9|{S}|0|0:0||n1|RUNNING|None|allocation"))
+    answer = slurm.parse_status(answered("", f"9|{S}|0|0:0|{U}|n1|RUNNING|None|allocation"))
     assert answer.by_name(["biomero-a-1"]) == {"biomero-a-1": []}
 
 
 def test_of_two_jobs_with_one_name_the_later_counts_even_if_its_id_is_lower() -> None:
-    reset = f"900|2026-11-20T10:00:00|5|0:0||n1|FAILED|None|biomero-a-1\n3|{S}|5|0:0||n1|COMPLETED|None|biomero-a-1"
+    reset = (
+        f"900|2026-11-20T10:00:00|5|0:0|{U}|n1|FAILED|None|biomero-a-1\n3|{S}|5|0:0|{U}|n1|COMPLETED|None|biomero-a-1"
+    )
     (job,) = slurm.parse_status(answered("", reset)).jobs
     assert (job.job_id, job.state) == (3, JobState.COMPLETED)
 
@@ -197,7 +201,7 @@ def test_without_accounting_the_queue_alone_speaks() -> None:
 
 def test_without_the_controller_accounting_is_believed_as_it_is() -> None:
     complaint = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
-    answer = slurm.parse_status(answered(complaint, f"9|{S}|30|0:0||n1|RUNNING|None|biomero-a-1", 1, 0))
+    answer = slurm.parse_status(answered(complaint, f"9|{S}|30|0:0|{U}|n1|RUNNING|None|biomero-a-1", 1, 0))
     assert (answer.queue, answer.jobs[0].state) == (False, JobState.RUNNING)
     assert "Unable to contact" in answer.complaints
 
@@ -215,7 +219,7 @@ def test_warnings_between_rows_and_odd_names_of_others_are_no_harm() -> None:
 
 
 def test_parts_of_a_heterogeneous_job_and_waiting_arrays_in_accounting_are_read() -> None:
-    rows = f"12+0|{S}|5|0:0||n1|COMPLETED|None|biomero-a-1\n13_[1-3,7%2]|{S}|0|0:0|||PENDING|None|biomero-a-2"
+    rows = f"12+0|{S}|5|0:0|{U}|n1|COMPLETED|None|biomero-a-1\n13_[1-3,7%2]|{S}|0|0:0|{U}||PENDING|None|biomero-a-2"
     answer = slurm.parse_status(answered("", rows, 1))
     assert [(job.job_id, job.task, job.state.name) for job in answer.jobs] == [
         (12, None, "COMPLETED"), (13, 1, "PENDING"), (13, 2, "PENDING"), (13, 3, "PENDING"), (13, 7, "PENDING"),
