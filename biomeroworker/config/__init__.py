@@ -7,21 +7,20 @@ the line, the key and what is allowed; an unknown key is a warning, because old 
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from sqlalchemy.engine import make_url
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from biomeroworker.config import ini
+from biomeroworker.config import describing, ini, sorting
 from biomeroworker.config.ini import Value
 from biomeroworker.config.schema import (
+    AccountSettings,
     AnalyticsSettings,
+    ClusterSettings,
     NotificationSettings,
     Section,
     SlurmSettings,
@@ -30,13 +29,14 @@ from biomeroworker.config.schema import (
     WorkflowSettings,
     state_folder,
 )
-from biomeroworker.config.workflows import describe
 from biomeroworker.errors import ConfigError
 from biomeroworker.log.plain import masked
 
 __all__ = [
     "SECTIONS",
+    "AccountSettings",
     "AnalyticsSettings",
+    "ClusterSettings",
     "NotificationSettings",
     "Settings",
     "SlurmSettings",
@@ -59,8 +59,6 @@ SECTIONS: Mapping[str, type[Section]] = {
 #: They name the configuration file where no other is named; the second is what old deployments set.
 FILE_VARIABLES = ("BIOMERO_CONFIG", "BIOMERO_SLURM_CONFIG_FILE")
 
-_SBATCH = "sbatch_"
-
 #: Keys whose values no message shows.
 _SECRETS = frozenset(
     key
@@ -77,20 +75,17 @@ class Settings(BaseModel):
 
     ssh: SshSettings = SshSettings()
     slurm: SlurmSettings = SlurmSettings()
+    accounts: AccountSettings = Field(default_factory=AccountSettings)
     analytics: AnalyticsSettings = AnalyticsSettings()
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     notifications: NotificationSettings = NotificationSettings()
+    clusters: dict[str, ClusterSettings] = Field(default_factory=dict)  #: those with a name
     workflows: dict[str, WorkflowSettings] = Field(default_factory=dict)
     converters: dict[str, str] = Field(default_factory=dict)  #: image by ``<source>_to_<target>``
     origins: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)  #: by ``SECTION.key``
     warnings: tuple[str, ...] = Field((), repr=False, exclude=True)  #: keys that mean nothing
     state: Path = Field(default_factory=state_folder, repr=False, exclude=True)
-
-    @model_validator(mode="after")
-    def _one_way_to_ask_for_gpus(self) -> Self:
-        if self.slurm.gpu_gres and self.slurm.gpu_gpus:
-            raise ValueError("gpu_gres and gpu_gpus exclude each other: set one of them")
-        return self
+    cluster: str = Field("", repr=False, exclude=True)  #: whose `ssh`, `slurm` and `accounts` these are, see `on`
 
     @classmethod
     def load(
@@ -125,6 +120,35 @@ class Settings(BaseModel):
         values += _from_environment(environ)
         return _build(cls, values, environ)
 
+    # -- several clusters ---------------------------------------------------------------------------------------------
+
+    @property
+    def cluster_names(self) -> tuple[str, ...]:
+        """All clusters; the one without a name (``[SSH]``, ``[SLURM]``) is ``""`` and comes first."""
+        return ("", *self.clusters)
+
+    def on(self, cluster: str) -> Self:
+        """The same settings with `ssh`, `slurm` and `accounts` of a cluster; KeyError for one that there is not.
+
+        It is asked of the settings as they were loaded, not of those of a cluster with a name.
+        """
+        if cluster == self.cluster:
+            return self
+        of = self.clusters[cluster]
+        return self.model_copy(update={"ssh": of.ssh, "slurm": of.slurm, "accounts": of.accounts, "cluster": cluster})
+
+    def section(self, name: str) -> str:
+        """How a section is called in the ini: ``SLURM``, or ``SLURM:<cluster>`` for settings of one with a name."""
+        return f"{name}:{self.cluster}" if self.cluster and name in sorting.OF_A_CLUSTER else name
+
+    def line(self, section: str, key: str) -> str:
+        """Where to change a setting: ``file:line: [SECTION] key``; without a line where nobody has set it."""
+        section = self.section(section)
+        origin = self.origins.get(f"{section}.{key}", "")
+        return f"{origin}: [{section}] {key}" if origin else f"[{section}] {key}"
+
+    # -- the database -------------------------------------------------------------------------------------------------
+
     @property
     def database_url(self) -> str:
         """Where the log of runs is kept, password and all: hand it to the database, never to a person."""
@@ -134,30 +158,22 @@ class Settings(BaseModel):
     @property
     def database_shown(self) -> str:
         """The same for people."""
-        return _without_password(self.database_url)
+        return describing.without_password(self.database_url)
 
     def shown(self) -> dict[str, str]:
         """Every setting as text by ``SECTION.key``, with passwords masked."""
         lines: dict[str, str] = {}
-        for name, kind in SECTIONS.items():
-            section = getattr(self, name.lower())
-            for key in kind.model_fields:
-                value = getattr(section, key)
-                if isinstance(value, dict):
-                    lines.update({f"{name}.{_SBATCH}{flag}": masked(text) for flag, text in value.items()})
-                elif isinstance(value, SecretStr):
-                    lines[f"{name}.{key}"] = _without_secret(key, value.get_secret_value())
-                else:
-                    lines[f"{name}.{key}"] = masked(_text(value))
+        for name in SECTIONS:
+            lines.update(describing.section_lines(name, getattr(self, name.lower())))
+        lines.update(describing.account_lines("ACCOUNTS", self.accounts))
+        for cluster, of in self.clusters.items():
+            lines.update(describing.section_lines(f"SSH:{cluster}", of.ssh))
+            lines.update(describing.section_lines(f"SLURM:{cluster}", of.slurm))
+            lines.update(describing.account_lines(f"ACCOUNTS:{cluster}", of.accounts))
         for conversion, image in self.converters.items():
             lines[f"CONVERTERS.{conversion}"] = masked(image)
         for workflow, settings in self.workflows.items():
-            lines[f"WORKFLOWS.{workflow}"] = settings.path
-            for key in ("repo", "job", "use_gpu"):
-                if text := _text(getattr(settings, key)):
-                    lines[f"WORKFLOWS.{workflow}_{key}"] = masked(text)
-            for flag, text in settings.job_params.items():
-                lines[f"WORKFLOWS.{workflow}_job_{flag}"] = masked(text)
+            lines.update(describing.workflow_lines(workflow, settings))
         return lines
 
 
@@ -167,60 +183,32 @@ def standard_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
     return [Path("/etc/slurm-config.ini"), Path("/OMERO/slurm-config.ini"), home / "slurm-config.ini"]
 
 
+def settings_table() -> str:
+    """The settings as Markdown tables, a section each, for the documentation."""
+    return describing.settings_table(SECTIONS)
+
+
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:
     for section, kind in SECTIONS.items():
         for key, field in kind.model_fields.items():
-            for variable in _extra(field).get("env", []):
+            for variable in describing.noted(field).get("env", []):
                 if text := environ.get(variable, "").strip():
                     yield Value(section, key, text, f"environment {variable}")
                     break
 
 
 def _build(cls: type[Settings], values: Iterable[Value], environ: Mapping[str, str]) -> Settings:
-    """Later values over earlier ones, sorted into the schema."""
-    last: dict[tuple[str, str], Value] = {}
-    legacy: dict[tuple[str, str], Value] = {}
-    for value in values:
-        target = legacy if value.section == "MODELS" else last
-        section = "WORKFLOWS" if value.section == "MODELS" else value.section
-        target[section, value.key] = value
-    last = legacy | last  # [MODELS] is what [WORKFLOWS] was called once, and gives way to it
-
-    data: dict[str, Any] = {name.lower(): {} for name in SECTIONS} | {"converters": {}}
-    data["worker"]["work_folder"] = str(state_folder(environ) / "work")
-    places: dict[tuple[str | int, ...], Value] = {}
-    warnings = []
-    for (section, key), value in last.items():
-        if section == "WORKFLOWS":
-            continue
-        if section == "CONVERTERS":
-            place: tuple[str, ...] = ("converters", key)
-        elif section == "SLURM" and key.startswith(_SBATCH) and len(key) > len(_SBATCH):
-            place = ("slurm", "sbatch", key.removeprefix(_SBATCH))
-        elif section in SECTIONS and key in SECTIONS[section].model_fields and key != "sbatch":
-            place = (section.lower(), key)
-        else:
-            warnings.append(f"{value.origin}: {_unknown(section, key)}")
-            continue
-        inner = data
-        for step in place[:-1]:
-            inner = inner.setdefault(step, {})
-        inner[place[-1]] = value.text
-        places[place] = value
-    keys = {key: value for (section, key), value in last.items() if section == "WORKFLOWS"}
-    data["workflows"], where, lost = describe({key: value.text for key, value in keys.items()})
-    places |= {("workflows", *place): keys[key] for key, place in where.items()}
-    warnings += [f"{keys[key].origin}: [WORKFLOWS] {key} belongs to no workflow" for key in lost]
-    origins = {
-        f"{'WORKFLOWS' if value.section == 'MODELS' else value.section}.{value.key}": value.origin
-        for value in places.values()
-    }
+    """The values, sorted into the schema and checked."""
+    found = sorting.sort(values, SECTIONS)
+    found.data["worker"].setdefault("work_folder", str(state_folder(environ) / "work"))
+    if told := sorting.contradictions(found):
+        raise ConfigError("\n".join(told))
     try:
         return cls.model_validate(
-            data | {"origins": origins, "warnings": tuple(warnings), "state": state_folder(environ)}
+            found.data | {"origins": found.origins, "warnings": tuple(found.warnings), "state": state_folder(environ)}
         )
     except ValidationError as error:
-        raise ConfigError(_told(error, places)) from None
+        raise ConfigError(_told(error, found.places)) from None
 
 
 def _told(error: ValidationError, places: Mapping[tuple[str | int, ...], Value]) -> str:
@@ -233,78 +221,9 @@ def _told(error: ValidationError, places: Mapping[tuple[str | int, ...], Value])
         message = problem["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         if not place:
-            gpu = [places["slurm", key] for key in ("gpu_gres", "gpu_gpus") if ("slurm", key) in places]
-            lines.append(f"{', '.join(value.origin for value in gpu)}: [SLURM] {message}")
+            lines.append(message)
             continue
         value = places[place]
         shown = "" if value.key in _SECRETS else f" = {value.text!r}"
         lines.append(f"{value.origin}: [{value.section}] {value.key}{shown}: {message}")
     return "\n".join(lines)
-
-
-def _unknown(section: str, key: str) -> str:
-    if section not in SECTIONS:
-        return f"there is no section [{section}]"
-    close = difflib.get_close_matches(key, SECTIONS[section].model_fields, n=1)
-    return f"[{section}] {key} is not a setting" + (f"; is {close[0]} meant?" if close else "")
-
-
-def _without_password(url: str) -> str:
-    """A URL for people. Masked twice: an ``@`` in a password ends it for one reader, not for the other."""
-    return masked(make_url(url).render_as_string(hide_password=True))
-
-
-def _without_secret(key: str, text: str) -> str:
-    """The path of a web hook's address is what keeps strangers from using it."""
-    if key == "webhook_url":
-        scheme, _, rest = text.partition("://")
-        return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}/***"
-    return _without_password(text)
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return ", ".join(value)
-    return str(value)
-
-
-def _extra(field: Any) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else {}
-
-
-def settings_table() -> str:
-    """The settings as Markdown tables, a section each, for the documentation."""
-    lines: list[str] = []
-    for name, kind in SECTIONS.items():
-        lines += [
-            f"### [{name}]",
-            "",
-            _summary(kind),
-            "",
-            "| key | default | environment | meaning |",
-            "|---|---|---|---|",
-        ]
-        for key, field in kind.model_fields.items():
-            extra = _extra(field)
-            default = extra.get("default") or _text(None if field.default_factory else field.default)
-            shown = f"`{default}`".replace("|", "\\|") if default else ""
-            variables = ", ".join(f"`{variable}`" for variable in extra.get("env", []))
-            lines.append(f"| `{extra.get('ini', key)}` | {shown} | {variables} | {field.description} |")
-        lines.append("")
-    lines += ["### [WORKFLOWS]", "", _summary(WorkflowSettings), "", "| key | default | meaning |", "|---|---|---|"]
-    for key, field in WorkflowSettings.model_fields.items():
-        spelled = {"path": "<name>", "job_params": "<name>_job_<flag>"}.get(key, f"<name>_{key}")
-        default = f"`{_text(field.default)}`" if isinstance(field.default, bool) else ""
-        lines.append(f"| `{spelled}` | {default} | {field.description} |")
-    lines += ["", "### [CONVERTERS]", "", "`<source>_to_<target> = image`, such as `zarr_to_tiff = name/image:tag`."]
-    return "\n".join(lines) + "\n"
-
-
-def _summary(kind: type[BaseModel]) -> str:
-    return inspect.cleandoc(kind.__doc__ or "")

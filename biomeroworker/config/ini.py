@@ -1,7 +1,8 @@
 """Read ini files as old deployments wrote them, remembering where each value stands.
 
-Keys are lower-cased, ``=`` or ``:`` parts key and value, a line that starts with ``#`` or ``;`` is a comment, and an
-indented line continues the value before it. A ``%`` is just a character, and a blank value is no value.
+Keys are lower-cased, ``=`` or ``:`` parts key and value (but not between double quotes), a line that starts with
+``#`` or ``;`` is a comment, an indented line continues the value before it. A ``%`` is just a character, and a blank
+value is no value. Sections are upper-case words; what follows a colon in one, the name of a cluster, is lower-cased.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from pathlib import Path
 from biomeroworker.errors import ConfigError
 
 _SECTION = re.compile(r"\[(?P<name>[^]]+)\]\s*$")
-_OPTION = re.compile(r"(?P<key>[^=:]+?)\s*(?:[=:]\s*(?P<value>.*))?$")
+_OPTION = re.compile(r"""(?P<key>(?:"[^"]*"|[^=:])+?)\s*(?:[=:]\s*(?P<value>.*))?$""")
+
+#: The sections in which keys are names of users and groups, whose capitals matter.
+NAMES_AS_KEYS = "ACCOUNTS"
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,13 @@ def read(path: Path) -> Iterator[Value]:
             continue
         indent, current = depth, None
         if match := _SECTION.match(stripped):
-            section = match["name"].strip().upper()
+            section = _section(match["name"])
             continue
         option = _OPTION.match(stripped)
         if option is None or not section:
             what = "an option before the first [SECTION]" if option else "neither a [SECTION] nor an option"
             raise ConfigError(f"{path}:{number}: {what}: {stripped.partition('=')[0]!r}")
-        known = (section, option["key"].lower())
+        known = (section, option["key"] if section.startswith(NAMES_AS_KEYS) else option["key"].lower())
         if known in found:
             raise ConfigError(f"{path}:{number}: [{section}] {known[1]} stands in line {found[known][0]} already")
         current = [option["value"] or ""]
@@ -67,3 +71,8 @@ def read(path: Path) -> Iterator[Value]:
         text = "\n".join(parts).strip()
         if text:
             yield Value(name, key, text, f"{path}:{number}")
+
+
+def _section(name: str) -> str:
+    head, colon, tail = name.partition(":")
+    return f"{head.strip().upper()}{colon}{tail.strip().lower()}"

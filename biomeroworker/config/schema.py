@@ -41,6 +41,11 @@ def _setting(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
     return Field(default, description=meaning, json_schema_extra={"env": list(env)}, **checks)
 
 
+def _ignored(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
+    """A setting of old files that changes nothing any more: accepted, and said to be so when somebody sets it."""
+    return Field(default, description=meaning, json_schema_extra={"env": list(env), "ignored": True}, **checks)
+
+
 class Section(BaseModel):
     """A section of the ini file."""
 
@@ -53,7 +58,10 @@ class SshSettings(Section):
     host: str = _setting(
         "slurm", "Host of the cluster's login node, as `ssh` knows it (`~/.ssh/config`).", "BIOMERO_SSH_HOST"
     )
-    inline_ssh_env: bool = _setting(True, "Kept for old files. Nothing is handed over in the environment any more.")
+    inline_ssh_env: bool = _setting(
+        True,
+        "For code that uses `SlurmClient` as a fabric connection; this program hands nothing over in the environment.",
+    )
     config_file: LocalPath | None = _setting(
         None, "A configuration file for `ssh -F`; unset: what `ssh` reads by itself.", "BIOMERO_SSH_CONFIG_FILE"
     )
@@ -69,12 +77,12 @@ class SlurmSettings(Section):
     slurm_converters_path: str = _setting(
         "my-scratch/singularity_images/converters", "Folder on the cluster for converter images."
     )
-    slurm_script_path: str = _setting("slurm-scripts", "Folder on the cluster for job scripts of old deployments.")
-    slurm_script_repo: str | None = _setting(None, "Repository of job scripts of old deployments.")
+    slurm_script_path: str = _ignored("slurm-scripts", "Job scripts are not kept on the cluster any more.")
+    slurm_script_repo: str | None = _ignored(None, "There is one job script, and it comes with this program.")
     slurm_data_bind_path: str | None = _setting(
         None, "A path that containers must be able to see besides their run's own folder."
     )
-    slurm_conversion_partition: str | None = _setting(None, "Partition for conversion jobs.")
+    slurm_conversion_partition: str | None = _ignored(None, "Images are converted within the workflow's own job.")
     slurm_default_partition: str | None = _setting(
         None, "Partition for jobs that name none.", "BIOMERO_DEFAULT_PARTITION"
     )
@@ -82,8 +90,8 @@ class SlurmSettings(Section):
     sacct_days_ago: int | None = _setting(
         None, "The same in days; wins over `sacct_start_time`.", "BIOMERO_SACCT_START_DAYS_AGO", ge=0
     )
-    env_file_submission: bool = _setting(
-        False, "Kept for old files. Parameters always travel in a file of their own.", "BIOMERO_ENV_FILE_SUBMISSION"
+    env_file_submission: bool = _ignored(
+        False, "Parameters always travel in a file of their own.", "BIOMERO_ENV_FILE_SUBMISSION"
     )
     inject_gpu_flag: bool = _setting(
         False, "Whether a run may choose the GPU against the workflow's `_use_gpu`.", "BIOMERO_INJECT_GPU_FLAG"
@@ -106,8 +114,8 @@ class SlurmSettings(Section):
     apptainer_cachedir: str | None = _setting(
         None, "`APPTAINER_CACHEDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_CACHEDIR"
     )
-    slurm_zip_cmd: str = _setting(
-        "$(command -v 7z || command -v 7za)", "The 7-Zip command of old scripts.", "BIOMERO_SLURM_ZIP_CMD"
+    slurm_zip_cmd: str = _ignored(
+        "$(command -v 7z || command -v 7za)", "Nothing is zipped any more.", "BIOMERO_SLURM_ZIP_CMD"
     )
     container_runtime: Literal["apptainer", "singularity", "charliecloud"] = _setting(
         "apptainer", "What runs the containers.", "BIOMERO_CONTAINER_RUNTIME"
@@ -121,7 +129,7 @@ class SlurmSettings(Section):
     poll_seconds: float = _setting(15.0, "The longest wait between two questions to the scheduler, in seconds.", gt=0)
     sbatch: dict[str, str] = Field(
         default_factory=dict,
-        description="`sbatch_<flag> = value`: `--<flag>=<value>` for every job.",
+        description="`--<flag>=<value>` for every job; for a flag without value write `true`.",
         json_schema_extra={"ini": "sbatch_<flag>"},
     )
 
@@ -129,21 +137,21 @@ class SlurmSettings(Section):
 class AnalyticsSettings(Section):
     """The log of runs."""
 
-    track_workflows: bool = _setting(True, "Kept for old files. Runs are always recorded.")
-    enable_job_accounting: bool = _setting(True, "Kept for old files. The table is always kept.")
-    enable_job_progress: bool = _setting(True, "Kept for old files. The tables are always kept.")
-    enable_workflow_analytics: bool = _setting(True, "Kept for old files. The table is always kept.")
+    track_workflows: bool = _ignored(True, "Runs are always recorded.")
+    enable_job_accounting: bool = _ignored(True, "The table is always kept.")
+    enable_job_progress: bool = _ignored(True, "The tables are always kept.")
+    enable_workflow_analytics: bool = _ignored(True, "The table is always kept.")
     sqlalchemy_url: SecretStr | None = _setting(
         None,
         "Database of the log, such as `postgresql+psycopg2://user:password@host/name`; "
         "unset: a SQLite file, `runs.sqlite` in `~/.local/state/biomeroworker`.",
         "SQLALCHEMY_URL",
     )
-    analytics_rebuild_start_time: str | None = _setting(
-        None, "Kept for old files. Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_START_TIME"
+    analytics_rebuild_start_time: str | None = _ignored(
+        None, "Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_START_TIME"
     )
-    analytics_rebuild_days_ago: int | None = _setting(
-        None, "Kept for old files. Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_DAYS_AGO", ge=0
+    analytics_rebuild_days_ago: int | None = _ignored(
+        None, "Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_DAYS_AGO", ge=0
     )
 
     @field_validator("sqlalchemy_url")
@@ -163,6 +171,11 @@ class AnalyticsSettings(Section):
 class WorkerSettings(Section):
     """The machine that this program runs on, and its patience."""
 
+    descriptor_refresh_hours: float = _setting(
+        24.0,
+        "After so many hours a workflow's descriptor is asked for again; until then, and offline, the copy is used.",
+        gt=0,
+    )
     work_folder: LocalPath = Field(
         default_factory=lambda: state_folder() / "work",
         description="Folder on this machine where inputs and results of unfinished runs are staged.",
@@ -252,15 +265,67 @@ def is_web_address(text: str) -> bool:
         return False
 
 
+class AccountSettings(BaseModel):
+    """Whose jobs are charged to which SLURM account: a user's own entry first, then that of the group the run is for.
+
+    Names are OMERO's, in their own capitals; one that holds `=` or `:` stands in double quotes (`group."a: b" = x`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    required: bool = Field(
+        default=False,
+        description="Whether a run for which there is no account is refused, not charged to `sbatch_account`.",
+    )
+    user: dict[str, str] = Field(
+        default_factory=dict,
+        description="SLURM account of a user's runs.",
+        json_schema_extra={"ini": "user.<name>"},
+    )
+    group: dict[str, str] = Field(
+        default_factory=dict,
+        description="SLURM account of a group's runs.",
+        json_schema_extra={"ini": "group.<name>"},
+    )
+
+    @property
+    def in_use(self) -> bool:
+        """Whether accounts are this section's to give."""
+        return bool(self.required or self.user or self.group)
+
+    def of(self, user: str, group: str) -> str:
+        """The account of a run; empty where there is none for it."""
+        return self.user.get(user) or self.group.get(group) or ""
+
+
+class ClusterSettings(BaseModel):
+    """One cluster of several: what its sections say. Nothing is taken over from another cluster's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ssh: SshSettings
+    slurm: SlurmSettings = SlurmSettings()
+    accounts: AccountSettings = Field(default_factory=AccountSettings)
+
+
 class WorkflowSettings(Section):
-    """One workflow: `<name>`, `<name>_repo`, `<name>_job`, `<name>_job_<flag>` and `<name>_use_gpu`."""
+    """One workflow: `<name>` and what begins with it."""
 
     path: str = Field(description="Folder of its images, below `slurm_images_path`.")
     repo: str = Field(
-        "", description="Where its descriptor is: a GitHub URL, or the path of a folder or descriptor on this machine."
+        "",
+        description="Where its descriptor is: a repository at GitHub or GitLab (with `/tree/<ref>`), any address, "
+        "or the path of a folder or descriptor on this machine.",
     )
-    job: str = Field("", description="Kept for old files: its job script, below `slurm_script_path`.")
+    job: str = Field(
+        "", description="There is one job script, and it comes with this program.", json_schema_extra={"ignored": True}
+    )
     job_params: dict[str, str] = Field(
-        default_factory=dict, description="`--<flag>=<value>` for its jobs, over all other settings."
+        default_factory=dict,
+        description="`--<flag>=<value>` for its jobs, over all other settings; for a flag without value write `true`.",
+    )
+    cluster: str = Field(
+        "",
+        description="The cluster that it runs on, of several: the name in `[SSH:<cluster>]`. Unset: that of `[SSH]`.",
     )
     use_gpu: bool = Field(False, description="Whether its jobs get a GPU.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-_ATTRIBUTES = ("_repo", "_job", "_use_gpu")
+_ATTRIBUTES = ("_repo", "_job", "_use_gpu", "_cluster")
 
 
 def names_in(keys: Collection[str]) -> set[str]:
@@ -23,7 +23,7 @@ def names_in(keys: Collection[str]) -> set[str]:
 
 
 def attribute_of(key: str, names: Collection[str]) -> tuple[str, str] | None:
-    """The workflow that a key describes, and what it tells of it (``repo``, ``job``, ``use_gpu``, ``job_<flag>``)."""
+    """The workflow that a key describes, and what it tells of it (``repo``, ``job``, ``cluster``, ``job_mem``, …)."""
     fitting = [
         name
         for name in names

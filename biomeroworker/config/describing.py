@@ -1,0 +1,131 @@
+"""The settings as people read them: every value with passwords masked, and the table of the documentation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from sqlalchemy.engine import make_url
+
+from biomeroworker.config.schema import AccountSettings, Section, WorkflowSettings
+from biomeroworker.log.plain import masked
+
+SBATCH = "sbatch_"
+
+_SEVERAL = """A second cluster, and a third: the keys of `[SSH]`, `[SLURM]` and `[ACCOUNTS]`, for workflows with
+`<name>_cluster = <cluster>`. Nothing is taken over from the sections without a name, nor from the environment; `host`
+is the cluster's own name where it is not set."""
+
+
+def section_lines(name: str, section: Section) -> Iterator[tuple[str, str]]:
+    """The settings of a section as text, by ``SECTION.key``."""
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, dict):
+            yield from ((f"{name}.{SBATCH}{flag}", masked(words)) for flag, words in value.items())
+        elif isinstance(value, SecretStr):
+            yield f"{name}.{key}", _without_secret(key, value.get_secret_value())
+        else:
+            yield f"{name}.{key}", masked(text(value))
+
+
+def account_lines(name: str, accounts: AccountSettings) -> Iterator[tuple[str, str]]:
+    """The entries of an ``[ACCOUNTS]`` section; nothing where there is none."""
+    if accounts.in_use:
+        yield f"{name}.required", text(accounts.required)
+    for kind, entries in (("user", accounts.user), ("group", accounts.group)):
+        yield from ((f"{name}.{kind}.{who}", account) for who, account in entries.items())
+
+
+def workflow_lines(workflow: str, settings: WorkflowSettings) -> Iterator[tuple[str, str]]:
+    """What is set for a workflow."""
+    yield f"WORKFLOWS.{workflow}", settings.path
+    for key in ("repo", "job", "cluster", "use_gpu"):
+        if words := text(getattr(settings, key)):
+            yield f"WORKFLOWS.{workflow}_{key}", masked(words)
+    for flag, words in settings.job_params.items():
+        yield f"WORKFLOWS.{workflow}_job_{flag}", masked(words)
+
+
+def without_password(url: str) -> str:
+    """A URL for people. Masked twice: an ``@`` in a password ends it for one reader, not for the other."""
+    return masked(make_url(url).render_as_string(hide_password=True))
+
+
+def _without_secret(key: str, secret: str) -> str:
+    """The path of a web hook's address is what keeps strangers from using it."""
+    if key == "webhook_url":
+        scheme, _, rest = secret.partition("://")
+        return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}/***"
+    return without_password(secret)
+
+
+def text(value: Any) -> str:
+    """A value as it would stand in an ini file."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ", ".join(value)
+    return str(value)
+
+
+def noted(field: Any) -> dict[str, Any]:
+    """What the schema says of a setting beside its type: ``env``, ``ini``, ``default``, ``ignored``."""
+    found = field.json_schema_extra
+    return found if isinstance(found, dict) else {}
+
+
+def settings_table(sections: Mapping[str, type[Section]]) -> str:
+    """The settings as Markdown tables, a section each, for the documentation."""
+    lines: list[str] = []
+    for name, kind in sections.items():
+        lines += [f"### [{name}]", "", _summary(kind), ""]
+        lines += ["| key | default | environment | meaning |", "|---|---|---|---|"]
+        for key, field in kind.model_fields.items():
+            more = noted(field)
+            default = more.get("default") or text(None if field.default_factory else field.default)
+            shown = f"`{default}`".replace("|", "\\|") if default else ""
+            variables = ", ".join(f"`{variable}`" for variable in more.get("env", []))
+            lines.append(f"| `{more.get('ini', key)}` | {shown} | {variables} | {_meaning(field)} |")
+        lines.append("")
+    lines += [
+        "### [SSH:&lt;cluster&gt;], [SLURM:&lt;cluster&gt;], [ACCOUNTS:&lt;cluster&gt;]",
+        "",
+        _SEVERAL,
+        "",
+        "### [ACCOUNTS]",
+        "",
+        _summary(AccountSettings),
+        "",
+        *_short_table(AccountSettings, {}),
+        "",
+        "### [WORKFLOWS]",
+        "",
+        _summary(WorkflowSettings),
+        "",
+        *_short_table(WorkflowSettings, {"path": "<name>", "job_params": "<name>_job_<flag>"}, "<name>_"),
+    ]
+    lines += ["", "### [CONVERTERS]", "", "`<source>_to_<target> = image`, such as `zarr_to_tiff = name/image:tag`."]
+    return "\n".join(lines) + "\n"
+
+
+def _short_table(kind: type[BaseModel], spelled: Mapping[str, str], prefix: str = "") -> list[str]:
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for key, field in kind.model_fields.items():
+        name = spelled.get(key) or noted(field).get("ini") or f"{prefix}{key}"
+        default = f"`{text(field.default)}`" if isinstance(field.default, bool) else ""
+        lines.append(f"| `{name}` | {default} | {_meaning(field)} |")
+    return lines
+
+
+def _meaning(field: Any) -> str:
+    return f"Ignored. {field.description}" if noted(field).get("ignored") else str(field.description)
+
+
+def _summary(kind: type[BaseModel]) -> str:
+    return inspect.cleandoc(kind.__doc__ or "")

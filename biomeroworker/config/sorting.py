@@ -1,0 +1,144 @@
+"""Sort the values of all sources, later ones over earlier ones, into the places that the schema has for them.
+
+What has no place is a warning, because old files carry many such keys; so is what changes nothing any more.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from biomeroworker.config.describing import SBATCH, noted
+from biomeroworker.config.ini import Value
+from biomeroworker.config.schema import AccountSettings, Section, WorkflowSettings
+from biomeroworker.config.workflows import describe
+from biomeroworker.errors import ConfigError
+
+#: The sections that each cluster has one of.
+OF_A_CLUSTER: Mapping[str, str] = {"SSH": "ssh", "SLURM": "slurm", "ACCOUNTS": "accounts"}
+_CLUSTER = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+Place = tuple[str | int, ...]
+
+
+@dataclass
+class Sorted:
+    """Values by their places: ``data`` is what the schema validates, ``places`` says where each part was written."""
+
+    data: dict[str, Any]
+    places: dict[Place, Value] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where each value comes from, by ``SECTION.key``."""
+        return {f"{_modern(value.section)}.{value.key}": value.origin for value in self.places.values()}
+
+
+def sort(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Sorted:
+    """Later values over earlier ones, each in its place."""
+    last: dict[tuple[str, str], Value] = {}
+    legacy: dict[tuple[str, str], Value] = {}
+    for value in values:
+        target = legacy if value.section == "MODELS" else last
+        target[_modern(value.section), value.key] = value
+    last = legacy | last  # [MODELS] is what [WORKFLOWS] was called once, and gives way to it
+
+    found = Sorted({name.lower(): {} for name in sections} | {"accounts": {}, "converters": {}, "clusters": {}})
+    for (section, _key), value in last.items():
+        head, _, cluster = section.partition(":")
+        if cluster and head in OF_A_CLUSTER:
+            if not _CLUSTER.fullmatch(cluster):
+                raise ConfigError(f"{value.origin}: [{section}]: a cluster's name is letters, digits, . _ and -")
+            found.data["clusters"].setdefault(cluster, {"ssh": {"host": cluster}})
+        if section == "WORKFLOWS":
+            continue
+        place = _place(section, value.key, sections)
+        if place is None:
+            found.warnings.append(f"{value.origin}: {_unknown(section, value.key, sections)}")
+            continue
+        inner = found.data
+        for step in place[:-1]:
+            inner = inner.setdefault(str(step), {})
+        inner[str(place[-1])] = value.text
+        found.places[place] = value
+        kind = sections.get(head)
+        if kind and value.key in kind.model_fields and noted(kind.model_fields[value.key]).get("ignored"):
+            meaning = kind.model_fields[value.key].description
+            found.warnings.append(f"{value.origin}: [{section}] {value.key} is ignored. {meaning}")
+    _sort_workflows({key: value for (section, key), value in last.items() if section == "WORKFLOWS"}, found)
+    return found
+
+
+def _sort_workflows(keys: Mapping[str, Value], found: Sorted) -> None:
+    found.data["workflows"], where, lost = describe({key: value.text for key, value in keys.items()})
+    found.places |= {("workflows", *place): keys[key] for key, place in where.items()}
+    found.warnings += [f"{keys[key].origin}: [WORKFLOWS] {key} belongs to no workflow" for key in lost]
+    for key, place in where.items():
+        told = WorkflowSettings.model_fields.get(place[1])
+        if told is not None and noted(told).get("ignored"):
+            found.warnings.append(f"{keys[key].origin}: [WORKFLOWS] {key} is ignored. {told.description}")
+    for name, workflow in found.data["workflows"].items():
+        if cluster := workflow.get("cluster"):
+            workflow["cluster"] = cluster.lower()
+            if workflow["cluster"] not in found.data["clusters"]:
+                value = found.places["workflows", name, "cluster"]
+                known = ", ".join(found.data["clusters"]) or "none"
+                raise ConfigError(
+                    f"{value.origin}: [WORKFLOWS] {value.key} = {cluster!r}: there is no section [SSH:{cluster}] "
+                    f"(clusters with a name: {known})"
+                )
+
+
+def _place(section: str, key: str, sections: Mapping[str, type[Section]]) -> Place | None:
+    head, _, cluster = section.partition(":")
+    if cluster:
+        inner = _place(head, key, sections) if head in OF_A_CLUSTER else None
+        return ("clusters", cluster, *inner) if inner else None
+    if head == "CONVERTERS":
+        return ("converters", key)
+    if head == "ACCOUNTS":
+        kind, dot, name = key.partition(".")
+        kind, name = kind.strip().lower(), name.strip()
+        if kind in ("user", "group") and dot and name.strip('"'):
+            return ("accounts", kind, name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name)
+        return ("accounts", "required") if key.lower() == "required" else None
+    if head == "SLURM" and key.startswith(SBATCH) and len(key) > len(SBATCH):
+        return ("slurm", "sbatch", key.removeprefix(SBATCH))
+    if head in sections and key in sections[head].model_fields and key != "sbatch":
+        return (head.lower(), key)
+    return None
+
+
+def contradictions(found: Sorted) -> list[str]:
+    """What cannot be meant: two ways to ask for GPUs, of one cluster."""
+    told = []
+    for at in [("slurm",), *(("clusters", name, "slurm") for name in found.data["clusters"])]:
+        both = [found.places.get((*at, key)) for key in ("gpu_gres", "gpu_gpus")]
+        if all(both):
+            where = ", ".join(value.origin for value in both if value)
+            told.append(f"{where}: [SLURM] gpu_gres and gpu_gpus exclude each other: set one of them")
+    return told
+
+
+def _modern(section: str) -> str:
+    return "WORKFLOWS" if section == "MODELS" else section
+
+
+def _unknown(section: str, key: str, sections: Mapping[str, type[Section]]) -> str:
+    head, _, cluster = section.partition(":")
+    if cluster and head not in OF_A_CLUSTER:
+        return f"there is no section [{section}]; a cluster has [SSH:…], [SLURM:…] and [ACCOUNTS:…]"
+    if head == "ACCOUNTS":
+        return f"[{section}] {key} is not a setting; there are {_names_of(AccountSettings)}"
+    if head not in sections:
+        return f"there is no section [{section}]"
+    close = difflib.get_close_matches(key, sections[head].model_fields, n=1)
+    return f"[{section}] {key} is not a setting" + (f"; is {close[0]} meant?" if close else "")
+
+
+def _names_of(kind: type[AccountSettings]) -> str:
+    return ", ".join(str(noted(field).get("ini", key)) for key, field in kind.model_fields.items())
