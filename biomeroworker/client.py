@@ -18,6 +18,7 @@ from fabric import Connection
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.clusters import Clusters
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.source import RunRequest
@@ -79,8 +80,13 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster's front-end."""
-        return self._part("_cluster", Cluster, lambda: Cluster.from_settings(self.settings))
+        """The cluster of ``[SSH]`` and ``[SLURM]``."""
+        return self.clusters[""]
+
+    @property
+    def clusters(self) -> Clusters:
+        """All clusters of the configuration, by name; the one without a name is ``""``."""
+        return self._part("_clusters", Clusters, lambda: Clusters(self.settings))
 
     @property
     def catalogue(self) -> Catalogue:
@@ -97,7 +103,7 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
     def close(self) -> None:
         """Give up connections; using the client again opens new ones."""
         super().close()
-        for name in ("_log", "_cluster"):
+        for name in ("_log", "_clusters"):
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
