@@ -54,10 +54,13 @@ lint: $(VENV)/.installed ## what pre-commit checks
 	@$(PYTHON) -m mypy
 	@git ls-files -z | xargs -0 grep -lIE '^#!.*\b(ba|da)?sh$$' | xargs shellcheck
 
+bench: $(VENV)/.installed ## figures beside those of others, one after the other (ONLY=name for one; minutes)
+	@$(PYTHON) -m benchmarks $(ONLY) $(BENCH_ARGUMENTS)
+
 docs: $(VENV)/.installed ## the documentation, warnings are errors
 	@$(PYTHON) -m sphinx -q -W --keep-going docs docs/_build
 
 clean: ## what was built here; caches outside the checkout stay
 	@rm -rf $(VENV) docs/_build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test lint docs clean
+.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test bench lint docs clean

@@ -1,0 +1,24 @@
+"""The same programming interface, ours or the incumbent's: for programs that run in either environment."""
+
+import os
+from typing import Any
+
+
+def tracker_at(kind: str, url: str) -> Any:
+    """The tracker with all its projections on, as a script has it."""
+    if kind == "ours":
+        from biomeroworker.log.runlog import RunLog
+
+        return RunLog.open(url).tracker
+    import logging
+
+    from biomero.slurm_client import SlurmClient
+
+    logging.disable(logging.WARNING)
+    os.environ["SQLALCHEMY_URL"] = url
+    client = SlurmClient(config_only=True, slurm_model_repos={}, slurm_model_images={})
+    client.track_workflows = client.enable_job_accounting = True
+    client.enable_job_progress = client.enable_workflow_analytics = True
+    client.sqlalchemy_url = url
+    client.initialize_analytics_system()
+    return client.workflowTracker
