@@ -8,6 +8,7 @@ JSON; the job reads the first and writes the second, so they hold nothing but wh
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -58,16 +59,45 @@ class InputImage(_Frozen):
     channels: tuple[str, ...] = ()
     origin: dict[str, str | int] = {}
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Of a plate: where its fields lie in it (``A/1/0``), wells in reading order; nothing for an image."""
+        return tuple(name for name in self.origin if "/" in name)
+
+
+class Chunk(_Frozen):
+    """The inputs of one task of a run that is split: these images, or of one plate these ``fields`` (none: all)."""
+
+    keys: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Portion:
+    """An input, or of a plate some fields: what is exported at once. No ``fields``: all of it."""
+
+    image: InputImage
+    fields: tuple[str, ...] = ()
+
 
 class InputManifest(_Frozen):
-    """All that a run sends."""
+    """All that a run sends. ``chunks`` tells which task works on what; a run that is one job has none."""
 
     run: str
     images: tuple[InputImage, ...]
+    chunks: tuple[Chunk, ...] = ()
 
     def find(self, key: str) -> InputImage | None:
         """The image with that key."""
         return next((image for image in self.images if image.key == key), None)
+
+    def portions(self, chunk: int | None = None) -> tuple[Portion, ...]:
+        """What a chunk consists of; everything if none is named."""
+        if chunk is None:
+            return tuple(Portion(image) for image in self.images)
+        wanted = self.chunks[chunk]
+        known = {image.key: image for image in self.images}
+        return tuple(Portion(known[key], wanted.fields) for key in wanted.keys)
 
 
 class ResultFile(_Frozen):

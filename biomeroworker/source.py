@@ -6,14 +6,14 @@ a folder on disk is another (`folder`); the engine never assumes either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from biomeroworker.manifest import InputManifest, ResultManifest
+from biomeroworker.manifest import InputManifest, Portion, ResultManifest
 
 #: Told a fraction from 0 to 1 and a word about what is going on.
 Tell = Callable[[float, str], None]
@@ -33,8 +33,13 @@ class RunRequest(BaseModel):
     user: int = -1  #: OMERO's ids, -1 for none
     group: int = -1
     user_name: str = ""
+    group_name: str = ""
     email: str = ""
     job_options: dict[str, str] = Field(default_factory=dict)  #: sbatch options of this run alone
+    use_gpu: bool | None = None  #: against what the configuration says of the workflow; None: as it says
+    batch_size: int = Field(default=0, ge=0)  #: images (fields of a plate) per job of an array; 0: all in one job
+    only: dict[str, str] = {}  #: of the inputs only these: key (``image-7``, ``plate-5/A/1/0``) and name; empty: all
+    retry_of: str = ""  #: the run whose request this was
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,18 @@ class Source(Protocol):
         """Raise `Refused` when the request's inputs cannot be had (unknown ids, no such folder): before acceptance."""
         ...
 
-    def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
-        """Export the inputs into ``folder`` as OME-Zarr named by key (``image-<id>.ome.zarr``)."""
+    def survey(self, run: str, request: RunRequest) -> InputManifest:
+        """All that the run is to work on, in the order in which it is to be worked on; no pixel is read for it.
+
+        Raises
+        ------
+        biomeroworker.errors.Permanent
+            Something that was asked for is gone, or is nothing that can be exported.
+        """
+        ...
+
+    def stage_in(self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, tell: Tell) -> None:
+        """Export these inputs into ``folder`` as OME-Zarr at their ``path``; what lies there already is whole."""
         ...
 
     def stage_out(
