@@ -5,14 +5,11 @@ from __future__ import annotations
 import getpass
 import itertools
 import os
-import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,6 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json, size
+from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.cli.runs import STYLES
 from biomeroworker.client import SlurmClient
 from biomeroworker.engine.carrier import Carrier, Listener
@@ -67,7 +65,8 @@ def run(
     with client_of(config) as client:
         run_id = client.submit(request)
         err.print(f"run {run_id}", style="bold")
-        with _progress() as listener, _stopping(lambda: client.cancel(run_id, getpass.getuser())):
+        with _progress() as listener, told_by_signals(leave=False) as told:
+            told.then(lambda: client.cancel(run_id, getpass.getuser()))
             _supervisor(client, listener).carry(run_id)
         found = client.log.run(run_id)
         if as_json:
@@ -117,18 +116,20 @@ def summarise(found: WorkflowRun) -> None:
 
 def supervise(config: ConfigOption = None) -> None:
     """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
-    with client_of(config) as client:
-        _wait_for_log(client)
+    with told_by_signals() as told, client_of(config) as client:
+        _wait_for_log(client, told.event)
         supervisor = _supervisor(client, _lines())
+        told.then(supervisor.stop)
         err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
-        with _stopping(supervisor.stop):
-            supervisor.serve()
+        supervisor.serve()
         err.print("stopped; runs go on from where they are at the next start")
 
 
-def _wait_for_log(client: SlurmClient) -> None:
+def _wait_for_log(client: SlurmClient, stop: threading.Event) -> None:
     """Whoever starts a machine starts the database and us at the same time: it may take longer than we do."""
     for failures in itertools.count(1):
+        if stop.is_set():
+            return
         try:
             client.log.unfinished()
         except Exception as error:
@@ -137,7 +138,7 @@ def _wait_for_log(client: SlurmClient) -> None:
                 raise
             delay = min(2.0**failures, 30.0)
             err.print(f"the log does not answer ({fault}); asked again in {delay:.0f} s", markup=False)
-            time.sleep(delay)
+            stop.wait(delay)
         else:
             return
 
@@ -154,19 +155,18 @@ def attach(
     config: ConfigOption = None,
 ) -> None:
     """Serve scripts for a running OMERO server from outside its grid, until stopped. Its grid is left untouched."""
-    from biomeroworker.node.attach import serve  # only here: it needs Ice
-    from biomeroworker.omero.session import OmeroSession
-
     if config is not None:  # the scripts, which are processes of their own, read it too
         os.environ["BIOMERO_CONFIG"] = str(config.absolute())
-    stop = threading.Event()
-    with _stopping(stop.set):
+    with told_by_signals() as told:
+        from biomeroworker.node.attach import serve  # only here: it needs Ice
+        from biomeroworker.omero.session import OmeroSession
+
         serve(
             lambda: OmeroSession.login(host, port, user, password),
-            stop,
+            told.event,
             ready=lambda session: err.print(f"serving scripts of {user} on {host}:{port}", markup=False),
         )
-    err.print("detached")
+        err.print("detached")
 
 
 # -- watching ---------------------------------------------------------------------------------------------------------
@@ -228,20 +228,3 @@ def _lines() -> Listener:
             last.pop(run_id, None)
 
     return listen
-
-
-@contextmanager
-def _stopping(act: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, SIGTERM and Ctrl-C call ``act``; the second one ends the process as usual."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        for one, before in earlier.items():
-            signal.signal(one, before)
-        act()
-
-    earlier = {one: signal.signal(one, handle) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for one, before in earlier.items():
-            signal.signal(one, before)

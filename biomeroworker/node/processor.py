@@ -48,6 +48,8 @@ KEPT_BACK = ("OMERO_PASSWORD", "OMERO_ROOT_PASSWORD")
 CANCEL_GRACE = 30.0
 #: The same while the node stops; IceGrid and docker kill a server that takes longer than 5 s and 10 s.
 STOP_GRACE = 3.0
+#: Milliseconds in which a server has to answer a processor that leaves.
+GOODBYE = 2_000
 #: Seconds that a script may take to say what its parameters are.
 PARSE_LIMIT = 120.0
 #: Seconds between two looks at the scripts that run.
@@ -243,19 +245,20 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]
         self._left = True
         try:
             session = self.use_session or self.ctx.getSession(recreate=False)
-            session.sharedResources().removeProcessor(omero.grid.ProcessorPrx.uncheckedCast(self.prx))
+            resources = session.ice_invocationTimeout(GOODBYE).sharedResources().ice_invocationTimeout(GOODBYE)
+            resources.removeProcessor(omero.grid.ProcessorPrx.uncheckedCast(self.prx))
             self.logger.info("Unregistered %s", self.prx)
         except Exception as error:  # the server may have gone first
             self.logger.warning("Could not unregister: %s", type(error).__name__)
 
     def cleanup(self) -> None:
-        """Stop: no more questions, tell all scripts at once, wait a little, then clean up as omero-py does."""
+        """Stop: tell all scripts at once, take no more, wait a little, then clean up as omero-py does."""
         if getattr(self, "resources", None) is None:
             return
-        self.unregister()
         running = [process for process in self._watched if process.isRunning()]
-        for process in running:
+        for process in running:  # first of all: the server may be silent, and whoever stops us impatient
             process.leave()
+        self.unregister()
         end = time.monotonic() + STOP_GRACE
         while time.monotonic() < end and any(process.popen.poll() is None for process in running if process.popen):
             time.sleep(0.05)
