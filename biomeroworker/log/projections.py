@@ -93,7 +93,8 @@ def _workflow_started(rows: Rows, run: UUID, event: Mapping[str, Any], when: dat
 
 def _workflow_completed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _progress(rows, run, status=workflow_status.DONE, progress="100%")
-    _run(rows, run, when, state=RunState.DONE.value, ended=when, paused=False, pause_reason="", message="")
+    message = str((event.get("summary") or {}).get("message", ""))  # of a run that is only partly done
+    _run(rows, run, when, state=RunState.DONE.value, ended=when, paused=False, pause_reason="", message=message)
 
 
 def _workflow_failed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:

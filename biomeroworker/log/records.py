@@ -42,7 +42,11 @@ class Observation(Immutable):
 
 @dataclass(frozen=True)
 class Attempt(Immutable):
-    """One try at running the workflow: at most one job, found again by its ``name``."""
+    """One try at running the workflow: at most one job, found again by its ``name``.
+
+    The job of a run that is split is an array of ``tasks``, each working on the chunk of its number: all of them in the
+    first attempt, afterwards those that were lost.
+    """
 
     number: int
     name: str
@@ -52,6 +56,20 @@ class Attempt(Immutable):
     submitted: datetime | None = None
     observation: Observation | None = None
     unknown_since: datetime | None = None  #: since when the scheduler says it does not know the job
+    tasks: tuple[int, ...] = ()
+    ready: frozenset[int] = frozenset()  #: chunks that were on the cluster when its files were
+    fed: frozenset[int] = frozenset()  #: chunks on the cluster whose tasks were let go
+    verdicts: Mapping[str, Any] = field(default_factory=dict)  #: of its tasks, when they were judged
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its job was submitted before all of its chunks had arrived: its tasks are let go one by one."""
+        return bool(self.tasks) and not self.ready.issuperset(self.tasks)
+
+    @property
+    def unfed(self) -> tuple[int, ...]:
+        """The tasks that still wait for their chunk, or to be let go."""
+        return tuple(task for task in self.tasks if task not in self.fed) if self.is_held else ()
 
     @property
     def known_on(self) -> datetime:

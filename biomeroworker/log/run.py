@@ -7,7 +7,7 @@ event's name in their decorator only apply it, to a live run and to history alik
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 
 from eventsourcing.domain import Aggregate, event
 
+from biomeroworker.log import indices
 from biomeroworker.log.plain import plain, whole_percent
 from biomeroworker.log.records import Attempt, FaultRecord, Intent, Observation
 from biomeroworker.log.states import (
@@ -30,6 +31,8 @@ TOPIC = "biomero.eventsourcing:WorkflowRun"
 
 #: Faults that a run remembers by itself; the log has them all.
 FAULTS_KEPT = 100
+#: What may fail while the job of a run that is split is watched already: the way of its next chunks.
+FEEDING = (RunState.EXPORTING, RunState.TRANSFERRING)
 
 
 class WorkflowRun(Aggregate):
@@ -85,6 +88,25 @@ class WorkflowRun(Aggregate):
         latest = self._latest_intents.get(stage)
         return dict(latest.detail) if latest else {}
 
+    @property
+    def chunks(self) -> int:
+        """Into how many chunks the run is split; 0 when it is one job."""
+        return len(self.attempts[1].tasks) if 1 in self.attempts else 0
+
+    @property
+    def good_chunks(self) -> dict[int, int]:
+        """The chunks whose results are good, and the attempt that has them."""
+        return {
+            chunk: attempt.number
+            for attempt in self.attempts.values()
+            for chunk in indices.read(str(attempt.verdicts.get("good", "")))
+        }
+
+    @property
+    def failed_chunks(self) -> list[dict[str, Any]]:
+        """Why chunks failed for good: ``tasks`` (as `indices.written`), ``message``, ``hint`` and ``detail`` each."""
+        return [dict(failed) for attempt in self.attempts.values() for failed in attempt.verdicts.get("failed", ())]
+
     def faults_in_a_row(self, stage: RunState) -> list[FaultRecord]:
         """Faults at ``stage`` since it was last entered, completed or resumed, oldest first."""
         return [fault for fault in self._row if fault.stage is stage]
@@ -123,15 +145,19 @@ class WorkflowRun(Aggregate):
             raise NotAllowed(f"{stage} was never begun")
         self._stage_completed(stage=stage.value, attempt=attempt, outcome=plain(outcome))
 
-    def begin_attempt(self, number: int, name: str, excluded_nodes: list[str]) -> None:
-        """Give up the attempt before, if any, and set out for the transfer of a new one, in one commit."""
+    def begin_attempt(self, number: int, name: str, excluded_nodes: list[str], tasks: Iterable[int] = ()) -> None:
+        """Give up the attempt before, if any, and set out for the transfer of a new one, in one commit.
+
+        ``tasks`` are those of an array, for a run that is split.
+        """
         if number == self.attempt and self.attempts[number].name == name:
             return
         self._check_going_on()
         if number != self.attempt + 1:
             raise StaleAttempt(f"attempt {number} cannot follow attempt {self.attempt}")
         check_transition(self.state, RunState.TRANSFERRING)
-        self._attempt_started(number=number, name=name, excluded_nodes=list(excluded_nodes))
+        listed = indices.written(tasks)
+        self._attempt_started(number=number, name=name, excluded_nodes=list(excluded_nodes), tasks=listed)
         self._stage_intended(stage=RunState.TRANSFERRING.value, attempt=number, detail={})
 
     def submitted(self, attempt: int, job_id: int) -> None:
@@ -147,6 +173,16 @@ class WorkflowRun(Aggregate):
             raise NotAllowed(f"a run that is {self.state} has nothing to submit")
         self._job_submitted(attempt=attempt, job_id=job_id)
 
+    def chunks_sent(self, attempt: int, chunks: Iterable[int], outcome: Mapping[str, Any]) -> None:
+        """Chunks are on the cluster and their tasks may begin. Said of the same chunk twice, it is recorded once."""
+        self._check_not_ended()
+        self._check_attempt(attempt)
+        tried = self.attempts.get(attempt)
+        if tried is None or tried.job_id is None or self.state not in (RunState.QUEUED, RunState.RUNNING):
+            raise NotAllowed(f"a run that is {self.state} is not fed")
+        if new := set(chunks).intersection(tried.unfed):
+            self._chunks_sent(attempt=attempt, chunks=indices.written(new), outcome=plain(outcome))
+
     def observe(
         self, attempt: int, *, state: str, raw_state: str, reason: str, node: str, progress: str | None
     ) -> bool:
@@ -159,7 +195,8 @@ class WorkflowRun(Aggregate):
             progress = last.progress if progress is None else progress
             before = (last.state, last.raw_state, last.reason, last.node, last.progress)
             # an answer after faults is news even when it says the same: the row of faults has ended
-            if before == (state, raw_state, reason, node, progress) and not self._row:
+            silences = any(fault.stage not in FEEDING for fault in self._row)
+            if before == (state, raw_state, reason, node, progress) and not silences:
                 return False
         self._job_observed(
             attempt=attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
@@ -258,14 +295,19 @@ class WorkflowRun(Aggregate):
         self.intents.pop(done, None)
         self.outcomes[done] = outcome
         self._row = []
+        if attempt in self.attempts and done is RunState.TRANSFERRING:
+            ready = frozenset(indices.read(str(outcome.get("chunks", ""))))
+            self.attempts[attempt] = replace(self.attempts[attempt], ready=ready)
+        if attempt in self.attempts and done is RunState.FETCHING:
+            self.attempts[attempt] = replace(self.attempts[attempt], verdicts=outcome.get("tasks") or {})
 
     @event("AttemptStarted", topic=f"{TOPIC}.AttemptStarted")
     def _attempt_started(
-        self, number: int, name: str, excluded_nodes: list[str], timestamp: datetime | None = None
+        self, number: int, name: str, excluded_nodes: list[str], tasks: str = "", timestamp: datetime | None = None
     ) -> None:
         assert timestamp is not None
         self.attempt = number
-        self.attempts[number] = Attempt(number, name, timestamp, tuple(excluded_nodes))
+        self.attempts[number] = Attempt(number, name, timestamp, tuple(excluded_nodes), tasks=indices.read(tasks))
 
     @event("JobSubmitted", topic=f"{TOPIC}.JobSubmitted")
     def _job_submitted(self, attempt: int, job_id: int, timestamp: datetime | None = None) -> None:
@@ -274,6 +316,12 @@ class WorkflowRun(Aggregate):
         self.intents.pop(RunState.SUBMITTING, None)
         self.outcomes[RunState.SUBMITTING] = {"job_id": job_id}
         self._row = []
+
+    @event("ChunksSent", topic=f"{TOPIC}.ChunksSent")
+    def _chunks_sent(self, attempt: int, chunks: str, outcome: dict[str, Any]) -> None:
+        before = self.attempts[attempt]
+        self.attempts[attempt] = replace(before, fed=before.fed.union(indices.read(chunks)))
+        self._row = [fault for fault in self._row if fault.stage not in FEEDING]
 
     @event("JobObserved", topic=f"{TOPIC}.JobObserved")
     def _job_observed(
@@ -286,7 +334,7 @@ class WorkflowRun(Aggregate):
         seen = Observation(state, raw_state, reason, node, progress, timestamp)
         self.attempts[attempt] = replace(before, observation=seen, unknown_since=unknown_since)
         self.state = after_observation(self.state, state)
-        self._row = []
+        self._row = [fault for fault in self._row if fault.stage in FEEDING]  # that the job is seen does not feed it
 
     @event("FaultMet", topic=f"{TOPIC}.FaultMet")
     def _fault_met(

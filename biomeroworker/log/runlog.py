@@ -177,14 +177,18 @@ class RunLog:
         change.save()
 
     @decided_anew
-    def begin_attempt(self, run_id: UUID, number: int, name: str, *, excluded_nodes: Iterable[str] = ()) -> None:
+    def begin_attempt(
+        self, run_id: UUID, number: int, name: str, *, excluded_nodes: Iterable[str] = (), tasks: Iterable[int] = ()
+    ) -> None:
         """Start attempt ``number``, whose job will be called ``name``, at the transfer of its files.
+
+        ``tasks`` makes the job an array: the numbers of the chunks that it is to work on.
 
         The attempt before it, if any, is given up: whoever still speaks for it gets `StaleAttempt`.
         """
         change = Change(self.tracker, run_id)
         before = change.run.attempt
-        change.run.begin_attempt(number, name, list(excluded_nodes))
+        change.run.begin_attempt(number, name, list(excluded_nodes), tasks)
         if before and before != change.run.attempt:
             faults = [fault.message for fault in change.run.faults if fault.attempt == before]
             change.fail_tasks(faults[-1] if faults else f"given up for attempt {number}")
@@ -199,6 +203,13 @@ class RunLog:
         if task is not None and not task.job_ids:
             task.submitted(job_id)
             task.start_task()
+        change.save()
+
+    @decided_anew
+    def chunks_sent(self, run_id: UUID, attempt: int, chunks: Iterable[int], **outcome: Any) -> None:
+        """Record that chunks are on the cluster and that their tasks of the attempt's array were let go."""
+        change = Change(self.tracker, run_id)
+        change.run.chunks_sent(attempt, chunks, outcome)
         change.save()
 
     @decided_anew
