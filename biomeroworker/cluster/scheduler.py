@@ -79,8 +79,12 @@ class JobStatus:
 
     @property
     def is_held(self) -> bool:
-        """Whether it waits for nothing but to be released, by its user or by an admin."""
-        return self.state is JobState.PENDING and self.reason.startswith("JobHeld")
+        """Whether it certainly waits to be released, by its user or by an admin.
+
+        Right after a release the queue tells the waiting tasks of an array, held and released, in one row with all of
+        their reasons: of no task of it is that certain then.
+        """
+        return self.state is JobState.PENDING and all(one.startswith("JobHeld") for one in self.reason.split(","))
 
     def usage(self) -> dict[str, int | float]:
         """What it used, as far as that is known."""

@@ -161,6 +161,10 @@ class Cluster:
             raise far_fault(f"giving up attempt {number}", answer.stderr)
         return submission.parse_holder(answer.stdout)
 
+    def remember(self, name: str, job_id: int) -> None:
+        """Say which job a name is: accounting finds by its id a job that was never eligible (held, then cancelled)."""
+        self._job_ids.setdefault(name, job_id)
+
     def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
         """What became of jobs, array tasks one by one; an empty list for a job that nobody knows."""
         if not names:

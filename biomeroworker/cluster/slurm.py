@@ -15,6 +15,8 @@ and finished within its ``MinJobAge``), `sacct` for the rest and for exit codes.
   together it has one row for all of them, without a task.
 * ``scontrol release`` does what it can and then ends with 1 if one task had ended; in one that it has forgotten, or a
   list with a step, it does nothing at all.
+* Accounting's row for an array's waiting tasks (``55_[2,5]``) goes on naming tasks that have begun since and have rows
+  of their own, and says of all of them that they were cancelled when the last one was.
 * Accounting's reason is why a job waited, never how it ended; the queue's is both.
 """
 
@@ -289,13 +291,15 @@ def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
         if len(columns) != 12 or not match:
             continue
         _, submitted, elapsed, exit_code, memory, cpu, cpus, tres, node, word, reason, name = columns
-        job_id = int(match[1])
-        for task in words.tasks_of(match[2] or ""):
+        job_id, tasks = int(match[1]), match[2] or ""
+        for task in words.tasks_of(tasks):
             key = (job_id, task)
             if match[3]:
                 if key in into:
                     peak = max(into[key].max_rss_bytes or 0, words.size(memory) or 0)
                     into[key] = replace(into[key], max_rss_bytes=peak or None)
+                continue
+            if tasks.startswith("[") and key in into:
                 continue
             code, signal = words.exit_of(exit_code)
             if key in into and into[key].name != name.rstrip():

@@ -9,9 +9,10 @@ from uuid import uuid4
 
 import pytest
 
+from biomeroworker.cluster import slurm
 from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
+from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus, by_task
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.errors import Permanent
 
@@ -114,6 +115,59 @@ def test_array_tasks_are_told_one_by_one(site: Cluster) -> None:
     ]  # fmt: skip
 
 
+def test_held_tasks_are_released_a_few_at_a_time_and_what_they_used_is_told(site: Cluster) -> None:
+    run = str(uuid4())
+    name = site.attempt_name(run, 1)
+    array = slurm.array_expression([0, 1, 2, 5], 2)
+    site.submit(job(site, "exit $SLURM_ARRAY_TASK_ID", run, array=array, hold=True, options={"gres": "gpu:1"}))
+    assert all(one.is_held for one in site.status([name], SINCE)[name])
+    site.release(name, [0, 1])
+
+    def ended() -> dict[int, JobStatus]:
+        return {one.task: one for one in site.status([name], SINCE)[name] if one.accounted and one.task is not None}
+
+    deadline = time.monotonic() + 60
+    while sorted(ended()) != [0, 1]:
+        assert time.monotonic() < deadline, site.status([name], SINCE)
+        time.sleep(0.5)
+    assert {task: (one.state, one.exit_code) for task, one in ended().items()} == {
+        0: (JobState.COMPLETED, 0), 1: (JobState.FAILED, 1),
+    }  # fmt: skip
+    assert (ended()[0].gpus, ended()[0].cpus) == (1, 1)
+    site.release(name, [0, 1, 2])  # the first two have ended: no harm
+    site.cancel_tasks(name, [0, 5])
+    while sorted(ended()) != [0, 1, 2, 5]:
+        assert time.monotonic() < deadline, site.status([name], SINCE)
+        time.sleep(0.5)
+    assert (ended()[2].state, ended()[5].state) == (JobState.FAILED, JobState.CANCELLED)
+
+
+def test_a_whole_array_is_cancelled_with_the_tasks_that_wait(site: Cluster) -> None:
+    run = str(uuid4())
+    name = site.attempt_name(run, 1)
+    site.submit(job(site, "sleep 300", run, array="0-9", hold=True))
+    site.release(name, [4])
+    deadline = time.monotonic() + 60
+    while all(one.state is not JobState.RUNNING for one in site.status([name], SINCE)[name]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    site.cancel([name])
+    while site.alive([name], SINCE):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    tasks = by_task(site.status([name], SINCE)[name], range(10))
+    assert {one.state for one in tasks.values() if one} == {JobState.CANCELLED}
+    assert None not in tasks.values()
+    site.release(name, [5])  # too late, and no harm
+
+
+def test_the_clusters_limits_are_asked_for_once(site: Cluster) -> None:
+    assert site.limits.max_array_size == 10001
+    before = site.transport.executions
+    assert site.limits.version
+    assert site.transport.executions == before
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -141,8 +195,6 @@ def test_the_users_own_formats_do_not_change_what_is_read(site: Cluster) -> None
     disguise = (
         "export SQUEUE_FORMAT=%i SQUEUE_STATES=RUNNING SACCT_FORMAT=JobID SLURM_TIME_FORMAT=relative TZ=Asia/Tokyo"
     )
-    from biomeroworker.cluster import slurm
-
     command = slurm.status_command([name], SINCE)
     answer = site.transport.run(["sh", "-c", disguise + '; exec "$@"', "sh", *command])
     (status,) = slurm.parse_status(answer.stdout).jobs
