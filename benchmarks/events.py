@@ -1,8 +1,8 @@
 """Events per second from six processes at once on PostgreSQL, and what of them is lost or doubled.
 
-Both sides are called through the interface that scripts use, by the same program: each process makes runs, submits their
-jobs, and then follows to their end the jobs *that its neighbour submitted*, because the scripts of one run are several
-processes. What was meant is then looked for in the store and in the four tables that dashboards read.
+Both sides are called through the interface that scripts use, by the same program: each process makes runs, submits
+their jobs, and then follows to their end the jobs *that its neighbour submitted*, because the scripts of one run are
+several processes. What was meant is then looked for in the store and in the four tables that dashboards read.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def install(python: Path, *words: str) -> None:
 
 
 def incumbent() -> Path:
-    """The interpreter that has biomero with all its pins; psycopg2 as a wheel, as nothing else of it needs a compiler."""
+    """The interpreter that has biomero with all its pins; psycopg2 as a wheel: nothing else of it needs a compiler."""
 
     def fill(python: Path) -> None:
         install(python, "--no-deps", f"biomero=={VERSION}")

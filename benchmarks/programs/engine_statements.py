@@ -65,7 +65,7 @@ def main(url):
                     act()
             marks.append((newest(), len(statements), len(commits)))
             counted.setdefault(what, []).extend(
-                [tuple(b - a for a, b in zip(first, last)) for first, last in pairwise(marks)]
+                [tuple(b - a for a, b in zip(first, last, strict=True)) for first, last in pairwise(marks)]
             )
     print(json.dumps({"calls": counted}))
 

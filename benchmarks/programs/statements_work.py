@@ -1,4 +1,4 @@
-"""Count the SQL statements and commits of each call of the interface that scripts use, and the events that it records."""
+"""Count the SQL statements and commits of each call of the scripts' interface, and the events that it records."""
 
 import json
 import sys
