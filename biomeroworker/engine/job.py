@@ -1,65 +1,106 @@
-"""What is submitted for one attempt: the options of ``sbatch``, and the argv in front of the container's own arguments.
+"""What is submitted for one attempt: the options of ``sbatch``.
 
-Pure. The order of precedence, weakest first (each may add and change, none can delete):
+Pure. The order of precedence, weakest first (each may add and change, none can delete; `sbatch.lay` says what puts what
+aside):
 
-1. ``sbatch_<flag>`` of ``[SLURM]``, for every job
-2. ``slurm_default_partition``
-3. the GPU settings (``gpu_partition``, ``gpu_gres`` or ``gpu_gpus``), where the workflow uses a GPU
-4. ``<workflow>_job_<flag>`` of ``[WORKFLOWS]``
-5. what this run alone asks for (``job_options`` of the request), and its mail address
+1. ours: `DEFAULTS`
+2. ``sbatch_<flag>`` of ``[SLURM]``, for every job
+3. ``slurm_default_partition``
+4. the GPU settings (``gpu_partition``, ``gpu_gres`` or ``gpu_gpus``), where the job gets a GPU
+5. ``<workflow>_job_<flag>`` of ``[WORKFLOWS]``
+6. what this run alone asks for (``job_options`` of the request), and its mail address
+7. the account that ``[ACCOUNTS]`` has for the run's user or group
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from biomeroworker.config import Settings
+from biomeroworker.engine import sbatch
 from biomeroworker.errors import ConfigError, Refused
 from biomeroworker.source import RunRequest
 
 #: Asked of sbatch where nobody says otherwise.
 DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": "5G"}
-#: What a run may ask for itself. A list of what is allowed: sbatch understands any option by its beginning, so no list
-#: of what is forbidden is ever complete, and ``--output`` writes files in the name of the service's account.
-OWN = frozenset({
-    "time", "mem", "mem-per-cpu", "mem-per-gpu", "cpus-per-task", "partition", "account", "qos", "gres", "gpus",
-    "constraint", "exclude", "reservation", "nice", "begin", "deadline", "comment", "mail-type",
-})  # fmt: skip
-#: Not even a site sets these: they carry the run's identity, and the job must not depend on who submits it.
-RESERVED = (
-    "job-name", "output", "error", "input", "chdir", "array", "export", "export-file", "parsable", "wrap", "test-only",
-    "uid", "gid", "open-mode", "wait",
-)  # fmt: skip
-_NAME = re.compile(r"[a-z][a-z-]*")
 
 
 def check(settings: Settings, request: RunRequest) -> None:
-    """Raise `Refused` for an option that a run may not ask for, `ConfigError` for one that a site may not set."""
-    for name in _names(request.job_options):
-        if name not in OWN:
-            raise Refused(f"a run may not ask sbatch for {name!r}; it may for {', '.join(sorted(OWN))}")
-    if any(character in value for value in request.job_options.values() for character in "\n\r\0"):
-        raise Refused("an sbatch option may not hold a line break")
-    for name in [*_names(settings.slurm.sbatch), *_names(settings.workflows[request.workflow].job_params)]:
-        if not _NAME.fullmatch(name) or any(reserved.startswith(name) for reserved in RESERVED):
-            raise ConfigError(f"the configuration may not set sbatch's {name!r}: it is biomeroworker's own")
+    """Raise `Refused` for what a run may not ask for, `ConfigError` for an option that a site may not set."""
+    for name, value in _names(request.job_options).items():
+        if name not in sbatch.OWN:
+            raise Refused(f"a run may not ask sbatch for {name!r}; it may for {', '.join(sorted(sbatch.OWN))}")
+        if wrong := sbatch.problem(name, value):
+            raise Refused(f"sbatch's {name!r} {wrong}")
+    for where, name, wrong in problems(settings, request.workflow):
+        raise ConfigError(f"{where}: the configuration may not set sbatch's {name!r}: it {wrong}")
+    account(settings, request)
+
+
+def problems(settings: Settings, workflow: str) -> Iterator[tuple[str, str, str]]:
+    """The options of a workflow's jobs that cannot be passed on: where each is set, its name, what is wrong."""
+    for flag, value in settings.slurm.sbatch.items():
+        if wrong := sbatch.problem(sbatch.spelled(flag), value):
+            yield settings.line("SLURM", f"sbatch_{flag}"), sbatch.spelled(flag), wrong
+    for flag, value in settings.workflows[workflow].job_params.items():
+        if wrong := sbatch.problem(sbatch.spelled(flag), value):
+            yield settings.line("WORKFLOWS", f"{workflow}_job_{flag}"), sbatch.spelled(flag), wrong
+
+
+def account(settings: Settings, request: RunRequest) -> str:
+    """The account that ``[ACCOUNTS]`` has for a run; empty where that section says nothing of it.
+
+    Raises
+    ------
+    Refused
+        The site demands one, and there is none for this user and group; or the run names one itself where accounts are
+        the section's to give. Who runs a folder from the worker's own command line may name one: they could edit the
+        ini as well.
+    """
+    accounts = settings.accounts
+    if not accounts.in_use:
+        return ""
+    named = _names(request.job_options).get("account", "")
+    if request.source == "folder" and named:
+        return named
+    if named:
+        raise Refused(
+            f"a run may not choose its account here: {settings.section('ACCOUNTS')} of the configuration does"
+        )
+    found = accounts.of(request.user_name, request.group_name)
+    if not found and accounts.required:
+        line = settings.line("ACCOUNTS", f"group.{request.group_name or '<name>'}")
+        who = f"group {request.group_name!r}" if request.group_name else "runs without a group"
+        raise Refused(
+            f"there is no SLURM account for {who} (user {request.user_name!r}), and this site demands one: "
+            f"{line} = <account>"
+        )
+    return found
+
+
+def uses_gpu(settings: Settings, request: RunRequest) -> bool:
+    """Whether the job gets a GPU: as the workflow's setting says, or the run where the site lets it choose."""
+    if settings.slurm.inject_gpu_flag and request.use_gpu is not None:
+        return request.use_gpu
+    return settings.workflows[request.workflow].use_gpu
 
 
 def options(settings: Settings, request: RunRequest) -> dict[str, str]:
     """Long options of ``sbatch`` without dashes; an empty value is an option without one."""
-    slurm, workflow = settings.slurm, settings.workflows[request.workflow]
-    found = dict(DEFAULTS)
-    found.update(_names(slurm.sbatch))
-    if slurm.slurm_default_partition:
-        found["partition"] = slurm.slurm_default_partition
-    if workflow.use_gpu:
-        gpu = {"partition": slurm.gpu_partition, "gres": slurm.gpu_gres, "gpus": slurm.gpu_gpus}
-        found.update({name: value for name, value in gpu.items() if value})
-    found.update(_names(workflow.job_params))
-    found.update(_names(request.job_options))
-    if request.email:
-        found.update({"mail-user": request.email, "mail-type": "END,FAIL"})
+    slurm = settings.slurm
+    gpu = {"partition": slurm.gpu_partition, "gres": slurm.gpu_gres, "gpus": slurm.gpu_gpus}
+    found: dict[str, str] = {}
+    for layer in (
+        DEFAULTS,
+        _names(slurm.sbatch),
+        _set({"partition": slurm.slurm_default_partition}),
+        _set(gpu if uses_gpu(settings, request) else {}),
+        _names(settings.workflows[request.workflow].job_params),
+        _names(request.job_options),
+        {"mail-user": request.email, "mail-type": "END,FAIL"} if request.email else {},
+        _set({"account": account(settings, request)}),
+    ):
+        sbatch.lay(found, layer)
     return found
 
 
@@ -70,5 +111,10 @@ def excluding(found: Mapping[str, str], nodes: Iterable[str]) -> dict[str, str]:
 
 
 def _names(given: Mapping[str, str]) -> dict[str, str]:
-    """Options as sbatch spells them: ``cpus_per_task`` in an ini means ``--cpus-per-task``."""
-    return {name.replace("_", "-"): value for name, value in given.items()}
+    """Options as sbatch spells them."""
+    return {sbatch.spelled(name): value for name, value in given.items()}
+
+
+def _set(given: Mapping[str, str | None]) -> dict[str, str]:
+    """Those that have a value."""
+    return {name: value for name, value in given.items() if value}
