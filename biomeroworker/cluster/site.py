@@ -166,10 +166,17 @@ class Cluster:
         self._job_ids.setdefault(name, job_id)
 
     def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
-        """What became of jobs, array tasks one by one; an empty list for a job that nobody knows."""
+        """What became of jobs, array tasks one by one; an empty list for a job that nobody knows.
+
+        One that can never be known again is told as such (`JobStatus.forgotten`).
+        """
         if not names:
             return {}
-        return self._ask(names, since).by_name(names)
+        answer = self._ask(names, since)
+        return {
+            name: found or [forgotten for forgotten in [answer.forgotten(name)] if forgotten]
+            for name, found in answer.by_name(names).items()
+        }
 
     def find(self, name: str, since: datetime) -> JobStatus | None:
         """The job of a name if the scheduler ever took one; None only when that is certain.

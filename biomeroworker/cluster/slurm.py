@@ -95,12 +95,16 @@ echo '[sacct]'; sacct -n -P -u "$user" -S "$2" -E now+3650days ${1:+--name="$1"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What the scheduler said of our jobs, and which of its two voices spoke."""
+    """What the scheduler said of our jobs, and which of its two voices spoke.
+
+    ``unaccounted``: the site has no accounting, so what has left the queue is forgotten for good.
+    """
 
     jobs: tuple[JobStatus, ...]
     queue: bool
     accounting: bool
     complaints: str = ""
+    unaccounted: bool = False
 
     def by_name(self, names: Sequence[str]) -> dict[str, list[JobStatus]]:
         """The statuses of each name, array tasks in order; an empty list for a job that nobody knows."""
@@ -109,6 +113,13 @@ class Answer:
             if job.name in found:
                 found[job.name].append(job)
         return found
+
+    def forgotten(self, name: str) -> JobStatus | None:
+        """What is to be said of a job of which there is no row, if nothing will ever be said of it again."""
+        if not (self.queue and self.unaccounted):
+            return None
+        reason = "the queue has forgotten it, and there is no accounting on this cluster"
+        return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="", reason=reason, forgotten=True)
 
 
 def status_command(names: Sequence[str], since: datetime, job_ids: Sequence[int] = ()) -> list[str]:
@@ -130,6 +141,7 @@ def status_command(names: Sequence[str], since: datetime, job_ids: Sequence[int]
     return ["sh", "-c", _ASK, "status", listed if len(listed) <= _MOST_NAMES else "", start, ids]
 
 
+_NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 _SECTION = re.compile(r"\[(squeue|sacct)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL | re.MULTILINE)
 
 
@@ -153,7 +165,8 @@ def parse_status(text: str) -> Answer:
         _merged(queued.get(key), accounted.get(key), spoke["squeue"])
         for key in sorted({*queued, *accounted}, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
     ]
-    return Answer(_newest(merged), spoke["squeue"], spoke["sacct"], "\n".join(complaints))
+    text = "\n".join(complaints)
+    return Answer(_newest(merged), spoke["squeue"], spoke["sacct"], text, bool(_NO_ACCOUNTING.search(text)))
 
 
 def find_command(name: str, since: datetime) -> list[str]:

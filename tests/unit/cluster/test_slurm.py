@@ -199,6 +199,17 @@ def test_without_accounting_the_queue_alone_speaks() -> None:
     assert answer.jobs[0].state is JobState.RUNNING
 
 
+def test_where_there_is_no_accounting_a_job_that_left_the_queue_is_forgotten_for_good() -> None:
+    off = slurm.parse_status(answered("", "Slurm accounting storage is disabled", 0, 1))
+    forgotten = off.forgotten("biomero-a-1")
+    assert forgotten is not None
+    assert (forgotten.state, forgotten.forgotten) == (JobState.UNKNOWN, True)
+    down = slurm.parse_status(answered("", "sacct: error: Problem talking to the database: Connection refused", 0, 1))
+    silent = slurm.parse_status(answered("Unable to contact", "Slurm accounting storage is disabled", 1, 1))
+    lagging = slurm.parse_status(answered())
+    assert [answer.forgotten("biomero-a-1") for answer in (down, silent, lagging)] == [None, None, None]
+
+
 def test_without_the_controller_accounting_is_believed_as_it_is() -> None:
     complaint = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     answer = slurm.parse_status(answered(complaint, f"9|{S}|30|0:0|{U}|n1|RUNNING|None|biomero-a-1", 1, 0))
