@@ -7,7 +7,7 @@ needs no network: the log, the cluster and OMERO are each opened when they are f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -17,6 +17,7 @@ from fabric import Connection
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
+from biomeroworker.engine import doctor
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.errors import Refused, Transient, classify
@@ -180,6 +181,10 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
         for name, image in self.settings.converters.items():
             tell(f"{name}: {image}")
             self.cluster.pull_converter(name, image)
+
+    def examine(self, *, probe_nodes: bool = False, deadline: int = doctor.PROBE_SECONDS) -> Iterator[doctor.Finding]:
+        """What `biomeroworker doctor` says of this deployment, as it is found out."""
+        return doctor.examine(self.settings, self.clusters, self.catalogue, probe_nodes=probe_nodes, deadline=deadline)
 
     def validate(self, validate_slurm_setup: bool = False) -> bool:
         """Raise the fault that keeps us from the cluster, if any; with ``validate_slurm_setup`` set it up as well."""

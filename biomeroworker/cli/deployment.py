@@ -34,17 +34,26 @@ def init(config: ConfigOption = None) -> None:
     err.print("the cluster is ready")
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Examine the deployment: one line each, ok, warn or fail, and what to change."""
+def doctor(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    probe_nodes: Annotated[
+        bool, typer.Option("--probe-nodes", help="Look at each node of the partitions in use, with a small job there.")
+    ] = False,
+    deadline: Annotated[
+        int, typer.Option(help="Seconds that those jobs are waited for.", min=5, max=3600)
+    ] = examination.PROBE_SECONDS,
+) -> None:
+    """Examine the deployment: one line each, ok, warn or fail, and which line to change. Exits with 1 if any fails."""
     with client_of(config) as client:
         findings = []
-        for finding in examination.examine(client.settings, client.log, client.cluster, client.catalogue):
+        for finding in client.examine(probe_nodes=probe_nodes, deadline=deadline):
             findings.append(finding)
             if not as_json:
-                out.print(f"[{STYLES[finding.level]}]{finding.level:<4}[/] {finding.subject}: ", end="")
-                out.print(finding.message, markup=False)
-                if finding.remedy:
-                    out.print(f"     {finding.remedy}", markup=False)
+                out.print(f"[{STYLES[finding.level]}]{finding.level:<4}[/] ", end="")
+                out.print(f"{finding.subject}: {finding.message}", markup=False)
+                for more in filter(None, (finding.setting, finding.remedy)):
+                    out.print(f"     {more}", markup=False)
     if as_json:
         print_json([vars(finding) for finding in findings])
     if any(finding.level == "fail" for finding in findings):

@@ -1,0 +1,197 @@
+"""Examine a deployment: each finding says what is wrong and which line to change. Nothing is changed here.
+
+A cluster is asked everything in one remote execution (`far`), its nodes in a second one if that is wished (`probe`);
+what the answers mean is decided without asking again (`site`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.config import Settings
+from biomeroworker.engine import job, sbatch
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.clusters import Clusters
+from biomeroworker.engine.doctor import far, here, keys, probe, site
+from biomeroworker.engine.doctor.finding import Finding, fail, fault_of, ok, tried, warn
+from biomeroworker.source import RunRequest
+
+__all__ = ["PROBE_SECONDS", "Finding", "examine"]
+
+#: How long the jobs on the nodes are waited for.
+PROBE_SECONDS = 120
+#: For the one question to the front-end, in which each part has a limit of its own.
+_ASK_SECONDS = 180.0
+
+
+def examine(
+    settings: Settings,
+    clusters: Clusters,
+    catalogue: Catalogue,
+    *,
+    probe_nodes: bool = False,
+    deadline: int = PROBE_SECONDS,
+) -> Iterator[Finding]:
+    """The findings, as they are made; what depends on a broken part is left out."""
+    for warning in settings.warnings:
+        yield warn("configuration", warning)
+    yield from here.database(settings)
+    yield here.work_folder(settings)
+    yield from here.omero()
+    for name in settings.cluster_names:
+        if name or _is_used(settings):
+            for finding in _cluster(settings.on(name), clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline):
+                yield finding.of(name)
+
+
+def _is_used(settings: Settings) -> bool:
+    """Whether anything runs on the cluster without a name: a configuration may name all of its clusters."""
+    return not settings.clusters or any(not one.cluster for one in settings.workflows.values())
+
+
+def _cluster(
+    settings: Settings, clusters: Clusters, catalogue: Catalogue, *, probe_nodes: bool, deadline: int
+) -> Iterator[Finding]:
+    yield from keys.examine(settings)
+    own = [name for name, one in settings.workflows.items() if one.cluster == settings.cluster]
+    reached = None
+    host = settings.line("SSH", "host")
+    try:
+        reached = clusters[settings.cluster]
+        begun = time.monotonic()
+        reached.check()
+        yield ok("ssh", f"connected to {settings.ssh.host} in {(time.monotonic() - begun) * 1000:.0f} ms")
+    except Exception as error:
+        reached = None
+        yield fault_of("ssh", error, f"try it by hand: ssh {settings.ssh.host}", host)
+    if reached is not None:
+        yield from _front_end(settings, reached, own, probe_nodes=probe_nodes, deadline=deadline)
+    yield from _workflows(settings, reached, catalogue, own)
+
+
+def _front_end(
+    settings: Settings, cluster: Cluster, own: list[str], *, probe_nodes: bool, deadline: int
+) -> Iterator[Finding]:
+    tests = []
+    for test in _tests(settings, own):
+        if isinstance(test, Finding):
+            yield test
+        else:
+            tests.append(test)
+    folders = [_far(str(getattr(settings.slurm, key))) for key in site.FOLDERS]
+    before = time.time()
+    try:
+        asked = far.command(folders, cluster.runtime.program, [test.options for test in tests])
+        answer = far.parse(cluster.transport.run(asked, timeout=_ASK_SECONDS).stdout)
+    except Exception as error:
+        yield fault_of("cluster", error)
+        return
+    yield from site.examine(settings, answer, tests, (before, time.time()))
+    if probe_nodes:
+        yield from _nodes(settings, cluster, answer, tests, deadline)
+
+
+def _far(path: str) -> str:
+    for prefix in ("~/", "$HOME/", "${HOME}/"):
+        path = path.removeprefix(prefix)
+    return path
+
+
+def _tests(settings: Settings, own: list[str]) -> Iterator[site.Test | Finding]:
+    """The different sets of options that jobs have, with the workflows that have them; or why one cannot be asked."""
+    sets: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name in own:
+        wrong = list(job.problems(settings, name))
+        for line, option, told in wrong:
+            yield fail(f"options of {name}", f"sbatch's {option!r} {told}", "change or remove it", line)
+        unknown = {
+            option: settings.line("WORKFLOWS", f"{name}_job_{flag}")
+            for flag in settings.workflows[name].job_params
+            if (option := sbatch.spelled(flag)) not in sbatch.KNOWN
+        }
+        for option, line in unknown.items():
+            yield warn(f"options of {name}", f"sbatch's {option!r} is not known here; it is passed on", "", line)
+        if not wrong:
+            options = job.options(_without_demand(settings), RunRequest(workflow=name, source="folder", inputs={}))
+            sets.setdefault(tuple(sorted(options.items())), []).append(name)
+    for given, names in sets.items():
+        yield site.Test(tuple(names), dict(given), any(settings.workflows[name].use_gpu for name in names))
+
+
+def _without_demand(settings: Settings) -> Settings:
+    """Accounts are examined by themselves: a job that nobody owns has none."""
+    return settings.model_copy(update={"accounts": type(settings.accounts)()})
+
+
+def _nodes(
+    settings: Settings, cluster: Cluster, answer: far.Answer, tests: list[site.Test], deadline: int
+) -> Iterator[Finding]:
+    if "writable" not in answer["folder 0"].lines:
+        yield warn("nodes", "not probed: the data folder is not there", "", settings.line("SLURM", "slurm_data_path"))
+        return
+    partitions = list(site.named_partitions(settings))
+    found = probe.nodes(answer.rows("nodes", 5), partitions)
+    if not found:
+        yield warn("nodes", "sinfo names none to probe")
+        return
+    account = next(iter([*settings.accounts.group.values(), *settings.accounts.user.values()]), "")
+    options = {}
+    for node in found:
+        fitting = [test.options for test in tests if test.options.get("partition", node.partition) == node.partition]
+        wanted = ("account", "qos", "reservation", "gres", "gpus")
+        options[node.partition] = {
+            **({"account": account} if account else {}),
+            **{name: value for name, value in (fitting[0] if fitting else {}).items() if name in wanted},
+        }
+    asked = [node for node in found if not node.is_out]
+    text = ""
+    if asked:
+        command = probe.command(
+            settings, asked, options, token=secrets.token_hex(8), deadline=deadline, runtime=cluster.runtime.program
+        )
+        try:
+            done = cluster.transport.run(command, timeout=deadline + 60.0)
+        except Exception as error:
+            yield fault_of("nodes", error)
+            return
+        text = done.stdout
+        if not done.ok and not text:
+            yield fail(
+                "nodes",
+                f"no jobs could be submitted: {done.stderr.strip()}",
+                "",
+                settings.line("SLURM", "slurm_data_path"),
+            )
+            return
+    yield from probe.examine(settings, found, text, deadline=deadline, runtime=cluster.runtime.program)
+
+
+def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue, own: list[str]) -> Iterator[Finding]:
+    """Each workflow's descriptor and its image; all images in one remote execution."""
+    described: dict[str, str] = {}
+    for name in own:
+        line = settings.line("WORKFLOWS", f"{name}_repo")
+        finding = tried(f"workflow {name}", partial(_described, catalogue, name), "", line)
+        yield finding
+        if finding.level == "ok":
+            described[name] = finding.message
+    if cluster is None:
+        return
+    for name, image in described.items():
+        look = partial(_image, cluster, settings.workflows[name].path, image)
+        yield tried(f"image of {name}", look, "biomeroworker init", settings.line("WORKFLOWS", name))
+    if any(catalogue.get(name).format == "tiff" for name in described):
+        line = settings.line("CONVERTERS", "zarr_to_tiff")
+        yield tried("converter", lambda: cluster.converter().path, "biomeroworker init", line)
+
+
+def _described(catalogue: Catalogue, name: str) -> str:
+    return catalogue.get(name).container_image
+
+
+def _image(cluster: Cluster, path: str, image: str) -> str:
+    return cluster.image(path, image, "").path

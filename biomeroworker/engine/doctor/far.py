@@ -1,0 +1,138 @@
+"""All that the doctor asks of a cluster's front-end, in one remote execution. Pure: builds a command, reads its answer.
+
+What an account may ask differs from site to site, so each question has its own time limit and its own answer, and none
+keeps another from being asked.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+#: Defines ``section NAME COMMAND…``: the answer between a head and an end with the exit code.
+_HEAD = r"""
+export LC_ALL=C TZ=UTC
+limit=$(command -v timeout) && limit="$limit 20"
+section() { printf '[%s]\n' "$1"; shift; $limit "$@" 2>&1 </dev/null; printf '\n[end %s]\n' "$?"; }
+cd
+section clock date +%s
+section user id -un
+section home pwd
+section environment sh -c 'env | sed -n "s/^\(\(SBATCH\|SQUEUE\|SACCT\|SINGULARITY\|APPTAINER\)_[A-Z_]*\)=.*/\1/p"'
+section quota sh -c 'command -v quota >/dev/null && quota -w -p'
+"""
+
+#: $0 the folder. Of one that is not there, the nearest that is.
+_FOLDER = r"""
+at=$0
+[ -d "$at" ] && echo folder; [ -e "$at" ] && echo there; [ -w "$at" ] && [ -x "$at" ] && echo writable
+while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
+printf 'nearest %s\n' "$at"; [ -w "$at" ] && echo can-be-made
+df -P -k -- "$at" | tail -n 1 | awk '{print "free", $4}'
+df -P -i -- "$at" | tail -n 1 | awk '{print "inodes", $4}'
+stat -f -c 'type %T' -- "$at"
+"""
+
+_SLURM = r"""
+me=$(id -un)
+section config scontrol show config
+section partitions scontrol show partition -o
+section nodes sinfo -h -N -o '%N|%P|%t|%G|%E'
+section accounts sacctmgr -n -P show assoc where "user=$me" format=Account,Partition,QOS
+section purge sh -c 'sacctmgr show config | sed -n "s/^PurgeJobAfter *= *//p"'
+section queue squeue -h -u "$me" -t all -o '%A|%T'
+section accounting sacct -n -X -P -u "$me" -S now-2hours -o JobIDRaw,State
+"""
+
+#: Without them nothing runs.
+PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "sinfo", "scontrol")
+
+
+@dataclass(frozen=True)
+class Said:
+    """The answer to one question: its text, and how the command ended."""
+
+    text: str
+    code: int
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that are not blank."""
+        return [line for line in self.text.splitlines() if line.strip()]
+
+    @property
+    def last(self) -> str:
+        """The last of them, which in an error is the most telling."""
+        return self.lines[-1].strip() if self.lines else ""
+
+
+SILENCE = Said("", 127)
+
+
+class Answer:
+    """What the front-end said, by section."""
+
+    def __init__(self, sections: Mapping[str, Said]) -> None:
+        self._sections = sections
+
+    def __getitem__(self, name: str) -> Said:
+        return self._sections.get(name, SILENCE)
+
+    def word(self, name: str) -> str:
+        """The last line of a section that went well."""
+        said = self[name]
+        return said.last if said.code == 0 else ""
+
+    def values(self, name: str) -> dict[str, str]:
+        """``key = value`` lines."""
+        pairs = (line.partition("=") for line in self[name].lines if "=" in line)
+        return {key.strip(): value.strip() for key, _, value in pairs}
+
+    def records(self, name: str) -> list[dict[str, str]]:
+        """Lines of ``key=value key=value`` (scontrol's ``-o``)."""
+        return [
+            dict(re.findall(r"(\S+?)=(\S*)", line)) for line in self[name].lines if self[name].code == 0 and "=" in line
+        ]
+
+    def rows(self, name: str, columns: int) -> list[list[str]]:
+        """Lines with ``|`` between their columns."""
+        if self[name].code:
+            return []
+        return [cells for line in self[name].lines if len(cells := line.split("|")) >= columns]
+
+
+def command(folders: Sequence[str], runtime: str, tests: Sequence[Mapping[str, str]]) -> list[str]:
+    """One remote execution.
+
+    Parameters
+    ----------
+    folders
+        Absolute, or relative to the home folder.
+    runtime
+        The container program.
+    tests
+        Options of ``sbatch``, by option: whether it would take a job with them is asked with ``--test-only``.
+    """
+    lines = [_HEAD]
+    for program in (*PROGRAMS, runtime):
+        lines.append(shlex.join(["section", f"program {program}", "sh", "-c", 'command -v -- "$0"', program]))
+    for number, folder in enumerate(folders):
+        lines.append(shlex.join(["section", f"folder {number}", "sh", "-c", _FOLDER, folder]))
+    lines.append(shlex.join(["section", "runtime", runtime, "--version"]))
+    lines.append("if command -v scontrol >/dev/null && command -v sbatch >/dev/null; then")
+    lines.append(_SLURM)
+    for number, options in enumerate(tests):
+        words = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items()]
+        lines.append(shlex.join(["section", f"test {number}", "sbatch", "--test-only", *words, "--wrap=true"]))
+    lines.append("fi")
+    return ["sh", "-c", "\n".join(lines)]
+
+
+_SECTION = re.compile(r"^\[([a-z]+(?: \S+)?)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL | re.MULTILINE)
+
+
+def parse(text: str) -> Answer:
+    """Read the answer; a section that is missing is one that ended with 127."""
+    return Answer({name: Said(body.strip("\n"), int(code)) for name, body, code in _SECTION.findall(text)})

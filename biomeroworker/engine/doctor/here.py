@@ -1,0 +1,70 @@
+"""What this machine and its neighbours are asked: the database, the work folder, OMERO."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+
+from biomeroworker.config import Settings
+from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
+from biomeroworker.errors import classify
+from biomeroworker.log.engine import LIMITS
+from biomeroworker.log.runlog import RunLog
+
+#: Of the work folder's disk, in bytes: less holds no export.
+_ROOM = 5e9
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """Whether the log can be reached, is one of ours, and answers soon."""
+    line = settings.line("ANALYTICS", "sqlalchemy_url")
+    begun = time.monotonic()
+    try:
+        with RunLog.open(settings.database_url) as log:
+            waiting = len(log.unfinished())
+            took = time.monotonic() - begun
+    except Exception as error:
+        fault = classify(error)
+        said = str(error).strip().splitlines()
+        yield fail(
+            "database", f"{settings.database_shown}: {said[0] if said else fault}", fault.hint or "is it up?", line
+        )
+        return
+    kind = "sqlite" if settings.database_url.startswith("sqlite") else "postgresql"
+    bounds = "" if kind == "sqlite" else f", statements end within {LIMITS['statement_timeout']}"
+    told = f"{settings.database_shown}: {waiting} unfinished runs, opened in {took * 1000:.0f} ms{bounds}"
+    if took > 5:
+        yield warn("database", f"{told}: slow", "a database nearer by", line)
+    else:
+        yield ok("database", told)
+    if kind == "sqlite":
+        yield warn("database", "SQLite serves one supervisor on one machine", "PostgreSQL for more", line)
+
+
+def work_folder(settings: Settings) -> Finding:
+    """Whether exports fit on this machine."""
+    folder, line = settings.worker.work_folder, settings.line("WORKER", "work_folder")
+    above = folder
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        return fail("work folder", f"{folder} cannot be written to", "another folder, or access to it", line)
+    free = shutil.disk_usage(above).free
+    told = f"{folder}, {free / 1e9:.0f} GB free"
+    return ok("work folder", told) if free > _ROOM else warn("work folder", told, "free space, or another folder", line)
+
+
+def omero(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    """What OMERO says to the login that the supervisor has; nothing is asked where none is configured."""
+    if not any(environ.get(name) for name in ("OMERO_HOST", "OMERO_PASSWORD", "OMERO_LOCATOR", "ICE_CONFIG")):
+        yield ok("omero", "none is configured (OMERO_HOST is not set): only folders are served")
+        return
+    try:
+        from biomeroworker.omero.examine import examine
+    except ModuleNotFoundError as error:
+        yield fail("omero", f"{error.name} is missing", "pip install 'biomeroworker[omero]'")
+        return
+    for level, subject, message, remedy in examine(environ):
+        yield Finding(level, subject, message, remedy)

@@ -1,0 +1,79 @@
+"""Ask OMERO whether a worker can work with it: login, rights, Tables server, Processor. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from biomeroworker.errors import classify
+from biomeroworker.omero.credentials import NOBODY, provider_from_environment
+from biomeroworker.omero.faults import faults
+from biomeroworker.omero.session import OmeroSession
+
+#: What a run's results need when another than their owner opens the session: the right to be that owner.
+_SUDO = "Sudo"
+#: The script that hands runs in; a server that cannot run it shows a dialog that does nothing.
+SCRIPT = "SLURM_Run_Workflow.py"
+
+#: Level, subject, message, remedy.
+Line = tuple[Any, str, str, str]
+
+
+def examine(environ: Mapping[str, str]) -> Iterator[Line]:
+    """The findings, as they are made."""
+    try:
+        provider = provider_from_environment(environ)
+        session = provider.open(NOBODY, NOBODY)
+    except Exception as error:
+        fault = classify(error)
+        remedy = getattr(fault, "hint", "") or "OMERO_HOST, OMERO_PORT, OMERO_USER and OMERO_PASSWORD, or OMERO_LOCATOR"
+        yield "fail", "omero", str(fault), remedy
+        return
+    with session:
+        yield "ok", "omero", f"logged in as {session.user_name} ({provider!r})", ""
+        for look in (_rights, _tables, _processor):
+            try:
+                with faults(f"ask OMERO ({look.__name__.strip('_')})"):
+                    yield from look(session)
+            except Exception as error:
+                yield "fail", f"omero {look.__name__.strip('_')}", str(classify(error)), ""
+
+
+def _rights(session: OmeroSession) -> Iterator[Line]:
+    admin = session.sf.getAdminService()
+    context = admin.getEventContext()
+    groups = [group for group in admin.lookupGroups() if group.name.val not in ("system", "user", "guest")]
+    names = ", ".join(sorted(group.name.val for group in groups)[:10])
+    if not context.isAdmin:
+        told = f"{session.user_name} is no administrator: it carries its own runs only"
+        yield "warn", "omero rights", told, "give the login the Sudo privilege (a restricted administrator)"
+    elif context.adminPrivileges is not None and _SUDO not in context.adminPrivileges:
+        told = f"{session.user_name} may not act for others: the privilege {_SUDO} is missing"
+        yield "fail", "omero rights", told, f"give it {_SUDO} (OMERO.web, Admin, user, privileges)"
+    else:
+        yield "ok", "omero rights", f"acts for the users of {len(groups)} groups ({names or 'none yet'})", ""
+
+
+def _tables(session: OmeroSession) -> Iterator[Line]:
+    if session.sf.sharedResources().areTablesEnabled():
+        yield "ok", "omero tables", "the Tables server answers", ""
+    else:
+        yield (
+            "warn",
+            "omero tables",
+            "no Tables server: tables of results cannot be written",
+            "start Tables-0 of the grid",
+        )
+
+
+def _processor(session: OmeroSession) -> Iterator[Line]:
+    service = session.sf.getScriptService()
+    scripts = [script for script in service.getScripts() if script.name.val == SCRIPT]
+    if not scripts:
+        yield "warn", "omero scripts", f"{SCRIPT} is not installed", "docs/deploy.md, step Scripts"
+        return
+    if service.canRunScript(scripts[0].id.val):
+        yield "ok", "omero processor", f"one is registered that runs {SCRIPT}", ""
+    else:
+        told = f"none is registered that would run {SCRIPT}"
+        yield "fail", "omero processor", told, "start Processor-0 of the grid, or biomeroworker attach"
