@@ -16,7 +16,7 @@ from benchmarks import report
 from benchmarks.context import CHECKOUT, Context
 
 #: In the order in which they run.
-NAMES = ("events", "statements", "history", "polling", "memory", "transfer", "executions", "conversion", "plate")
+NAMES = ("events", "statements", "history", "supervisor", "transfer", "executions", "conversion", "plate")
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).with_name("RESULTS.md")
 

@@ -74,7 +74,12 @@ class Context:
     def ask(self, kind: str, name: str, *words: str, seconds: float = 900) -> Any:
         """Run such a program; the JSON in the last line that it prints."""
         done = subprocess.run(
-            self.program(kind, name, *words), capture_output=True, text=True, timeout=seconds, cwd=self.folder
+            self.program(kind, name, *words),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=self.folder,
+            env=environment(kind),
         )
         if done.returncode:
             raise RuntimeError(f"{name} of {kind}: {done.stderr[-3000:]}")
@@ -122,6 +127,12 @@ class Context:
             "biomeroworker": f"{importlib.metadata.version('biomeroworker')} {_commit()}".strip(),
             "biomero": "left out" if self.alone else incumbent.VERSION,
         }
+
+
+def environment(kind: str) -> dict[str, str]:
+    """For a program of one side: ours is the one of this checkout, theirs must not see it."""
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return others | ({"PYTHONPATH": str(CHECKOUT)} if kind == "ours" else {})
 
 
 def _commit() -> str:

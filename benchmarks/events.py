@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from benchmarks.context import Context
+from benchmarks.context import Context, environment
 from benchmarks.figures import OURS, THEIRS, Figures
 
 PROCESSES = 6
@@ -78,11 +78,8 @@ def _once(context: Context, kind: str, runs: int, polls: int) -> Outcome:
         processes = []
         for _ in range(PROCESSES):
             command = context.program(kind, "tracker_work", kind, url)
-            process = stack.enter_context(
-                subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-                )
-            )
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            process = stack.enter_context(subprocess.Popen(command, text=True, env=environment(kind), **pipes))
             stack.callback(process.kill)
             processes.append(process)
             assert process.stdout

@@ -1,0 +1,166 @@
+"""What it costs to carry 1, 10 and 1,000 runs whose jobs go on: questions to the cluster, memory, processor time.
+
+Ours is the real ``biomeroworker supervise`` on PostgreSQL, through a real sshd that counts, with a SLURM that says of
+every job that it runs; the runs are accepted, exported, sent and submitted as always. The incumbent has a process for
+each run, its own loop in it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from benchmarks.context import Context, environment
+from benchmarks.deployment import deploy
+from benchmarks.figures import OURS, THEIRS, Figures
+from benchmarks.frontend import FrontEnd
+from benchmarks.processes import Cost, cost
+from biomeroworker.client import SlurmClient
+from biomeroworker.source import RunRequest
+
+#: After so long without news our supervisor asks as seldom as it ever does.
+SETTLES = 60
+
+
+def measure(context: Context) -> Figures:
+    """All sizes of ours, then those of the incumbent that a machine can bear."""
+    window = context.size(120, 3)
+    figures = Figures(
+        "supervisor",
+        "carrying runs whose jobs go on",
+        f"Counted over {window} s, when nothing has changed for a minute. A *call* is a command that the cluster's "
+        "front end was asked to run. Memory is what is resident; the SSH connection's own process (6 MB) is not in it.",
+    )
+    for runs in (1, 10, context.size(1000, 12)):
+        with context.database() as url:
+            _ours(context, figures, url, runs, window)
+    if "theirs" in context.pythons:
+        for runs in (1, context.size(10, 2)):
+            with context.database() as url:
+                _theirs(context, figures, url, runs, window)
+        _extrapolated(figures)
+    return figures.grouped()
+
+
+def _ours(context: Context, figures: Figures, url: str, runs: int, window: float) -> None:
+    with ExitStack() as stack:
+        server = FrontEnd()
+        stack.callback(server.close)
+        folder = context.work("supervisor")
+        config = deploy(server, folder, url)
+        command = [sys.executable, "-c", "from biomeroworker.cli import main; main()", "supervise", "-c", str(config)]
+        context.say(f"accepting {runs:,} runs")
+        with SlurmClient.from_config(config) as client:
+            for number in range(runs):
+                outputs = {"folder": str(folder / f"results-{number}")}
+                inputs = {"folder": str(folder / "images")}
+                client.submit(RunRequest(workflow="waits", source="folder", inputs=inputs, outputs=outputs))
+        began = time.monotonic()
+        process = stack.enter_context(_running(command, folder))
+        _until_running(url, runs, process)
+        took = time.monotonic() - began
+        context.say(f"{runs:,} runs are carried, {took:.0f} s after the supervisor's start")
+        _sleep(context, SETTLES)
+        calls, before, after = _watched(server, process.pid, window)
+        questions = [one for one in calls if "squeue" in one]
+        what = f"{runs:,} runs"
+        minutes = window / 60
+        figures.add(f"{what}: status calls", OURS, len(questions) / minutes, "/min")
+        figures.add(f"{what}: calls in all", OURS, len(calls) / minutes, "/min")
+        figures.add(f"{what}: memory", OURS, after.resident, "MB", f"peak {after.peak:.0f} MB")
+        figures.add(f"{what}: processor", OURS, (after.cpu - before.cpu) / minutes, "s/min")
+        if runs > 10:
+            figures.add(f"{what}: from accepted to running", OURS, 60 * runs / took, "runs/min", "one small image each")
+
+
+@contextmanager
+def _running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "supervisor.log").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=folder, env=environment("ours"))
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        process.kill()
+
+
+def _until_running(url: str, runs: int, process: subprocess.Popen[bytes], seconds: float = 1800) -> None:
+    engine = create_engine(url)
+    end = time.monotonic() + seconds
+    query = text("SELECT state, count(*) FROM biomeroworker_run GROUP BY state")
+    found: dict[str, int] = {}
+    while found.get("running", 0) < runs:
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"the supervisor did not bring its runs to running: {found}")
+        time.sleep(0.5)
+        with suppress(SQLAlchemyError), engine.connect() as connection:
+            found = {str(state): int(count) for state, count in connection.execute(query)}
+        if {"failed", "cancelled"} & set(found):
+            raise RuntimeError(f"a run has failed: {found}")
+    engine.dispose()
+
+
+def _watched(server: FrontEnd, pid: int, window: float) -> tuple[list[str], Cost, Cost]:
+    """What was asked meanwhile, and what the process had cost before and after."""
+    began, before = time.time(), cost(pid)
+    time.sleep(window)
+    after = cost(pid)
+    return [command for when, command in server.commands() if began <= when < began + window], before, after
+
+
+def _sleep(context: Context, seconds: float) -> None:
+    time.sleep(1 if context.tiny else seconds)
+
+
+def _theirs(context: Context, figures: Figures, url: str, runs: int, window: float) -> None:
+    context.say(f"{runs} run{'s' * (runs > 1)} of {THEIRS}")
+    with ExitStack() as stack:
+        server = FrontEnd()
+        stack.callback(server.close)
+        deploy(server, context.work("supervisor"), url)
+        processes = []
+        for number in range(runs):
+            command = context.program("theirs", "follow_work", str(server.config), server.alias, url, str(100 + number))
+            process = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout
+            assert json.loads(process.stdout.readline() or "null") == "ready"
+            processes.append(process)
+        _sleep(context, 10)
+        before = [cost(process.pid) for process in processes]
+        began = time.time()
+        time.sleep(window)
+        lost = [process for process in processes if process.poll() is not None]
+        alive = [process for process in processes if process not in lost]
+        after = [cost(process.pid) for process in alive]
+        calls = [command for when, command in server.commands() if began <= when < began + window]
+        what, minutes = f"{runs:,} runs", window / 60
+        note = f"{len(lost)} of {runs} processes died" if lost else ""
+        figures.add(f"{what}: status calls", THEIRS, sum("sacct" in one for one in calls) / minutes, "/min", note)
+        figures.add(f"{what}: calls in all", THEIRS, len(calls) / minutes, "/min", "the job's log is read by a call")
+        figures.add(f"{what}: memory", THEIRS, sum(one.resident for one in after), "MB", "a process for each run")
+        spent = sum(one.cpu for one in after) - sum(
+            one.cpu for process, one in zip(processes, before, strict=True) if process in alive
+        )
+        figures.add(f"{what}: processor", THEIRS, spent / minutes, "s/min")
+
+
+def _extrapolated(figures: Figures) -> None:
+    """Of a thousand processes only the sum is told: no two cores would bear them."""
+    for what, unit in (("status calls", "/min"), ("calls in all", "/min"), ("memory", "MB"), ("processor", "s/min")):
+        one = figures.value(f"1 runs: {what}", THEIRS)
+        if one is not None and any(row.what.startswith("1,000 runs") for row in figures.rows):
+            figures.add(f"1,000 runs: {what}", THEIRS, 1000 * one, unit, "computed: 1,000 × one")
