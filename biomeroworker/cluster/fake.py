@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from biomeroworker.cluster import remote as far
 from biomeroworker.cluster.shell import ShellTransport
 from biomeroworker.cluster.transport import Completed
 from biomeroworker.errors import Fault, Transient
@@ -40,8 +41,8 @@ class FakeTransport(ShellTransport):
         Folders searched for programs before the system's: where a test puts its own ``sbatch``.
     """
 
-    def __init__(self, home: Path, *, path: Sequence[Path] = (), channels: int = 8) -> None:
-        super().__init__("fake", channels=channels)
+    def __init__(self, home: Path, *, path: Sequence[Path] = (), channels: int = 8, pythons: str = far.PYTHONS) -> None:
+        super().__init__("fake", channels=channels, pythons=pythons)
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         search = [*map(str, path), os.environ.get("PATH", "/usr/bin:/bin")]

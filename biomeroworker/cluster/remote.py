@@ -1,37 +1,58 @@
 """The programs that run on the cluster's front-end, and how their words are read.
 
-The far side has a POSIX shell, tar and GNU coreutils and findutils: no Python, nothing of ours installed. Each program
-is one fixed text; whatever varies (paths, names of files) comes as positional arguments or NUL-separated on standard
-input, so that no name is ever parsed by a shell. Dialogues are lines that say how many bytes follow.
+The far side has a POSIX shell, tar and GNU coreutils and findutils, and nothing of ours installed. Each program is one
+fixed text; whatever varies (paths, names of files) comes as positional arguments or NUL-separated on standard input, so
+that no name is ever parsed by a shell. Dialogues are lines that say how many bytes follow. Where the front-end has a
+python3, it does the far side's part of a tree transfer (`wire`): it hashes what comes while it comes.
 """
 
 from __future__ import annotations
 
+import functools
+from importlib import resources
+
 #: Runs ``"$@"`` and says on stderr how it ended, so that a command's own 255 is told from ssh's, and on stdout where
 #: its answer begins, so that what a shell's start-up files print is not taken for it. ``$0`` is a random word.
-FRAME = """echo "$0"; "$@"; s=$?; printf '\\n%s %d\\n' "$0" "$s" >&2; exit "$s\""""
+FRAME = """printf '\\n%s\\n' "$0"; "$@"; s=$?; printf '\\n%s %d\\n' "$0" "$s" >&2; exit "$s\""""
 
-#: Digests only, one line per name on standard input: before an escaped name coreutils puts a backslash.
-_DIGESTS = r"""hashed() { xargs -0 -r sha256sum -- | sed 's/^\\//' | cut -c1-64; }"""
-
-#: $1 target, $2 staging folder beside it, $3 their parent. Says what is there; is told which of it to hash and which
-#: stale parts to drop; takes a tar stream whose last members are the names sent and their digests; checks; publishes.
-RECEIVE = rf"""
+#: $1 names of python3, to be tried in order; $2 what it is to run; the rest its words. Goes on if there is none.
+_PYTHON = r"""
 set -eu
+LC_ALL=C
+export LC_ALL
+for one in $1; do
+  "$one" -I -S -c 'import hashlib, queue, shutil, sys, threading
+hashlib.sha256()
+sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1 || continue
+  echo python
+  shift
+  exec "$one" -I -S -c "$@"
+done
+shift 3
+echo shell
+take() { IFS= read -r n; head -c "$n"; }
+# Digests only, one line per name on standard input: before an escaped name coreutils puts a backslash.
+hashed() { xargs -0 -r sha256sum -- | sed 's/^\\//' | cut -c1-64; }
+"""
+
+#: Target, staging folder beside it. Says what is there; is told which of it to hash and which stale parts to drop, what
+#: folders to make and which files have come in part; takes the rest of those, then a tar stream whose last members are
+#: the names sent and their digests; checks; publishes. `wire` has the same in Python, without the tar.
+_TAKE = rf"""{_PYTHON}
 case $1 in /*) target=$1 stage=$2;; *) target=$PWD/$1 stage=$PWD/$2;; esac
-parent=$3
-{_DIGESTS}
-take() {{ IFS= read -r n; head -c "$n"; }}
 have() {{ [ ! -d "$1" ] || (cd -- "$1" && find . -type f -printf '%s %P\0'); printf '\0'; }}
 digests() {{ if [ -d "$1" ]; then (cd -- "$1" && take | hashed); else take >/dev/null; fi; echo .; }}
-mkdir -p -- "$parent"
+mkdir -p -- "${{target%/*}}"
 have "$target"; have "$stage/data"
 digests "$target"; digests "$stage/data"
 mkdir -p -- "$stage/data"
-(cd -- "$stage/data" && take | xargs -0 -r rm -rf --)
-echo ready
-tar -x -m -f - -C "$stage" --no-same-owner --no-same-permissions -b 512
 cd -- "$stage/data"
+take | xargs -0 -r rm -rf --
+echo ready
+take | xargs -0 -r mkdir -p --
+take >../begun
+xargs -0 -r -n 2 sh -c 'head -c "$0" <&3 >>"$1"' 3<&0 <../begun
+tar -x -m -f - -C "$stage" --no-same-owner --no-same-permissions -b 512
 hashed <../names >../found
 cmp -s ../found ../digests || {{ echo 'what arrived is not what was sent' >&2; exit 65; }}
 if [ ! -e "$target" ]; then mv -T -- "$stage/data" "$target"
@@ -46,20 +67,20 @@ rm -rf -- "$stage"
 echo done
 """
 
-#: $1 folder. Says what is there; is told which files to hash and which to send; sends their bytes one after the other,
-#: without frames (the sizes are known), then their digests.
-OFFER = rf"""
-set -eu
+#: Folder. Says what is there; is told which files to hash, wholly and from the start, and which to send, from an offset
+#: and wholly; sends their bytes one after the other, without frames (the sizes are known), then their digests.
+_GIVE = rf"""{_PYTHON}
 [ -d "$1" ] || exit 66
 cd -- "$1"
-{_DIGESTS}
-take() {{ IFS= read -r n; head -c "$n"; }}
 find . -mindepth 1 -printf '%y %s %P\0'; printf '\0'
 take | hashed; echo .
+take | xargs -0 -r -n 2 sh -c 'head -c "$0" -- "$1" | sha256sum' | cut -c1-64; echo .
 names=$(mktemp) || exit 73
-trap 'rm -f -- "$names" "$names.digests"' EXIT
+trap 'rm -f -- "$names" "$names.begun" "$names.digests"' EXIT
+take >"$names.begun"
 take >"$names"
-hashed <"$names" >"$names.digests" &
+{{ xargs -0 -r -n 2 sh -c 'printf "%s\0" "$1"' <"$names.begun"; cat -- "$names"; }} | hashed >"$names.digests" &
+xargs -0 -r -n 2 sh -c 'tail -c "+$(($0 + 1))" -- "$1"' <"$names.begun"
 xargs -0 -r cat -- <"$names"
 wait "$!"
 cat -- "$names.digests"; echo .
@@ -73,6 +94,8 @@ tail -c "+$2" -- "$1" | head -c "$3\""""
 #: size is checked because a cut connection ends the input like an end of file does.
 WRITE = """
 set -eu
+LC_ALL=C
+export LC_ALL
 umask 077
 mkdir -p -- "$5"
 trap 'rm -f -- "$1.$3"' EXIT
@@ -88,6 +111,8 @@ LIST = r"""[ -d "$1" ] || exit 66; cd -- "$1" && find . -mindepth 1 -maxdepth 1 
 #: $1 what to remove. Resolved on the far side, where links and the home folder are known.
 REMOVE = """
 set -eu
+LC_ALL=C
+export LC_ALL
 [ -e "$1" ] || [ -L "$1" ] || exit 0
 here=$(cd -- "$2" 2>/dev/null && pwd -P || :) home=$(cd && pwd -P)
 path=${here%/}/${1##*/}
@@ -95,6 +120,12 @@ path=${here%/}/${1##*/}
 case "$home/" in "${path%/}"/*) echo "refused: $path is the home folder or above it" >&2; exit 77;; esac
 rm -rf -- "$1"
 """
+
+#: $@ folders.
+FOLDERS = 'LC_ALL=C; export LC_ALL; exec mkdir -p -- "$@"'
+
+#: Where a front-end may have a python3 that does not depend on what the account has loaded; then what it has loaded.
+PYTHONS = "/usr/bin/python3 /usr/libexec/platform-python python3"
 
 NOT_THERE = 66
 REFUSED = 77
@@ -110,6 +141,23 @@ def path(remote: str) -> str:
 def program(text: str, *arguments: str) -> list[str]:
     """The argv that runs one of the programs above."""
     return ["sh", "-c", text, "biomeroworker", *arguments]
+
+
+def taking(target: str, stage: str, pythons: str) -> list[str]:
+    """The argv that receives a tree."""
+    return program(_TAKE, pythons, _wire(), "take", target, stage)
+
+
+def giving(folder: str, pythons: str) -> list[str]:
+    """The argv that sends a tree."""
+    return program(_GIVE, pythons, _wire(), "give", folder)
+
+
+@functools.cache
+def _wire() -> str:
+    """The text of `wire` as a program."""
+    text = resources.files(__package__).joinpath("wire.py").read_text("utf-8")
+    return text + "\n\nsys.exit(main([os.fsencode(word) for word in sys.argv[1:]]))\n"
 
 
 def names(items: list[bytes]) -> bytes:

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import logging
 import os
 import posixpath
 import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 from . import remote as far
-from . import tree
 from .channel import Channel, LinkCut
 from .sshfaults import far_fault
+from .transfer import Fetching, Sending
 from .transport import Completed, Progress, Sent
-
-_log = logging.getLogger(__name__)
 
 #: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
 MAX_ANSWER = 64 << 20
-_PROGRESS_EVERY = 4 << 20
 _TRIES = 4
 
 
@@ -43,10 +39,13 @@ class ShellTransport(abc.ABC):
         How the far side is called in messages.
     channels
         How many commands may run at once (sshd's ``MaxSessions`` is 10 by default, and refuses more).
+    pythons
+        Where a python3 is looked for on the far side, for trees; none has to be there.
     """
 
-    def __init__(self, host: str, *, channels: int = 8) -> None:
+    def __init__(self, host: str, *, channels: int = 8, pythons: str = far.PYTHONS) -> None:
         self.host = host
+        self._pythons = pythons
         self._word = secrets.token_hex(8)
         self._channels = threading.BoundedSemaphore(channels)
         self._lock = threading.Lock()
@@ -128,7 +127,7 @@ class ShellTransport(abc.ABC):
         """Make folders with their parents."""
         if not remotes:
             return
-        done = self.run(["mkdir", "-p", "--", *map(far.path, remotes)], timeout=timeout)
+        done = self.run(far.program(far.FOLDERS, *map(far.path, remotes)), timeout=timeout)
         if not done.ok:
             raise far_fault("making folders", done.stderr)
 
@@ -142,104 +141,35 @@ class ShellTransport(abc.ABC):
             raise far_fault(f"removing {remote}", done.stderr)
 
     def send_tree(self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
-        """Make ``remote`` hold all files of ``local``: a dialogue in one execution, see `remote.RECEIVE`."""
-        files, folders = tree.scan(local)
-        total = sum(entry.size for entry in files)
+        """Make ``remote`` hold all files of ``local``: a dialogue in one execution."""
         target = far.path(remote).rstrip("/")
         parent, name = posixpath.split(target)
         if name in ("", ".", ".."):
             raise Permanent(f"{remote!r} cannot be made to hold a tree: it has no name of its own")
-        stage = f"{parent}/.{name}.part"
-        meter = _Meter(total, progress)
-        what = f"sending {local.name} to {remote}"
-        with self._talk(far.program(far.RECEIVE, target, stage, parent), timeout) as channel:
-            try:
-                missing = self._missing(channel, files)
-                meter.skip(total - sum(entry.size for entry in missing))
-                writer = tree.TarWriter(channel.stdin, meter)
-                for folder in folders:
-                    writer.folder(b"data/" + folder)
-                digests = [writer.file(b"data/", entry) for entry in missing]
-                writer.content(b"names", b"".join(entry.name + b"\0" for entry in missing))
-                writer.content(b"digests", "".join(f"{one}\n" for one in digests).encode())
-                writer.end()
-                if channel.line() != "done":
-                    raise EOFError
-            except (EOFError, BrokenPipeError):
-                self._expect(channel, what, remote)
-                raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
-            self._expect(channel, what, remote)
-        meter.end()
-        return Sent(len(files), total, meter.moved)
-
-    def _missing(self, channel: Channel, files: list[tree.Entry]) -> list[tree.Entry]:
-        """Learn what the far side holds, published or staged; drop stale parts; the files that it lacks."""
-        by_name = {entry.name: entry for entry in files}
-        known: set[bytes] = set()
-        stale: list[bytes] = []
-        offers = [_sizes(channel.records()) for _ in ("published", "staged")]
-        for offer, staged in zip(offers, (False, True), strict=True):
-            alike = [name for name, size in offer.items() if name in by_name and by_name[name].size == size]
-            channel.stdin.write(far.names(alike))
-            channel.stdin.flush()
-            there = channel.digests()
-            if len(there) != len(alike):
-                raise EOFError
-            same = {
-                name for name, found in zip(alike, there, strict=True) if tree.digest(by_name[name].source) == found
-            }
-            if staged:
-                stale = [name for name in offer if name not in same or name in known]
-            known |= same
-        channel.stdin.write(far.names(stale))
-        channel.stdin.flush()
-        if channel.line() != "ready":
-            raise EOFError
-        return [entry for entry in files if entry.name not in known]
+        sending = Sending(local, progress)
+        program = far.taking(target, f"{parent}/.{name}.part", self._pythons)
+        return self._moved(program, sending.talk, f"sending {local.name} to {remote}", remote, timeout)
 
     def fetch_tree(self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
-        """Make ``local`` hold all files of ``remote``: a dialogue in one execution, see `remote.OFFER`.
+        """Make ``local`` hold all files of ``remote``: a dialogue in one execution."""
+        fetching = Fetching(local, progress)
+        program = far.giving(far.path(remote), self._pythons)
+        fetched = self._moved(program, fetching.talk, f"fetching {remote}", remote, timeout)
+        fetching.publish()
+        return fetched
 
-        Only regular files travel. A link on the far side is neither followed nor made here: what it leads to may be
-        anything, and a result is a file.
-        """
-        stage = local.with_name(f".{local.name}.part")
-        what = f"fetching {remote}"
-        with self._talk(far.program(far.OFFER, far.path(remote)), timeout) as channel:
+    def _moved(
+        self, program: Sequence[str], talk: Callable[[Channel], Sent], what: str, remote: str, timeout: float
+    ) -> Sent:
+        """Hold a tree's dialogue; what it ends in."""
+        with self._talk(program, timeout) as channel:
             try:
-                offer, folders = _offered(channel.records())
-                total = sum(offer.values())
-                meter = _Meter(total, progress)
-                places = [(root, name) for root in (local, stage) for name in tree.matching(root, offer)]
-                there = self._asked(channel, [name for _, name in places])
-                kept = {name for (root, name), one in zip(places, there, strict=True) if _same(root, name, one)}
-                wanted = [(name, size) for name, size in offer.items() if name not in kept]
-                meter.skip(sum(offer[name] for name in kept))
-                channel.stdin.write(far.names([name for name, _ in wanted]))
-                channel.stdin.close()
-                stage.mkdir(parents=True, exist_ok=True)
-                arrived = tree.receive(channel.stdout, wanted, stage, meter)
-                if channel.digests() != arrived:
-                    raise Transient(f"{what}: a file changed while it was being fetched")
+                moved = talk(channel)
             except (EOFError, BrokenPipeError):
                 self._expect(channel, what, remote)
                 raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
             self._expect(channel, what, remote)
-        for folder in folders:
-            (stage / os.fsdecode(folder)).mkdir(parents=True, exist_ok=True)
-        _drop_strangers(stage, offer)
-        tree.publish(stage, local)
-        meter.end()
-        return Sent(len(offer), total, meter.moved)
-
-    @staticmethod
-    def _asked(channel: Channel, names: list[bytes]) -> list[str]:
-        channel.stdin.write(far.names(names))
-        channel.stdin.flush()
-        found = channel.digests()
-        if len(found) != len(names):
-            raise EOFError
-        return found
+            return moved
 
     # The wire -------------------------------------------------------------------------------------------------------
 
@@ -298,68 +228,9 @@ class ShellTransport(abc.ABC):
             raise far_fault(what, channel.stderr_text)
 
 
-class _Meter:
-    """Counts bytes and tells of them, not too often."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.moved = 0
-        self._skipped = 0
-        self._total = total
-        self._told = 0
-        self._progress = progress
-
-    def skip(self, size: int) -> None:
-        self._skipped = size
-
-    def __call__(self, size: int) -> None:
-        self.moved += size
-        if self._progress and self.moved - self._told >= _PROGRESS_EVERY:
-            self._told = self.moved
-            self._progress(self._skipped + self.moved, self._total)
-
-    def end(self) -> None:
-        if self._progress:
-            self._progress(self._total, self._total)
-
-
 def _feed(channel: Channel, content: bytes) -> None:
     """Give a command its input; one that does not read it may close it."""
     with contextlib.suppress(OSError, ValueError):
         channel.stdin.write(content)
     with contextlib.suppress(OSError, ValueError):
         channel.stdin.close()
-
-
-def _sizes(records: Iterator[bytes]) -> dict[bytes, int]:
-    pairs = (record.partition(b" ") for record in records)
-    return {name: int(size) for size, _, name in pairs}
-
-
-def _offered(records: Iterator[bytes]) -> tuple[dict[bytes, int], list[bytes]]:
-    """The files that the far side offers with their sizes, and its folders."""
-    files: dict[bytes, int] = {}
-    folders: list[bytes] = []
-    for record in records:
-        kind, size, name = record.split(b" ", 2)
-        tree.contained(name)
-        if kind == b"f":
-            files[name] = int(size)
-        elif kind == b"d":
-            folders.append(name)
-        else:
-            _log.info("not fetched, as it is no regular file: %r", name)
-    return files, folders
-
-
-def _same(root: Path, name: bytes, found: str) -> bool:
-    return tree.digest(os.fsencode(root) + b"/" + name) == found
-
-
-def _drop_strangers(stage: Path, offer: dict[bytes, int]) -> None:
-    """Remove from a staged tree what an earlier, cut fetch left there and the far side no longer has."""
-    root = os.fsencode(stage)
-    for folder, _, files in os.walk(root):
-        for name in files:
-            path = folder + b"/" + name
-            if path[len(root) + 1 :] not in offer:
-                os.unlink(path)  # noqa: PTH108

@@ -11,8 +11,8 @@ Eleven methods, one real implementation (`openssh`), one that can be told to mis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,11 +37,16 @@ class Completed:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a tree transfer moved: files and bytes in the tree, and bytes that really travelled (fewer on a resume)."""
+    """What a tree transfer moved: files and bytes in the tree, and bytes that really travelled (fewer on a resume).
+
+    ``digests`` has the SHA-256 (hexadecimal) of each file of the tree by its name below it, as it is on both sides:
+    whoever has a manifest need not read the files again to compare.
+    """
 
     files: int
     size: int
     travelled: int
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Transport(Protocol):

@@ -1,29 +1,23 @@
-"""A folder as one stream, on our side: what is in it, how it becomes a tar stream, how it is written from one.
+"""A folder as one stream, on our side: what is in it, how it becomes a tar stream, what may be written from one.
 
-Contents are read once and hashed while they travel. Names are bytes all the way (`os.fsencode`), whatever they hold.
+Names are bytes all the way (`os.fsencode`), whatever they hold.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import IO
 
-from biomeroworker.errors import Permanent, Transient
+from biomeroworker.errors import Permanent
 
-_CHUNK = 1 << 20
+from . import wire
+
 _BLOCK = 512
-_WORTH_A_THREAD = 1 << 17
-_HASHERS = ThreadPoolExecutor(8, thread_name_prefix="sha256")
 
 
 @dataclass(frozen=True)
@@ -63,39 +57,6 @@ def scan(root: Path) -> tuple[list[Entry], list[bytes]]:
     return sorted(files, key=lambda entry: entry.name), sorted(folders)
 
 
-def digest(path: bytes | str) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with Path(os.fsdecode(path)).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _Hash:
-    """SHA-256 beside the transfer: one part is hashed while the next is read and the last is written.
-
-    A part's memory may be used again once the second part after it was given.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._pending: Future[None] | None = None
-
-    def update(self, part: memoryview) -> None:
-        self._wait()
-        if len(part) < _WORTH_A_THREAD:
-            self._hash.update(part)
-        else:
-            self._pending = _HASHERS.submit(self._hash.update, part)
-
-    def hexdigest(self) -> str:
-        self._wait()
-        return self._hash.hexdigest()
-
-    def _wait(self) -> None:
-        if self._pending:
-            self._pending.result()
-            self._pending = None
-
-
 def _header(name: bytes, size: int, mode: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     info = tarfile.TarInfo(os.fsdecode(name))
     info.size, info.mode, info.type = size, mode, kind
@@ -108,11 +69,6 @@ class TarWriter:
     def __init__(self, pipe: IO[bytes], moved: Callable[[int], None]) -> None:
         self._pipe = pipe
         self._moved = moved
-        self._buffers = cycle(memoryview(bytearray(_CHUNK)) for _ in range(2))
-
-    def folder(self, name: bytes) -> None:
-        """Add a folder."""
-        self._pipe.write(_header(name, 0, 0o777, tarfile.DIRTYPE))
 
     def content(self, name: bytes, content: bytes) -> None:
         """Add a file from memory."""
@@ -120,24 +76,10 @@ class TarWriter:
 
     def file(self, prefix: bytes, entry: Entry) -> str:
         """Add a file, read once; its digest."""
-        hashed = _Hash()
-        left = entry.size
         self._pipe.write(_header(prefix + entry.name, entry.size, entry.mode))
-        with Path(os.fsdecode(entry.source)).open("rb", buffering=0) as source:
-            while left:
-                buffer = next(self._buffers)
-                read = source.readinto(buffer[: min(left, _CHUNK)])
-                if not read:
-                    break
-                part = buffer[:read]
-                hashed.update(part)
-                self._pipe.write(part)
-                left -= read
-                self._moved(read)
-            if left or source.read(1):
-                raise Transient(f"{os.fsdecode(entry.source)} changed while it was being sent")
+        (digest,) = wire.send(self._pipe, [(entry.source, 0, entry.size)], self._moved, {})
         self._pipe.write(bytes(-entry.size % _BLOCK))
-        return hashed.hexdigest()
+        return digest
 
     def end(self) -> None:
         """Write the end of the archive and let the far side see the end of the stream."""
@@ -154,67 +96,11 @@ def contained(name: bytes) -> bytes:
     return name
 
 
-def receive(
-    stream: IO[bytes], wanted: Iterable[tuple[bytes, int]], into: Path, moved: Callable[[int], None]
-) -> list[str]:
-    """Write files from their bytes one after the other; their digests. `EOFError` when the stream ends early."""
-    root = os.fsencode(into)
-    buffers = cycle(memoryview(bytearray(_CHUNK)) for _ in range(2))
-    digests = []
-    made: set[bytes] = set()
-    for name, size in wanted:
-        target = root + b"/" + name
-        folder = target.rpartition(b"/")[0]
-        if folder not in made:
-            Path(os.fsdecode(folder)).mkdir(parents=True, exist_ok=True)
-            made.add(folder)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(target)  # noqa: PTH108  (names are bytes)
-        hashed = _Hash()
-        left = size
-        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb", 0) as file:  # noqa: PTH123
-            while left:
-                buffer = next(buffers)
-                read = stream.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[attr-defined]
-                if not read:
-                    raise EOFError
-                part = buffer[:read]
-                hashed.update(part)
-                while part:
-                    part = part[file.write(part) :]
-                left -= read
-                moved(read)
-        digests.append(hashed.hexdigest())
-    return digests
-
-
-def publish(staged: Path, target: Path) -> None:
-    """Put a staged tree in place: at once if nothing is there, else file by file; links in the way are replaced."""
-    if not os.path.lexists(target):
-        staged.rename(target)
-        return
-    root = os.fsencode(staged)
-    for folder, subfolders, files in os.walk(root):
-        place = os.fsencode(target) + folder[len(root) :]
-        for name in subfolders:
-            below = place + b"/" + name
-            if os.path.islink(below):  # noqa: PTH114
-                os.unlink(below)  # noqa: PTH108
-            Path(os.fsdecode(below)).mkdir(exist_ok=True)
+def drop_strangers(stage: Path, offer: Container[bytes]) -> None:
+    """Remove from a staged tree what an earlier, cut fetch left there and the far side no longer has."""
+    root = os.fsencode(stage)
+    for folder, _, files in os.walk(root):
         for name in files:
-            os.replace(folder + b"/" + name, place + b"/" + name)  # noqa: PTH105
-    shutil.rmtree(staged)
-
-
-def matching(root: Path, offered: Mapping[bytes, int]) -> list[bytes]:
-    """Which of the offered files lie below ``root`` with that size, as regular files."""
-    found: list[bytes] = []
-    base = os.fsencode(root)
-    if not root.is_dir():
-        return found
-    for name, size in offered.items():
-        with contextlib.suppress(OSError):
-            about = os.lstat(base + b"/" + name)
-            if stat.S_ISREG(about.st_mode) and about.st_size == size:
-                found.append(name)
-    return found
+            path = folder + b"/" + name
+            if path[len(root) + 1 :] not in offer:
+                os.unlink(path)  # noqa: PTH108

@@ -42,10 +42,11 @@ def sshd() -> Iterator[OwnSshd]:
     server.close()
 
 
-@pytest.fixture(scope="module", params=["fake", "openssh"])
+@pytest.fixture(scope="module", params=["fake", "fake without python", "openssh"])
 def transport(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShellTransport]:
-    if request.param == "fake":
-        yield FakeTransport(tmp_path_factory.mktemp("home"))
+    if request.param.startswith("fake"):
+        bare = {"pythons": ""} if "without" in request.param else {}
+        yield FakeTransport(tmp_path_factory.mktemp("home"), **bare)
         return
     if not Path(SSHD).exists():
         pytest.skip("openssh-server is not installed")

@@ -1,13 +1,15 @@
 """Trees on our side: what a far side may not make us write, and what we do not send."""
 
+import ast
+import hashlib
 import io
 import os
 from pathlib import Path
 
 import pytest
 
-from biomeroworker.cluster import tree
-from biomeroworker.errors import Permanent, Transient
+from biomeroworker.cluster import tree, wire
+from biomeroworker.errors import Permanent
 
 
 @pytest.mark.parametrize("name", [b"/etc/passwd", b"../x", b"a/../../x", b"a//b", b"./a", b"", b"a/", b"a\0b"])
@@ -21,16 +23,21 @@ def test_an_odd_name_that_stays_inside_is_fine(name: bytes) -> None:
     assert tree.contained(name) == name
 
 
+def received(root: Path, stream: bytes, *wanted: tuple[bytes, int, int, int]) -> list[str]:
+    return wire.receive(io.BytesIO(stream), wanted, os.fsencode(root), lambda size: None, {})
+
+
 def test_a_stream_that_ends_early_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(EOFError):
-        tree.receive(io.BytesIO(b"12345"), [(b"a", 3), (b"b", 3)], tmp_path, lambda size: None)
+        received(tmp_path, b"12345", (b"a", 0, 3, 0o666), (b"b", 0, 3, 0o666))
+    assert (tmp_path / "b").read_bytes() == b"45"  # it goes on from there
 
 
 def test_a_link_in_the_way_of_a_received_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(b"kept")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").symlink_to(tmp_path / "outside")
-    tree.receive(io.BytesIO(b"123"), [(b"a", 3)], tmp_path / "in", lambda size: None)
+    received(tmp_path / "in", b"123", (b"a", 0, 3, 0o666))
     assert (tmp_path / "outside").read_bytes() == b"kept"
     assert (tmp_path / "in" / "a").read_bytes() == b"123"
 
@@ -57,5 +64,35 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(tmp_path: Path, content
     (tmp_path / "f").write_bytes(b"12345")
     (entry,), _ = tree.scan(tmp_path)
     (tmp_path / "f").write_bytes(content)
-    with pytest.raises(Transient, match="changed while"):
+    with pytest.raises(wire.Changed):
         tree.TarWriter(io.BytesIO(), lambda size: None).file(b"", entry)
+
+
+def test_what_runs_on_the_cluster_is_read_by_an_old_python() -> None:
+    ast.parse(Path(wire.__file__).read_text(), feature_version=(3, 6))
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 17, (1 << 17) + 1, (1 << 18) * 20 + 7])
+@pytest.mark.parametrize("offset", [0, 1, 300_000])
+def test_what_is_sent_is_what_is_received_from_any_offset_on_and_so_are_the_digests(
+    tmp_path: Path, size: int, offset: int
+) -> None:
+    offset = min(offset, size)
+    content = os.urandom(size)
+    (tmp_path / "from").write_bytes(content)
+    (tmp_path / "to").write_bytes(content[:offset])
+    source, target = (os.fsencode(tmp_path / name) for name in ("from", "to"))
+    travelled = io.BytesIO()
+    digest = [hashlib.sha256(content).hexdigest()]
+    assert (
+        wire.send(travelled, [(source, offset, size)], lambda size: None, {source: wire.hash_file(source, offset)})
+        == digest
+    )
+    assert len(travelled.getvalue()) == size - offset
+    travelled.seek(0)
+    begun = {b"to": wire.hash_file(target, offset)}
+    assert (
+        wire.receive(travelled, [(b"to", offset, size, 0o644)], os.fsencode(tmp_path), lambda size: None, begun)
+        == digest
+    )
+    assert (tmp_path / "to").read_bytes() == content

@@ -1,0 +1,236 @@
+"""The two dialogues that move a tree, each in one execution: our side of them.
+
+The far side says what it has. What both sides hold is compared by digest, also the beginning of a file that a cut left
+half: it travels from there on. Bytes are hashed on both sides while they travel; what arrived is published when all
+digests agree, and only then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from biomeroworker.errors import Transient
+
+from . import remote as far
+from . import tree, wire
+from .channel import Channel
+from .transport import Progress, Sent
+
+_log = logging.getLogger(__name__)
+_PROGRESS_EVERY = 4 << 20
+_MODE = 0o666
+T = TypeVar("T")
+
+
+class Sending:
+    """A local tree on its way to the cluster: the far side is `remote.taking`."""
+
+    def __init__(self, local: Path, progress: Progress | None) -> None:
+        self.files, self._folders = tree.scan(local)
+        self._meter = _Meter(sum(entry.size for entry in self.files), progress)
+        self._digests: dict[bytes, str] = {}
+        self._begun: dict[bytes, tuple[int, Any]] = {}
+
+    def talk(self, channel: Channel) -> Sent:
+        """Hold the dialogue. EOFError or BrokenPipeError when the far side ends it early."""
+        in_python = channel.line() == "python"
+        self._compare(channel)
+        whole = [entry for entry in self.files if entry.name not in self._digests and entry.name not in self._begun]
+        halves = [(entry, *self._begun[entry.name]) for entry in self.files if entry.name in self._begun]
+        self._meter.skip(sum(e.size for e in whole) + sum(e.size - offset for e, offset, _ in halves))
+        channel.stdin.write(far.names(self._folders))
+        try:
+            (self._send_bytes if in_python else self._send_tar)(channel, halves, whole)
+        except wire.Changed as changed:
+            raise Transient(f"{os.fsdecode(changed.args[0])} changed while it was being sent") from None
+        if channel.line() != "done":
+            raise EOFError
+        self._meter.end()
+        digests = {os.fsdecode(name): digest for name, digest in self._digests.items()}
+        return Sent(len(self.files), self._meter.total, self._meter.moved, digests)
+
+    def _compare(self, channel: Channel) -> None:
+        """Learn what the far side holds, published or staged; have stale parts dropped there."""
+        by_name = {entry.name: entry for entry in self.files}
+        published, staged = (_sizes(channel.records()) for _ in ("published", "staged"))
+        alike = [name for name, size in published.items() if name in by_name and by_name[name].size == size]
+        for name, there in _asked(channel, alike, alike):
+            if wire.hash_file(by_name[name].source, by_name[name].size).hexdigest() == there:
+                self._digests[name] = there
+        stale = set(staged)
+        lacking = {entry.name: entry.size for entry in self.files if entry.name not in self._digests}
+        parts = [n for n, size in staged.items() if n in lacking and (0 < size <= lacking[n] or size == lacking[n])]
+        for name, there in _asked(channel, parts, parts):
+            hashed = wire.hash_file(by_name[name].source, staged[name])
+            if hashed.hexdigest() != there:
+                continue
+            stale.remove(name)
+            if staged[name] == by_name[name].size:
+                self._digests[name] = there
+            else:
+                self._begun[name] = staged[name], hashed
+        channel.stdin.write(far.names(sorted(stale)))
+        channel.stdin.flush()
+        if channel.line() != "ready":
+            raise EOFError
+
+    def _send_bytes(self, channel: Channel, halves: list[tuple[tree.Entry, int, Any]], whole: list[tree.Entry]) -> None:
+        """One list of what comes, then all bytes, then all digests."""
+        coming = [(entry, offset) for entry, offset, _ in halves] + [(entry, 0) for entry in whole]
+        records = [b"%o %d %d %s" % (entry.mode, offset, entry.size, entry.name) for entry, offset in coming]
+        channel.stdin.write(far.names(records))
+        wanted = [(entry.source, offset, entry.size) for entry, offset in coming]
+        digests = wire.send(channel.stdin, wanted, self._meter, {entry.source: one for entry, _, one in halves})
+        channel.stdin.write("".join(f"{one}\n" for one in digests).encode() + b".\n")
+        channel.stdin.close()
+        self._digests.update((entry.name, one) for (entry, _), one in zip(coming, digests, strict=True))
+
+    def _send_tar(self, channel: Channel, halves: list[tuple[tree.Entry, int, Any]], whole: list[tree.Entry]) -> None:
+        """The rest of halves as they are, then an archive: what a front-end without Python can take apart."""
+        pairs = [word for entry, offset, _ in halves for word in (b"%d" % (entry.size - offset), entry.name)]
+        channel.stdin.write(far.names(pairs))
+        wanted = [(entry.source, offset, entry.size) for entry, offset, _ in halves]
+        digests = wire.send(channel.stdin, wanted, self._meter, {entry.source: one for entry, _, one in halves})
+        writer = tree.TarWriter(channel.stdin, self._meter)
+        digests += [writer.file(b"data/", entry) for entry in whole]
+        names = [entry.name for entry, _, _ in halves] + [entry.name for entry in whole]
+        writer.content(b"names", b"".join(name + b"\0" for name in names))
+        writer.content(b"digests", "".join(f"{one}\n" for one in digests).encode())
+        writer.end()
+        self._digests.update(zip(names, digests, strict=True))
+
+
+class Fetching:
+    """A tree of the cluster on its way here: the far side is `remote.giving`.
+
+    Only regular files travel. A link on the far side is neither followed nor made here: what it leads to may be
+    anything, and a result is a file.
+    """
+
+    def __init__(self, local: Path, progress: Progress | None) -> None:
+        self._local = local
+        self._stage = local.with_name(f".{local.name}.part")
+        self._progress = progress
+
+    def talk(self, channel: Channel) -> Sent:
+        """Hold the dialogue; the tree is staged at its end, and `publish` puts it in place."""
+        channel.line()  # which language the far side speaks makes no difference here
+        self._offer, self._folders = _offered(channel.records())
+        meter = _Meter(sum(self._offer.values()), self._progress)
+        tree.drop_strangers(self._stage, self._offer)
+        digests = self._kept(channel)
+        halves = self._halves(channel)
+        whole = [name for name in self._offer if name not in digests and name not in halves]
+        meter.skip(
+            sum(self._offer[n] for n in whole) + sum(self._offer[n] - offset for n, (offset, _) in halves.items())
+        )
+        channel.stdin.write(_pairs([(offset, name) for name, (offset, _) in halves.items()]) + far.names(whole))
+        channel.stdin.close()
+        self._stage.mkdir(parents=True, exist_ok=True)
+        wanted = [(name, offset, self._offer[name], _MODE) for name, (offset, _) in halves.items()]
+        wanted += [(name, 0, self._offer[name], _MODE) for name in whole]
+        begun = {name: hashed for name, (_, hashed) in halves.items()}
+        arrived = wire.receive(channel.stdout, wanted, os.fsencode(self._stage), meter, begun)
+        if channel.digests() != arrived:
+            raise Transient("a file changed while it was being fetched")
+        digests.update(zip((name for name, *_ in wanted), arrived, strict=True))
+        meter.end()
+        return Sent(len(self._offer), meter.total, meter.moved, {os.fsdecode(n): one for n, one in digests.items()})
+
+    def publish(self) -> None:
+        """Put what was staged in place."""
+        for folder in self._folders:
+            (self._stage / os.fsdecode(folder)).mkdir(parents=True, exist_ok=True)
+        wire.publish(os.fsencode(self._stage), os.fsencode(self._local))
+
+    def _kept(self, channel: Channel) -> dict[bytes, str]:
+        """The digests of files that are here already, in place or staged, and are the same there."""
+        places = [
+            (root + b"/" + name, name)
+            for root in (os.fsencode(self._local), os.fsencode(self._stage))
+            for name, size in self._offer.items()
+            if wire.regular_size(root + b"/" + name) == size
+        ]
+        asked = _asked(channel, places, [name for _, name in places])
+        return {n: there for (path, n), there in asked if wire.hash_file(path, self._offer[n]).hexdigest() == there}
+
+    def _halves(self, channel: Channel) -> dict[bytes, tuple[int, Any]]:
+        """How much of which files is staged, and is what their beginning is there; with its hash."""
+        stage = os.fsencode(self._stage) + b"/"
+        sizes = {name: wire.regular_size(stage + name) for name in self._offer}
+        sizes = {name: size for name, size in sizes.items() if 0 < size < self._offer[name]}
+        channel.stdin.write(_pairs([(size, name) for name, size in sizes.items()]))
+        channel.stdin.flush()
+        hashes = {name: wire.hash_file(stage + name, size) for name, size in sizes.items()}
+        found = channel.digests()
+        if len(found) != len(hashes):
+            raise EOFError
+        return {
+            name: (sizes[name], one)
+            for (name, one), there in zip(hashes.items(), found, strict=True)
+            if one.hexdigest() == there
+        }
+
+
+class _Meter:
+    """Counts bytes and tells of them, not too often."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.moved = 0
+        self.total = total
+        self._skipped = 0
+        self._told = 0
+        self._progress = progress
+
+    def skip(self, travelling: int) -> None:
+        """Only so much of it has to travel."""
+        self._skipped = self.total - travelling
+
+    def __call__(self, size: int) -> None:
+        self.moved += size
+        if self._progress and self.moved - self._told >= _PROGRESS_EVERY:
+            self._told = self.moved
+            self._progress(self._skipped + self.moved, self.total)
+
+    def end(self) -> None:
+        if self._progress:
+            self._progress(self.total, self.total)
+
+
+def _asked(channel: Channel, items: list[T], names: list[bytes]) -> Iterator[tuple[T, str]]:
+    """Ask for digests of files there; each with the item that it is for."""
+    channel.stdin.write(far.names(names))
+    channel.stdin.flush()
+    found = channel.digests()
+    if len(found) != len(items):
+        raise EOFError
+    return zip(items, found, strict=True)
+
+
+def _pairs(items: list[tuple[int, bytes]]) -> bytes:
+    return far.names([word for size, name in items for word in (b"%d" % size, name)])
+
+
+def _sizes(records: Iterator[bytes]) -> dict[bytes, int]:
+    pairs = (record.partition(b" ") for record in records)
+    return {name: int(size) for size, _, name in pairs}
+
+
+def _offered(records: Iterator[bytes]) -> tuple[dict[bytes, int], list[bytes]]:
+    """The files that the far side offers with their sizes, and its folders."""
+    files: dict[bytes, int] = {}
+    folders: list[bytes] = []
+    for record in records:
+        kind, size, name = record.split(b" ", 2)
+        tree.contained(name)
+        if kind == b"f":
+            files[name] = int(size)
+        elif kind == b"d":
+            folders.append(name)
+        else:
+            _log.info("not fetched, as it is no regular file: %r", name)
+    return files, folders

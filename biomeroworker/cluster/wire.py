@@ -1,0 +1,359 @@
+"""Files as bytes on a wire: what both ends of a tree transfer do, on whichever end they are.
+
+This module runs here, imported, and on the cluster, where its text is handed to the front-end's python3 (`remote` has
+the programs for a front-end without one). So it uses nothing but the standard library of Python 3.6, imports nothing
+that is slow to load, and its annotations are strings.
+
+Contents are read once, and hashed by a thread of its own while they travel. Names are bytes all the way.
+"""
+
+# Names are bytes, for which pathlib has no use; and the oldest Python on a cluster is older than the newest idiom.
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH114, PTH120, PTH123, B905, UP031
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import queue
+import shutil
+import stat
+import sys
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+    from typing import IO, Any
+
+_CHUNK = 1 << 18
+_BUFFERS = 6
+#: Below this, handing a part to the thread costs more than hashing it.
+_WORTH_A_THREAD = 1 << 17
+_LONGEST_LINE = 1 << 10
+
+NOT_THERE, MISMATCH, IN_THE_WAY = 66, 65, 73
+
+
+class Changed(Exception):
+    """A file is not, any more, as long as it was."""
+
+
+class Hasher:
+    """SHA-256 beside the transfer: a part is hashed while it is written and the next ones are read.
+
+    Parts lie in buffers of ours, which come back when they are hashed; whoever fills a buffer has written the one
+    before.
+    """
+
+    def __init__(self) -> None:
+        self._free = queue.Queue()  # type: queue.Queue[memoryview]
+        self._todo = queue.Queue()  # type: queue.Queue[tuple[Any, memoryview, memoryview] | None]
+        self._thread = None  # type: threading.Thread | None
+        self._small = memoryview(bytearray(_CHUNK))
+
+    def __enter__(self) -> "Hasher":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._thread:
+            self._todo.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def buffer(self, whole: int, left: int) -> memoryview:
+        """Where the next part may be put, of a file of which ``whole`` bytes travel and ``left`` are still to come."""
+        if whole < _WORTH_A_THREAD:
+            return self._small[:left]
+        if self._thread is None:
+            for _ in range(_BUFFERS):
+                self._free.put(memoryview(bytearray(_CHUNK)))
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+        return self._free.get()[:left]
+
+    def update(self, hashed: "Any", buffer: memoryview, size: int) -> memoryview:
+        """Hash what a buffer got; returns it."""
+        part = buffer[:size]
+        if buffer.obj is self._small.obj:
+            hashed.update(part)
+        else:
+            self._todo.put((hashed, part, memoryview(buffer.obj)))
+        return part
+
+    def wait(self) -> None:
+        """Return when all is hashed."""
+        self._todo.join()
+
+    def _work(self) -> None:
+        while True:
+            item = self._todo.get()
+            if item is None:
+                return
+            hashed, part, buffer = item
+            hashed.update(part)
+            self._free.put(buffer)
+            self._todo.task_done()
+
+
+def hash_file(path: bytes, size: int) -> "Any":
+    """The SHA-256 of a file's first bytes, to go on with; of a shorter file, of all of it."""
+    hashed = hashlib.sha256()
+    with open(path, "rb", 0) as file:
+        buffer = memoryview(bytearray(_CHUNK))
+        while size:
+            read = file.readinto(buffer[: min(size, _CHUNK)])
+            if not read:
+                break
+            hashed.update(buffer[:read])
+            size -= read
+    return hashed
+
+
+def send(
+    out: "IO[bytes]",
+    wanted: "Iterable[tuple[bytes, int, int]]",
+    moved: "Callable[[int], None]",
+    begun: "MutableMapping[bytes, Any]",
+) -> "list[str]":
+    """Write files, each from an offset up to its size, one after the other; the digests of the whole files.
+
+    ``begun`` has the hash of the bytes before an offset.
+    """
+    digests = []
+    with Hasher() as hasher:
+        for path, offset, size in wanted:
+            hashed = begun.pop(path) if offset else hashlib.sha256()
+            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                if os.fstat(file).st_size != size:
+                    raise Changed(path)
+                if offset:
+                    os.lseek(file, offset, os.SEEK_SET)
+                whole = left = size - offset
+                while left:
+                    buffer = hasher.buffer(whole, left)
+                    read = os.readv(file, [buffer])
+                    if not read:
+                        raise Changed(path)
+                    out.write(hasher.update(hashed, buffer, read))
+                    left -= read
+                    moved(read)
+            finally:
+                os.close(file)
+            digests.append(hashed)
+        hasher.wait()
+    return [hashed.hexdigest() for hashed in digests]
+
+
+def receive(
+    stream: "IO[bytes]",
+    wanted: "Iterable[tuple[bytes, int, int, int]]",
+    root: bytes,
+    moved: "Callable[[int], None]",
+    begun: "MutableMapping[bytes, Any]",
+) -> "list[str]":
+    """Write files (name, offset, size, mode) from their bytes one after the other; the digests of the whole files.
+
+    What lies before an offset is there already, and ``begun`` has its hash. EOFError when the stream ends early: what
+    had arrived by then is in the files.
+    """
+    digests = []
+    made = set()
+    with Hasher() as hasher:
+        for name, offset, size, mode in wanted:
+            hashed = begun.pop(name) if offset else hashlib.sha256()
+            folder = name.rpartition(b"/")[0]
+            if folder not in made:
+                os.makedirs(root + b"/" + folder, exist_ok=True)
+                made.add(folder)
+            file = _open(root + b"/" + name, offset, mode)
+            try:
+                whole = left = size - offset
+                while left:
+                    buffer = hasher.buffer(whole, left)
+                    read = stream.readinto(buffer)  # type: ignore[attr-defined]
+                    if not read:
+                        raise EOFError
+                    part = hasher.update(hashed, buffer, read)
+                    while part:
+                        part = part[os.write(file, part) :]
+                    left -= read
+                    moved(read)
+            finally:
+                os.close(file)
+            digests.append(hashed)
+        hasher.wait()
+    return [hashed.hexdigest() for hashed in digests]
+
+
+def _open(path: bytes, offset: int, mode: int) -> int:
+    """A file to write from an offset; from the start it is a new one, whatever stood in its place."""
+    if offset:
+        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        os.lseek(file, offset, os.SEEK_SET)
+        return file
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        remove(path)
+        return os.open(path, flags, mode)
+
+
+def remove(path: bytes) -> None:
+    """Remove a file, a link or a tree."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def publish(staged: bytes, target: bytes) -> None:
+    """Put a staged tree in place: at once if nothing is there, else file by file; links in the way are replaced."""
+    if not os.path.lexists(target):
+        os.rename(staged, target)
+        return
+    for folder, subfolders, files in os.walk(staged):
+        place = target + folder[len(staged) :]
+        for name in subfolders:
+            below = place + b"/" + name
+            if os.path.islink(below):
+                os.unlink(below)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(below)
+        for name in files:
+            os.replace(folder + b"/" + name, place + b"/" + name)
+    shutil.rmtree(staged)
+
+
+def regular_size(path: bytes) -> int:
+    """The size of a regular file; -1 if there is none of that name."""
+    try:
+        about = os.lstat(path)
+    except OSError:
+        return -1
+    return about.st_size if stat.S_ISREG(about.st_mode) else -1
+
+
+# The far side's part in the dialogues of `transfer`: what `remote` has as shell programs, word for word. -------------
+
+
+def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
+    """Kind, size and name of everything below a folder; no link is followed."""
+    waiting = [(root, b"")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        with os.scandir(folder) as items:
+            for item in items:
+                name = prefix + item.name
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append((item.path, name + b"/"))
+                    yield b"d", 0, name
+                elif item.is_file(follow_symlinks=False):
+                    yield b"f", item.stat(follow_symlinks=False).st_size, name
+                else:
+                    yield b"l", 0, name
+
+
+class _Dialogue:
+    def __init__(self) -> None:
+        self.ear = io.BufferedReader(io.FileIO(0), _CHUNK)
+        self.mouth = io.BufferedWriter(io.FileIO(1, "w"), _CHUNK)
+
+    def say(self, words: bytes) -> None:
+        self.mouth.write(words)
+        self.mouth.flush()
+
+    def hear(self) -> bytes:
+        line = self.ear.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n"):
+            raise EOFError
+        return line[:-1]
+
+    def names(self) -> "list[bytes]":
+        size = int(self.hear())
+        words = self.ear.read(size)
+        if len(words) != size:
+            raise EOFError
+        return words.split(b"\0")[:-1]
+
+    def say_digests(self, digests: "Iterable[str]") -> None:
+        self.say("".join(one + "\n" for one in digests).encode() + b".\n")
+
+
+def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
+    """Receive a tree: see `transfer.Sending`."""
+    data = stage + b"/data"
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    for folder in (target, data):
+        if os.path.isdir(folder):
+            for kind, size, name in _walk(folder):
+                if kind == b"f":
+                    talk.mouth.write(b"%d %s\0" % (size, name))
+        talk.say(b"\0")
+    hashes = {}
+    for folder in (target, data):
+        hashes = {name: hash_file(folder + b"/" + name, sys.maxsize) for name in talk.names()}
+        talk.say_digests(one.hexdigest() for one in hashes.values())
+    os.makedirs(data, exist_ok=True)
+    for name in talk.names():
+        remove(data + b"/" + name)
+    talk.say(b"ready\n")
+    for name in talk.names():
+        os.makedirs(data + b"/" + name, exist_ok=True)
+    wanted = []
+    for record in talk.names():
+        mode, offset, whole, name = record.split(b" ", 3)
+        wanted.append((name, int(offset), int(whole), int(mode, 8)))
+    found = receive(talk.ear, wanted, data, lambda size: None, hashes)
+    told = [talk.hear().decode() for _ in wanted]
+    if talk.hear() != b".":
+        raise EOFError
+    if told != found:
+        sys.stderr.write("what arrived is not what was sent\n")
+        return MISMATCH
+    if os.path.lexists(target) and not os.path.isdir(target):
+        sys.stderr.write("a file stands where the folder should be\n")
+        return IN_THE_WAY
+    publish(data, target)
+    shutil.rmtree(stage, ignore_errors=True)
+    talk.say(b"done\n")
+    return 0
+
+
+def _give(talk: _Dialogue, folder: bytes) -> int:
+    """Send a tree: see `transfer.Fetching`."""
+    if not os.path.isdir(folder):
+        return NOT_THERE
+    sizes = {}
+    for kind, size, name in _walk(folder):
+        talk.mouth.write(b"%s %d %s\0" % (kind, size, name))
+        sizes[name] = size
+    talk.say(b"\0")
+    below = folder + b"/"
+    talk.say_digests([hash_file(below + name, sys.maxsize).hexdigest() for name in talk.names()])
+    words = talk.names()
+    begun = {below + name: hash_file(below + name, int(size)) for size, name in zip(words[::2], words[1::2])}
+    talk.say_digests(one.hexdigest() for one in begun.values())
+    words = talk.names()
+    wanted = [(below + name, int(offset), sizes[name]) for offset, name in zip(words[::2], words[1::2])]
+    wanted += [(below + name, 0, sizes[name]) for name in talk.names()]
+    talk.say_digests(send(talk.mouth, wanted, lambda size: None, begun))
+    return 0
+
+
+def main(words: "list[bytes]") -> int:
+    """Be the far side; the exit code."""
+    talk = _Dialogue()
+    try:
+        return _take(talk, *words[1:]) if words[0] == b"take" else _give(talk, words[1])
+    except EOFError:
+        return 1
+    except Changed as changed:
+        sys.stderr.write("changed while it was read: %r\n" % changed.args)
+        return MISMATCH
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            sys.stderr.write("%s\n" % error)
+        return 1
