@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,3 +34,52 @@ def cost(pid: int) -> Cost:
         return int(fields[name].split()[0]) * 1024 / 1e6
 
     return Cost(megabytes("VmRSS"), megabytes("VmHWM"), sum(map(int, times)) / _TICKS)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a program took from its start to its end; memory in MB, of it and all its children at once."""
+
+    seconds: float
+    cpu: float
+    peak: float
+    peak_own: float
+
+
+def watched(argv: Sequence[str], every: float = 0.05) -> Spent:
+    """Run a program to its end and look at its memory again and again."""
+    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = own = 0.0
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=errors)
+        while process.poll() is None:
+            resident, anonymous = _tree(process.pid)
+            peak, own = max(peak, resident), max(own, anonymous)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(every)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{argv[0]} failed with {process.returncode}: {errors.read()[-2000:]}")
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    return Spent(seconds, cpu, max(peak, 0.0), own)
+
+
+def _tree(pid: int) -> tuple[float, float]:
+    """Resident and anonymous memory of a process and its descendants, in MB."""
+    resident = anonymous = 0.0
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        waiting += children.get(one, [])
+        with contextlib.suppress(OSError, KeyError):
+            status = Path(f"/proc/{one}/status").read_text()
+            fields = dict(line.split(":", 1) for line in status.splitlines())
+            resident += int(fields["VmRSS"].split()[0]) * 1024 / 1e6
+            anonymous += int(fields["RssAnon"].split()[0]) * 1024 / 1e6
+    return resident, anonymous

@@ -1,0 +1,128 @@
+"""OME-Zarr to TIFF on two cores: speed and peak memory, ours beside the incumbent's converter with its pins."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import zarr
+
+from benchmarks import incumbent
+from benchmarks.context import Context
+from benchmarks.figures import OURS, THEIRS, Figures
+from benchmarks.processes import Spent, watched
+from biomeroworker.manifest import PhysicalSize
+from biomeroworker.ngff import create_image
+from biomeroworker.workflows import convert
+
+#: Its own list; numcodecs only so that the pinned zarr can be imported at all.
+PINS = (
+    "zarr==2.16.1",
+    "tifffile==2020.9.3",
+    "dask[array]==2021.3.0",
+    "numpy==1.26.4",
+    "numcodecs<0.16",
+    "setuptools<81",
+)
+CORES = "0,1"
+
+
+def _interpreter() -> Path:
+    return incumbent.environment("incumbent-converter", lambda python: incumbent.install(python, *PINS))
+
+
+def _script(context: Context) -> Path:
+    """The incumbent's program, which its package installs beside itself."""
+    done = subprocess.run(
+        [context.pythons["theirs"], "-c", "import resources; print(list(resources.__path__)[0])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Path(done.stdout.strip()) / "convert_zarr_to_tiff.py"
+
+
+def make_stack(folder: Path, planes: int, side: int) -> Path:
+    """A z-stack of nuclei-like blobs with noise, laid out as an export does it."""
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[:side, :side]
+    cells = 400 * (1 + np.sin(x / 37) * np.sin(y / 29))
+    path = folder / "image-1.ome.zarr"
+    array = create_image(
+        path,
+        name="stack",
+        shape=(1, 1, planes, side, side),
+        dtype="uint16",
+        pixel_size={
+            axis: PhysicalSize(value=size, unit="micrometer") for axis, size in zip("zyx", (1, 0.2, 0.2), strict=True)
+        },
+        channels=["DAPI"],
+    )
+    for plane in range(planes):
+        array[0, 0, plane] = rng.poisson(cells * (0.2 + plane / planes) + 100).astype("uint16")
+    return path
+
+
+def measure(context: Context) -> Figures:
+    """Each converter on the same stack, several times, in turn."""
+    planes, side = context.size(120, 4), context.size(2048, 256)
+    size = planes * side * side * 2 / 1e6
+    figures = Figures(
+        "conversion",
+        f"OME-Zarr to TIFF, a z-stack of {planes} × {side} × {side}, 16 bit ({size:,.0f} MB)",
+        "From the start of the program to its end, as in a job, on two cores. MB/s of pixels. *Memory* is the peak of "
+        "what the program and its children had resident at once; *of its own* is without pages of files, which the "
+        "system takes back when it needs them.",
+    )
+    folder = context.work("conversion")
+    context.say("making the stack")
+    source = make_stack(folder / "in", planes, side)
+    expected = zarr.open(str(source / "0"), mode="r")
+    figures.remarks.append(
+        f"chunks {expected.chunks}, {expected.nbytes / max(1, expected.nbytes_stored()):.2f} × compressed."
+    )
+    results: dict[str, list[Spent]] = {}
+    for _ in range(context.times):
+        for who in (OURS, *([THEIRS] if "theirs" in context.pythons else [])):
+            context.say(f"conversion, {who}")
+            out = folder / "out"
+            out.mkdir()
+            command = _ours(source, out) if who == OURS else _theirs(context, source, out)
+            spent = watched(["taskset", "-c", CORES, *command])
+            (made,) = out.rglob("*.tif*")
+            if who not in results:
+                _check(made, expected)
+            results.setdefault(who, []).append(spent)
+            shutil.rmtree(out)
+    for who, spents in results.items():
+        figures.add("speed", who, [size / one.seconds for one in spents], "MB/s")
+        figures.add("memory, peak", who, [one.peak for one in spents], "MB")
+        figures.add("memory of its own, peak", who, [one.peak_own for one in spents], "MB")
+        figures.add("processor time", who, [one.cpu for one in spents], "s")
+    if (ratio := figures.compare("speed", [THEIRS])) is not None:
+        figures.remarks.append(f"ours is {ratio:.1f} × as fast.")
+    shutil.rmtree(folder)
+    return figures.grouped()
+
+
+def _ours(source: Path, out: Path) -> Sequence[str]:
+    return [sys.executable, convert.__file__, str(source.parent), str(out), "--jobs", "2"]
+
+
+def _theirs(context: Context, source: Path, out: Path) -> Sequence[str]:
+    return [str(_interpreter()), str(_script(context)), str(source), "--output", str(out / "image-1.tif")]
+
+
+def _check(made: Path, expected: zarr.Array) -> None:
+    with tifffile.TiffFile(made) as tiff:
+        pages = tiff.series[0].pages
+        for plane in (0, len(pages) // 2, len(pages) - 1):
+            page = pages[plane]
+            assert page is not None
+            if not np.array_equal(page.asarray(), expected[0, 0, plane]):
+                raise RuntimeError(f"{made.name}: plane {plane} is not what it was")
