@@ -2,16 +2,19 @@
 """Turn every OME-Zarr of a folder into OME-TIFF: ``convert.py IN OUT [--jobs N] [--progress FILE]``.
 
 A program of its own: it is sent with a run and executed inside the converter's container image, so it needs nothing
-but numpy, tifffile and zarr (2.16 or later for OME-Zarr 0.4, 3 for 0.5) and runs on Python 3.9.
+but numpy, numcodecs and tifffile, and runs on Python 3.9. It reads Zarr by itself (formats 2 and 3, sharded or not, so
+OME-Zarr 0.1 to 0.5): starting zarr-python costs more than converting a small image, and a chunk that cannot be read is
+then named.
 
 ``image-7.ome.zarr`` becomes ``image-7.tif``; each field of a plate becomes ``plate-3_B2_0.tif`` (well, field). Axes,
 pixel sizes with their units, channel names and the image's name are kept; channels are never made into RGB.
 
 The pixels of an uncompressed TIFF are one block whose layout is known before the first is written. So the file is laid
-out empty, and bands of it (one row of chunks, over the full width) are read once and written where they belong, in any
-order, by as many threads as the job has cores. A band is all that a thread ever holds.
+out empty, and bands of it (chunks side by side, over the full width where memory allows) are read once and written
+where they belong, in any order, by as many threads as the job has cores.
 
 Exit codes: 0 done; 1 an input that cannot be converted; 74 reading or writing failed (``EX_IOERR`` of sysexits.h).
+No file under its final name is ever less than whole.
 """
 
 # ruff: noqa: B905  (zip has no `strict` in Python 3.9)
@@ -20,20 +23,31 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import re
+import struct
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numcodecs
 import numpy as np
 import tifffile
-import zarr
 
 IO_ERROR = 74
+#: Pixels in memory at once, in bytes; only a single chunk that is larger than this makes it more.
+MEMORY = 192 << 20
+#: A band grows over the width of a plane, then over its height, while it stays below this.
+BAND = 8 << 20
+#: Shards of which the index is remembered, and the file kept open.
+SHARDS = 64
 
 #: OME-NGFF names units as UDUNITS-2 does, OME-XML by symbol (OME schema 2016-06, UnitsLength and UnitsTime).
 LENGTHS = {
@@ -51,31 +65,337 @@ CENTIMETERS = {"Å": 1e-8, "pm": 1e-10, "nm": 1e-7, "µm": 1e-4, "mm": 0.1, "cm"
 
 #: Pixel types that OME-XML has no name for, and what holds their values.
 STORED_AS = {"bool": "uint8", "float16": "float32", "int64": "int32", "uint64": "uint32"}
+OME_TYPES = {
+    "int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", "complex64", "complex128",
+}  # fmt: skip
 
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_SENSELESS = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+)  # what wrong metadata make Python say
 
 
 class Unconvertible(Exception):
-    """An input is not what it should be; the message names it."""
+    """An input is not what it should be; the message names the image and the file."""
+
+    code = 1
 
 
-class Progress:
-    """Writes the percentage of bands done, whenever it has changed."""
+class Unreadable(Unconvertible):
+    """Reading or writing failed, through no fault of the input."""
 
-    def __init__(self, file: Path | None, total: int) -> None:
-        self.file, self.total, self.done, self.shown = file, max(total, 1), 0, -1
+    code = IO_ERROR
+
+
+# -- Zarr -----------------------------------------------------------------------------------------------------------
+
+
+class Packing(NamedTuple):
+    """How one chunk lies in its bytes (zarr format 2: filters and compressor; format 3: codecs)."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]  #: order in which the axes are stored
+    codecs: tuple[Any, ...]  #: in the order of encoding
+
+    def unpack(self, raw: bytes) -> np.ndarray:
+        """The pixels of a chunk; raises ValueError for bytes that are not one."""
+        data: Any = raw
+        for codec in reversed(self.codecs):
+            if codec.codec_id == "blosc":
+                _check_blosc(data)
+            try:
+                data = codec.decode(data)
+            except Exception as error:  # every codec has its own
+                raise ValueError(f"{codec.codec_id} cannot unpack it: {error}") from error
+        flat = np.frombuffer(data, np.uint8) if isinstance(data, (bytes, bytearray)) else np.asarray(data).reshape(-1)
+        flat = flat.view(np.uint8)
+        wanted = self.dtype.itemsize * math.prod(self.shape)
+        if flat.size != wanted:
+            raise ValueError(f"it holds {flat.size} bytes of pixels, not {wanted}")
+        stored = flat.view(self.dtype).reshape([self.shape[axis] for axis in self.axes])
+        return stored.transpose(np.argsort(self.axes))
+
+
+def _check_blosc(data: Any) -> None:
+    """Compare the sizes in Blosc's header (bytes 12 to 15: of the whole) with what is there; the library trusts it."""
+    if len(data) < 16 or struct.unpack_from("<I", data, 12)[0] != len(data):
+        raise ValueError(f"it is cut off, or no Blosc: it has {len(data)} bytes")
+
+
+class Shard(NamedTuple):
+    """A file of many chunks that is open, and where in it each lies (offset and length; 2⁶⁴-1 twice: not there)."""
+
+    stream: _Stream
+    table: np.ndarray
+
+
+class Level:
+    """The full-resolution array of an image: what its metadata say, and its chunks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metadata, read = folder / "zarr.json", self._format_3
+        found = load(self.metadata)
+        if found is None:
+            self.metadata, read = folder / ".zarray", self._format_2
+            found = load(self.metadata)
+        if found is None:
+            raise Unconvertible(f"neither .zarray nor zarr.json is in {_shown(folder)}")
+        self.outer: tuple[int, ...] = ()  #: shape of a shard
+        self.index: tuple[Packing, bool] | None = None  #: how a shard's index is packed, and whether it comes first
+        try:
+            self.shape = tuple(int(size) for size in found["shape"])
+            read(found)
+            if len(self.chunks) != len(self.shape) or min(self.chunks, default=1) < 1:
+                raise ValueError(f"chunks {self.chunks} for shape {self.shape}")
+            self.fill = _fill_value(found.get("fill_value"), self.dtype)
+        except _SENSELESS as error:
+            raise Unconvertible(f"{_shown(self.metadata)} makes no sense: {_words(error)}") from error
+        self.shards: OrderedDict[Path, Shard | None] = OrderedDict()
         self.lock = threading.Lock()
 
-    def step(self) -> None:
-        """One more band is done."""
+    def _format_2(self, found: dict[str, Any]) -> None:
+        """https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html"""
+        self.chunks = tuple(int(size) for size in found["chunks"])
+        self.dtype = np.dtype(found["dtype"])
+        axes = tuple(range(len(self.shape)))
+        codecs = [*(found.get("filters") or []), *filter(None, [found.get("compressor")])]
+        packed = tuple(_codec(str(codec["id"]), codec) for codec in codecs)
+        self.packing = Packing(self.dtype, self.chunks, axes[::-1] if found.get("order") == "F" else axes, packed)
+        separator = str(found.get("dimension_separator") or ".")
+        self.place: Callable[[Sequence[int]], str] = lambda index: separator.join(map(str, index))
+
+    def _format_3(self, found: dict[str, Any]) -> None:
+        """https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html"""
+        if found.get("node_type") != "array":
+            raise ValueError(f"node type {found.get('node_type')!r}, not an array")
+        if found["chunk_grid"]["name"] != "regular":
+            raise ValueError(f"chunk grid {found['chunk_grid']['name']!r} is not known")
+        self.chunks = tuple(int(size) for size in found["chunk_grid"]["configuration"]["chunk_shape"])
+        self.dtype = np.dtype(str(found["data_type"]))
+        codecs = found["codecs"]
+        if any(codec["name"] == "sharding_indexed" for codec in codecs):
+            if len(codecs) > 1:
+                raise ValueError("codecs around shards are not known")
+            inside = codecs[0]["configuration"]
+            self.outer, self.chunks = self.chunks, tuple(int(size) for size in inside["chunk_shape"])
+            if any(a % b for a, b in zip(self.outer, self.chunks)):
+                raise ValueError(f"chunks {self.chunks} do not fill shards {self.outer}")
+            counts = tuple(a // b for a, b in zip(self.outer, self.chunks))
+            packing = _packing(inside["index_codecs"], np.dtype("<u8"), (*counts, 2))
+            self.index = packing, inside.get("index_location", "end") == "start"
+            codecs = inside["codecs"]
+        self.packing = _packing(codecs, self.dtype, self.chunks)
+        keys = found.get("chunk_key_encoding") or {}
+        name = keys.get("name", "default")
+        separator = str((keys.get("configuration") or {}).get("separator") or ("." if name == "v2" else "/"))
+        prefix = [] if name == "v2" else ["c"]
+        self.place = lambda index: separator.join([*prefix, *map(str, index)])
+
+    def read(self, region: tuple[slice, ...], dtype: np.dtype) -> np.ndarray | None:
+        """The pixels of a region that begins at the border of a chunk; each of its chunks is read once.
+
+        None for zeros: nothing was ever written there.
+        """
+        pixels: np.ndarray | None = None
+        grid = [range(part.start // size, -(-part.stop // size)) for part, size in zip(region, self.chunks)]
+        for index in itertools.product(*grid):
+            chunk = self.chunk(index)
+            if pixels is None:
+                if chunk is None and not self.fill:
+                    continue
+                pixels = np.zeros([part.stop - part.start for part in region], dtype)
+            starts = [i * size - part.start for i, size, part in zip(index, self.chunks, region)]
+            here = tuple(slice(start, start + size) for start, size in zip(starts, self.chunks))
+            target = pixels[here]  # at the edge smaller than the chunk
+            if chunk is None:
+                chunk = np.full(target.shape, self.fill)
+            else:
+                chunk = chunk[tuple(slice(0, size) for size in target.shape)]
+            if chunk.dtype.name in ("int64", "uint64"):
+                limits = np.iinfo(dtype)
+                if chunk.min() < limits.min or chunk.max() > limits.max:
+                    raise Unconvertible(f"values beyond {dtype.name}, which is the widest that OME-TIFF has")
+            target[...] = chunk
+        return pixels
+
+    def chunk(self, index: tuple[int, ...]) -> np.ndarray | None:
+        """One chunk, or None for one that was never written."""
+        if self.index is not None:
+            parts = [divmod(i, a // b) for i, a, b in zip(index, self.outer, self.chunks)]
+            file = self.folder / self.place([outer for outer, _ in parts])
+            inner = tuple(rest for _, rest in parts)
+        else:
+            file, inner = self.folder / self.place(index), ()
+        try:
+            raw = self._part(file, inner) if inner else file.read_bytes()
+            return None if raw is None else self.packing.unpack(raw)
+        except FileNotFoundError as error:
+            # Never written, if everything else is there. Else the folder has gone, with its mount perhaps.
+            if not self.metadata.exists():
+                raise Unreadable(f"{_shown(self.metadata)} has gone away") from error
+            return None
+        except ValueError as error:
+            raise Unconvertible(f"chunk {_shown(file, inner)} is broken: {error}") from error
+        except OSError as error:
+            raise Unreadable(f"chunk {_shown(file, inner)} cannot be read: {error.strerror or error}") from error
+
+    def _part(self, file: Path, inner: tuple[int, ...]) -> bytes | None:
+        """The bytes of one chunk of a shard."""
         with self.lock:
-            self.done += 1
-            percent = 100 * self.done // self.total
-            if self.file is not None and percent != self.shown:
-                self.shown = percent
-                part = self.file.with_name(self.file.name + ".part")
-                part.write_text(f"{percent}\n")
-                part.replace(self.file)
+            if file in self.shards:
+                self.shards.move_to_end(file)
+            else:
+                self.shards[file] = self._open(file)
+                if len(self.shards) > SHARDS:
+                    self.shards.popitem(last=False)  # its file is closed when the last reader lets go of it
+            shard = self.shards[file]
+        if shard is None:
+            return None
+        offset, length = (int(number) for number in shard.table[inner])
+        if offset == length == 2**64 - 1:
+            return None
+        if max(offset, length) > 2**63 - 1:
+            raise ValueError("the shard's index makes no sense")
+        raw = os.pread(shard.stream.fileno(), length, offset)
+        while len(raw) < length:
+            more = os.pread(shard.stream.fileno(), length - len(raw), offset + len(raw))
+            if not more:
+                raise ValueError(f"the shard ends after {len(raw)} of its {length} bytes")
+            raw += more
+        return raw
+
+    def _open(self, file: Path) -> Shard | None:
+        assert self.index is not None
+        packing, first = self.index
+        length = packing.dtype.itemsize * math.prod(packing.shape)
+        length += sum(4 for codec in packing.codecs if codec.codec_id == "crc32c")
+        try:
+            stream = _Stream(file, "rb")
+        except FileNotFoundError:
+            if not self.metadata.exists():
+                raise
+            return None
+        size = os.fstat(stream.fileno()).st_size
+        if size < length:
+            raise ValueError(f"the shard has {size} bytes, less than its index")
+        return Shard(stream, packing.unpack(os.pread(stream.fileno(), length, 0 if first else size - length)))
+
+    def close(self) -> None:
+        """Forget the shards."""
+        with self.lock:
+            self.shards.clear()
+
+
+class _Stream:
+    """A file that is closed with its last reader."""
+
+    def __init__(self, file: Path, mode: str) -> None:
+        self.stream = file.open(mode, buffering=0)
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def __del__(self) -> None:
+        if hasattr(self, "stream"):
+            self.stream.close()
+
+
+def _packing(codecs: Sequence[dict[str, Any]], dtype: np.dtype, shape: tuple[int, ...]) -> Packing:
+    """The chain of codecs of zarr format 3: transposition, then bytes, then whatever packs bytes."""
+    axes = tuple(range(len(shape)))
+    packed = []
+    in_bytes = False
+    for codec in codecs:
+        name, configuration = str(codec["name"]), codec.get("configuration") or {}
+        if name == "transpose" and not in_bytes:
+            order = configuration["order"]
+            order = {"C": axes, "F": axes[::-1]}[order] if isinstance(order, str) else order
+            axes = tuple(axes[int(axis)] for axis in order)
+        elif name in ("bytes", "endian") and not in_bytes:
+            in_bytes = True
+            dtype = dtype.newbyteorder(">" if configuration.get("endian") == "big" else "<")
+        elif in_bytes:
+            known = {key: value for key, value in configuration.items() if name.startswith("numcodecs.")}
+            packed.append(_codec(name.replace("numcodecs.", ""), known))  # a decoder needs no other settings
+        else:
+            raise ValueError(f"codec {name!r} is not known")
+    return Packing(dtype, shape, axes, tuple(packed))
+
+
+def _codec(name: str, settings: dict[str, Any]) -> Any:
+    try:
+        return numcodecs.get_codec({**settings, "id": name})
+    except Exception as error:  # in numcodecs' own class, or whatever wrong settings make it raise
+        raise ValueError(f"codec {name!r} is not known to numcodecs {numcodecs.__version__}") from error
+
+
+def _fill_value(given: Any, dtype: np.dtype) -> Any:
+    """What pixels of chunks are that were never written; both formats' ways to write it."""
+    if given is None:
+        return dtype.type(0)
+    if isinstance(given, str) and given.startswith("0x"):
+        return np.frombuffer(bytes.fromhex(given[2:]), dtype.newbyteorder(">"))[0]
+    if dtype.kind == "c":
+        return dtype.type(complex(*(float(part) for part in given)))
+    return dtype.type(float(given) if isinstance(given, str) else given)
+
+
+def load(file: Path) -> Any:
+    """The content of a JSON file; None if there is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unreadable(f"{_shown(file)} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Unconvertible(f"{_shown(file)} is no JSON: {error}") from error
+
+
+def attributes(folder: Path) -> dict[str, Any]:
+    """A group's OME metadata, wherever its version keeps it (0.5: ``zarr.json``; before: ``.zattrs``)."""
+    for name in ("zarr.json", ".zattrs"):
+        content = load(folder / name)
+        if content is None:
+            continue
+        try:
+            found = (content.get("attributes") or {}).get("ome") or {} if name == "zarr.json" else content
+            return dict(found)
+        except _SENSELESS as error:
+            raise Unconvertible(f"{_shown(folder / name)} makes no sense: {_words(error)}") from error
+    if folder.is_dir():
+        raise Unconvertible(f"no zarr metadata is in {_shown(folder)}: neither .zattrs nor zarr.json")
+    raise Unconvertible(f"{_shown(folder)} is not there")
+
+
+def _below(folder: Path, path: Any) -> Path:
+    """A path that metadata name; it may not lead out of its folder."""
+    parts = Path(str(path)).parts
+    if not parts or ".." in parts or Path(str(path)).is_absolute():
+        raise Unconvertible(f"the path {str(path)!r} leads out of {_shown(folder)}")
+    return folder.joinpath(*parts)
+
+
+def _shown(file: Path, inner: tuple[int, ...] = ()) -> str:
+    """A file's place below its ``.zarr``, printable whatever is in its name."""
+    parts = file.parts
+    root = max((number for number, part in enumerate(parts) if part.endswith(".zarr")), default=len(parts) - 2)
+    text = "/".join(parts[root:]) + (f" {inner}" if inner else "")
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _words(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+
+
+# -- images ---------------------------------------------------------------------------------------------------------
 
 
 class Image:
@@ -84,51 +404,49 @@ class Image:
     def __init__(self, folder: Path, label: str) -> None:
         self.label = label
         metadata = attributes(folder)
+        try:
+            self._describe(folder, metadata)
+        except _SENSELESS as error:
+            raise Unconvertible(f"the metadata of {_shown(folder)} make no sense: {_words(error)}") from error
+        self._check()
+
+    def _describe(self, folder: Path, metadata: dict[str, Any]) -> None:
         multiscales = metadata.get("multiscales")
         if not multiscales or not multiscales[0].get("datasets"):
-            raise Unconvertible(f"{label}: no multiscales metadata, so it is no OME-Zarr image")
+            raise Unconvertible("no multiscales metadata, so it is no OME-Zarr image")
         scale = multiscales[0]
+        if "coordinateSystems" in scale:
+            raise Unconvertible("OME-Zarr with coordinate systems (0.6 and later) is not known")
         dataset = scale["datasets"][0]
-        path = folder / dataset["path"]
-        if (path / "zarr.json").exists() and int(zarr.__version__.split(".")[0]) < 3:
-            raise Unconvertible(
-                f"{label}: zarr format 3 (OME-Zarr 0.5) needs zarr 3; this image has {zarr.__version__}"
-            )
-        self.array = zarr.open(str(path), mode="r")
+        self.level = Level(_below(folder, dataset["path"]))
+        self.shape = self.level.shape
         self.name = _NOT_XML.sub("", str(scale.get("name") or ""))
-        given = scale.get("axes") or list("tczyx")
-        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in given]
-        self.axes = "".join(str(axis["name"]).upper() for axis in axes)
-        self._check_axes()
-        self.units = {str(axis["name"]).upper(): axis.get("unit") for axis in axes}
-        self.scale = dict(zip(self.axes, self._scales(dataset, scale)))
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scale.get("axes") or "tczyx"]
+        names = [str(axis["name"]).upper() for axis in axes]
+        self.axes = names if any(len(name) != 1 for name in names) else "".join(names)
+        self.units = dict(zip(names, (axis.get("unit") for axis in axes)))
+        self.scale = dict(zip(names, _scales(len(names), dataset, scale)))
         channels = (metadata.get("omero") or {}).get("channels") or []
         self.channels = [_NOT_XML.sub("", str(channel.get("label") or "")) for channel in channels]
 
-    def _check_axes(self) -> None:
-        if len(self.axes) != self.array.ndim:
-            raise Unconvertible(f"{self.label}: {len(self.axes)} axes ({self.axes}) for {self.array.ndim} dimensions")
-        if "".join(sorted(self.axes, key="TCZYX".find)) != self.axes or set(self.axes) - set("TCZYX"):
-            raise Unconvertible(f"{self.label}: axes {self.axes} are not some of T, C, Z, Y, X in this order")
+    def _check(self) -> None:
+        names = ", ".join(self.axes)
+        if len(self.axes) != len(self.shape):
+            raise Unconvertible(f"{len(self.axes)} axes ({names}) for {len(self.shape)} dimensions")
+        if "".join(axis for axis in "TCZYX" if axis in self.axes) != self.axes:
+            raise Unconvertible(f"axes {names} are not some of T, C, Z, Y, X in this order")
         if not self.axes.endswith("YX"):
-            raise Unconvertible(f"{self.label}: axes {self.axes} lack Y and X")
-        if 0 in self.array.shape:
-            raise Unconvertible(f"{self.label}: shape {self.array.shape} has no pixels")
-
-    def _scales(self, *levels: dict[str, Any]) -> list[float]:
-        """Scale of the dataset, times that of the whole image (OME-NGFF 0.4, "multiscales" metadata)."""
-        product = [1.0] * len(self.axes)
-        for level in levels:
-            for transformation in level.get("coordinateTransformations") or []:
-                if transformation.get("type") == "scale" and "scale" in transformation:
-                    product = [a * float(b) for a, b in zip(product, transformation["scale"])]
-        return product
+            raise Unconvertible(f"axes {names} lack Y or X")
+        if min(self.shape) < 1:
+            raise Unconvertible(f"shape {self.shape} has no pixels")
+        if self.dtype.name not in OME_TYPES:
+            raise Unconvertible(f"pixels of type {self.level.dtype} have no place in OME-TIFF")
 
     @property
     def dtype(self) -> np.dtype:
         """How its pixels are stored in the TIFF."""
-        kind = np.dtype(self.array.dtype)
-        stored: np.dtype = np.dtype(STORED_AS.get(kind.name, kind.name)).newbyteorder("<")
+        kind = self.level.dtype
+        stored: np.dtype = np.dtype(STORED_AS.get(kind.name, kind)).newbyteorder("<")
         return stored
 
     def ome(self) -> dict[str, Any]:
@@ -137,115 +455,86 @@ class Image:
         if self.name:
             found["Name"] = self.name
         for axis in "XYZ":
-            unit = LENGTHS.get(self.units.get(axis) or "")
-            if unit and self.scale.get(axis, 0) > 0:
+            unit = LENGTHS.get(str(self.units.get(axis)))
+            if unit and 0 < self.scale.get(axis, 0) < math.inf:
                 found[f"PhysicalSize{axis}"] = self.scale[axis]
                 found[f"PhysicalSize{axis}Unit"] = unit
-        unit = TIMES.get(self.units.get("T") or "")
-        if unit and self.scale.get("T", 0) > 0:
+        unit = TIMES.get(str(self.units.get("T")))
+        if unit and 0 < self.scale.get("T", 0) < math.inf:
             found["TimeIncrement"], found["TimeIncrementUnit"] = self.scale["T"], unit
         if self.channels:
-            count = self.array.shape[self.axes.index("C")] if "C" in self.axes else 1
+            count = self.shape[self.axes.index("C")] if "C" in self.axes else 1
             names = [*self.channels, *[""] * count][:count]
             found["Channel"] = {"Name": [name or f"Channel {number}" for number, name in enumerate(names)]}
         return found
 
-    def resolution(self) -> dict[str, Any]:
-        """Pixels per centimetre, for programs that read TIFF tags and no OME-XML."""
+    def resolution(self) -> tuple[float, float] | None:
+        """Pixels per centimetre in X and Y, for programs that read TIFF's tags and no OME-XML."""
         metadata = self.ome()
         try:
-            x, y = (metadata[f"PhysicalSize{a}"] * CENTIMETERS[metadata[f"PhysicalSize{a}Unit"]] for a in "XY")
+            x, y = (1 / (metadata[f"PhysicalSize{a}"] * CENTIMETERS[metadata[f"PhysicalSize{a}Unit"]]) for a in "XY")
         except KeyError:
-            return {}
-        return {"resolution": (1 / x, 1 / y), "resolutionunit": "CENTIMETER"}
+            return None
+        return (x, y) if min(x, y) > 1e-3 and max(x, y) < 2**32 else None  # the range of TIFF's fractions
 
     def bands(self) -> Iterator[tuple[slice, ...]]:
-        """Regions that cover every chunk exactly once: chunks in all axes but X, which is taken whole."""
-        grid = getattr(self.array, "shards", None) or self.array.chunks
-        steps = [
-            [slice(start, min(start + step, size)) for start in range(0, size, step)]
-            for size, step in zip(self.array.shape[:-1], grid[:-1])
-        ]
-        for region in itertools.product(*steps):
-            yield (*region, slice(0, self.array.shape[-1]))
+        """Regions that cover every chunk exactly once, shard by shard."""
+        steps = list(self.level.chunks)
+        bytes_ = max(self.dtype.itemsize, self.level.dtype.itemsize) * math.prod(
+            min(step, size) for step, size in zip(steps, self.shape)
+        )
+        for axis in (-1, -2):  # first over the width, then over the height
+            fitting = max(1, min(BAND // bytes_, -(-self.shape[axis] // steps[axis])))
+            bytes_, steps[axis] = bytes_ * fitting, steps[axis] * fitting
+            if steps[axis] < self.shape[axis]:
+                break
+        whole = [(0, size) for size in self.shape]
+        outer = self.level.outer and [*self.level.outer[:-1], self.shape[-1]]
+        for shard in _cut(whole, outer) if outer else [tuple(slice(*one) for one in whole)]:
+            yield from _cut([(part.start, part.stop) for part in shard], steps)
 
-    def read(self, region: tuple[slice, ...]) -> np.ndarray:
-        """The pixels of a band, in the type that the TIFF stores."""
-        band = np.asarray(self.array[region])
-        if band.dtype.name in ("int64", "uint64") and band.size:
-            limits = np.iinfo(self.dtype)
-            if band.min() < limits.min or band.max() > limits.max:
-                raise Unconvertible(
-                    f"{self.label}: values beyond {self.dtype.name}, which is the widest that OME-TIFF has"
-                )
-        return np.ascontiguousarray(band, dtype=self.dtype)
-
-
-class Target:
-    """An OME-TIFF that was laid out empty and is filled in any order; it has its name only once it is whole."""
-
-    def __init__(self, image: Image, path: Path) -> None:
-        self.image, self.path = image, path
-        self.part = path.with_name(path.name + ".part")
-        size = image.dtype.itemsize * int(np.prod(image.array.shape, dtype=np.int64))
-        with tifffile.TiffWriter(str(self.part), ome=True, bigtiff=size > 2**32 - 2**25, byteorder="<") as tiff:
-            tiff.write(
-                shape=image.array.shape,
-                dtype=image.dtype,
-                photometric="minisblack",
-                metadata=image.ome(),
-                **image.resolution(),
-            )
-        with tifffile.TiffFile(str(self.part)) as tiff:
-            series = tiff.series[0]
-            offset = series.dataoffset if hasattr(series, "dataoffset") else series.offset  # tifffile 2022 and before
-        if offset is None or offset + size > self.part.stat().st_size:
-            raise Unconvertible(f"{image.label}: the TIFF could not be laid out in one block")
-        self.offset = offset
-        self.strides = [
-            image.dtype.itemsize * int(np.prod(image.array.shape[i + 1 :])) for i in range(image.array.ndim)
-        ]
-        self.descriptor = os.open(self.part, os.O_WRONLY)
-
-    def copy(self, region: tuple[slice, ...]) -> None:
-        """Read a band and write it where it belongs: each plane's rows lie together."""
-        band = self.image.read(region)
-        for index in np.ndindex(band.shape[:-2]):
-            start = [part.start + i for part, i in zip(region, index)] + [region[-2].start]
-            place = self.offset + sum(i * stride for i, stride in zip(start, self.strides))
-            rows = band[index].reshape(-1).view(np.uint8).data
-            while rows:
-                written = os.pwrite(self.descriptor, rows, place)
-                rows, place = rows[written:], place + written
-
-    def publish(self) -> None:
-        """Close the file and give it its name."""
-        os.close(self.descriptor)
-        self.part.replace(self.path)
+    def memory(self, band: tuple[slice, ...]) -> int:
+        """Bytes that one band needs while it is moved: itself, a chunk, and a chunk as it is stored."""
+        chunk: int = self.level.dtype.itemsize * math.prod(self.level.chunks)
+        pixels: int = math.prod(part.stop - part.start for part in band)
+        return int(self.dtype.itemsize) * pixels + 2 * chunk
 
 
-def attributes(folder: Path) -> dict[str, Any]:
-    """A group's OME metadata, wherever its version keeps it (0.5: ``zarr.json``; before: ``.zattrs``)."""
-    for name in ("zarr.json", ".zattrs"):
-        try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            raise Unconvertible(f"{folder.name}/{name}: {error}") from error
-        return (content.get("attributes") or {}).get("ome") or {} if name == "zarr.json" else content
-    raise Unconvertible(f"{folder.name}: no zarr metadata in it")
+def _cut(extents: Sequence[tuple[int, int]], steps: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Boxes of at most these sides, which fill these extents."""
+    ranges = [
+        [slice(start, min(start + step, stop)) for start in range(first, stop, step)]
+        for (first, stop), step in zip(extents, steps)
+    ]
+    yield from itertools.product(*ranges)
+
+
+def _scales(count: int, *levels: dict[str, Any]) -> list[float]:
+    """Scale of the dataset, times that of the whole image (OME-NGFF 0.4, "multiscales" metadata)."""
+    product = [1.0] * count
+    for level in levels:
+        for transformation in level.get("coordinateTransformations") or []:
+            if transformation.get("type") == "scale" and "scale" in transformation:
+                if len(transformation["scale"]) != count:
+                    raise ValueError(f"scale {transformation['scale']} for {count} axes")
+                product = [a * float(b) for a, b in zip(product, transformation["scale"])]
+    return product
 
 
 def find_images(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every image below a folder of OME-Zarr: where it is, and the stem of its TIFF's name."""
     for entry in sorted(folder.iterdir()):
-        if entry.suffix != ".zarr" or not entry.is_dir():
+        if entry.suffix != ".zarr":
             continue
         stem = re.sub(r"(\.ome)?\.zarr$", "", entry.name)
+        if not entry.is_dir():
+            raise Unconvertible(f"{_shown(entry)} is a file, not a folder")
         metadata = attributes(entry)
         if "plate" in metadata:
-            yield from _fields(entry, stem, metadata["plate"])
+            try:
+                yield from _fields(entry, stem, metadata["plate"])
+            except _SENSELESS as error:
+                raise Unconvertible(f"the metadata of {_shown(entry)} make no sense: {_words(error)}") from error
         elif "multiscales" not in metadata and "bioformats2raw.layout" in metadata:
             for series in sorted((one for one in entry.iterdir() if one.name.isdigit()), key=lambda one: int(one.name)):
                 yield series, f"{stem}_{series.name}"
@@ -255,44 +544,207 @@ def find_images(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _fields(plate: Path, stem: str, metadata: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     for well in metadata.get("wells") or []:
-        path = plate / well["path"]
+        path = _below(plate, well["path"])
         for field in (attributes(path).get("well") or {}).get("images") or []:
-            yield path / field["path"], f"{stem}_{well['path'].replace('/', '')}_{field['path']}"
+            name = f"{well['path'].replace('/', '')}_{field['path'].replace('/', '')}"
+            yield _below(path, field["path"]), f"{stem}_{name}"
+
+
+# -- TIFF -----------------------------------------------------------------------------------------------------------
+
+
+def needs_bigtiff(size: int, planes: int) -> bool:
+    """Whether pixels of this size, with a page's directory for each plane, pass the 4 GiB that 32-bit offsets reach."""
+    return size + planes * 512 + (1 << 20) >= 1 << 32
+
+
+class Target:
+    """An OME-TIFF that was laid out empty and is filled in any order; it has its name only once it is whole."""
+
+    def __init__(self, image: Image, path: Path) -> None:
+        self.image, self.path = image, path
+        self.part = path.with_name(path.name + ".part")
+        self.left = 1  #: bands to come, and one for the image not being cut yet
+        self.lock = threading.Lock()
+        self.descriptor = -1
+        itemsize = image.dtype.itemsize
+        size = itemsize * math.prod(image.shape)
+        try:
+            self.offset = self._lay_out(needs_bigtiff(size, math.prod(image.shape[:-2])))
+            if self.offset + size > self.part.stat().st_size:
+                raise Unconvertible("the TIFF could not be laid out in one block")
+            self.descriptor = os.open(self.part, os.O_WRONLY)
+        except BaseException:
+            self.discard()
+            raise
+        self.strides = [itemsize * math.prod(image.shape[axis + 1 :]) for axis in range(len(image.shape))]
+
+    def _lay_out(self, bigtiff: bool) -> int:
+        """Write everything but pixels; returns where these begin."""
+        options: dict[str, Any] = {}
+        resolution = self.image.resolution()
+        with tifffile.TiffWriter(str(self.part), ome=True, bigtiff=bigtiff, byteorder="<") as tiff:
+            if resolution is not None and hasattr(tiff, "write"):
+                options = {"resolution": resolution, "resolutionunit": "CENTIMETER"}
+            write = tiff.write if hasattr(tiff, "write") else tiff.save  # tifffile 2020 and before
+            offset, _ = write(
+                shape=self.image.shape,
+                dtype=self.image.dtype,
+                photometric="minisblack",
+                metadata=self.image.ome(),
+                returnoffset=True,
+                **options,
+            )
+        return int(offset)
+
+    def copy(self, region: tuple[slice, ...]) -> None:
+        """Read a band and write it where it belongs; over the full width a plane's rows lie together."""
+        band = self.image.level.read(region, self.image.dtype)
+        if band is None:
+            return  # the file was laid out as zeros
+        whole_rows = band.shape[-1] == self.image.shape[-1]
+        for index in np.ndindex(band.shape[:-2] if whole_rows else band.shape[:-1]):
+            start = [part.start + (index[axis] if axis < len(index) else 0) for axis, part in enumerate(region)]
+            place = self.offset + sum(i * stride for i, stride in zip(start, self.strides))
+            rows = band[index].reshape(-1).view(np.uint8).data
+            while rows:
+                written = os.pwrite(self.descriptor, rows, place)
+                rows, place = rows[written:], place + written
+
+    def add(self, count: int) -> bool:
+        """Count bands that are to come, or (below 0) that are done; True for the last."""
+        with self.lock:
+            self.left += count
+            return self.left == 0
+
+    def publish(self) -> None:
+        """Close the file and give it its name."""
+        self._close()
+        self.part.replace(self.path)
+        shape = "x".join(map(str, self.image.shape))
+        print(f"{self.path.name}: {self.image.axes} {shape} {self.image.dtype.name}", flush=True)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._close()
+        with suppress(FileNotFoundError):
+            self.part.unlink()
+
+    def _close(self) -> None:
+        self.image.level.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+# -- the program ----------------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """Writes the percentage of pixels done, at most some times a second."""
+
+    def __init__(self, file: Path | None, total: int) -> None:
+        self.file, self.total, self.done, self.shown, self.at = file, max(total, 1), 0, -1, 0.0
+        self.lock = threading.Lock()
+
+    def step(self, pixels: int) -> None:
+        """So many more pixels are done."""
+        with self.lock:
+            self.done += pixels
+            percent, now = 100 * self.done // self.total, time.monotonic()
+            if self.file is None or percent == self.shown or (percent < 100 and now < self.at + 0.3):
+                return
+            self.shown, self.at = percent, now
+            part = self.file.with_name(self.file.name + ".part")
+            part.write_text(f"{percent}\n")
+            part.replace(self.file)
+
+
+class Conversion:
+    """All images of a run, in bands that pass through a pool of threads, while memory allows."""
+
+    def __init__(self, jobs: int, told: Progress) -> None:
+        self.jobs, self.told = max(jobs, 1), told
+        self.running: dict[Future[None], int] = {}
+        self.targets: set[Target] = set()
+
+    def run(self, images: Sequence[Image], folder: Path) -> None:
+        """Convert them; on a fault, half files are taken away before it is raised."""
+        try:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                try:
+                    for image in images:
+                        self._submit(pool, image, folder)
+                    self._wait(0, 0)
+                except BaseException:
+                    for future in self.running:
+                        future.cancel()
+                    raise
+        finally:
+            for target in self.targets:
+                target.discard()
+
+    def _submit(self, pool: ThreadPoolExecutor, image: Image, folder: Path) -> None:
+        with _naming(image.label):
+            target = Target(image, folder / f"{image.label}.tif")
+            self.targets.add(target)
+        for band in image.bands():
+            memory = image.memory(band)
+            self._wait(self.jobs, MEMORY - memory)
+            target.add(1)
+            self.running[pool.submit(self._band, target, band)] = memory
+        if target.add(-1):
+            self._finish(target)
+
+    def _band(self, target: Target, band: tuple[slice, ...]) -> None:
+        with _naming(target.image.label):
+            target.copy(band)
+            self.told.step(math.prod(part.stop - part.start for part in band))
+            if target.add(-1):
+                self._finish(target)
+
+    def _finish(self, target: Target) -> None:
+        target.publish()
+        self.targets.discard(target)
+
+    def _wait(self, many: int, memory: int) -> None:
+        """Until no more than so many bands are under way, and these need no more than so much."""
+        while self.running and (len(self.running) > many or sum(self.running.values()) > memory):
+            done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+            for future in done:
+                del self.running[future]
+            for future in done:
+                future.result()
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Put the image's name in front of whatever goes wrong with it."""
+    name = label if label.isprintable() else ascii(label)[1:-1]
+    try:
+        yield
+    except Unconvertible as error:
+        raise type(error)(f"{name}: {error}") from error
+    except OSError as error:
+        raise Unreadable(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise Unconvertible(f"{name}: its chunks do not fit into memory") from error
 
 
 def convert(source: Path, target: Path, jobs: int, progress: Path | None) -> int:
     """Convert all images of a folder; returns their number."""
     target.mkdir(parents=True, exist_ok=True)
-    images = [Image(folder, stem) for folder, stem in find_images(source)]
+    images: dict[str, Image] = {}
+    for folder, label in find_images(source):
+        with _naming(label):
+            if label in images:
+                raise Unconvertible("two images would be called that")
+            images[label] = Image(folder, label)
     if not images:
         raise Unconvertible(f"{source}: no OME-Zarr in it")
-    told = Progress(progress, sum(1 for image in images for _ in image.bands()))
-    with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        for image in images:
-            tiff = Target(image, target / f"{image.label}.tif")
-            running: set[Future[None]] = set()
-            for region in image.bands():
-                running.add(pool.submit(_band, tiff, region, told))
-                if len(running) > 2 * jobs:  # no more in the queue than keeps all threads busy
-                    running = _settle(running, FIRST_COMPLETED)
-            _settle(running, FIRST_EXCEPTION)
-            tiff.publish()
-            shape = "x".join(map(str, image.array.shape))
-            print(f"{image.label}.tif: {image.axes} {shape} {image.dtype.name}", flush=True)
+    told = Progress(progress, sum(math.prod(image.shape) for image in images.values()))
+    Conversion(jobs, told).run(list(images.values()), target)
     return len(images)
-
-
-def _band(tiff: Target, region: tuple[slice, ...], told: Progress) -> None:
-    tiff.copy(region)
-    told.step()
-
-
-def _settle(running: set[Future[None]], until: str) -> set[Future[None]]:
-    """Wait; raise what went wrong in any that is done; give back those that are not done."""
-    done, rest = wait(running, return_when=until)
-    for one in done:
-        one.result()
-    return rest
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -307,7 +759,7 @@ def main(argv: list[str] | None = None) -> int:
         convert(given.source, given.target, given.jobs, given.progress)
     except Unconvertible as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.code
     except OSError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return IO_ERROR

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from zarr.storage import LocalStore
 
 from biomeroworker.workflows import convert
 
@@ -124,26 +124,53 @@ def test_an_image_three_pixels_wide_is_not_rgb(tmp_path: Path, width: int) -> No
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "tiff/image-1.tif"), pixels[0, 0, 0])
 
 
-def test_each_chunk_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path / "in/image-1.ome.zarr", "tczyx", "0.5", depth=2, channels=())
-    read: Counter[str] = Counter()
-    original = LocalStore.get
+_opened: list[str] | None = None
 
-    async def get(self: LocalStore, key: str, *arguments: Any, **keywords: Any) -> Any:
-        read[key] += 1
-        return await original(self, key, *arguments, **keywords)
 
-    monkeypatch.setattr(LocalStore, "get", get)
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Every file that Python opens, each time that it does."""
+    global _opened
+    if not hasattr(sys, "_biomeroworker_hook"):
+        sys._biomeroworker_hook = True  # type: ignore[attr-defined]  # a hook stays for good: one is enough
+        sys.addaudithook(_note)
+    _opened = []
+    yield _opened
+    _opened = None
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if _opened is not None and event == "open":
+        _opened.append(str(arguments[0]))
+
+
+@pytest.mark.parametrize(("version", "separator"), [("0.4", "."), ("0.5", "/")])
+def test_each_chunk_is_read_once(tmp_path: Path, opened: list[str], version: str, separator: str) -> None:
+    make(tmp_path / "in/image-1.ome.zarr", "tczyx", version, depth=2)
+    written = {str(file) for file in (tmp_path / "in/image-1.ome.zarr/s0").rglob("*") if file.is_file()}
+    opened.clear()
     assert run(tmp_path) == 0
-    chunks = {key: count for key, count in read.items() if "c/" in key}
+    chunks = Counter(path for path in opened if path in written and not path.endswith((".json", ".zarray", ".zattrs")))
     assert len(chunks) == 1 * 1 * 2 * 3 * 3
     assert set(chunks.values()) == {1}
 
 
-def test_shards_are_taken_whole(tmp_path: Path) -> None:
-    pixels = make(tmp_path / "in/image-1.ome.zarr", "zyx", "0.5", shards=(2, 16, 16))
+def test_each_chunk_of_a_shard_is_read_once(tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "in/image-1.ome.zarr", "tczyx", "0.5", shards=(1, 2, 2, 16, 16))
+    read: Counter[tuple[int, int, int]] = Counter()
+    original = os.pread
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        read[os.fstat(descriptor).st_ino, offset, length] += 1
+        return original(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    opened.clear()
     assert run(tmp_path) == 0
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "tiff/image-1.tif"), pixels)
+    assert set(Counter(path for path in opened if "/s0/c/" in path).values()) == {1}
+    shards, chunks = 2 * 1 * 2 * 2 * 2, 2 * 2 * 3 * 3 * 3
+    assert len(read) == shards + chunks  # an index each, and every chunk
+    assert set(read.values()) == {1}
 
 
 def test_a_plate_becomes_a_file_a_field(tmp_path: Path) -> None:
@@ -178,34 +205,6 @@ def test_progress_ends_at_100(tmp_path: Path) -> None:
     assert (tmp_path / "progress").read_text() == "100\n"
 
 
-@pytest.mark.parametrize(
-    ("metadata", "words"),
-    [
-        ({}, "no multiscales"),
-        ({"multiscales": [{"axes": ["x", "y"], "datasets": [{"path": "s0"}]}]}, "axes XY are not"),
-        ({"multiscales": [{"axes": ["z", "y", "x"], "datasets": [{"path": "s0"}]}]}, "3 axes (ZYX) for 2 dimensions"),
-    ],
-)
-def test_what_cannot_be_converted_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], metadata: dict[str, Any], words: str
-) -> None:
-    make(tmp_path / "in/image-9.ome.zarr", "yx", "0.4")
-    (tmp_path / "in/image-9.ome.zarr/.zattrs").write_text(json.dumps(metadata))
-    assert run(tmp_path) == 1
-    told = capsys.readouterr().err
-    assert "image-9" in told
-    assert words in told
-
-
-def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    assert run(tmp_path) == 1
-
-
-def test_what_cannot_be_read_is_an_io_error(tmp_path: Path) -> None:
-    assert run(tmp_path) == convert.IO_ERROR
-
-
 def test_it_runs_as_a_program_on_its_own(tmp_path: Path) -> None:
     make(tmp_path / "in/image-1.ome.zarr", "yx", "0.4")
     program = tmp_path / "convert.py"
@@ -213,3 +212,61 @@ def test_it_runs_as_a_program_on_its_own(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-I", program, tmp_path / "in", tmp_path / "tiff"], check=False, timeout=60)
     assert done.returncode == 0
     assert (tmp_path / "tiff/image-1.tif").exists()
+
+
+def test_images_are_converted_side_by_side_however_small_they_are(tmp_path: Path) -> None:
+    expected = {f"image-{n}": make(tmp_path / f"in/image-{n}.ome.zarr", "cyx", "0.4") for n in range(20)}
+    assert convert.main([str(tmp_path / "in"), str(tmp_path / "tiff"), "--jobs", "8"]) == 0
+    assert {file.name for file in (tmp_path / "tiff").iterdir()} == {f"{name}.tif" for name in expected}
+    for name, pixels in expected.items():
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"tiff/{name}.tif"), pixels)
+
+
+def test_memory_is_bounded_however_many_threads_and_large_chunks_there_are(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "in/image-1.ome.zarr", mode="w", zarr_format=2)
+    group.attrs["multiscales"] = [{"axes": list("zyx"), "datasets": [{"path": "0"}]}]
+    array = group.create_array("0", shape=(80, 1024, 1024), dtype="uint16", chunks=(16, 1024, 1024))
+    array[:16] = 7
+    chunk = (tmp_path / "in/image-1.ome.zarr/0/0.0.0").read_bytes()
+    for number in range(1, 5):
+        (tmp_path / f"in/image-1.ome.zarr/0/{number}.0.0").write_bytes(chunk)
+    program = tmp_path / "measured.py"
+    program.write_text(
+        "import re, sys\n"
+        "from runpy import run_path\n"
+        f"code = run_path({convert.__file__!r})['main'](sys.argv[1:])\n"
+        "print(int(re.search('VmHWM:\\\\s*(\\\\d+)', open('/proc/self/status').read())[1]) >> 10)\n"
+        "sys.exit(code)\n"
+    )
+    command = [sys.executable, program, tmp_path / "in", tmp_path / "tiff", "--jobs", "8"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout.split()[-1]) < 300  # MiB; four chunks of 32 MiB, packed and unpacked, would be more
+    with tifffile.TiffFile(tmp_path / "tiff/image-1.tif") as tiff:
+        assert tiff.series[0].shape == (80, 1024, 1024)
+        assert (tiff.pages[79].asarray() == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "planes", "big"),
+    [(2**32 - 2**24, 1, False), (2**32, 1, True), (2**32 - 2**24, 100_000, True), (2 * 2**30, 1000, False)],
+)
+def test_bigtiff_is_chosen_by_pixels_and_directories_together(size: int, planes: int, big: bool) -> None:
+    assert convert.needs_bigtiff(size, planes) is big
+
+
+def test_a_plane_above_4_gib_becomes_bigtiff_without_being_held(tmp_path: Path) -> None:
+    side = 50_000
+    group = zarr.open_group(tmp_path / "in/image-1.ome.zarr", mode="w", zarr_format=2)
+    group.attrs["multiscales"] = [{"axes": list("yx"), "datasets": [{"path": "0"}]}]
+    array = group.create_array("0", shape=(side, side), dtype="uint16", chunks=(4096, 4096), fill_value=0)
+    array[-3:, -5:] = 9  # all other chunks are missing: neither read nor written
+    assert run(tmp_path) == 0
+    file = tmp_path / "tiff/image-1.tif"
+    with file.open("rb") as stream:
+        assert stream.read(4) == b"II\x2b\x00"
+    assert file.stat().st_blocks * 512 < 600 << 20
+    values = tifffile.memmap(file, mode="r")
+    assert values.shape == (side, side)
+    assert (values[-3:, -5:] == 9).all()
+    assert not values[-4, -10:].any()
+    assert not values[:3].any()
