@@ -38,7 +38,7 @@ export LC_ALL=C TZ=UTC
 cd; me=$(id -un)
 trap 'scancel --user="$me" --name="$name" 2>/dev/null; rm -rf -- "$folder"' EXIT
 trap 'exit 130' HUP INT TERM
-mkdir -p -- "$folder" && printf '%s' "$token" >"$folder/token" || exit 73
+mkdir -- "$folder" && printf '%s' "$token" >"$folder/token" || exit 73
 folder=$(cd -- "$folder" && pwd) || exit 73
 printf '%s' "$job" >"$folder/job.sh"
 [ -z "$images" ] || images=$(cd -- "$images" && pwd) || images=

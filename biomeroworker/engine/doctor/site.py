@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from biomeroworker.cluster.refusals import classify_submission
 from biomeroworker.cluster.transport import Completed
@@ -65,7 +66,7 @@ def examine(settings: Settings, answer: Answer, tests: Sequence[Test], seen: tup
     yield from _gpus(settings, answer)
     yield from _accounts(settings, answer, config)
     for number, test in enumerate(tests):
-        yield _test(test, answer, number)
+        yield _test(settings, test, answer, number)
 
 
 def _clock(answer: Answer, seen: tuple[float, float]) -> Iterator[Finding]:
@@ -324,15 +325,30 @@ def _accounts(settings: Settings, answer: Answer, config: Mapping[str, str]) -> 
         )
 
 
-def _test(test: Test, answer: Answer, number: int) -> Finding:
+def _test(settings: Settings, test: Test, answer: Answer, number: int) -> Finding:
     """Whether sbatch would take such a job. It looks at everything but the present limits on the number of jobs."""
     said = answer[f"test {number}"]
     subject = f"sbatch for {', '.join(test.workflows)}"
     if said.code == 0:
         return ok(subject, said.last.removeprefix("sbatch: ") or "would be taken")
     fault = classify_submission(Completed((), said.code, "", said.text.replace("allocation failure: ", "")))
-    return fail(subject, str(fault), _own(fault.hint, test.workflows), "")
+    hint = fault.hint.replace("<workflow>", test.workflows[0])
+    return fail(subject, str(fault), hint, _culprit(settings, test, fault.hint + said.text))
 
 
-def _own(hint: str, workflows: Sequence[str]) -> str:
-    return hint.replace("<workflow>", workflows[0]) if workflows else hint
+def _culprit(settings: Settings, test: Test, words: str) -> str:
+    """The lines of the ini that set the options that a refusal is about, for each the strongest; empty if none does."""
+    lines = []
+    for option in test.options:
+        if not re.search(rf"(?:_job_|sbatch_|--){option}\b", words):
+            continue
+        flag = option.replace("-", "_")
+        keys = [
+            *(("WORKFLOWS", f"{name}_job_{word}") for name in test.workflows for word in (option, flag)),
+            *((("SLURM", f"gpu_{option}"),) if test.gpu else ()),
+            *((("SLURM", "slurm_default_partition"),) if option == "partition" else ()),
+            *(("SLURM", f"sbatch_{word}") for word in (option, flag)),
+        ]
+        there = (key for key in keys if f"{settings.section(key[0])}.{key[1]}" in settings.origins)
+        lines += [settings.line(*key) for key in islice(there, 1)]
+    return "; ".join(lines)
