@@ -154,7 +154,7 @@ class Level:
             read(found)
             if len(self.chunks) != len(self.shape) or min(self.chunks, default=1) < 1:
                 raise ValueError(f"chunks {self.chunks} for shape {self.shape}")
-            self.fill = _fill_value(found.get("fill_value"), self.dtype)
+            self.fill = _fill_value(found.get("fill_value"), self.dtype) if self.dtype.kind in "biufc" else None
         except _SENSELESS as error:
             raise Unconvertible(f"{_shown(self.metadata)} makes no sense: {_words(error)}") from error
         self.shards: OrderedDict[Path, Shard | None] = OrderedDict()
@@ -326,6 +326,8 @@ def _packing(codecs: Sequence[dict[str, Any]], dtype: np.dtype, shape: tuple[int
             packed.append(_codec(name.replace("numcodecs.", ""), known))  # a decoder needs no other settings
         else:
             raise ValueError(f"codec {name!r} is not known")
+    if not in_bytes:
+        raise ValueError("the codecs do not say how pixels become bytes")
     return Packing(dtype, shape, axes, tuple(packed))
 
 
@@ -387,7 +389,10 @@ def _shown(file: Path, inner: tuple[int, ...] = ()) -> str:
     """A file's place below its ``.zarr``, printable whatever is in its name."""
     parts = file.parts
     root = max((number for number, part in enumerate(parts) if part.endswith(".zarr")), default=len(parts) - 2)
-    text = "/".join(parts[root:]) + (f" {inner}" if inner else "")
+    return _printable("/".join(parts[root:]) + (f" {inner}" if inner else ""))
+
+
+def _printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
@@ -622,7 +627,7 @@ class Target:
         self._close()
         self.part.replace(self.path)
         shape = "x".join(map(str, self.image.shape))
-        print(f"{self.path.name}: {self.image.axes} {shape} {self.image.dtype.name}", flush=True)
+        print(f"{_printable(self.path.name)}: {self.image.axes} {shape} {self.image.dtype.name}", flush=True)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -720,7 +725,7 @@ class Conversion:
 @contextmanager
 def _naming(label: str) -> Iterator[None]:
     """Put the image's name in front of whatever goes wrong with it."""
-    name = label if label.isprintable() else ascii(label)[1:-1]
+    name = _printable(label)
     try:
         yield
     except Unconvertible as error:

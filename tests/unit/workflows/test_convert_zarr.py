@@ -107,7 +107,7 @@ def write(folder: Path, how: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 @given(stored_images())
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_pixels_and_sizes_come_back_however_they_are_stored(how: dict[str, Any]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
