@@ -43,6 +43,7 @@ class Channel:
         self.stdin: IO[bytes] = process.stdin
         self.stdout = cast(io.BufferedReader, process.stdout)
         self._stderr = bytearray()
+        self._due: list[str] = []
         self._expired = False
         self._killed = threading.Event()
         self._timer = threading.Timer(left, self._expire)
@@ -85,8 +86,22 @@ class Channel:
                 self.finish()
                 raise LinkCut(self.stderr_text)
 
+    def expect(self, line: str) -> None:
+        """A line that will come, but that nobody has to wait for: it is read before the next one that is."""
+        self._due.append(line)
+
     def line(self) -> str:
         """One line of a dialogue, without its end."""
+        self.settle()
+        return self._read_line()
+
+    def settle(self) -> None:
+        """Read the lines that were only expected so far."""
+        while self._due:
+            if self._read_line() != self._due.pop(0):
+                raise EOFError
+
+    def _read_line(self) -> str:
         line = self.stdout.readline(_CHUNK)
         if not line.endswith(b"\n"):
             raise EOFError

@@ -48,7 +48,6 @@ digests "$target"; digests "$stage/data"
 mkdir -p -- "$stage/data"
 cd -- "$stage/data"
 take | xargs -0 -r rm -rf --
-echo ready
 take | xargs -0 -r mkdir -p --
 take >../begun
 xargs -0 -r -n 2 sh -c 'head -c "$0" <&3 >>"$1"' 3<&0 <../begun

@@ -58,13 +58,13 @@ class Sending:
         by_name = {entry.name: entry for entry in self.files}
         published, staged = (_sizes(channel.records()) for _ in ("published", "staged"))
         alike = [name for name, size in published.items() if name in by_name and by_name[name].size == size]
-        for name, there in _asked(channel, alike, alike):
+        for name, there in _asked(channel, alike, far.names(alike)):
             if wire.hash_file(by_name[name].source, by_name[name].size).hexdigest() == there:
                 self._digests[name] = there
         stale = set(staged)
         lacking = {entry.name: entry.size for entry in self.files if entry.name not in self._digests}
         parts = [n for n, size in staged.items() if n in lacking and (0 < size <= lacking[n] or size == lacking[n])]
-        for name, there in _asked(channel, parts, parts):
+        for name, there in _asked(channel, parts, far.names(parts)):
             hashed = wire.hash_file(by_name[name].source, staged[name])
             if hashed.hexdigest() != there:
                 continue
@@ -74,9 +74,6 @@ class Sending:
             else:
                 self._begun[name] = staged[name], hashed
         channel.stdin.write(far.names(sorted(stale)))
-        channel.stdin.flush()
-        if channel.line() != "ready":
-            raise EOFError
 
     def _send_bytes(self, channel: Channel, halves: list[tuple[tree.Entry, int, Any]], whole: list[tree.Entry]) -> None:
         """One list of what comes, then all bytes, then all digests."""
@@ -134,6 +131,7 @@ class Fetching:
         wanted = [(name, offset, self._offer[name], _MODE) for name, (offset, _) in halves.items()]
         wanted += [(name, 0, self._offer[name], _MODE) for name in whole]
         begun = {name: hashed for name, (_, hashed) in halves.items()}
+        channel.settle()
         arrived = wire.receive(channel.stdout, wanted, os.fsencode(self._stage), meter, begun)
         if channel.digests() != arrived:
             raise Transient("a file changed while it was being fetched")
@@ -155,7 +153,7 @@ class Fetching:
             for name, size in self._offer.items()
             if wire.regular_size(root + b"/" + name) == size
         ]
-        asked = _asked(channel, places, [name for _, name in places])
+        asked = _asked(channel, places, far.names([name for _, name in places]))
         return {n: there for (path, n), there in asked if wire.hash_file(path, self._offer[n]).hexdigest() == there}
 
     def _halves(self, channel: Channel) -> dict[bytes, tuple[int, Any]]:
@@ -163,17 +161,9 @@ class Fetching:
         stage = os.fsencode(self._stage) + b"/"
         sizes = {name: wire.regular_size(stage + name) for name in self._offer}
         sizes = {name: size for name, size in sizes.items() if 0 < size < self._offer[name]}
-        channel.stdin.write(_pairs([(size, name) for name, size in sizes.items()]))
-        channel.stdin.flush()
         hashes = {name: wire.hash_file(stage + name, size) for name, size in sizes.items()}
-        found = channel.digests()
-        if len(found) != len(hashes):
-            raise EOFError
-        return {
-            name: (sizes[name], one)
-            for (name, one), there in zip(hashes.items(), found, strict=True)
-            if one.hexdigest() == there
-        }
+        asked = _asked(channel, list(sizes), _pairs([(size, name) for name, size in sizes.items()]))
+        return {name: (sizes[name], hashes[name]) for name, there in asked if hashes[name].hexdigest() == there}
 
 
 class _Meter:
@@ -201,9 +191,12 @@ class _Meter:
             self._progress(self.total, self.total)
 
 
-def _asked(channel: Channel, items: list[T], names: list[bytes]) -> Iterator[tuple[T, str]]:
-    """Ask for digests of files there; each with the item that it is for."""
-    channel.stdin.write(far.names(names))
+def _asked(channel: Channel, items: list[T], question: bytes) -> Iterator[tuple[T, str]]:
+    """Ask for digests of files there; each with the item that it is for. Asking for none waits for no answer."""
+    channel.stdin.write(question)
+    if not items:
+        channel.expect(".")
+        return iter(())
     channel.stdin.flush()
     found = channel.digests()
     if len(found) != len(items):

@@ -299,7 +299,6 @@ def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
     os.makedirs(data, exist_ok=True)
     for name in talk.names():
         remove(data + b"/" + name)
-    talk.say(b"ready\n")
     for name in talk.names():
         os.makedirs(data + b"/" + name, exist_ok=True)
     wanted = []
