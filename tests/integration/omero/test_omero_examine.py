@@ -1,0 +1,58 @@
+"""What the doctor says of a real server's login, rights, Tables and Processor."""
+
+from pathlib import Path
+
+import omero.model
+from omero.rtypes import rbool, rstring
+
+from biomeroworker.omero.examine import SCRIPT, examine
+from tests.integration.omero.conftest import Person
+
+
+def said(server, user, password):
+    given = {"OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": user, "OMERO_PASSWORD": password}
+    return {subject: (level, message) for level, subject, message, _ in examine(given)}
+
+
+def test_an_administrator_may_do_all_that_runs_need(server):
+    found = said(server, "root", server.password)
+    assert found["omero"][0] == "ok"
+    assert found["omero rights"][0] == "ok"
+    assert found["omero tables"][0] == "ok"
+    assert server.password not in str(found)
+
+
+def test_an_ordinary_login_carries_its_own_runs_only(server, person):
+    found = said(server, person.name, person.password)
+    assert found["omero rights"][0] == "warn"
+    assert "its own runs only" in found["omero rights"][1]
+
+
+def test_an_administrator_without_sudo_is_named(server, person):
+    with server.root() as root:
+        admin = root.sf.getAdminService()
+        user = omero.model.ExperimenterI()
+        name = f"light-{person.name}"
+        user.omeName, user.firstName, user.lastName = rstring(name), rstring("L"), rstring("A")
+        user.ldap = rbool(False)
+        privileges = [one for one in root.query("select p from AdminPrivilege p") if one.value.val == "WriteOwned"]
+        admin.createRestrictedSystemUserWithPassword(user, privileges, rstring(Person.password))
+    level, message = said(server, name, Person.password)["omero rights"]
+    assert (level, "Sudo is missing" in message) == ("fail", True)
+
+
+def test_a_wrong_password_and_a_server_that_is_away_are_one_line_each(server):
+    assert said(server, "root", "wrong")["omero"][0] == "fail"
+    assert said(type(server)("127.0.0.1", 1, "x"), "root", "x")["omero"][0] == "fail"
+
+
+def test_it_is_said_whether_a_processor_runs_our_script(server, request):
+    request.getfixturevalue("grid")
+    with server.root() as root:
+        service = root.sf.getScriptService()
+        text = (Path(__file__).parents[3] / "scripts" / SCRIPT).read_text()
+        script = service.uploadOfficialScript(f"/examined/{SCRIPT}", text)
+        try:
+            assert said(server, "root", server.password)["omero processor"][0] == "ok"
+        finally:
+            service.deleteScript(script)
