@@ -46,12 +46,12 @@ def test_a_wrong_password_and_a_server_that_is_away_are_one_line_each(server):
     assert said(type(server)("127.0.0.1", 1, "x"), "root", "x")["omero"][0] == "fail"
 
 
-def test_it_is_said_whether_a_processor_runs_our_script(server, request):
+def test_it_is_said_whether_a_processor_runs_our_script(server, person, request):
     request.getfixturevalue("grid")
     with server.root() as root:
         service = root.sf.getScriptService()
         text = (Path(__file__).parents[3] / "scripts" / SCRIPT).read_text()
-        script = service.uploadOfficialScript(f"/examined/{SCRIPT}", text)
+        script = service.uploadOfficialScript(f"/{person.name}/{SCRIPT}", text)
         try:
             assert said(server, "root", server.password)["omero processor"][0] == "ok"
         finally:
