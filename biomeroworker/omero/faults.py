@@ -43,6 +43,8 @@ def fault_of(error: BaseException, doing: str) -> Fault:
             return Transient(text, hint="OMERO.server's own log (Blitz-0.log) says why")
         case omero.ClientError():
             return Transient(text)
+        case Ice.UnknownLocalException():  # Glacier2's words when the server behind it is gone, or starts
+            return Transient(text, hint="the router is there, OMERO.server behind it is not")
         case Ice.UnknownException() | Ice.OperationNotExistException() | Ice.FacetNotExistException():
             return Permanent(text)
         case Ice.TimeoutException():
