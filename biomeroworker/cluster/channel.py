@@ -79,8 +79,14 @@ class Channel:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def begin(self) -> None:
-        """Wait until the far side has started; what its shell printed before is dropped."""
+    def begin(self, introduction: bytes = b"") -> None:
+        """Say what the client reads first, and wait until the far side has started.
+
+        What its shell printed before that is dropped.
+        """
+        with contextlib.suppress(BrokenPipeError):  # why it ended is read below
+            self.stdin.write(introduction)
+            self.stdin.flush()
         while (line := self.stdout.readline(_CHUNK)) != self._word + b"\n":
             if not line:
                 self.finish()

@@ -5,6 +5,9 @@ connection (a *master*, ssh_config(5) ControlMaster) serves all commands of this
 worker: its socket has a name that every process of the same user finds. A command never opens a connection of its own:
 where ssh would fall back to that (the master is gone, or refuses a session) it is told to run a proxy that only says
 so, which also proves that the command was not started and may safely be started again.
+
+The account's login shell may be any: what it is given to read is one line without anything that shells differ about,
+which starts a POSIX shell; that reads what it is to run from its input.
 """
 
 from __future__ import annotations
@@ -13,20 +16,22 @@ import contextlib
 import hashlib
 import os
 import shlex
+import signal
 import stat
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
 
+from . import remote as far
+from .door import Door
 from .shell import ShellTransport
-from .sshfaults import NO_MASTER, link_fault
+from .sshfaults import NO_MASTER, NO_SESSION, link_fault
 
-#: A dead link is noticed when so many questions in a row were not answered.
+#: A dead link is noticed when so many questions in a row were not answered, one interval after the last of them.
 _ALIVE_TRIES = 3
 #: How long a host may stay silent before it has named itself; three tries at the door take less than a minute.
 _CONNECT = 10
@@ -38,6 +43,8 @@ _CONFIGURATION = 20
 _PERSIST = 1200
 #: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
 _SOCKET_NAME = 90
+#: What the login shell is given: free of all that tcsh, fish, zsh and POSIX shells understand in different ways.
+_READER = "exec sh -c 'eval \"$(head -c %d)\"'"
 _DEFAULT_FIRST_CIPHER = "chacha20-poly1305@openssh.com"
 
 
@@ -56,7 +63,9 @@ class OpenSshTransport(ShellTransport):
     options
         Further ``-o`` options, as ``Name=value``; they come before the configuration's.
     alive_seconds
-        How often a silent link is asked whether it lives; one that is dead is noticed after three times that.
+        How often a silent link is asked whether it lives; one that is dead is noticed after four times that.
+    pythons
+        Where a python3 is looked for on the far side.
     """
 
     def __init__(
@@ -67,11 +76,12 @@ class OpenSshTransport(ShellTransport):
         runtime_dir: Path | None = None,
         options: Sequence[str] = (),
         channels: int = 8,
-        alive_seconds: int = 15,
+        alive_seconds: int = 12,
+        pythons: str = far.PYTHONS,
     ) -> None:
         if not host or host.startswith("-"):
             raise ConfigError(f"{host!r} is not the name of an SSH host")
-        super().__init__(host, channels=channels)
+        super().__init__(host, channels=channels, pythons=pythons)
         self._plain = ["ssh", *(["-F", str(config_file)] if config_file else [])]
         self._base = [*self._plain, "-T"]
         for option in ("BatchMode=yes", "ClearAllForwardings=yes", *options):
@@ -80,7 +90,7 @@ class OpenSshTransport(ShellTransport):
         self._socket = _private(runtime_dir) / f"cm-{hashlib.sha256(identity).hexdigest()[:16]}"
         if len(os.fsencode(self._socket)) > _SOCKET_NAME:
             raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
-        self._connecting = threading.Lock()
+        self._door = Door(self._socket.with_suffix(".door"), host)
         self._connections = 0
         self._alive_seconds = alive_seconds
         self._doubted = True
@@ -96,7 +106,7 @@ class OpenSshTransport(ShellTransport):
         proxy = f"sh -c 'echo \"{NO_MASTER}\" >&2'"
         client = [*self._base, "-S", str(self._socket), "-o", "ControlMaster=no", "-o", f"ProxyCommand={proxy}"]
         return subprocess.Popen(
-            [*client, "--", self.host, shlex.join(argv)],
+            [*client, "--", self.host, _READER % len(self._introduction(argv))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -104,6 +114,12 @@ class OpenSshTransport(ShellTransport):
             pipesize=1 << 20,
             start_new_session=True,
         )
+
+    def _introduction(self, argv: Sequence[str]) -> bytes:
+        return os.fsencode(f"exec {shlex.join(argv)}")
+
+    def _refused(self, stderr: str) -> bool:
+        return NO_SESSION in stderr
 
     def _fault(self, stderr: str) -> Fault:
         return link_fault(self.host, stderr)
@@ -113,19 +129,21 @@ class OpenSshTransport(ShellTransport):
         # the cluster before it answers the client): that is doubt, and the caller's to resolve.
         if NO_MASTER not in stderr or "read from master failed" in stderr:
             return False
-        self._doubted = True
+        if not self._refused(stderr):
+            self._doubted = True
         return True
 
     def _ensure_master(self, timeout: float) -> None:
-        """Open the shared connection unless it is up; only one thread does, the others wait for it."""
-        if not self._connecting.acquire(timeout=timeout):
-            raise Transient(f"no connection to {self.host} within {timeout:g} s")
-        try:
+        """Open the shared connection unless it is up; only one thread of one process does, the others wait for it."""
+        if self._socket.exists() and not self._doubted:
+            return
+        deadline = time.monotonic() + timeout
+        with self._door.held(timeout) as waiting_since:
             if not self._socket.exists() or (self._doubted and not self._master_answers()):
-                self._connect(timeout)
+                options = self._site_options()
+                with self._door.knocking(waiting_since, deadline - time.monotonic()):
+                    self._connect(options, deadline - time.monotonic())
             self._doubted = False
-        finally:
-            self._connecting.release()
 
     def _master_answers(self) -> bool:
         """Whether somebody listens on the socket. (A black hole behind it is the keep-alive's to find.)"""
@@ -145,7 +163,7 @@ class OpenSshTransport(ShellTransport):
             return False
         return done.returncode == 0
 
-    def _connect(self, timeout: float) -> None:
+    def _connect(self, site: Mapping[str, str], timeout: float) -> None:
         """Start the master: it authenticates in the foreground, then stays behind until it was idle for long."""
         options = {
             "ControlMaster": "yes",
@@ -153,7 +171,7 @@ class OpenSshTransport(ShellTransport):
             "ServerAliveInterval": str(self._alive_seconds),
             "ServerAliveCountMax": str(_ALIVE_TRIES),
             "ConnectTimeout": str(_CONNECT),
-            **self._site_options(),
+            **site,
         }
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         # A file, not a pipe: the master keeps the descriptor for as long as it lives.
@@ -165,7 +183,8 @@ class OpenSshTransport(ShellTransport):
             try:
                 code = master.wait(min(timeout, _LOGIN))
             except subprocess.TimeoutExpired:
-                master.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(master.pid, signal.SIGKILL)  # with the clients of the hosts on the way
                 master.wait()
                 raise Transient(f"no SSH connection to {self.host} within {min(timeout, _LOGIN):g} s") from None
             errors.seek(0)
@@ -223,7 +242,7 @@ class OpenSshTransport(ShellTransport):
 
     def close(self) -> None:
         """End the shared connection, with whatever still runs on it."""
-        with self._connecting:
+        with self._door.held(30):
             if self._socket.exists():
                 self._control("exit")
                 deadline = time.monotonic() + 5

@@ -21,6 +21,7 @@ from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 from . import remote as far
 from .channel import Channel, LinkCut
+from .slots import Slots
 from .sshfaults import far_fault
 from .transfer import Fetching, Sending
 from .transport import Completed, Progress, Sent
@@ -47,7 +48,7 @@ class ShellTransport(abc.ABC):
         self.host = host
         self._pythons = pythons
         self._word = secrets.token_hex(8)
-        self._channels = threading.BoundedSemaphore(channels)
+        self._slots = Slots(channels)
         self._lock = threading.Lock()
         self._executions = 0
         self._waited = 0.0
@@ -62,8 +63,16 @@ class ShellTransport(abc.ABC):
     def _fault(self, stderr: str) -> Fault:
         """The fault of a client that ended by its own trouble."""
 
+    def _introduction(self, argv: Sequence[str]) -> bytes:
+        """What a started client reads first, before any command's own input."""
+        return b""
+
     def _not_started(self, stderr: str) -> bool:
         """Whether what a client said proves that its command was never started, so that it may be started again."""
+        return False
+
+    def _refused(self, stderr: str) -> bool:
+        """Whether it was not started because too many commands run on the connection."""
         return False
 
     @abc.abstractmethod
@@ -180,7 +189,7 @@ class ShellTransport(abc.ABC):
             raise ValueError("a command is a list of words without NUL")
         deadline = time.monotonic() + timeout
         began = time.monotonic()
-        if not self._channels.acquire(timeout=timeout):
+        if not self._slots.acquire(timeout):
             raise Transient(f"all channels to {self.host} were busy for {timeout:g} s")
         try:
             with self._lock:
@@ -193,21 +202,28 @@ class ShellTransport(abc.ABC):
             finally:
                 channel.close()
         finally:
-            self._channels.release()
+            self._slots.release()
 
     def _begin(self, argv: Sequence[str], deadline: float, timeout: float) -> Channel:
         framed = ["sh", "-c", far.FRAME, self._word, *argv]
-        for attempt in range(1, _TRIES + 1):
+        tries = 0
+        while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Transient(f"no answer from {self.host} within {timeout:g} s")
-            channel = Channel(self._start(framed, left), self._word, timeout, deadline - time.monotonic())
+            client = self._start(framed, left)
+            channel = Channel(client, self._word, timeout, deadline - time.monotonic())
             try:
-                channel.begin()
+                channel.begin(self._introduction(framed))
             except LinkCut as cut:
                 channel.close()
-                if attempt < _TRIES and self._not_started(cut.stderr):
-                    time.sleep(0.05 * attempt)
+                tries += 1
+                if self._not_started(cut.stderr):
+                    if self._refused(cut.stderr):
+                        self._slots.refused()
+                    elif tries >= _TRIES:
+                        raise self._fault(cut.stderr) from None
+                    time.sleep(min(0.05 * 2**tries, 1.0, max(0.0, deadline - time.monotonic())))
                     continue
                 raise self._fault(cut.stderr) from None
             except BaseException:
@@ -216,7 +232,6 @@ class ShellTransport(abc.ABC):
             with self._lock:
                 self._executions += 1
             return channel
-        raise AssertionError("unreachable")
 
     def _expect(self, channel: Channel, what: str, remote: str) -> None:
         code = channel.finish()

@@ -11,6 +11,8 @@ from biomeroworker.errors import Blocked, Fault, Transient
 
 #: Said by our own ProxyCommand when ssh would have opened a connection beside the shared one: nothing was run.
 NO_MASTER = "biomeroworker: no shared connection"
+#: Said by ssh when the server takes no more commands on the connection (``MaxSessions`` of sshd_config(5)).
+NO_SESSION = "Session open refused by peer"
 
 _BLOCKED = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key changed: ask the cluster's admins whether that is meant,"
@@ -29,6 +31,7 @@ _BLOCKED = {
     "Bad stdio forwarding": "the SSH configuration has an error",
     "unix_listener: path": "the folder for shared connections has too long a name",
 }
+_REFUSALS = ("Permission denied (", "Too many authentication failures")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded", "quota exceeded")
 _NO_ACCESS = ("Permission denied", "Read-only file system", "Operation not permitted")
 
@@ -45,6 +48,11 @@ def link_fault(host: str, stderr: str) -> Fault:
             if words in stderr:
                 return Blocked(f"no SSH connection to {host}", hint=hint, detail=tail(stderr))
     return Transient(f"the SSH connection to {host} failed", detail=tail(stderr))
+
+
+def is_refusal(stderr: str) -> bool:
+    """Whether the front-end heard who we are and did not let us in: what sites ban addresses for."""
+    return any(words in stderr for words in _REFUSALS)
 
 
 def far_fault(what: str, stderr: str) -> Fault:
