@@ -65,6 +65,11 @@ class InputImage(_Frozen):
         return tuple(name for name in self.origin if "/" in name)
 
 
+def folder_name(chunk: int) -> str:
+    """The folder of a chunk below ``in/``: its number with zeros in front, as `job.sh` writes it too."""
+    return f"{chunk:04d}"
+
+
 class Chunk(_Frozen):
     """The inputs of one task of a run that is split: these images, or of one plate these ``fields`` (none: all)."""
 

@@ -21,10 +21,11 @@ from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, o
 from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.cli.runs import STYLES
 from biomeroworker.client import SlurmClient
-from biomeroworker.engine.carrier import Carrier, Listener
+from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.engine.surroundings import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import WorkflowRun
 from biomeroworker.log.states import RunState
@@ -78,7 +79,7 @@ def run(
 
 
 def _supervisor(client: SlurmClient, listener: Listener) -> Supervisor:
-    carrier = Carrier(client.log, client.cluster, Sources(), client.settings, listener)
+    carrier = Carrier(client.log, client.clusters, Sources(), client.settings, listener)
     chores = Chores(client.log, client.cluster, client.settings)
     return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds, chores=chores)
 

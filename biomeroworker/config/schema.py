@@ -117,6 +117,13 @@ class SlurmSettings(Section):
     slurm_zip_cmd: str = _ignored(
         "$(command -v 7z || command -v 7za)", "Nothing is zipped any more.", "BIOMERO_SLURM_ZIP_CMD"
     )
+    image_pull_at_once: int = _setting(2, "How many images are pulled at the same time.", "BIOMERO_PULL_AT_ONCE", ge=1)
+    registry_credentials: LocalPath | None = _setting(
+        None,
+        "A file on this machine with names and passwords for private registries, as `podman login --authfile` writes "
+        "it; unset: the logins of the cluster's account.",
+        "BIOMERO_REGISTRY_CREDENTIALS",
+    )
     container_runtime: Literal["apptainer", "singularity", "charliecloud"] = _setting(
         "apptainer", "What runs the containers.", "BIOMERO_CONTAINER_RUNTIME"
     )
@@ -126,6 +133,10 @@ class SlurmSettings(Section):
     free_space_gb: float = _setting(
         5.0, "Space in GB that must stay free below `slurm_data_path` when a run's inputs have been sent.", ge=0
     )
+    array_throttle: int | None = _setting(
+        None, "How many tasks of one array job may run at once, for a run that is split (`Batch_Size`); unset: any.",
+        "BIOMERO_ARRAY_THROTTLE", ge=1,
+    )  # fmt: skip
     poll_seconds: float = _setting(15.0, "The longest wait between two questions to the scheduler, in seconds.", gt=0)
     sbatch: dict[str, str] = Field(
         default_factory=dict,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.engine.surroundings import Surroundings, cluster_name
 from biomeroworker.errors import Fault
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.log.owed import OwedCancel
+from biomeroworker.log.run import WorkflowRun
 
 #: How long the cluster may take to hear of a cancel before it is owed.
 ANSWER_SECONDS = 10.0
@@ -23,23 +23,24 @@ GONE_SECONDS = 30.0
 
 
 class Canceller:
-    """Cancels jobs on one cluster, and remembers in the log what it could not deliver."""
+    """Cancels jobs on the clusters of their runs, and remembers in the log what it could not deliver."""
 
-    def __init__(self, log: RunLog, cluster: Cluster) -> None:
-        self._log, self._cluster = log, cluster
+    def __init__(self, around: Surroundings) -> None:
+        self._around, self._log = around, around.log
         self._begun: dict[UUID, float] = {}
 
-    def cancel(self, run_id: UUID, names: Sequence[str], since: datetime) -> str | None:
+    def cancel(self, run_id: UUID, run: WorkflowRun, names: Sequence[str]) -> str | None:
         """Cancel a run's jobs and see that they are gone.
 
         Returns
         -------
         What is still to be told of them when the run ends now (nothing, mostly); None when it is too early to end it.
         """
-        begun = self._begun.setdefault(run_id, time.monotonic())
+        begun, since = self._begun.setdefault(run_id, time.monotonic()), run.created_on
         try:
-            self._cluster.cancel(names, timeout=ANSWER_SECONDS)
-            alive = self._cluster.alive(names, since, timeout=ANSWER_SECONDS)
+            cluster = self._around.cluster_of(run)
+            cluster.cancel(names, timeout=ANSWER_SECONDS)
+            alive = cluster.alive(names, since, timeout=ANSWER_SECONDS)
         except Exception as error:
             silence = errors.classify(error)
             self._log.owed.owe(run_id, names, since)
@@ -52,26 +53,39 @@ class Canceller:
         self._begun.pop(run_id, None)
         return word
 
-    def give_up(self, run_id: UUID, names: Sequence[str], since: datetime) -> None:
+    def give_up(self, run_id: UUID, run: WorkflowRun, names: Sequence[str]) -> None:
         """End the jobs of attempts that no longer count; owed when the cluster does not answer."""
         try:
-            self._cluster.cancel(names, timeout=ANSWER_SECONDS)
+            self._around.cluster_of(run).cancel(names, timeout=ANSWER_SECONDS)
         except Fault:
-            self._log.owed.owe(run_id, names, since)
+            self._log.owed.owe(run_id, names, run.created_on)
 
     def deliver(self) -> int:
-        """Deliver what is owed; how many cancels still are.
+        """Deliver what is owed, each to its own cluster; how many cancels still are.
 
         Raises
         ------
         Fault
-            The cluster is still away.
+            A cluster is still away; the others have been told.
         """
-        owed = self._log.owed.all()
-        if not owed:
-            return 0
-        names = [one.name for one in owed]
-        self._cluster.cancel(names)
-        alive = self._cluster.alive(names, min(one.since for one in owed))
+        owed: dict[str, list[OwedCancel]] = {}
+        for one in self._log.owed.all():
+            owed.setdefault(cluster_name(self._log.run(one.run_id)), []).append(one)
+        left = 0
+        silences: list[Exception] = []
+        for place, due in owed.items():
+            try:
+                left += self._deliver_to(place, due)
+            except Exception as error:  # raised when the others have had theirs
+                silences.append(error)
+        if silences:
+            raise errors.classify(silences[0])
+        return left
+
+    def _deliver_to(self, name: str, due: Sequence[OwedCancel]) -> int:
+        cluster = self._around.place(name).cluster
+        names = [one.name for one in due]
+        cluster.cancel(names)
+        alive = cluster.alive(names, min(one.since for one in due))
         self._log.owed.settle(set(names) - alive)
         return len(alive)

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import tifffile
 
 from biomeroworker.errors import Blocked, Permanent, Refused
-from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
+from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, Portion, ResultManifest
 from biomeroworker.ngff import write_image
 from biomeroworker.source import Made, Provenance, RunRequest, Tell
 
@@ -45,17 +46,27 @@ class FolderSource:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise Refused(f"{target} is not an empty folder; give an empty or a new one for the results")
 
-    def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
+    def survey(self, run: str, request: RunRequest) -> InputManifest:
+        """Read the headers of all files. An image's number is its place among all that lie in the folder."""
+        folder = Path(str(request.inputs["folder"]))
+        images = [_described(file, number) for number, file in enumerate(_images(folder), start=1)]
+        for key, name in request.only.items():
+            if not any((image.key, image.name) == (key, name) for image in images):
+                raise Permanent(f"{folder} has changed: {name} is not its image {key.rpartition('-')[2]} any more")
+        return InputManifest(
+            run=run, images=tuple(image for image in images if not request.only or image.key in request.only)
+        )
+
+    def stage_in(self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, tell: Tell) -> None:
         """Convert each TIFF; an image that a killed export left half done is done again."""
-        files = list(_images(Path(str(request.inputs["folder"]))))
+        source = Path(str(request.inputs["folder"]))
+        folder.mkdir(parents=True, exist_ok=True)
         for half in folder.glob(".*.part"):
             shutil.rmtree(half, ignore_errors=True)
-        images = []
-        for number, file in enumerate(files, start=1):
-            tell((number - 1) / len(files), file.name)
-            images.append(_export(file, number, folder))
-        tell(1.0, f"{len(files)} images")
-        return InputManifest(run=run, images=tuple(images))
+        for number, portion in enumerate(portions):
+            tell(number / len(portions), str(portion.image.origin["file"]))
+            _export(source / str(portion.image.origin["file"]), portion.image, folder)
+        tell(1.0, f"{len(portions)} images")
 
     def stage_out(
         self,
@@ -98,53 +109,76 @@ def _images(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
-def _export(file: Path, number: int, folder: Path) -> InputImage:
-    key = f"image-{number}"
-    path = f"{key}.ome.zarr"
+@contextmanager
+def _opened(file: Path) -> Iterator[tifffile.TiffFile]:
+    """A TIFF; whatever is wrong with it leaves as a fault that names it."""
     try:
         with tifffile.TiffFile(file) as tiff:
-            series = tiff.series[0]
-            pixels, axes = series.asarray(), series.axes
-            size = _pixel_size(tiff)
-            channels = _channel_names(tiff)
+            yield tiff
+    except FileNotFoundError:
+        raise Permanent(f"{file.name} is gone", hint="was it moved after the run was accepted?") from None
     except (tifffile.TiffFileError, ValueError, IndexError) as error:
         raise Permanent(f"{file.name} cannot be read as TIFF: {error}", hint="convert it or take it out") from error
-    full = _tczyx(pixels, axes, file.name)
-    half = folder / f".{path}.{os.getpid()}.part"  # a supervisor that lost its lease may still be writing its own
-    write_image(half, full, pixel_size=size, channels=channels, name=file.stem)
-    shutil.rmtree(folder / path, ignore_errors=True)
-    half.rename(folder / path)
-    t, c, z, y, x = full.shape
-    return InputImage(
-        key=key,
-        path=path,
-        name=file.stem,
-        shape=(t, c, z, y, x),
-        pixel_type=str(full.dtype),
-        pixel_size=size,
-        channels=tuple(channels),
-        origin={"file": file.name},
-    )
 
 
-def _tczyx(pixels: np.ndarray[Any, Any], axes: str, name: str) -> np.ndarray[Any, Any]:
-    """The array with all five axes in OME's order; axes that mean nothing to us must have length 1."""
-    letters = []
-    for index, letter in enumerate(axes):
+def _described(file: Path, number: int) -> InputImage:
+    key = f"image-{number}"
+    with _opened(file) as tiff:
+        series = tiff.series[0]
+        t, c, z, y, x = _arrangement(series.shape, series.axes, file.name)[1]
+        return InputImage(
+            key=key,
+            path=f"{key}.ome.zarr",
+            name=file.stem,
+            shape=(t, c, z, y, x),
+            pixel_type=str(series.dtype),
+            pixel_size=_pixel_size(tiff),
+            channels=tuple(_channel_names(tiff)),
+            origin={"file": file.name},
+        )
+
+
+def _export(file: Path, image: InputImage, folder: Path) -> None:
+    final = folder / image.path
+    if final.is_dir():
+        return
+    with _opened(file) as tiff:
+        series = tiff.series[0]
+        order, shape = _arrangement(series.shape, series.axes, file.name)
+        if shape != image.shape:
+            raise Permanent(f"{file.name} has changed after the run was accepted", hint="hand it in again")
+        pixels = series.asarray()
+    squeezed = pixels.reshape([length for length, place in zip(pixels.shape, order, strict=True) if place is not None])
+    places = [place for place in order if place is not None]
+    full = squeezed.transpose(np.argsort(places)).reshape(shape)
+    half = folder / f".{image.path}.{os.getpid()}.part"  # a supervisor that lost its lease may still write its own
+    write_image(half, full, pixel_size=image.pixel_size, channels=image.channels, name=image.name)
+    try:
+        half.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(half, ignore_errors=True)  # another was faster, and what it wrote is the same
+
+
+def _arrangement(shape: Sequence[int], axes: str, name: str) -> tuple[list[int | None], tuple[int, int, int, int, int]]:
+    """Where each axis goes in OME's order TCZYX (None: nowhere, it has length 1 and means nothing to us), and how long
+    the five are then.
+    """
+    places: list[int | None] = []
+    full = [1, 1, 1, 1, 1]
+    for letter, length in zip(axes, shape, strict=True):
         known = letter if letter in "TCZYX" else _ALIASES.get(letter, "")
-        if not known or known in letters:
-            if pixels.shape[index] != 1:
-                raise Permanent(f"{name} has an axis {letter!r} of length {pixels.shape[index]} (axes {axes})")
-            known = ""
-        letters.append(known)
-    keep = [index for index, letter in enumerate(letters) if letter]
-    squeezed = pixels.reshape([pixels.shape[index] for index in keep])
-    order = [letters[index] for index in keep]
-    squeezed = squeezed.transpose([order.index(letter) for letter in "TCZYX" if letter in order])
-    shape = [
-        squeezed.shape[sorted(order, key="TCZYX".index).index(letter)] if letter in order else 1 for letter in "TCZYX"
-    ]
-    return squeezed.reshape(shape)
+        place = "TCZYX".index(known) if known else None
+        if place is None or place in places:
+            if length != 1:
+                raise Permanent(f"{name} has an axis {letter!r} of length {length} (axes {axes})")
+            place = None
+        else:
+            full[place] = length
+        places.append(place)
+    t, c, z, y, x = full
+    return places, (t, c, z, y, x)
 
 
 def _pixel_size(tiff: tifffile.TiffFile) -> dict[Any, PhysicalSize]:

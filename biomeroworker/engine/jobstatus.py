@@ -1,16 +1,61 @@
-"""What the scheduler said of a job, as the log keeps it: so that the verdict can be given again after a crash. Pure."""
+"""What the scheduler said of a job, as the log keeps it: so that the verdict can be given again after a crash. Pure.
+
+An array is one line: how many of its tasks are where. Its tasks are written down one by one when all have ended, those
+of which the same was said together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.scheduler import JobState, JobStatus, by_task
+from biomeroworker.log import indices
 
 
 def unknown(name: str) -> JobStatus:
     """What is known of a job that nobody has heard of."""
     return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="")
+
+
+def of_tasks(name: str, found: Sequence[JobStatus], tasks: Iterable[int]) -> dict[int, JobStatus]:
+    """The status of each task; one that nobody has heard of is unknown."""
+    return {task: replace(status or unknown(name), task=task) for task, status in by_task(list(found), tasks).items()}
+
+
+def tally(name: str, tasks: Mapping[int, JobStatus]) -> JobStatus:
+    """An array as if it were one job: it runs while any of its tasks may, and has ended when all have."""
+    counts = Counter(status.state for status in tasks.values())
+    waiting, running, unheard = counts[JobState.PENDING], counts[JobState.RUNNING], counts[JobState.UNKNOWN]
+    if running or (waiting and waiting + unheard < len(tasks)):
+        state = JobState.RUNNING
+    elif waiting:
+        state = JobState.PENDING
+    elif unheard:
+        state = JobState.UNKNOWN
+    else:
+        state = JobState.COMPLETED if counts[JobState.COMPLETED] == len(tasks) else JobState.FAILED
+    known = [status for status in tasks.values() if status.job_id >= 0]
+    reasons = {status.reason for status in tasks.values() if status.state is JobState.PENDING}
+    return JobStatus(
+        name=name,
+        job_id=known[0].job_id if known else -1,
+        state=state,
+        raw_state=", ".join(f"{count} {one.name}" for one, count in sorted(counts.items())) if known else "",
+        reason=next(iter(reasons)) if len(reasons) == 1 else "",
+    )
+
+
+def ended(tasks: Mapping[int, JobStatus]) -> int:
+    """How many of the tasks have ended."""
+    return sum(status.state.is_terminal for status in tasks.values())
+
+
+def is_final(status: JobStatus, tasks: Mapping[int, JobStatus]) -> bool:
+    """Whether no more is to come of a job, or of any task of an array."""
+    return all(one.state.is_terminal or one.forgotten for one in (tasks.values() or [status]))
 
 
 def described(status: JobStatus) -> dict[str, Any]:
@@ -23,6 +68,8 @@ def described(status: JobStatus) -> dict[str, Any]:
         "node": status.node,
         "exit_code": status.exit_code,
         "signal": status.signal,
+        **({"forgotten": True} if status.forgotten else {}),
+        **({"usage": status.usage()} if status.usage() else {}),
     }
 
 
@@ -37,4 +84,29 @@ def kept(described: Mapping[str, Any], name: str) -> JobStatus:
         node=str(described.get("node", "")),
         exit_code=described.get("exit_code"),
         signal=described.get("signal"),
+        forgotten=bool(described.get("forgotten")),
     )
+
+
+def described_tasks(tasks: Mapping[int, JobStatus]) -> list[dict[str, Any]]:
+    """The same of the tasks of an array; those that say the same in one line, so that a thousand fit into an event."""
+    lines: dict[str, tuple[list[int], dict[str, Any]]] = {}
+    for task, status in tasks.items():
+        said = {key: value for key, value in described(status).items() if key != "usage"}
+        lines.setdefault(repr(said), ([], said))[0].append(task)
+    return [{"tasks": indices.written(numbers), **said} for numbers, said in lines.values()]
+
+
+def kept_tasks(described: Iterable[Mapping[str, Any]], name: str, tasks: Iterable[int]) -> dict[int, JobStatus]:
+    """The inverse of `described_tasks`; a task of which nothing was written down is unknown."""
+    found = {task: kept(line, name) for line in described for task in indices.read(str(line.get("tasks", "")))}
+    return {task: replace(found.get(task, unknown(name)), task=task) for task in tasks}
+
+
+def usage(tasks: Iterable[JobStatus]) -> dict[str, Any]:
+    """What the tasks of an array used together, as far as accounting has said; memory is that of the largest."""
+    total: dict[str, Any] = {}
+    for status in tasks:
+        for name, value in status.usage().items():
+            total[name] = max(total.get(name, 0), value) if name == "max_rss_bytes" else total.get(name, 0) + value
+    return total

@@ -6,7 +6,7 @@ the image, the typed values, the workflow as it was described then, the options 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from biomeroworker.cluster.scheduler import JobSpec
 from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.slurmwords import array_expression
 from biomeroworker.config import Settings
 from biomeroworker.engine import job
+from biomeroworker.log.records import Attempt
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
 from biomeroworker.source import Provenance, RunRequest
@@ -37,10 +39,14 @@ class Plan(BaseModel):
     options: dict[str, str]
     parameters: dict[str, str | int | float | bool | None]
     workflow: Workflow
+    cluster: str = ""  #: its name in the configuration; the one of [SSH] and [SLURM] has none
 
     @classmethod
-    def of(cls, request: RunRequest, workflow: Workflow, cluster: Cluster, settings: Settings) -> Plan:
-        """Settle it; raises what is wrong with the request, the configuration or the cluster."""
+    def of(cls, request: RunRequest, workflow: Workflow, name: str, cluster: Cluster, settings: Settings) -> Plan:
+        """Settle it; raises what is wrong with the request, the configuration or the cluster.
+
+        ``settings`` are those of the cluster of that name.
+        """
         configured = settings.workflows[request.workflow]
         job.check(settings, request)
         values = parameters.validate(workflow, request.parameters)
@@ -54,6 +60,7 @@ class Plan(BaseModel):
             options=job.options(settings, request),
             parameters=values,
             workflow=workflow,
+            cluster=name,
         )
 
     @classmethod
@@ -65,32 +72,40 @@ class Plan(BaseModel):
         """As it is kept in the log."""
         return self.model_dump(mode="json")
 
-    def lay_out(self, folder: Path, run_folder: str, remote_attempt: str, cluster: Cluster) -> None:
-        """Write an attempt's folder, locally, as it will lie on the cluster."""
+    def lay_out(
+        self, folder: Path, run_folder: str, remote_attempt: str, cluster: Cluster, tasks: Sequence[int] = ()
+    ) -> None:
+        """Write an attempt's folder, locally, as it will lie on the cluster; below it one for each task of an array."""
         wants_tiff = bool(self.converter)
         runtime = cluster.runtime
+
+        def arguments(task: int | None) -> Sequence[str]:
+            places = jobscript.folders(remote_attempt, tiff=wants_tiff, task=task)
+            return parameters.arguments(self.workflow, self.parameters, places)
+
         jobscript.prepare_attempt(
             folder,
             remote_attempt=remote_attempt,
             prefix=runtime.run_prefix(self.image, binds=[run_folder], gpu=self.gpu),
             converter_prefix=runtime.exec_prefix(self.converter, binds=[run_folder], gpu=False) if wants_tiff else None,
-            arguments=parameters.arguments(
-                self.workflow, self.parameters, jobscript.folders(remote_attempt, tiff=wants_tiff)
-            ),
+            arguments={task: arguments(task) for task in tasks} if tasks else arguments(None),
             image_path=self.image,
             converter_image=self.converter,
             data_folder=run_folder,
         )
 
-    def job(self, name: str, remote_attempt: str, excluded_nodes: Iterable[str]) -> JobSpec:
-        """What is submitted for an attempt."""
+    def job(self, attempt: Attempt, remote_attempt: str, throttle: int = 0) -> JobSpec:
+        """What is submitted for an attempt; at most ``throttle`` tasks of an array are to run at once (0: any)."""
+        own = f"{remote_attempt}/{jobscript.task_name('%a')}" if attempt.tasks else remote_attempt
         return JobSpec(
-            name=name,
+            name=attempt.name,
             script=f"{remote_attempt}/{jobscript.SCRIPT}",
-            stdout=f"{remote_attempt}/{jobscript.STDOUT}",
+            stdout=f"{own}/{jobscript.STDOUT}",
             workdir=remote_attempt,
             arguments=(remote_attempt,),
-            options=job.excluding(self.options, excluded_nodes),
+            options=job.excluding(self.options, attempt.excluded_nodes),
+            array=array_expression(attempt.tasks, throttle) if attempt.tasks else "",
+            hold=attempt.is_held,
         )
 
     def provenance(self, run_id: UUID, run: WorkflowRun, workflow: str) -> Provenance:

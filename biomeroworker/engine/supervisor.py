@@ -2,8 +2,8 @@
 
 One model: this thread decides, a few workers act. A run is in the hands of at most one worker, and of at most one
 supervisor: it is leased before it is touched, and nothing is done for a run whose lease may have run out, for instance
-because this process was stopped for a while. Runs that wait for the scheduler cost nothing: one question is asked for
-all of them together.
+because this process was stopped for a while. Runs that wait for the scheduler cost nothing: one question is asked of
+each cluster for all of them together.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.engine import retry, watch
 from biomeroworker.engine.carrier import AWAITS_SCHEDULER, Carrier
 from biomeroworker.engine.chores import Chores
+from biomeroworker.engine.questions import Question
 from biomeroworker.errors import Transient
 from biomeroworker.log.runlog import RunLog
 
@@ -64,7 +64,7 @@ class Supervisor:
     ) -> None:
         self._log, self._carrier, self._poll_seconds = log, carrier, poll_seconds
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        carrier.holder, carrier.holds = self.holder, self._holds
+        carrier.lease(self.holder, self._holds)
         self._workers = workers
         self._stop = threading.Event()
         self._only: UUID | None = None
@@ -74,11 +74,7 @@ class Supervisor:
         self._looked = self._renewed = -math.inf
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._asking = False
-        self._ask_at = math.inf
-        self._interval: float | None = None
-        self._silences = 0
-        self._silent_since = 0.0
+        self._questions: dict[str, Question] = {}
         self._delivering = False
         self._deliver_at = -math.inf
         self._chores = chores
@@ -152,13 +148,11 @@ class Supervisor:
             if not run.busy and run.due <= now:
                 run.busy = True
                 self._work.put(self._step_of(run_id))
-        awaiting = [run_id for run_id, run in self._runs.items() if run.due == AWAITS_SCHEDULER and not run.busy]
-        if awaiting and not self._asking:
-            if self._ask_at == math.inf:
-                self._ask_at = now + self._next_interval(changed=True)
-            if now >= self._ask_at:
-                self._asking = True
-                self._work.put(self._question_about(awaiting))
+        for cluster, awaiting in self._awaiting().items():
+            question = self._question_to(cluster)
+            if question.is_due(now):
+                question.is_asked = True
+                self._work.put(self._ask(cluster, awaiting))
         if now >= self._deliver_at and not self._delivering:
             self._delivering = True
             self._work.put(self._deliver)
@@ -166,13 +160,26 @@ class Supervisor:
             self._choring = True
             self._work.put(partial(self._chore, self._chores))
 
+    def _awaiting(self) -> dict[str, list[UUID]]:
+        """The runs whose job a scheduler has, by cluster; those whose inputs still travel to it among them."""
+        found: dict[str, list[UUID]] = {}
+        for run_id, run in self._runs.items():
+            if (run.due == AWAITS_SCHEDULER and not run.busy) or self._carrier.is_fed(run_id):
+                found.setdefault(self._carrier.cluster_of(run_id), []).append(run_id)
+        return found
+
+    def _question_to(self, cluster: str) -> Question:
+        if cluster not in self._questions:
+            self._questions[cluster] = Question(self._poll_seconds)
+        return self._questions[cluster]
+
     def _holds(self, run_id: UUID) -> bool:
         """Whether a run is certainly still ours: asked by workers in the middle of a step."""
         run = self._runs.get(run_id)
         return run is not None and not run.lost and time.monotonic() < self._leased_until
 
     def _is_busy(self) -> bool:
-        return self._asking or any(run.busy for run in self._runs.values())
+        return any(one.is_asked for one in self._questions.values()) or any(run.busy for run in self._runs.values())
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -205,48 +212,37 @@ class Supervisor:
         run.busy = False
         run.due = wait if wait == AWAITS_SCHEDULER else time.monotonic() + wait
         if wait == AWAITS_SCHEDULER:  # a job that is new to us should not wait for the cadence of the old ones
-            self._interval = None
-            self._ask_at = min(self._ask_at, time.monotonic() + watch.FIRST_INTERVAL)
+            self._question_to(self._carrier.cluster_of(run_id)).hurry(time.monotonic())
 
-    def _question_about(self, run_ids: Iterable[UUID]) -> Callable[[], None]:
-        asked = list(run_ids)
-
+    def _ask(self, cluster: str, asked: list[UUID]) -> Callable[[], None]:
         def ask() -> None:
             try:
-                answer = self._carrier.watch(asked)
+                answer = self._carrier.watch.ask(cluster, asked)
             except Exception as error:
-                self._done.put(partial(self._after_silence, asked, errors.classify(error)))
+                self._done.put(partial(self._after_silence, cluster, asked, errors.classify(error)))
             else:
-                self._done.put(partial(self._after_answer, answer))
+                self._done.put(partial(self._after_answer, cluster, answer))
 
         return ask
 
-    def _after_answer(self, answer: dict[UUID, bool]) -> None:
+    def _after_answer(self, cluster: str, answer: dict[UUID, bool]) -> None:
         """``answer`` tells of each run whether it has a next step; runs of which nothing was new are not in it."""
         now = time.monotonic()
-        self._asking, self._silences = False, 0
         for run_id, goes_on in answer.items():
             if goes_on and run_id in self._runs:
                 self._runs[run_id].due = now
-        self._ask_at = now + self._next_interval(changed=bool(answer))
+        self._question_to(cluster).answered(now, changed=bool(answer))
 
-    def _after_silence(self, asked: list[UUID], silence: errors.Fault) -> None:
-        """The cluster did not answer. Its jobs go on: ask again, later and later; say so once, and pause at last."""
-        now = time.monotonic()
-        self._asking = False
-        self._silences += 1
-        if self._silences == 1:
-            self._silent_since = now
-        delay = retry.delay_before(self._silences) if isinstance(silence, Transient) else retry.LONGEST_DELAY
-        self._ask_at = now + delay
-        first, over = self._silences == 1, now - self._silent_since > self._carrier.patience_seconds
-        if first or over or not isinstance(silence, Transient):
-            self._guarded(lambda: self._carrier.note_silence(asked, silence, delay, give_up=over))
-            if over or not isinstance(silence, Transient):
-                for run_id in asked:  # paused; those of which a person has wished for more are taken up again
-                    if run_id in self._runs and not self._runs[run_id].busy:
-                        self._let_go(run_id)
-                self._silences = 0
+    def _after_silence(self, cluster: str, asked: list[UUID], silence: errors.Fault) -> None:
+        """The cluster did not answer: say so when it begins, and let go of its runs when patience is over."""
+        seen = self._carrier.watch
+        todo = self._question_to(cluster).unanswered(time.monotonic(), silence, seen.patience_seconds)
+        if todo.told:
+            self._guarded(lambda: seen.note_silence(asked, silence, todo.delay, give_up=todo.over))
+        if todo.over:
+            for run_id in asked:  # paused; those of which a person has wished for more are taken up again
+                if run_id in self._runs and not self._runs[run_id].busy:
+                    self._let_go(run_id)
 
     def _deliver(self) -> None:
         with contextlib.suppress(Exception):  # the cluster, or the log, is still away; the log knows what is owed
@@ -281,10 +277,6 @@ class Supervisor:
         self._runs.pop(run_id, None)
         self._guarded(lambda: self._log.release(run_id, self.holder))
         self._looked = -math.inf  # was it the one that is waited for?
-
-    def _next_interval(self, *, changed: bool) -> float:
-        self._interval = watch.next_interval(self._interval, changed=changed, longest=self._poll_seconds)
-        return self._interval
 
     def _guarded(self, act: Callable[[], object]) -> None:
         """Do something to the log; while the log is away, nothing."""

@@ -1,10 +1,32 @@
-"""How often to ask the scheduler: soon after something happened, rarely when nothing does. Pure."""
+"""Ask the scheduler about many runs at once, and record what is new.
+
+Soon after something happened, rarely when nothing does (`next_interval`, pure). A scheduler that is silent is asked
+again; what it does not know is looked for by its own markers once it had its time. Silence is never success.
+"""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from biomeroworker import errors
+from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.engine import jobstatus
+from biomeroworker.engine.meeting import Meeting
+from biomeroworker.engine.surroundings import Surroundings
+from biomeroworker.errors import Fault, Transient
+from biomeroworker.log.records import Attempt
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import NotAllowed, RunState
 
 #: Seconds between the first questions about a job; short jobs should not wait, long ones should not be nagged about.
 FIRST_INTERVAL = 2.0
 GROWTH = 1.6
+#: A scheduler that has not known a submitted job for so long is not going to.
+UNKNOWN_DEADLINE = timedelta(minutes=10)
 
 
 def next_interval(previous: float | None, *, changed: bool, longest: float) -> float:
@@ -22,3 +44,115 @@ def next_interval(previous: float | None, *, changed: bool, longest: float) -> f
     if previous is None:
         return min(FIRST_INTERVAL, longest)
     return min(previous if changed else previous * GROWTH, longest)
+
+
+class Watch:
+    """What is asked and heard about jobs."""
+
+    def __init__(self, around: Surroundings, meeting: Meeting) -> None:
+        self._around, self._log, self._meeting = around, around.log, meeting
+
+    def ask(self, cluster: str, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
+        """Ask a cluster once about the jobs of many runs, and record what is new.
+
+        Returns
+        -------
+        The runs of which something was new, and whether they have a next step now.
+
+        Raises
+        ------
+        Fault
+            The scheduler did not answer: nothing is known of any of them.
+        """
+        asked = self._around.place(cluster).cluster
+        runs = {run_id: self._log.run(run_id) for run_id in run_ids}
+        attempts = {run_id: run.attempts[run.attempt] for run_id, run in runs.items() if run.attempt}
+        for attempt in attempts.values():
+            if attempt.job_id is not None:
+                asked.remember(attempt.name, attempt.job_id)
+        since = min(run.created_on for run in runs.values())
+        answers = asked.status([attempt.name for attempt in attempts.values()], since)
+        news = {}
+        for run_id, attempt in attempts.items():
+            try:
+                with self._around.lease(run_id):
+                    changed, goes_on = self.heard(run_id, runs[run_id], answers.get(attempt.name, []))
+            except NotAllowed:  # another process was faster, or a person: look anew
+                changed, goes_on = True, True
+            if changed or goes_on:
+                news[run_id] = goes_on
+        return news
+
+    def heard(self, run_id: UUID, run: WorkflowRun, found: Sequence[JobStatus]) -> tuple[bool, bool]:
+        """Record what the scheduler says of a run's job: whether that was news, and whether the job has ended.
+
+        Of an array one line is recorded, and only when it changes: how many tasks are where.
+        """
+        attempt = run.attempts[run.attempt]
+        tasks = jobstatus.of_tasks(attempt.name, found, attempt.tasks)
+        if tasks:
+            self._let_go_again(run, attempt, tasks)
+            status = jobstatus.tally(attempt.name, tasks)
+            before = run.chunks - len(tasks)
+            progress = f"{100 * (before + jobstatus.ended(tasks)) / run.chunks:.0f}%"
+        else:
+            status, progress = found[-1] if found else jobstatus.unknown(attempt.name), None
+        changed = self._log.observe(
+            run_id,
+            attempt.number,
+            state=status.state.name,
+            raw_state=status.raw_state,
+            reason=status.reason,
+            node=status.node,
+            progress=progress,
+        )
+        word = f"job {attempt.job_id} {status.raw_state or status.state.name}"
+        self._around.tell(run_id, run.state, None, f"{word} ({status.reason})" if status.reason else word)
+        ended = status.state.is_terminal or self._is_overdue(run, status)
+        if ended:
+            self._log.intend(run_id, RunState.FETCHING, attempt=attempt.number, **ended_as(status, tasks))
+        return changed, ended
+
+    def _let_go_again(self, run: WorkflowRun, attempt: Attempt, tasks: Mapping[int, JobStatus]) -> None:
+        """A controller that was killed may come back with tasks on hold that were let go right before."""
+        held = [task for task in tasks if task in attempt.fed and tasks[task].is_held]
+        if held and all("JobHeldUser" in tasks[task].reason for task in held):
+            self._around.cluster_of(run).release(attempt.name, held)
+
+    @property
+    def patience_seconds(self) -> float:
+        """For how long a cluster may be silent before runs that wait for it are paused."""
+        return self._around.settings.worker.retry_hours * 3600
+
+    def note_silence(self, run_ids: Sequence[UUID], silence: Fault, delay: float, *, give_up: bool) -> None:
+        """Record that the scheduler did not answer about these runs; pause them when patience is over, or useless."""
+        for run_id in run_ids:
+            run = self._log.run(run_id)
+            if run.state.is_terminal or run.paused or run.cancel_requested:
+                continue
+            with contextlib.suppress(NotAllowed), self._around.lease(run_id):
+                told = errors.report(silence, run.state.value, str(run_id), outcome="paused")
+                if give_up or not isinstance(silence, Transient):
+                    self._meeting.record(run_id, run, silence, None)
+                    self._log.pause(run_id, str(told), run.state)
+                    self._around.tell(run_id, run.state, None, f"paused: {silence}")
+                else:
+                    self._meeting.record(run_id, run, silence, datetime.now(UTC) + timedelta(seconds=delay))
+                    self._around.tell(run_id, run.state, None, f"{silence}; asked again in {delay:.0f} s")
+
+    def _is_overdue(self, run: WorkflowRun, status: JobStatus) -> bool:
+        """A job that the scheduler does not know is looked for by its own markers, once the scheduler had its time."""
+        if status.state is not JobState.UNKNOWN:
+            return False
+        last = run.attempts[run.attempt].known_on
+        return datetime.now(UTC) - last > UNKNOWN_DEADLINE
+
+
+def ended_as(status: JobStatus, tasks: dict[int, JobStatus]) -> dict[str, Any]:
+    """How a job ended, as the intent to fetch it keeps it; of an array task by task."""
+    detail = jobstatus.described(status)
+    if tasks:
+        detail["tasks"] = jobstatus.described_tasks(tasks)
+        if used := jobstatus.usage(tasks.values()):
+            detail["usage"] = used
+    return detail

@@ -1,15 +1,18 @@
 """The local side of a run: a mirror image of its folder on the cluster, below the worker's own work folder.
 
-``<work>/<run>/`` holds ``inputs.json``, ``in/`` and ``attempt-<n>/``, so that one tree goes out and one comes back.
+``<work>/<run>/`` holds ``inputs.json``, ``in/`` and ``attempt-<n>/``, so that one tree goes out and one comes back. Of
+a run that is split the chunks lie in ``in/<number>/``; they are moved to ``going/`` when they are whole, are sent from
+there, and are gone once the cluster has them.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
-from biomeroworker.manifest import INPUTS_FILE, InputManifest
+from biomeroworker.manifest import INPUTS_FILE, InputManifest, folder_name
 
 
 class Workspace:
@@ -18,6 +21,9 @@ class Workspace:
     def __init__(self, work_folder: Path, run: UUID) -> None:
         self.folder = work_folder / str(run)
         self.inputs = self.folder / "in"
+        self.going = self.folder / "going"
+        #: The results of all tasks together, as links to what was fetched.
+        self.results = self.folder / "results"
 
     def attempt(self, number: int) -> Path:
         """What goes to the cluster for an attempt."""
@@ -33,22 +39,52 @@ class Workspace:
         self.folder.chmod(0o700)
 
     def write_manifest(self, manifest: InputManifest) -> None:
-        """Publish the manifest atomically: that it is there means that the export is complete."""
+        """Publish the manifest atomically."""
         partial = self.folder / f".{INPUTS_FILE}.part"
         partial.write_text(manifest.model_dump_json(indent=1))
         partial.replace(self.folder / INPUTS_FILE)
 
     def read_manifest(self) -> InputManifest | None:
-        """The manifest, if the export is complete here."""
+        """The manifest, if it is here."""
         try:
             return InputManifest.model_validate_json((self.folder / INPUTS_FILE).read_bytes())
         except FileNotFoundError:
             return None
 
+    def holds(self, manifest: InputManifest, chunk: int | None = None) -> bool:
+        """Whether the inputs (of a chunk) are all exported here: each appears at its place when it is whole."""
+        if chunk is not None and (self.going / folder_name(chunk)).is_dir():
+            return True
+        return all((self.chunk(chunk) / portion.image.path).exists() for portion in manifest.portions(chunk))
+
+    def chunk(self, chunk: int | None) -> Path:
+        """Where a chunk's inputs are exported to; those of a run that is not split, if none is named."""
+        return self.inputs if chunk is None else self.inputs / folder_name(chunk)
+
+    def set_out(self, chunks: Iterable[int]) -> int:
+        """Let ``going/`` hold these chunks, which are whole, and nothing else; returns its size in bytes."""
+        names = {folder_name(chunk) for chunk in chunks}
+        self.going.mkdir(exist_ok=True)
+        for other in self.going.iterdir():
+            if other.name not in names:
+                shutil.rmtree(other)
+        for name in names:
+            if not (self.going / name).is_dir():
+                (self.inputs / name).rename(self.going / name)
+        return _size(self.going)
+
+    def arrived(self) -> None:
+        """The cluster has what was in ``going/``: should it lose it, it is exported again."""
+        shutil.rmtree(self.going, ignore_errors=True)
+
     def size(self) -> int:
         """Bytes of all files below the folder."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return _size(self.folder)
 
     def drop(self) -> None:
         """Remove everything of the run on this machine."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

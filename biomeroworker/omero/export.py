@@ -75,18 +75,26 @@ def export(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _clear_away(folder)
-    images = [*selection.images, *(field.image for plate in selection.plates for field in plate.fields)]
-    for image in images:
+    refuse_strange_pixels(selection)
+    progress = _Progress(sum(byte_count(image) for image in _images(selection)), tell)
+    readers = session.data_connections(connections)
+    made = [_export_image(readers, image, folder, progress) for image in selection.images]
+    made += [_export_plate(readers, plate, folder, progress) for plate in selection.plates]
+    return made
+
+
+def _images(selection: Selection) -> list[ImageInfo]:
+    return [*selection.images, *(field.image for plate in selection.plates for field in plate.fields)]
+
+
+def refuse_strange_pixels(selection: Selection) -> None:
+    """Raise `Permanent` for an image whose pixels OME-Zarr cannot hold."""
+    for image in _images(selection):
         if image.pixel_type not in zarr_layout.DTYPES:
             raise Permanent(
                 f"image {image.id} has pixels of type {image.pixel_type}, which OME-Zarr has no place for",
                 hint="convert it to an integer or real type in OMERO",
             )
-    progress = _Progress(sum(byte_count(image) for image in images), tell)
-    readers = session.data_connections(connections)
-    made = [_export_image(readers, image, folder, progress) for image in selection.images]
-    made += [_export_plate(readers, plate, folder, progress) for plate in selection.plates]
-    return made
 
 
 def byte_count(image: ImageInfo) -> int:
@@ -122,11 +130,16 @@ def _export_plate(readers: Sequence[Any], plate: PlateInfo, folder: Path, progre
                 _write_image(
                     readers, field.image, place / zarr_layout.field_path(field.row, field.column, field.index), progress
                 )
-    first = plate.fields[0].image
+    return describe_plate(plate)
+
+
+def describe_plate(plate: PlateInfo) -> InputImage:
+    """What the manifest says of a plate: its first field's image, and which image lies at which place."""
     origin: dict[str, str | int] = {"type": "Plate", "id": plate.id}
     for field in plate.fields:
         origin[zarr_layout.field_path(field.row, field.column, field.index)] = field.image.id
-    return describe(key, first).model_copy(update={"name": plate.name, "origin": origin})
+    described = describe(f"plate-{plate.id}", plate.fields[0].image)
+    return described.model_copy(update={"name": plate.name, "origin": origin})
 
 
 def describe(key: str, image: ImageInfo) -> InputImage:

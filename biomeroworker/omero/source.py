@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from biomeroworker.errors import Permanent, Refused
-from biomeroworker.manifest import InputManifest, ResultManifest
+from biomeroworker.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.omero.credentials import SessionProvider
-from biomeroworker.omero.describe import select, wanted
-from biomeroworker.omero.export import export
+from biomeroworker.omero.describe import ObjectType, PlateInfo, Selection, select, wanted
+from biomeroworker.omero.export import describe, describe_plate, export, refuse_strange_pixels
 from biomeroworker.omero.importing import Import, Options
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.source import Made, Provenance, RunRequest, Tell
+
+#: Of how many runs it is remembered what is in their plates.
+PLATES_KEPT = 8
 
 
 class OmeroSource:
@@ -22,6 +27,7 @@ class OmeroSource:
 
     def __init__(self, provider: SessionProvider) -> None:
         self._provider = provider
+        self._plates: dict[str, Selection] = {}
 
     def _session(self, request: RunRequest) -> OmeroSession:
         return self._provider.open(request.user, request.group)
@@ -35,16 +41,39 @@ class OmeroSource:
             if options.dataset_id is not None:
                 _may_hold_results(session, options.dataset_id)
 
-    def stage_in(self, run: str, request: RunRequest, folder: Path, tell: Tell) -> InputManifest:
-        """Export; images that are there already are kept."""
+    def survey(self, run: str, request: RunRequest) -> InputManifest:
+        """Everything that the ids stand for; of a run that is to do again what failed, what is left of it."""
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
-            try:
-                selection = select(session, kind, ids)
-            except Refused as gone:  # it was there when the run was accepted
-                raise Permanent(str(gone), hint="was it deleted or moved to another group?") from gone
-            images = export(session, selection, folder, tell)
-        return InputManifest(run=run, images=tuple(images))
+            selection = self._selected(session, run, kind, ids)
+        images = [describe(f"image-{image.id}", image) for image in selection.images]
+        images += [describe_plate(plate) for plate in selection.plates]
+        return InputManifest(run=run, images=tuple(_only(images, request.only)))
+
+    def stage_in(self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, tell: Tell) -> None:
+        """Export; images that are there already are kept."""
+        plates = [portion for portion in portions if portion.image.fields]
+        ids = [int(portion.image.origin["id"]) for portion in portions if not portion.image.fields]
+        with self._session(request) as session:
+            images = self._selected(session, run, "Image", ids).images if ids else ()
+            whole = self._selected(session, run, *wanted(request.inputs)).plates if plates else ()
+            export(session, Selection(images, tuple(_part(whole, portion) for portion in plates)), folder, tell)
+
+    def _selected(self, session: OmeroSession, run: str, kind: ObjectType, ids: Sequence[int]) -> Selection:
+        """What OMERO says of the objects. Of plates it is kept: each chunk of one would ask for the whole plate."""
+        known = self._plates.get(run)
+        if known is not None and kind in ("Plate", "Screen"):
+            return known
+        try:
+            selection = select(session, kind, ids)
+        except Refused as gone:  # it was there when the run was accepted
+            raise Permanent(str(gone), hint="was it deleted or moved to another group?") from gone
+        refuse_strange_pixels(selection)
+        if selection.plates:
+            self._plates[run] = selection
+            for other in list(self._plates)[:-PLATES_KEPT]:
+                self._plates.pop(other, None)
+        return selection
 
     def stage_out(
         self,
@@ -59,6 +88,37 @@ class OmeroSource:
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
             return Import(session, kind, ids, inputs, results, folder, by, Options.of(request.outputs)).run(tell)
+
+
+def _only(images: Sequence[InputImage], only: Mapping[str, str]) -> Iterator[InputImage]:
+    """Those of the inputs that are named, and of a plate the fields that are (``plate-5/A/1/0``); all if none is.
+
+    Raises
+    ------
+    Permanent
+        One of them is not there any more.
+    """
+    there = {image.key for image in images} | {f"{image.key}/{field}" for image in images for field in image.fields}
+    if gone := [key for key in only if key not in there]:
+        raise Permanent(f"{', '.join(gone)}: not among the inputs any more", hint="was it deleted or moved?")
+    for image in images:
+        fields = [field for field in image.fields if f"{image.key}/{field}" in only]
+        if fields:
+            kept = {name: value for name, value in image.origin.items() if "/" not in name or name in fields}
+            yield image.model_copy(update={"origin": kept})
+        elif not only or image.key in only:
+            yield image
+
+
+def _part(plates: Sequence[PlateInfo], portion: Portion) -> PlateInfo:
+    """The plate of a portion, with its fields only."""
+    number = int(portion.image.origin["id"])
+    plate = next(plate for plate in plates if plate.id == number)
+    wanted_fields = {int(portion.image.origin[field]) for field in portion.fields or portion.image.fields}
+    fields = tuple(field for field in plate.fields if field.image.id in wanted_fields)
+    if len(fields) < len(wanted_fields):
+        raise Permanent(f"plate {number} has lost fields since the run was accepted", hint="hand it in again")
+    return replace(plate, fields=fields)
 
 
 def _may_hold_results(session: OmeroSession, dataset: int) -> None:

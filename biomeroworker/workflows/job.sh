@@ -1,10 +1,11 @@
 #!/bin/bash
 # The one job script of all runs: preflight, conversion, container, markers. Its only argument is the attempt's folder.
+# A task of an array works in a folder of its own below it, task-<number>, on the inputs in in/<number>.
 #
 # What differs between runs lies in files beside it, none of which a shell ever parses:
 #   job.conf      key=value lines made by the worker from its configuration
 #   runtime       NUL-separated words that start the workflow's container, up to its own arguments
-#   arguments     NUL-separated arguments of the container: the user's values, byte for byte
+#   arguments     NUL-separated arguments of the container: the user's values, byte for byte (an array: in each task-*)
 #   converter     NUL-separated words that start a program in the converter's image; absent: the workflow reads OME-Zarr
 # What it leaves: the markers started, preflight, exited and results, each renamed into place once it is whole.
 # Exit codes are listed in markers.py (class JobExit).
@@ -15,14 +16,26 @@ node=${SLURMD_NODENAME:-$(uname -n)}
 begun=$SECONDS
 stage=preflight
 child=
+mark=
 
 say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*"; }
+
+# A node that the controller has lost may go on with a job that was started again elsewhere, under the same id: the later
+# start alone has a say, and the earlier one leaves everything as it is.
+fence() {
+    [[ -z $mark || $(cat -- started 2>/dev/null) == "$mark" ]] && return
+    say "this job was started again elsewhere: nothing more is done here"
+    trap - EXIT
+    [[ -z $child ]] || kill -KILL "$child" 2>/dev/null
+    exit 81
+}
 
 # publish NAME: what comes in on stdin becomes the file NAME, at once and whole.
 publish() { cat >"$1.part" && mv -f -- "$1.part" "$1"; }
 
 # The end of every job that got past its preflight: container's code, signal if one came, this script's own exit code.
 ended() {
+    fence
     printf 'stage=%s\ncode=%s\nsignal=%s\njob=%s\nseconds=%s\nnode=%s\n' \
         "$stage" "$1" "$2" "$3" "$((SECONDS - begun))" "$node" | publish exited
 }
@@ -30,6 +43,7 @@ ended() {
 # The node, the data folder or the image is at fault, not the workflow: say which, and stop before anything is spent.
 refuse() {
     say "preflight: $2"
+    fence
     printf 'code=%s\nnode=%s\nsentence=%s\n' "$1" "$node" "$2" | publish preflight
     exit "$1"
 }
@@ -82,8 +96,21 @@ if ! ln -sT -- "$mine" holder 2>/dev/null; then
     [[ $holder == "$mine" ]] || { say "this attempt is $holder's, not job $mine's: nothing to do" >&2; exit 81; }
 fi
 
+# What is this job's own: the whole attempt, or one task's part of it.
+run=$(dirname -- "$attempt")
+inputs=$run/in
+own=$attempt
 # Beside the attempt, not in it: a job that is killed leaves it, and the attempt is fetched whole.
-tiff=$(dirname -- "$attempt")/tiff-${attempt##*-}
+tiff=$run/tiff-${attempt##*-}
+task=${SLURM_ARRAY_TASK_ID:-}
+if [[ -n $task ]]; then
+    # The scheduler may forget an array as a whole; that its tasks have begun is then to be seen here.
+    [[ -e started ]] || { printf 'job_id=%s\nnode=%s\n' "$mine" "$node" >".started-$task" && mv -f -- ".started-$task" started; }
+    printf -v chunk '%04d' "$task"
+    own=$attempt/task-$task inputs=$run/in/$chunk tiff=$tiff-$task
+    cd -- "$own" 2>/dev/null || { say "preflight: the folder $own is not there on node $node" >&2; exit 70; }
+fi
+
 trap 'rm -rf -- "$tiff"' EXIT
 trap 'interrupted TERM' TERM
 trap 'interrupted INT' INT
@@ -92,21 +119,20 @@ trap 'interrupted XCPU' XCPU
 
 # A requeued job starts anew: whatever an earlier start left would bear false witness.
 rm -rf -- "$tiff" exited results preflight progress out gt ./*.part
-printf 'job_id=%s\nnode=%s\nrestart=%s\ntime=%s\n' \
-    "${SLURM_JOB_ID:-}" "$node" "${SLURM_RESTART_COUNT:-0}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" | publish started
-[[ -e started ]] || { say "preflight: $attempt cannot be written on node $node" >&2; exit 70; }
+printf -v mark 'job_id=%s\nnode=%s\nrestart=%s\ntime=%s' \
+    "${SLURM_JOB_ID:-}" "$node" "${SLURM_RESTART_COUNT:-0}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+printf '%s\n' "$mark" | publish started
+[[ -e started ]] || { say "preflight: $own cannot be written on node $node" >&2; exit 70; }
 
 # -- preflight ----------------------------------------------------------------------------------------------------
 program='' image='' converter_image='' modules='' data_folder=$attempt min_free_kib=0 min_temporary_kib=0
-[[ -r job.conf && -r runtime && -r arguments ]] || refuse 71 "the settings in $attempt are not all there, or not readable"
+[[ -r $attempt/job.conf && -r $attempt/runtime && -r arguments ]] || refuse 71 "the settings in $attempt are not all there, or not readable"
 while IFS='=' read -r key value; do
     case $key in
         program | image | converter_image | modules | data_folder | min_free_kib | min_temporary_kib) printf -v "$key" '%s' "$value" ;;
     esac
-done <job.conf
+done <"$attempt/job.conf"
 
-run=$(dirname -- "$attempt")
-inputs=$run/in
 head -c 1 -- "$run/inputs.json" >/dev/null 2>&1 || refuse 71 "the inputs' manifest cannot be read on node $node"
 [[ -d $inputs && -r $inputs ]] || refuse 71 "the inputs' folder $inputs cannot be read on node $node"
 
@@ -123,7 +149,7 @@ if [[ -n $modules ]] && type module >/dev/null 2>&1; then
     read -r -a words <<<"$modules"
     module load "${words[@]}" || say "module load $modules failed; going on without"
 fi
-read_words runtime
+read_words "$attempt/runtime"
 [[ ${#words[@]} -gt 0 ]] || refuse 71 "the file runtime in $attempt is empty"
 command -v -- "${program:-${words[0]}}" >/dev/null 2>&1 || refuse 73 "${program:-${words[0]}} is not on node $node"
 runtime=("${words[@]}")
@@ -136,19 +162,19 @@ has_room() {
     free=$(df -Pk -- "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
     [[ -z $free || $free -ge $2 ]]
 }
-has_room "$attempt" "$min_free_kib" ||
+has_room "$own" "$min_free_kib" ||
     refuse 74 "less than $((min_free_kib / 1024)) MiB are free in the data folder $data_folder"
 has_room "${TMPDIR:-/tmp}" "$min_temporary_kib" ||
     refuse 75 "less than $((min_temporary_kib / 1024)) MiB are free in ${TMPDIR:-/tmp} on node $node"
-mkdir -p -- out gt || refuse 74 "folders cannot be made in $attempt"
+mkdir -p -- out gt || refuse 74 "folders cannot be made in $own"
 
 # -- conversion ---------------------------------------------------------------------------------------------------
-if [[ -e converter ]]; then
+if [[ -e $attempt/converter ]]; then
     stage=conversion
     say "converting OME-Zarr to TIFF on $node"
-    read_words converter
+    read_words "$attempt/converter"
     run convert.out convert.err "${words[@]}" python3 "$attempt/convert.py" "$inputs" "$tiff" \
-        --jobs "${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" --progress "$attempt/progress"
+        --jobs "${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" --progress "$own/progress"
     code=$?
     if [[ $code -ne 0 ]]; then
         say "the conversion ended with $code"
@@ -184,6 +210,7 @@ done) >results.part; then
     exit 80
 fi
 ended 0 "" 0 || exit 80
+fence
 mv -f results.part results || exit 80
 say "done"
 exit 0

@@ -6,11 +6,12 @@ value needs quoting and none can become a command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from biomeroworker.errors import Permanent
+from biomeroworker.manifest import folder_name
 from biomeroworker.workflows.parameters import Folders
 
 SCRIPT = "job.sh"
@@ -23,11 +24,28 @@ MIN_FREE = 1 << 30
 MIN_TEMPORARY = 64 << 20
 
 
-def folders(remote_attempt: str, *, tiff: bool) -> Folders:
-    """Where a container finds its data: the converted TIFFs of this attempt, or the run's OME-Zarr."""
+def task_name(task: int | str) -> str:
+    """The folder of a task below its attempt's; of every task with sbatch's ``%a``."""
+    return f"task-{task}"
+
+
+def folders(remote_attempt: str, *, tiff: bool, task: int | None = None) -> Folders:
+    """Where a container finds its data: the converted TIFFs of this attempt, or the run's OME-Zarr.
+
+    A ``task`` of an array works on the chunk of its number, and has a folder of its own in the attempt's.
+    """
     attempt = PurePosixPath(remote_attempt)
-    inputs = attempt.parent / (f"tiff-{attempt.name.rpartition('-')[2]}" if tiff else "in")
-    return Folders(input=str(inputs), output=str(attempt / OUT), ground_truth=str(attempt / "gt"))
+    number = attempt.name.rpartition("-")[2]
+    if task is None:
+        own, inputs, converted = attempt, attempt.parent / "in", f"tiff-{number}"
+    else:
+        own, inputs = attempt / task_name(task), attempt.parent / "in" / folder_name(task)
+        converted = f"tiff-{number}-{task}"
+    return Folders(
+        input=str(attempt.parent / converted if tiff else inputs),
+        output=str(own / OUT),
+        ground_truth=str(own / "gt"),
+    )
 
 
 def prepare_attempt(
@@ -36,7 +54,7 @@ def prepare_attempt(
     remote_attempt: str,
     prefix: Sequence[str],
     converter_prefix: Sequence[str] | None,
-    arguments: Sequence[str],
+    arguments: Sequence[str] | Mapping[int, Sequence[str]],
     image_path: str,
     data_folder: str,
     converter_image: str = "",
@@ -55,7 +73,7 @@ def prepare_attempt(
     converter_prefix
         Words that start a program inside the converter's image; None when the workflow reads OME-Zarr itself.
     arguments
-        The container's own, from `parameters.arguments`.
+        The container's own, from `parameters.arguments`; by task, for an array.
     image_path, converter_image, data_folder
         Checked by the job's preflight, on the node.
     modules
@@ -90,7 +108,10 @@ def prepare_attempt(
     (attempt_folder / SCRIPT).chmod(0o755)
     (attempt_folder / "job.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     _write_words(attempt_folder / "runtime", prefix)
-    _write_words(attempt_folder / "arguments", arguments)
+    for task, words in arguments.items() if isinstance(arguments, Mapping) else [(None, arguments)]:
+        folder = attempt_folder if task is None else attempt_folder / task_name(task)
+        folder.mkdir(exist_ok=True)
+        _write_words(folder / "arguments", words)
     if converter_prefix is None:
         (attempt_folder / "converter").unlink(missing_ok=True)
     else:

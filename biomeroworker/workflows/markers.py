@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,6 +192,9 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
     Permanent
         The workflow failed, ran out of time or memory, or was cancelled.
     """
+    if status is not None and status.forgotten:  # nobody will ever say more of it: its own word counts
+        done = markers.exited is not None and markers.exited.job == JobExit.DONE
+        status = replace(status, state=JobState.COMPLETED if done else JobState.FAILED)
     if status is None or not status.state.is_terminal:
         word = f"says {status.raw_state or status.state.name}" if status else "does not say what became of the job"
         raise Transient(f"the job has not ended for certain: SLURM {word}", detail=_evidence(status, markers))
@@ -269,9 +273,14 @@ def _preflight_fault(found: Preflight, node: str, evidence: str) -> Exception:
 
 
 def _runtime_failed(exited: Exited, markers: Markers) -> bool:
-    """Whether Apptainer itself gave up (255 and FATAL), for a reason that another node may not have."""
+    """Whether the runtime itself gave up, for a reason that another node may not have: Apptainer with 255 and FATAL,
+    Charliecloud with a line of ``ch-run``'s own.
+    """
     fatal = re.search(r"^FATAL:.*", markers.container_error, re.MULTILINE)
-    return exited.code == 255 and fatal is not None and "executable file not found" not in fatal[0]
+    if exited.code == 255 and fatal is not None:
+        return "executable file not found" not in fatal[0]
+    error = re.search(r"^ch-run\[\d+\]: error: .*", markers.container_error, re.MULTILINE)
+    return exited.code in (1, 31) and error is not None and "can't execve" not in error[0]
 
 
 def _meaning(code: int | None) -> str:

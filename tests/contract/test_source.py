@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from biomeroworker.engine.folder import FolderSource
-from biomeroworker.errors import Refused
+from biomeroworker.errors import Permanent, Refused
 from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.source import Provenance, RunRequest, Source
 
@@ -93,7 +93,8 @@ def run(case, tmp_path):
     name = str(uuid4())
     folder = tmp_path / "in"
     folder.mkdir(exist_ok=True)
-    inputs = case.source.stage_in(name, case.request, folder, lambda fraction, word: None)
+    inputs = case.source.survey(name, case.request)
+    case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: None)
     out = tmp_path / "out"
     out.mkdir()
     files = []
@@ -132,8 +133,28 @@ def test_inputs_are_named_by_id_and_hold_the_pixels(case, run):
 def test_staging_in_again_says_the_same(case, run):
     name, folder, inputs, _, _ = run
     told = []
-    assert case.source.stage_in(name, case.request, folder, lambda fraction, word: told.append(fraction)) == inputs
+    assert case.source.survey(name, case.request) == inputs
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: told.append(fraction))
     assert told[-1] == 1.0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "what is whole is adopted"
+
+
+def test_a_part_of_the_inputs_is_staged_in_by_itself(case, tmp_path):
+    inputs = case.source.survey("r", case.request)
+    second = inputs.portions()[1:]
+    case.source.stage_in("r", case.request, second, tmp_path / "part", lambda fraction, word: None)
+    assert [path.name for path in (tmp_path / "part").iterdir()] == [second[0].image.path]
+
+
+def test_a_run_that_does_again_what_failed_works_on_that_alone(case):
+    inputs = case.source.survey("r", case.request)
+    failed = inputs.images[1]
+    again = case.request.model_copy(update={"only": {failed.key: failed.name}})
+    assert case.source.survey("r", again).images == (failed,)
+    gone = case.request.model_copy(update={"only": {"image-999999": "gone"}})
+    with pytest.raises(Permanent):
+        case.source.survey("r", gone)
 
 
 def test_every_result_comes_home_and_again_makes_nothing_new(case, run):

@@ -123,7 +123,7 @@ class Site:
         client = client or self.client
         carrier = Carrier(
             client.log,
-            client.cluster,
+            client.clusters,
             Sources(),
             client.settings,
             lambda run, stage, fraction, word: self.told.append((stage.value, word)),

@@ -16,13 +16,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.e
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are short, also in this process."""
-    from biomeroworker.engine import carrier, retry, supervisor, watch
+    from biomeroworker.engine import retry, supervisor, watch
 
     for module, names in (
         (retry, ("FIRST_DELAY", "LONGEST_DELAY")),
-        (watch, ("FIRST_INTERVAL",)),
+        (watch, ("FIRST_INTERVAL", "UNKNOWN_DEADLINE")),
         (supervisor, ("LOOK_INTERVAL", "LEASE_SECONDS", "OWED_INTERVAL", "STOP_GRACE")),
-        (carrier, ("UNKNOWN_DEADLINE",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))

@@ -1,8 +1,9 @@
-"""A SLURM of one file that can be told to misbehave: called as sbatch, squeue, sacct or scancel, it keeps its jobs in
-``$HOME/.slurm`` and really runs them.
+"""A SLURM of one file that can be told to misbehave: called as sbatch, squeue, sacct, scontrol or scancel, it keeps its
+jobs in ``$HOME/.slurm`` and really runs them. Each task of an array is kept as a job of its own.
 
 What is to go wrong stands in ``.slurm/faults/<program>``, one word a line: each call takes the first line away and
-obeys it; a line that begins with ``*`` stays until the file is removed. Words may have an argument: ``slow 2``.
+obeys it; a line that begins with ``*`` stays until the file is removed. Words may have an argument: ``slow 2``. The
+tasks that ``.slurm/lose`` lists, one a line, are lost to their node as soon as they start, each once.
 """
 
 from __future__ import annotations
@@ -86,10 +87,20 @@ def detached(*words: str) -> None:
     )  # fmt: skip
 
 
+def tasks_of(expression: str) -> list[int]:
+    """``0,3-5%2`` as numbers."""
+    numbers: list[int] = []
+    for span in expression.strip("[]").partition("%")[0].split(","):
+        first, _, last = span.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
 def accept(arguments: list[str]) -> int:
-    """Take a job: it is written down, and a process is started that runs it."""
+    """Take a job: it is written down, and a process is started that runs it, unless it is held."""
     options = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
     script, *rest = [word for word in arguments if not word.startswith("--")]
+    tasks: list[int | None] = [*tasks_of(options["array"])] if "array" in options else [None]
     with locked():
         known = jobs()
         number = known[-1]["number"] + 1 if known else 1
@@ -97,12 +108,16 @@ def accept(arguments: list[str]) -> int:
         first = int(reused.read_text()) if reused.exists() else 100
         spool = STATE / f"script-{number}"
         shutil.copy(script, spool)
-        save({
-            "number": number, "id": first + number, "name": options["job-name"], "script": str(spool), "words": rest,
-            "stdout": options["output"], "chdir": options["chdir"], "submitted": now(), "state": "PENDING",
-            "code": 0, "begun": 0.0, "ended": 0.0, "pid": 0,
-        })  # fmt: skip
-    detached("_run", str(number))
+        for place, task in enumerate(tasks):
+            save({
+                "number": number + place, "id": first + number, "task": task, "own_id": first + number + place,
+                "held": "hold" in options, "name": options["job-name"], "script": str(spool), "words": rest,
+                "stdout": options["output"].replace("%a", str(task)), "chdir": options["chdir"], "submitted": now(),
+                "state": "PENDING", "code": 0, "begun": 0.0, "ended": 0.0, "pid": 0,
+            })  # fmt: skip
+    if "hold" not in options:
+        for place in range(len(tasks)):
+            detached("_run", str(number + place))
     return first + number
 
 
@@ -135,9 +150,19 @@ def run(number: int) -> None:
     time.sleep(float(delay.read_text()) if delay.exists() else 0.05)
     with locked():
         job = json.loads((STATE / f"job-{number}.json").read_text())
-        if job["state"] not in ("PENDING", "REQUEUED"):
+        if job["state"] not in ("PENDING", "REQUEUED") or job["held"]:
             return
-        environment = {**os.environ, "SLURM_JOB_ID": str(job["id"]), "SLURMD_NODENAME": "n1"}
+        environment = {**os.environ, "SLURM_JOB_ID": str(job["own_id"]), "SLURMD_NODENAME": "n1"}
+        if job["task"] is not None:
+            environment.update(SLURM_ARRAY_JOB_ID=str(job["id"]), SLURM_ARRAY_TASK_ID=str(job["task"]))
+            lose = STATE / "lose"
+            losses = lose.read_text().splitlines() if lose.exists() else []
+            if str(job["task"]) in losses:
+                losses.remove(str(job["task"]))
+                lose.write_text("".join(f"{line}\n" for line in losses))
+                job.update(state="NODE_FAIL", ended=time.time())
+                save(job)
+                return
         with Path(job["stdout"]).open("wb") as out:
             process = subprocess.Popen(
                 ["bash", job["script"], *job["words"]], cwd=job["chdir"], env=environment, start_new_session=True,
@@ -175,7 +200,43 @@ def squeue(arguments: list[str]) -> int:
         if (names and job["name"] not in names) or (forgets and job["state"] not in LIVE):
             continue
         shown = argument if word == "word" else job["state"]
-        print(f"{job['id']}|N/A|{shown}|{job['submitted']}|0:01|n1|None|{job['name']}")
+        task = "N/A" if job["task"] is None else job["task"]
+        reason = "JobHeldUser" if job["held"] and job["state"] == "PENDING" else "None"
+        row = f"{job['id']}|{task}|{shown}|{job['submitted']}|0:01|n1|{reason}|{job['name']}"
+        print(job["id"] if arguments[-1] == "%F" else row)
+    return 0
+
+
+def scontrol(arguments: list[str]) -> int:
+    word, argument = fault("scontrol")
+    if word == "slow":
+        time.sleep(float(argument))
+    if word == "down":
+        print("slurm_suspend error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
+        return 1
+    if arguments[:2] == ["show", "config"]:
+        limit = STATE / "max_array_size"
+        print(f"MaxArraySize            = {limit.read_text() if limit.exists() else 1001}")
+        print("MaxJobCount             = 10000\nMinJobAge               = 300 sec\nSLURM_VERSION           = 22.05.8")
+        return 0
+    assert arguments[0] == "release", arguments
+    job_id, _, listed = arguments[1].partition("_")
+    wanted = [job for job in jobs() if str(job["id"]) == job_id and job["task"] in tasks_of(listed)]
+    begun = []
+    for job in wanted:
+        if job["held"]:
+            change(job["number"], held=False)
+            begun.append(job["number"])
+    for number in begun:
+        detached("_run", str(number))
+    if word == "silent":  # it is done, and nobody hears of it
+        time.sleep(60)
+    if len(wanted) < len(tasks_of(listed)):
+        print("Invalid job id specified", file=sys.stderr)
+        return 1
+    if any(job["state"] not in LIVE for job in wanted):
+        print(f"{arguments[1]}: Job has already finished", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -196,7 +257,8 @@ def sacct(arguments: list[str]) -> int:
         if (names and job["name"] not in names) or (ids and str(job["id"]) not in ids):
             continue
         state = "RUNNING" if word == "stale" and job["state"] != "PENDING" else job["state"]
-        print(f"{job['id']}|{job['submitted']}|1|{job['code']}:0||00:00:00|1||n1|{state}|None|{job['name']}")
+        shown = job["id"] if job["task"] is None else f"{job['id']}_{job['task']}"
+        print(f"{shown}|{job['submitted']}|1|{job['code']}:0||00:00:00|1||n1|{state}|None|{job['name']}")
     for one in ids:  # before the controller was reset this number was another job's
         print(f"{one}|2020-01-01T00:00:00|1|1:0||00:00:00|1||n1|FAILED|None|somebody-elses")
     return 0
@@ -227,7 +289,9 @@ def main(program: str, *arguments: str) -> int:
             time.sleep(float(words[0]))
             accept(words[1:])
         case _:
-            return {"sbatch": sbatch, "squeue": squeue, "sacct": sacct, "scancel": scancel}[program](words)
+            return {"sbatch": sbatch, "squeue": squeue, "sacct": sacct, "scancel": scancel, "scontrol": scontrol}[
+                program
+            ](words)
     return 0
 
 

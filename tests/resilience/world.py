@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ from biomeroworker.source import RunRequest
 #: The container: says that it ran, then writes one result for each image.
 CONTAINER = """#!/bin/sh
 while [ $# -gt 0 ]; do
-    case $1 in --infolder) in=$2 ;; --outfolder) out=$2 ;; --sleep=*) sleep=${1#*=} ;; esac
+    case $1 in --infolder) in=$2 ;; --outfolder) out=$2 ;; --sleep=*) sleep=${1#*=} ;; --fail=*) fail=${1#*=} ;; esac
     shift
 done
 echo "$out" >>"$HOME/containers"
 sleep "$sleep"
+for key in $fail; do [ ! -e "$in/$key.ome.zarr" ] || { echo "failing on $key" >&2; exit 3; }; done
 for image in "$in"/image-*; do name=${image##*/}; echo hello >"$out/${name%.ome.zarr}_text.txt"; done
 """
 
@@ -53,6 +54,8 @@ DESCRIPTOR = {
          "optional": False, "value-key": "@ID", "command-line-flag": "--@id", "format": ["zarr"],
          "sub-type": ["grayscale"]},
         {"id": "sleep", "type": "float", "name": "sleep", "description": "sleep", "default-value": 0.0,
+         "optional": True, "set-by-server": False, "value-key": "@ID", "command-line-flag": "--@id"},
+        {"id": "fail", "type": "string", "name": "fail", "description": "keys to fail on", "default-value": "",
          "optional": True, "set-by-server": False, "value-key": "@ID", "command-line-flag": "--@id"},
     ],
 }  # fmt: skip
@@ -73,11 +76,11 @@ class Bare:
 
     exec_prefix = run_prefix
 
-    def pull_command(self, reference: Reference, target: str) -> list[str]:
+    def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
         raise AssertionError("nothing is pulled here")
 
-    def inspect_command(self, image: str) -> list[str]:
-        raise AssertionError("nothing is inspected here")
+    def outdated(self, record: Mapping[str, Any]) -> str:
+        return ""
 
 
 class Link(FakeTransport):
@@ -104,7 +107,7 @@ def hurry() -> None:
     watch.FIRST_INTERVAL = 0.1
     supervisor.LOOK_INTERVAL, supervisor.LEASE_SECONDS, supervisor.OWED_INTERVAL = 0.1, 1.0, 0.3
     supervisor.STOP_GRACE = 1.0
-    carrier.UNKNOWN_DEADLINE = carrier.timedelta(seconds=1.5)
+    watch.UNKNOWN_DEADLINE = watch.timedelta(seconds=1.5)
 
 
 @dataclass
@@ -127,7 +130,7 @@ class World:
         for name in ("bin", "obedient", "home/images/obedient", "home/.slurm/faults"):
             (self.folder / name).mkdir(parents=True)
         program = Path(__file__).with_name("fake_slurm.py")
-        for name in ("sbatch", "squeue", "sacct", "scancel"):
+        for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
             file = self.folder / "bin" / name
             file.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {program} {name} "$@"\n')
             file.chmod(0o755)
@@ -155,22 +158,29 @@ class World:
         return Cluster(link, Bare(), data="data", images="images", converters="converters")
 
     def supervisor(self, log: RunLog, *, doubt_seconds: float = 1.0, workers: int = 2) -> supervisor.Supervisor:
-        carries = carrier.Carrier(log, self.cluster(), Sources(), self.settings, doubt_seconds=doubt_seconds)
+        carries = carrier.Carrier(log, {"": self.cluster()}, Sources(), self.settings, doubt_seconds=doubt_seconds)
         return supervisor.Supervisor(log, carries, poll_seconds=0.3, workers=workers)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
-    def accept(self, sleep: float = 0.0) -> UUID:
-        """Hand a run in."""
-        images = self.folder / f"images-{os.urandom(4).hex()}"
-        images.mkdir()
-        tifffile.imwrite(images / "one.tif", np.zeros((8, 8), "uint16"))
+    def accept(self, sleep: float = 0.0, *, images: int = 1, batch: int = 0, fail: str = "") -> UUID:
+        """Hand a run in: on so many images, in chunks of ``batch``; the container fails on the keys ``fail``."""
+        folder = self.folder / f"images-{os.urandom(4).hex()}"
+        folder.mkdir()
+        for number in range(images):
+            tifffile.imwrite(
+                folder / (f"i{number + 1:02d}.tif" if images > 1 else "one.tif"), np.zeros((8, 8), "uint16")
+            )
         request = RunRequest(
-            workflow="obedient", parameters={"sleep": sleep}, source="folder",
-            inputs={"folder": str(images)}, outputs={"folder": f"{images}-results"},
+            workflow="obedient", parameters={"sleep": sleep, "fail": fail}, source="folder", batch_size=batch,
+            inputs={"folder": str(folder)}, outputs={"folder": f"{folder}-results"},
         )  # fmt: skip
         with self.log() as log:
             return log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
+
+    def loses(self, *tasks: int) -> None:
+        """Let these tasks of an array be lost to their node when they start, once for each time they are named."""
+        (self.slurm / "lose").write_text("".join(f"{task}\n" for task in tasks))
 
     def goes_wrong(self, program: str, *words: str) -> None:
         """Let the next calls of a program of SLURM go wrong like this."""
@@ -247,7 +257,9 @@ class World:
         story = f"{run.report} {names} {[fault.message for fault in run.faults]}"
         assert run.state in (expected or (RunState.DONE,)), story
         assert sum(name in TERMINAL_EVENTS for name in names) == 1, story
-        submitted = Counter(job["name"] for job in self.jobs() if str(run_id) in job["name"])
+        submitted = Counter(
+            name for name, _ in {(job["name"], job["id"]) for job in self.jobs()} if str(run_id) in name
+        )
         assert max(submitted.values(), default=0) <= 1, f"an attempt was submitted twice: {submitted} {story}"
         begun = self.home / "containers"
         ran = Counter(
@@ -267,8 +279,11 @@ class World:
         results = Path(run.request["outputs"]["folder"])
         found = sorted(path.name for path in results.iterdir()) if results.exists() else []
         if run.state is RunState.DONE:
-            assert found == ["one_text.txt", "provenance.json"], story
-            assert (results / "one_text.txt").read_text() == "hello\n"
+            names = {path.stem for path in Path(run.request["inputs"]["folder"]).iterdir()}
+            names &= set(run.request["only"].values()) or names
+            names -= {name for failed in run.report.get("failed", ()) for name in failed["inputs"].values()}
+            assert found == sorted([*(f"{name}_text.txt" for name in names), "provenance.json"]), story
+            assert all((results / f"{name}_text.txt").read_text() == "hello\n" for name in names)
             assert json.loads((results / "provenance.json").read_text())["attempt"] == run.attempt
         elif run.state is RunState.FAILED:
             assert found == [], story

@@ -34,7 +34,7 @@ def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., 
             run = client.submit(request)
             log, cluster, settings = client.log, client.cluster, client.settings
             chores = Chores(log, cluster, settings, {})
-            carrier = Carrier(log, cluster, Sources(), settings)
+            carrier = Carrier(log, {"": cluster}, Sources(), settings)
             Supervisor(log, carrier, poll_seconds=5, chores=chores).carry(run)
             assert log.run(run).state is RunState.DONE
             executions = cluster.transport.executions

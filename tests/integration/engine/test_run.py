@@ -246,7 +246,7 @@ from biomeroworker.log.runlog import RunLog
 supervisor.LEASE_SECONDS = 2.0
 RunLog.submitted = lambda *arguments, **keywords: os._exit(9)
 client = SlurmClient.from_config(sys.argv[1])
-carrier = Carrier(client.log, client.cluster, Sources(), client.settings)
+carrier = Carrier(client.log, client.clusters, Sources(), client.settings)
 supervisor.Supervisor(client.log, carrier).carry(uuid.UUID(sys.argv[2]))
 """
 

@@ -54,7 +54,8 @@ class Run:
             group=person.group,
         )
         self.by = Provenance(self.id, 1, "nuclei", "v1", "lab/nuclei:v1", "sha256:abc", {"d": 3, "off": None}, 77)
-        self.inputs = self.source.stage_in(self.id, self.request, folder / "in", quiet)
+        self.inputs = self.source.survey(self.id, self.request)
+        self.source.stage_in(self.id, self.request, self.inputs.portions(), folder / "in", quiet)
         self.folder = folder / "out"
         self.folder.mkdir()
         self.labels = {}
@@ -390,7 +391,8 @@ def test_label_images_of_a_plate_come_home_and_the_missing_rois_are_named(server
         workflow="w", source="omero", inputs={"type": "Plate", "ids": [plate]}, user=person.id, group=person.group
     )
     source = OmeroSource(server.provider())
-    inputs = source.stage_in("r", asked, tmp_path / "in", quiet)
+    inputs = source.survey("r", asked)
+    source.stage_in("r", asked, inputs.portions(), tmp_path / "in", quiet)
     labels = np.zeros((20, 30), np.uint16)
     labels[2:9, 3:9] = 1
     name = f"plate-{plate}_mask.tif"

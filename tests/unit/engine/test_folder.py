@@ -31,6 +31,13 @@ def request(images, results):
     )
 
 
+def staged(asked, folder):
+    source = FolderSource()
+    manifest = source.survey("r", asked)
+    source.stage_in("r", asked, manifest.portions(), folder, quiet)
+    return manifest
+
+
 def test_pixels_sizes_and_channel_names_arrive_as_ome_zarr(images, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 60000, (2, 3, 40, 50), dtype="uint16")
     metadata = {
@@ -41,7 +48,7 @@ def test_pixels_sizes_and_channel_names_arrive_as_ome_zarr(images, tmp_path):
         "Channel": {"Name": ["DAPI", "GFP"]},
     }
     tifffile.imwrite(images / "cells.ome.tif", pixels, metadata=metadata)
-    manifest = FolderSource().stage_in("r", request(images, tmp_path / "out"), tmp_path, quiet)
+    manifest = staged(request(images, tmp_path / "out"), tmp_path)
 
     (image,) = manifest.images
     assert (image.key, image.path, image.name) == ("image-1", "image-1.ome.zarr", "cells.ome")
@@ -68,7 +75,7 @@ def test_any_order_of_axes_becomes_tczyx(images, tmp_path, axes, shape, expected
     pixels = np.arange(np.prod(shape), dtype="uint16").reshape(shape)
     options = {"photometric": "rgb"} if axes == "YXS" else {"photometric": "minisblack", "metadata": {"axes": axes}}
     tifffile.imwrite(images / "a.ome.tif", pixels, ome=True, **options)
-    (image,) = FolderSource().stage_in("r", request(images, tmp_path / "out"), tmp_path, quiet).images
+    (image,) = staged(request(images, tmp_path / "out"), tmp_path).images
     assert image.shape == expected
     stored = zarr.open_group(tmp_path / image.path, mode="r")["0"][...]
     assert sorted(stored.ravel()) == sorted(pixels.ravel())
@@ -78,7 +85,7 @@ def test_names_full_of_shell_stay_names(images, tmp_path):
     name = "a b [1];$(touch x)"
     tifffile.imwrite(images / f"{name}.tif", np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
-    manifest = FolderSource().stage_in("r", request(images, out), tmp_path, quiet)
+    manifest = staged(request(images, out), tmp_path)
     assert manifest.images[0].path == "image-1.ome.zarr"
 
     (tmp_path / "image-1_mask.tif").write_bytes(b"labels")
@@ -92,7 +99,7 @@ def test_a_second_stage_out_makes_nothing_new(images, tmp_path):
     tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
     source, asked = FolderSource(), request(images, out)
-    manifest = source.stage_in("r", asked, tmp_path, quiet)
+    manifest = staged(asked, tmp_path)
     (tmp_path / "image-1_mask.tif").write_bytes(b"labels")
     (tmp_path / "summary.csv").write_bytes(b"a,b\n")
     files = tuple(ResultFile(path=name, size=6, sha256="0") for name in ("image-1_mask.tif", "summary.csv"))
@@ -108,7 +115,7 @@ def test_a_second_stage_out_makes_nothing_new(images, tmp_path):
 def test_a_file_that_is_no_tiff_ends_the_run_and_is_named(images, tmp_path):
     (images / "broken.tif").write_bytes(b"not a tiff")
     with pytest.raises(Permanent, match=r"broken\.tif cannot be read as TIFF"):
-        FolderSource().stage_in("r", request(images, tmp_path / "out"), tmp_path, quiet)
+        staged(request(images, tmp_path / "out"), tmp_path)
 
 
 def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
@@ -116,7 +123,7 @@ def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
     half = tmp_path / ".image-1.ome.zarr.4711.part"
     half.mkdir()
     (half / "junk").write_text("left by a killed export")
-    FolderSource().stage_in("r", request(images, tmp_path / "out"), tmp_path, quiet)
+    staged(request(images, tmp_path / "out"), tmp_path)
     assert not half.exists()
     assert zarr.open_group(tmp_path / "image-1.ome.zarr", mode="r")["0"][0, 0, 0, 0, 0] == 7
 
@@ -149,7 +156,7 @@ def test_results_that_would_be_called_the_same_keep_apart(images, tmp_path):
     for name in ("cell.tif", "cell.tiff"):
         tifffile.imwrite(images / name, np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
-    manifest = FolderSource().stage_in("r", request(images, out), tmp_path, quiet)
+    manifest = staged(request(images, out), tmp_path)
     results = results_of(tmp_path, "image-1_mask.tif", "image-2_mask.tif", "a/b.csv", "a_b.csv", "provenance.json")
     made = FolderSource().stage_out(request(images, out), manifest, results, tmp_path, BY, quiet)
     assert len({one.reference for one in made}) == len(made) == 5
@@ -163,7 +170,7 @@ def test_a_file_that_somebody_else_put_there_meanwhile_is_not_overwritten(images
     out = tmp_path / "out"
     out.mkdir()
     (out / "one_mask.tif").write_text("precious")
-    manifest = FolderSource().stage_in("r", request(images, out), tmp_path, quiet)
+    manifest = staged(request(images, out), tmp_path)
     with pytest.raises(Blocked, match=r"one_mask\.tif"):
         FolderSource().stage_out(
             request(images, out), manifest, results_of(tmp_path, "image-1_mask.tif"), tmp_path, BY, quiet

@@ -1,0 +1,165 @@
+"""Results on their way home: fetched, judged by three witnesses, brought to where they belong."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.transport import Sent
+from biomeroworker.engine import jobstatus, verdicts, watch
+from biomeroworker.engine.meeting import Meeting
+from biomeroworker.engine.plan import Plan
+from biomeroworker.engine.surroundings import Surroundings
+from biomeroworker.engine.workspace import Workspace
+from biomeroworker.errors import Blocked, NodeFault
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import RunState
+from biomeroworker.manifest import InputManifest, ResultManifest
+from biomeroworker.source import RunRequest
+from biomeroworker.workflows import jobscript, markers
+
+
+class Homecoming:
+    """The steps *fetch* and *import*."""
+
+    def __init__(self, around: Surroundings, meeting: Meeting) -> None:
+        self._around, self._log, self._meeting = around, around.log, meeting
+
+    # -- fetch --------------------------------------------------------------------------------------------------------
+
+    def fetch(self, run_id: UUID, run: WorkflowRun) -> float | None:
+        """Bring back what the attempt's job left, and judge it."""
+        begun = time.monotonic()
+        attempt = run.attempts[run.attempt]
+        status, tasks = self._kept(run)
+        if not jobstatus.is_final(
+            status, tasks
+        ):  # we came here because the scheduler was silent: has it found its voice?
+            status, tasks = self._asked(run)
+            if status.state in (JobState.PENDING, JobState.RUNNING):
+                self._around.tell(run_id, run.state, None, f"job {status.job_id} {status.raw_state}, after all")
+                return self._around.place_of(run).settings.slurm.poll_seconds
+            if jobstatus.is_final(status, tasks):
+                self._log.intend(run_id, RunState.FETCHING, attempt=attempt.number, **watch.ended_as(status, tasks))
+        space = self._around.space(run_id)
+        fetched = self._fetch(run_id, run, space, attempt.number)
+        seconds = round(time.monotonic() - begun, 2)
+        came = {"bytes": fetched.size, "travelled": fetched.travelled, "seconds": seconds}
+        if attempt.tasks:
+            return self._judge_array(run_id, run, tasks, space, came)
+        try:
+            results = markers.verdict(status, space.fetched(attempt.number), str(run_id), attempt.number)
+        except Blocked as fault:
+            raise (self._elsewhere(fault) if _was_mended(run) else fault) from fault
+        markers.verify(results, space.fetched(attempt.number) / jobscript.OUT)
+        self._log.complete(run_id, RunState.FETCHING, attempt=attempt.number, files=len(results.files), **came)
+        self._log.intend(run_id, RunState.IMPORTING, attempt=attempt.number)
+        return 0
+
+    def _judge_array(
+        self, run_id: UUID, run: WorkflowRun, tasks: dict[int, JobStatus], space: Workspace, came: dict[str, Any]
+    ) -> float | None:
+        number = run.attempt
+        found = verdicts.judge(tasks, space.fetched(number), str(run_id), number)
+        if found.blocked and not _was_mended(run):
+            raise next(iter(found.blocked.values()))
+        found.lost.update({task: self._elsewhere(fault) for task, fault in found.blocked.items()})
+        files = sum(len(results.files) for results in found.good.values())
+        self._log.complete(run_id, RunState.FETCHING, attempt=number, tasks=found.detail(), files=files, **came)
+        if found.lost:
+            return self._meeting.meet_lost(run_id, found.lost)
+        judged = self._log.run(run_id)
+        if not judged.good_chunks:
+            raise verdicts.all_failed(judged.failed_chunks, judged.chunks)
+        self._log.intend(run_id, RunState.IMPORTING, attempt=number)
+        return 0
+
+    @staticmethod
+    def _elsewhere(fault: Blocked) -> NodeFault:
+        """What a person has mended meanwhile: the job itself has ended over it, so it takes another one."""
+        return NodeFault(str(fault), node="", hint=fault.hint, detail=fault.detail)
+
+    @staticmethod
+    def _kept(run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
+        attempt, told = run.attempts[run.attempt], run.intent(RunState.FETCHING)
+        tasks = jobstatus.kept_tasks(told.get("tasks") or (), attempt.name, attempt.tasks)
+        return jobstatus.kept(told, attempt.name), tasks
+
+    def _asked(self, run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
+        attempt = run.attempts[run.attempt]
+        found = self._around.cluster_of(run).status([attempt.name], run.created_on).get(attempt.name, [])
+        tasks = jobstatus.of_tasks(attempt.name, found, attempt.tasks)
+        if tasks:
+            return jobstatus.tally(attempt.name, tasks), tasks
+        return (found[-1] if found else jobstatus.unknown(attempt.name)), {}
+
+    def _fetch(self, run_id: UUID, run: WorkflowRun, space: Workspace, number: int) -> Sent:
+        cluster = self._around.cluster_of(run)
+        told = self._around.bytes_told(run_id, run.state)
+        return cluster.transport.fetch_tree(
+            cluster.attempt_folder(run_id, number), space.fetched(number), progress=told
+        )
+
+    # -- import -------------------------------------------------------------------------------------------------------
+
+    def bring_home(self, run_id: UUID, run: WorkflowRun, request: RunRequest, inputs: InputManifest) -> float:
+        """Let the run's source make of the results what they are to become; then the run is done."""
+        begun = time.monotonic()
+        number = run.attempt
+        space = self._around.space(run_id)
+        if run.chunks:
+            results, folder = self._gathered(run_id, run, space), space.results
+        else:
+            fetching = run.intent(RunState.FETCHING)
+            if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
+                self._log.intend(run_id, RunState.FETCHING, attempt=number, **fetching)
+                return 0
+            status = jobstatus.kept(fetching, run.attempts[number].name)
+            results = markers.verdict(status, space.fetched(number), str(run_id), number)
+            folder = space.fetched(number) / jobscript.OUT
+        made = self._around.source(request).stage_out(
+            request,
+            inputs,
+            results,
+            folder,
+            Plan.kept(run).provenance(run_id, run, request.workflow),
+            lambda fraction, word: self._around.tell(run_id, RunState.IMPORTING, fraction, word),
+        )
+        counts: dict[str, int] = {}
+        for one in made:
+            counts[one.kind] = counts.get(one.kind, 0) + one.count
+        self._log.complete(
+            run_id,
+            RunState.IMPORTING,
+            attempt=number,
+            made=[vars(one) for one in made],
+            seconds=round(time.monotonic() - begun, 2),
+        )
+        partly = verdicts.partly(run.failed_chunks, inputs, str(run_id))
+        self._log.finish(run_id, made=counts, **partly)
+        word = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        self._around.tell(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
+        space.drop()
+        return 0
+
+    def _gathered(self, run_id: UUID, run: WorkflowRun, space: Workspace) -> ResultManifest:
+        """The results of all good tasks, of whichever attempt each is."""
+        good: dict[int, Path] = {}
+        for task, number in run.good_chunks.items():
+            if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
+                self._fetch(run_id, run, space, number)
+            good[task] = space.fetched(number) / jobscript.task_name(task)
+        for folder in good.values():
+            left = markers.read_markers(folder).results or ()
+            results = ResultManifest(run=str(run_id), attempt=run.attempt, files=left)
+            markers.verify(results, folder / jobscript.OUT)
+        return verdicts.gather(good, space.results, str(run_id), run.attempt)
+
+
+def _was_mended(run: WorkflowRun) -> bool:
+    """Whether a person has resumed the run after this attempt was found to be blocked: looking again cannot help."""
+    met = [fault for fault in run.faults if fault.attempt == run.attempt and fault.stage is RunState.FETCHING]
+    return bool(met) and met[-1].kind == "blocked" and not run.faults_in_a_row(RunState.FETCHING)
