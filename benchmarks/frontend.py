@@ -42,7 +42,8 @@ class FrontEnd(OwnSshd):
     @contextmanager
     def far_away(self, seconds: float) -> Iterator[Path]:
         """An SSH configuration whose way here takes so long each way."""
-        with delayed(self.port, seconds) as port:
+        with delayed(self.port, seconds) as passed:
+            port = passed.port
             known = self.root / f"known_hosts-{port}"
             key = (self.root / "host_key.pub").read_text().split()
             known.write_text(f"[127.0.0.1]:{port} {key[0]} {key[1]}\n")
