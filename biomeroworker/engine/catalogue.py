@@ -6,12 +6,17 @@ A workflow whose descriptor is bad is switched off with its message; the others 
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterator
 
 from biomeroworker.config import Settings
+from biomeroworker.engine import descriptors
 from biomeroworker.errors import ConfigError, Refused
 from biomeroworker.workflows.descriptor import Workflow
-from biomeroworker.workflows.store import DescriptorStore, Network
+from biomeroworker.workflows.store import Network
+
+#: For how long a descriptor is not read again: who edits one should see it soon, and a supervisor runs for months.
+_SECONDS = 60.0
 
 
 class Catalogue:
@@ -25,8 +30,8 @@ class Catalogue:
 
     def __init__(self, settings: Settings, network: Network = Network.IF_STALE) -> None:
         self._settings, self._network = settings, network
-        self._store = DescriptorStore(settings.worker.work_folder / "descriptors")
-        self._loaded: dict[str, Workflow] = {}
+        self._store = descriptors.store_of(settings)
+        self._loaded: dict[str, tuple[float, Workflow]] = {}
         self.problems: dict[str, str] = {}
 
     def names(self) -> list[str]:
@@ -37,16 +42,23 @@ class Catalogue:
         """The workflow of that name; raises `Refused` when it is unknown, or switched off by a bad descriptor."""
         if name not in self._settings.workflows:
             raise Refused(f"there is no workflow {name!r}; {self._suggest(name)}")
-        if name not in self._loaded:
+        when, workflow = self._loaded.get(name, (0.0, None))
+        if workflow is None or time.monotonic() - when > _SECONDS:
             location = self._settings.workflows[name].repo
             try:
                 if not location:
                     raise ConfigError(f"[WORKFLOWS] {name}_repo is not set")
-                self._loaded[name] = self._store.load(location, self._network)
+                workflow = self._store.load(location, self._network)
             except ConfigError as error:
                 self.problems[name] = str(error)
                 raise Refused(f"workflow {name!r} is switched off: {error}") from error
-        return self._loaded[name]
+            self._loaded[name] = time.monotonic(), workflow
+            self.problems.pop(name, None)
+        return workflow
+
+    def versions(self, name: str) -> list[str]:
+        """The versions that were on the cluster when that was last looked at, newest first. Asks nobody."""
+        return descriptors.versions_of(self._settings).get(name, [])
 
     def usable(self) -> Iterator[tuple[str, Workflow]]:
         """The workflows that can run; what is wrong with the others is in `problems`."""

@@ -120,6 +120,8 @@ class Workflow(_Frozen):
     container_type: str = "docker"
     type: str = ""  #: BIAFLOWS' problem class, e.g. ``object-segmentation``
     command_line: str = ""
+    #: The program in the image that is called with the arguments (bilayers); empty: the image's own entry point
+    command: tuple[str, ...] = ()
     inputs: tuple[Parameter, ...] = ()
     outputs: tuple[Parameter, ...] = ()
     fixed_arguments: tuple[str, ...] = ()  #: given to every run, after the parameters

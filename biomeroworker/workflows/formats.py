@@ -175,6 +175,7 @@ def _bilayers(content: Content) -> dict[str, Any]:
     described = citations[0].get("description") if isinstance(citations, list) and citations else ""
     command = content.get("exec_function") or {}
     hidden = command.get("hidden_args") if isinstance(command, Mapping) else None
+    called = " ".join(_texts(command.get("cli_command"))) if isinstance(command, Mapping) else ""
     inputs = [_bilayers_input(one, f"inputs[{n}]") for n, one in enumerate(_objects(content, "inputs", []))]
     inputs += [_bilayers_input(one, f"parameters[{n}]") for n, one in enumerate(_objects(content, "parameters", []))]
     display = [
@@ -187,7 +188,8 @@ def _bilayers(content: Content) -> dict[str, Any]:
         "family": Family.BILAYERS,
         "container_image": f"{organisation}/{name}".lstrip("/") + (f":{tag}" if tag else ""),
         "container_type": "docker",
-        "command_line": " ".join(_texts(command.get("cli_command"))) if isinstance(command, Mapping) else "",
+        "command_line": called,
+        "command": _words(called, "exec_function.cli_command"),
         "inputs": inputs + [one for one in display if one["command_line_flag"] and one["id"] not in known],
         "outputs": [_bilayers_output(one, f"outputs[{n}]") for n, one in enumerate(_objects(content, "outputs", []))],
         "fixed_arguments": _hidden(hidden),
@@ -239,6 +241,17 @@ def _bilayers_flag(one: Content) -> str:
     """``cli_tag`` without the equals sign that some end with; the word None stands for no flag."""
     tag = str(one.get("cli_tag") or "").strip().removesuffix("=")
     return "" if tag == "None" else tag
+
+
+def _words(text: str, where: str) -> list[str]:
+    """A command line as words. No shell reads it, so what only a shell would understand is refused."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise DescriptorFault(where, f"{text!r}: {error}") from error
+    if strange := [word for word in words if word in {"&&", "||", "|", ";", "&", ">", "<", ">>"}]:
+        raise DescriptorFault(where, f"{text!r} needs a shell ({strange[0]})")
+    return words
 
 
 def _hidden(hidden: Any) -> list[str]:

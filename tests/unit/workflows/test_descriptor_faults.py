@@ -1,0 +1,208 @@
+"""What went wrong with descriptors in the program before this one, one test each."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from biomeroworker.cluster.runtime import Reference, image_file, versions
+from biomeroworker.config import Settings
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.descriptors import Refresher
+from biomeroworker.errors import Refused
+from biomeroworker.workflows.descriptor import ParameterType
+from biomeroworker.workflows.formats import DescriptorFault, read
+from biomeroworker.workflows.parameters import Folders, arguments, validate
+from biomeroworker.workflows.store import candidates
+from tests.unit.workflows.test_store import Site, address, site
+from tests.unit.workflows.test_workflow_formats import BIAFLOWS, BILAYERS, BIOMERO
+
+FOLDERS = Folders(input="/in", output="/out", ground_truth="/gt")
+__all__ = ["site"]
+
+
+def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in copy.deepcopy(content).items() if key not in names}
+
+
+def test_a_whole_default_does_not_make_a_number_whole() -> None:
+    assert read(BIAFLOWS).inputs[0].type is ParameterType.NUMBER
+    assert validate(read(BIAFLOWS), {"radius": 2.5})["radius"] == 2.5
+
+
+def test_neither_description_nor_command_line_is_needed() -> None:
+    for content in (BIAFLOWS, BIOMERO):
+        assert read(without(content, "description", "command-line")).command_line == ""
+
+
+def test_outputs_are_read() -> None:
+    content = {**copy.deepcopy(BIAFLOWS), "outputs": [{"id": "mask", "type": "image"}]}
+    assert [one.id for one in read(content).outputs] == ["mask"]
+
+
+@pytest.mark.parametrize("content", [BIAFLOWS, BIOMERO])
+def test_the_allowed_values_reach_the_dialog(content: dict[str, Any]) -> None:
+    assert any(one.choices for one in read(content).parameters)
+
+
+def test_the_tag_of_a_bilayers_image_counts() -> None:
+    assert read(BILAYERS).container_image.endswith(":2.3.2")
+
+
+@pytest.mark.parametrize("citations", [None, {}, {"algorithm": []}, {"algorithm": None}])
+def test_a_bilayers_descriptor_needs_no_citations(citations: Any) -> None:
+    assert read({**copy.deepcopy(BILAYERS), "citations": citations}).description == ""
+
+
+def test_the_word_none_is_no_flag() -> None:
+    content = copy.deepcopy(BILAYERS)
+    content["parameters"] = [{"name": "x", "type": "textbox", "label": "X", "default": "v", "cli_tag": "None"}]
+    words = arguments(read(content), validate(read(content), {}), FOLDERS)
+    assert "v" in words
+    assert not any("None" in word for word in words)
+
+
+def test_hidden_arguments_and_the_command_of_bilayers_are_used() -> None:
+    workflow = read(BILAYERS)
+    assert workflow.command == ("python", "-m", "cellpose")
+    assert arguments(workflow, validate(workflow, {}), FOLDERS)[-4:] == ["--verbose", "--channel", "0", "1"]
+
+
+@pytest.mark.parametrize("command", ["python -m x && rm -rf ~", "python 'x", "cat | sh"])
+def test_a_command_that_needs_a_shell_switches_the_workflow_off(command: str) -> None:
+    content = copy.deepcopy(BILAYERS)
+    content["exec_function"]["cli_command"] = command
+    with pytest.raises(DescriptorFault, match=r"exec_function\.cli_command"):
+        read(content)
+
+
+def test_a_switch_is_given_or_not_and_a_word_only_where_it_is_asked_for() -> None:
+    workflow = read(BILAYERS)
+    words = arguments(workflow, validate(workflow, {"use_gpu": "False", "flag_word": "True"}), FOLDERS)
+    assert "--word=True" in words
+    assert not any(word.startswith("--use_gpu") for word in words)
+
+
+def test_what_the_user_left_empty_is_not_passed_as_empty_text() -> None:
+    workflow = read(BIAFLOWS)
+    values = validate(workflow, {"threshold": ""})
+    assert "--threshold=0.5" in arguments(workflow, values, FOLDERS)
+
+
+def test_a_type_that_nobody_knows_is_said_not_guessed() -> None:
+    content = copy.deepcopy(BILAYERS)
+    content["parameters"][0]["type"] = "knob"
+    with pytest.raises(DescriptorFault, match="knob"):
+        read(content)
+
+
+@pytest.mark.parametrize(
+    ("reference", "file"),
+    [
+        ("img", "img_latest.sif"),
+        ("org/img:v2", "img_v2.sif"),
+        ("ghcr.io/org/img", "img_latest.sif"),
+        ("ghcr.io/org/img:v1.0", "img_v1.0.sif"),
+    ],
+)
+def test_an_image_is_called_by_its_own_name(reference: str, file: str) -> None:
+    assert image_file(Reference.parse(reference)) == file
+
+
+def test_versions_are_counted_not_spelled() -> None:
+    assert versions(["w_v1.9.sif", "w_v1.10.sif", "w_latest.sif"]) == ["v1.10", "v1.9", "latest"]
+    assert versions([]) == []
+
+
+@pytest.mark.parametrize(
+    ("location", "address"),
+    [
+        ("https://gitlab.com/g/w/-/tree/v1", "https://gitlab.com/g/w/-/raw/v1/descriptor.json"),
+        ("https://github.com/o/w/tree/feature/x", "https://github.com/o/w/raw/feature/x/descriptor.json"),
+        ("https://github.com/o/w", "https://github.com/o/w/raw/HEAD/descriptor.json"),
+        ("https://any.org/w.json", "https://any.org/w.json"),
+    ],
+)
+def test_descriptors_come_from_anywhere_and_any_ref(location: str, address: str) -> None:
+    assert next(iter(candidates(location))) == address
+
+
+# -- a deployment ------------------------------------------------------------------------------------------------------
+
+
+def deployment(tmp_path: Path, **repos: str) -> Settings:
+    lines = [f"{name} = {name}\n{name}_repo = {repo}" for name, repo in repos.items()]
+    text = f"[WORKER]\nwork_folder = {tmp_path}/work\ndescriptor_refresh_hours = 1\n[WORKFLOWS]\n" + "\n".join(lines)
+    (tmp_path / "site.ini").write_text(text)
+    return Settings.load(tmp_path / "site.ini", {"HOME": str(tmp_path)}, standard=[])
+
+
+class Front:
+    """A cluster that knows versions, or is away."""
+
+    def __init__(self, **found: list[str]) -> None:
+        self.found, self.asked, self.away = found, 0, False
+
+    def versions(self, paths: list[str]) -> dict[str, list[str]]:
+        self.asked += 1
+        if self.away:
+            raise TimeoutError
+        return {path: self.found.get(path, []) for path in paths}
+
+
+def test_a_bad_descriptor_switches_off_one_workflow_and_is_back_when_it_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(json.dumps(BIAFLOWS))
+    (tmp_path / "bad.yaml").write_text("name: [")
+    catalogue = Catalogue(deployment(tmp_path, good=f"{tmp_path}/good.json", bad=f"{tmp_path}/bad.yaml"))
+    assert [name for name, _ in catalogue.usable()] == ["good"]
+    assert "bad.yaml" in catalogue.problems["bad"]
+    with pytest.raises(Refused, match="switched off"):
+        catalogue.get("bad")
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(BIOMERO))
+    assert sorted(name for name, _ in catalogue.usable()) == ["bad", "good"]
+    assert catalogue.problems == {}
+
+
+def test_nothing_waits_for_a_host_that_is_silent_and_what_is_kept_is_used(tmp_path: Path, site: Site) -> None:
+    site.pages["/w/descriptor.json"] = json.dumps(BIAFLOWS)
+    settings = deployment(tmp_path, w=address(site, "/w"))
+    front: Any = Front(w=["v2", "v1"])
+    refresher = Refresher(settings, {"": front})
+    assert refresher.refresh() == 3600
+    del site.pages["/w/descriptor.json"]
+    site.silence = 5
+    asked = len(site.asked)
+    from biomeroworker.workflows.store import Network
+
+    dialog = Catalogue(settings, Network.NEVER)
+    assert [name for name, _ in dialog.usable()] == ["w"]
+    assert dialog.versions("w") == ["v2", "v1"]
+    assert refresher.refresh() == 3600, "what is fresh is not asked for again"
+    assert len(site.asked) == asked
+
+
+def test_a_cluster_that_is_away_costs_no_version_that_was_known(tmp_path: Path) -> None:
+    (tmp_path / "w.json").write_text(json.dumps(BIAFLOWS))
+    settings = deployment(tmp_path, w=f"{tmp_path}/w.json")
+    front: Any = Front(w=["v1"])
+    refresher = Refresher(settings, {"": front})
+    refresher.refresh()
+    front.away = True
+    assert refresher.refresh() < 3600
+    assert Catalogue(settings).versions("w") == ["v1"]
+
+
+def test_what_is_pinned_to_a_commit_is_fetched_once(tmp_path: Path, site: Site) -> None:
+    from biomeroworker.workflows.store import DescriptorStore
+
+    where = f"/lab/w/-/tree/{'0123456789' * 4}"
+    site.pages[where.replace("tree", "raw") + "/descriptor.json"] = json.dumps(BIAFLOWS)
+    store = DescriptorStore(tmp_path, fresh=0)
+    for _ in range(3):
+        store.load(address(site, where))
+    assert len(site.asked) == 1
