@@ -67,11 +67,13 @@ class Moments:
         Number of the moment of a change at which the process kills itself; 0 for never.
     hold_at
         The moment (such as ``before setPlane``) at which it waits, the first time, until ``file.go`` is there.
+    term_at
+        Number of the moment at which the process is told to end, as an admin does; 0 for never.
     """
 
-    def __init__(self, file: Path, *, kill_at: int = 0, hold_at: str = "") -> None:
-        self._file, self._kill_at, self._hold_at = file, kill_at, hold_at
-        self._lock, self._count = threading.Lock(), 0
+    def __init__(self, file: Path, *, kill_at: int = 0, hold_at: str = "", term_at: int = 0) -> None:
+        self._file, self._kill_at, self._hold_at, self._term_at = file, kill_at, hold_at, term_at
+        self._lock, self._count, self._all = threading.Lock(), 0, 0
         self.on = False
 
     def __call__(self, moment: str) -> None:
@@ -80,6 +82,10 @@ class Moments:
         with self._lock:
             with self._file.open("a") as lines:
                 lines.write(f"{moment}\n")
+            self._all += 1
+            if self._all == self._term_at:
+                self._file.with_suffix(".told").touch()
+                os.kill(os.getpid(), signal.SIGTERM)
             if changes(moment):
                 self._count += 1
                 if self._count == self._kill_at:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import socket
 import threading
 from collections import Counter
@@ -19,6 +18,7 @@ from uuid import UUID
 import numpy as np
 import tifffile
 
+from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.log.runlog import WorkflowRun
 from biomeroworker.log.states import RunState
 from biomeroworker.omero.session import OmeroSession
@@ -58,6 +58,7 @@ class How:
     stage: str = ""
     kill_at: int = 0
     hold_at: str = ""
+    term_at: int = 0
     only: str = ""
     answer: int = 0  #: milliseconds that OMERO has for an answer
     encrypted: bool = False  #: pixels travel over the same way as all else
@@ -195,14 +196,15 @@ def _serve(made: OmeroWorld, how: How) -> None:
     with made.log() as log:
         supervisor = made.supervisor(log)
         if how.stage:
-            moments = omero_calls.Moments(made.moments, kill_at=how.kill_at, hold_at=how.hold_at)
+            moments = omero_calls.Moments(made.moments, kill_at=how.kill_at, hold_at=how.hold_at, term_at=how.term_at)
             omero_calls.listen(moments)
             _in_step(supervisor, RunState(how.stage), moments)
-        signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
-        if how.only:
-            supervisor.carry(UUID(how.only))
-        else:
-            supervisor.serve()
+        with told_by_signals() as told:  # as the command does it
+            told.then(supervisor.stop)
+            if how.only:
+                supervisor.carry(UUID(how.only))
+            else:
+                supervisor.serve()
 
 
 def _in_step(supervisor: Any, stage: RunState, moments: Any) -> None:
