@@ -17,7 +17,7 @@ from fabric import Connection
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
-from biomeroworker.engine import doctor
+from biomeroworker.engine import doctor, setup
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.errors import Refused, Transient, classify
@@ -172,15 +172,12 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
     # -- set-up -------------------------------------------------------------------------------------------------------
 
     def setup_slurm(self, tell: Callable[[str], None] = lambda word: None) -> None:
-        """Make the folders on the cluster and pull the images that it lacks."""
-        slurm = self.settings.slurm
-        self.cluster.transport.make_dirs([slurm.slurm_data_path, slurm.slurm_images_path, slurm.slurm_converters_path])
-        for name, workflow in self.catalogue.usable():
-            tell(f"{name}: {workflow.container_image}")
-            self.cluster.pull(self.settings.workflows[name].path, workflow.container_image)
-        for name, image in self.settings.converters.items():
-            tell(f"{name}: {image}")
-            self.cluster.pull_converter(name, image)
+        """Make the folders on the clusters and pull the images that they lack; raises if any is not there then."""
+        self.prepare(tell).insist()
+
+    def prepare(self, tell: Callable[[str], None] = lambda word: None) -> setup.Prepared:
+        """The same, telling what became of each."""
+        return setup.set_up(self.settings, self.clusters, self.catalogue, tell)
 
     def examine(self, *, probe_nodes: bool = False, deadline: int = doctor.PROBE_SECONDS) -> Iterator[doctor.Finding]:
         """What `biomeroworker doctor` says of this deployment, as it is found out."""

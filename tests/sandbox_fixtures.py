@@ -109,6 +109,13 @@ def apptainer(cluster: Sandbox) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
+def charliecloud(apptainer: Sandbox) -> Sandbox:
+    """The cluster, with Apptainer and Charliecloud."""
+    apptainer.up("charliecloud")
+    return apptainer
+
+
+@pytest.fixture(scope="session")
 def grid(sandbox: Sandbox) -> Sandbox:
     """All of OMERO: IceGrid, Glacier2, and the servers."""
     sandbox.up("omero")

@@ -24,14 +24,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(config: ConfigOption = None) -> None:
-    """Prepare the cluster: make the folders, pull the workflows' images and the converter."""
+    """Prepare the clusters: make the folders, pull the workflows' images and the converters that are not there."""
     with client_of(config) as client:
-        client.setup_slurm(tell=lambda word: err.print(word, markup=False))
-        for name, problem in client.catalogue.problems.items():
-            err.print(f"{name}: {problem}", style="red", markup=False)
-        if client.catalogue.problems:
-            raise typer.Exit(1)
-    err.print("the cluster is ready")
+        prepared = client.prepare(tell=lambda word: err.print(word, markup=False))
+    there = [outcome for outcome in prepared.outcomes if outcome.image]
+    for name, fault in prepared.faults.items():
+        err.print(f"{name}: {fault}", style="red", markup=False)
+        if fault.hint:
+            err.print(f"  {fault.hint}", markup=False)
+        for line in fault.detail.splitlines():
+            err.print(f"  | {line}", markup=False)
+    if prepared.faults:
+        err.print(f"{len(there)} images are there, {len(prepared.faults)} things are not: see above", markup=False)
+        raise typer.Exit(1)
+    err.print(f"the cluster is ready: {len(there)} images are there")
 
 
 def doctor(

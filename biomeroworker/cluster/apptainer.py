@@ -5,16 +5,24 @@ home is the first of these (the run's folder), not the account's: what lies in a
 start-up files) must not change a result, and what a workflow caches there must have room, which the small memory file
 system of ``--containall`` has not. ``/tmp`` is the node's. Variables stay, because a job learns its GPUs, its cores and
 its threads from them; only those that make an interpreter or the loader take code from elsewhere are dropped.
+
+What a shell would evaluate. The entry point of an OCI image, together with its arguments, is by default evaluated by a
+shell in the image: a parameter with the value ``$(id)`` would run id. ``--no-eval`` ends that, but programs before
+Apptainer 1.1 and SingularityCE 3.10 lack it, and images that were made by these ignore it. Which of the two a node has
+is known on the node alone, so it is asked there, at the start of the container: where a shell would evaluate, an
+argument that holds a character that means something to it is refused, and any other runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from biomeroworker.cluster.runtime import Reference
-from biomeroworker.errors import ConfigError
+from biomeroworker.cluster import pullscript
+from biomeroworker.cluster.runtime import Reference, bind, plain
 
-_FOREIGN = (
+#: Variables that make an interpreter or the loader take code from outside the image.
+FOREIGN = (
     "PYTHONPATH",
     "PYTHONHOME",
     "PYTHONSTARTUP",
@@ -25,37 +33,46 @@ _FOREIGN = (
     "PERL5LIB",
 )
 
-#: $1 target, $2 reference, $3 APPTAINER_TMPDIR, $4 APPTAINER_CACHEDIR (empty: unset), then the pull without its target.
-#: Pulled beside the target and renamed, so that a job never sees half an image. The record is published first: an image
-#: without one is only ever somebody else's, and gets its record here.
-_PULL = r"""
-set -eu
-cd
-target=$1 reference=$2
-made() { mkdir -p -- "$1"; cd -- "$1"; pwd; }
-[ -z "$3" ] || { APPTAINER_TMPDIR=$(made "$3"); export APPTAINER_TMPDIR SINGULARITY_TMPDIR="$APPTAINER_TMPDIR"; }
-[ -z "$4" ] || { APPTAINER_CACHEDIR=$(made "$4"); export APPTAINER_CACHEDIR SINGULARITY_CACHEDIR="$APPTAINER_CACHEDIR"
-}
-shift 4
-mkdir -p -- "${target%/*}"
-record() {
-  digest=$(sha256sum <"$1"); digest=${digest%% *}
-  now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-  printf '{"reference": "%s", "sha256": "%s", "recorded": "%s"}\n' "$reference" "$digest" "$now"
-}
-if [ ! -s "$target" ]; then
-  folder=$(mktemp -d -- "${target%/*}/.pull-XXXXXXXX")
-  trap 'rm -rf -- "$folder"' EXIT
-  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  "$@" "$folder/image" "docker://$reference" >&2
-  record "$folder/image" >"$folder/record"
-  mv -f -- "$folder/record" "$target.json"
-  mv -f -- "$folder/image" "$target"
-elif [ ! -s "$target.json" ]; then
-  record "$target" >"$target.json.$$"
-  mv -f -- "$target.json.$$" "$target.json"
+#: $1 program, $2 image, $3 how many words up to the image; then these, then the arguments. 64 is EX_USAGE.
+_RUN = r"""
+program=$1 image=$2 own=$3
+shift 3
+command -v -- "$program" >/dev/null 2>&1 ||
+  { printf 'FATAL: %s is not to be found on %s\n' "$program" "$(uname -n)" >&2; exit 255; }
+eval=--no-eval
+"$program" run --help 2>&1 | grep -q -e '--no-eval' || eval=
+seen=0 risky=
+for word do
+  seen=$((seen + 1))
+  [ "$seen" -gt "$own" ] || continue
+  case $word in *[\$\`\\\"]*) risky=$word ;; esac
+done
+if [ -n "$risky" ]; then
+  case $("$program" inspect --runscript "$image" 2>/dev/null) in
+    *_NO_EVAL*) safe=$eval ;;
+    *eval* | *OCI_RUN* | '') safe= ;;
+    *) safe=yes ;;
+  esac
+  [ -n "$safe" ] || {
+    printf 'biomeroworker: a shell in this image, or this %s, would evaluate the argument %s\n' "$program" "$risky"
+    echo 'biomeroworker: it may not hold a dollar sign, a backquote, a backslash or a double quote;'
+    echo 'biomeroworker: Apptainer 1.1 and SingularityCE 3.10 or newer, and an image pulled by them, take any'
+    exit 64
+  } >&2
 fi
-printf '\nrecord '; cat -- "$target.json"
+exec "$program" --silent run ${eval:+"$eval"} "$@"
+"""
+
+_FETCH = r"""
+fetch() {
+  [ -z "$tmpdir" ] || export APPTAINER_TMPDIR="$tmpdir" SINGULARITY_TMPDIR="$tmpdir"
+  [ -z "$cachedir" ] || export APPTAINER_CACHEDIR="$cachedir" SINGULARITY_CACHEDIR="$cachedir"
+  if [ -n "$username" ]; then
+    export APPTAINER_DOCKER_USERNAME="$username" APPTAINER_DOCKER_PASSWORD="$password"
+    export SINGULARITY_DOCKER_USERNAME="$username" SINGULARITY_DOCKER_PASSWORD="$password"
+  fi
+  "$program" pull "$@" "$folder/image" "docker://$reference"
+}
 """
 
 
@@ -67,7 +84,8 @@ class Apptainer:
     program
         Its name or path on the cluster.
     binds
-        Further folders of the cluster that every container sees, e.g. where links in the data folder lead.
+        Further folders of the cluster that every container sees, e.g. where links in the data folder lead; also
+        ``/source:/target``.
     insecure_registries
         ``host`` or ``host:port`` of registries that speak HTTP; those on the loopback device always may.
     tmpdir, cachedir
@@ -86,47 +104,46 @@ class Apptainer:
         cachedir: str = "",
     ) -> None:
         self.program = program
-        self._binds = tuple(binds)
+        self._binds = tuple(bind(text) for text in binds)
         self._insecure = frozenset(insecure_registries)
         self._tmpdir = tmpdir
         self._cachedir = cachedir
 
     def run_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
         """The argv that runs the image's own entry point."""
-        return self._prefix("run", image, binds, gpu)
+        words = self._words(image, binds, gpu)
+        return [*_env(), "sh", "-c", _RUN, "run", self.program, image, str(len(words)), *words]
 
     def exec_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
-        """The argv that runs a program in the image."""
-        return self._prefix("exec", image, binds, gpu)
+        """The argv that runs a program in the image; no shell evaluates that one's arguments."""
+        return [*_env(), self.program, "--silent", "exec", *self._words(image, binds, gpu)]
 
-    def _prefix(self, verb: str, image: str, binds: Sequence[str], gpu: bool) -> list[str]:
-        argv = ["env", *(word for name in _FOREIGN for word in ("-u", name)), self.program, "--silent", verb]
-        if verb == "run":
-            # Without it the entry point of an OCI image is evaluated by a shell, together with its arguments: a
-            # parameter with the value $(id) would run id. Programs older than 2022 lack it, and then refuse to run.
-            argv.append("--no-eval")
-        if binds:
-            argv += ["--home", _plain(binds[0])]
-        for folder in dict.fromkeys([*binds, *self._binds]):
-            argv += ["--bind", _plain(folder)]
-        if gpu:
-            argv.append("--nv")
-        return [*argv, image]
+    def _words(self, image: str, binds: Sequence[str], gpu: bool) -> list[str]:
+        words = ["--home", plain(binds[0])] if binds else []
+        for folder in dict.fromkeys([*map(plain, binds), *self._binds]):
+            words += ["--bind", folder]
+        return [*words, *(["--nv"] if gpu else []), image]
 
-    def pull_command(self, reference: Reference, target: str) -> list[str]:
+    def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
         """Put an image at ``target``, at once or not at all."""
-        pull = [self.program, "pull", "--disable-cache"] if not self._cachedir else [self.program, "pull"]
+        words = [] if self._cachedir else ["--disable-cache"]
         if reference.is_loopback or reference.registry in self._insecure:
-            pull.append("--no-https")
-        return ["sh", "-c", _PULL, "pull", target, str(reference), self._tmpdir, self._cachedir, *pull]
+            words.append("--no-https")
+        return pullscript.pull_command(
+            _FETCH,
+            reference,
+            target,
+            program=self.program,
+            words=words,
+            tmpdir=self._tmpdir,
+            cachedir=self._cachedir,
+            replace=replace,
+        )
 
-    def inspect_command(self, image: str) -> list[str]:
-        """Print the image's labels as JSON."""
-        return [self.program, "inspect", "--json", "--labels", image]
+    def outdated(self, record: Mapping[str, Any]) -> str:
+        """An image is never: it does not depend on the configuration."""
+        return ""
 
 
-def _plain(folder: str) -> str:
-    """A folder as ``--bind`` can take it: colon and comma have a meaning there and cannot be escaped."""
-    if ":" in folder or "," in folder:
-        raise ConfigError(f"{folder!r} cannot be given to a container: it holds a colon or a comma")
-    return folder
+def _env() -> list[str]:
+    return ["env", *(word for name in FOREIGN for word in ("-u", name))]

@@ -1,18 +1,18 @@
 """Containers on the cluster: what an image is called there, how it gets there, how it is run. Pure.
 
-A runtime (`apptainer`) builds command lines; this module names things. An image's file is called as existing
-deployments call it, ``<images>/<workflow path>/<name>_<version>.sif``, so what was pulled before is found again. Beside
-it lies a record, ``<image>.json``, with the reference that it was pulled from and the SHA-256 of the file: what
-provenance cites.
+A runtime (`apptainer`, `charliecloud`) builds command lines; this module names things. An image's file is called as
+existing deployments call it, ``<images>/<workflow path>/<name>_<version>.sif``, so what was pulled before is found
+again. Beside it lies a record, ``<image>.json``, with the reference that it was pulled from and the SHA-256 of the
+file: what provenance cites.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from biomeroworker.errors import ConfigError
 
@@ -86,26 +86,69 @@ class Image:
 
 
 class Runtime(Protocol):
-    """How one container program is called."""
+    """How one container program is called. Every prefix is an argv; what is appended arrives byte for byte."""
 
     program: str
     suffix: str
 
     def run_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
-        """The argv that runs the image's own entry point; its arguments are appended."""
+        """The argv that runs the image's own entry point; its arguments are appended.
+
+        ``binds`` are folders that the container sees under their own paths; the first is its home. The exit code is
+        the entry point's, 128 and the signal's number where one ended it. 255 and a line ``FATAL: …`` is the
+        runtime's own failure.
+        """
         ...
 
     def exec_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
         """The argv that runs a program in the image; the program and its arguments are appended."""
         ...
 
-    def pull_command(self, reference: Reference, target: str) -> list[str]:
-        """Put an image at ``target``, at once or not at all; what is there stays. Prints the record."""
+    def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
+        """Put an image at ``target``, at once or not at all; what is there stays, or is replaced. Prints the record.
+
+        Name and password for the registry are read from stdin, a line each (`Login.lines`); none if it is empty.
+        """
         ...
 
-    def inspect_command(self, image: str) -> list[str]:
-        """Print what the image says of itself."""
+    def outdated(self, record: Mapping[str, Any]) -> str:
+        """Why an image with this record cannot be run as things are configured now; empty if it can."""
         ...
+
+
+@dataclass(frozen=True)
+class Login:
+    """A name and a password, or token, for a registry. It travels on stdin, and is in no argv, log or event."""
+
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def lines(self) -> bytes:
+        """As `Runtime.pull_command` reads it."""
+        if any(character in self.username + self.password for character in "\n\r\0"):
+            raise ConfigError("a name or password for a registry may not hold a line break")
+        return f"{self.username}\n{self.password}\n".encode()
+
+
+def bind(text: str) -> str:
+    """A bind of the ini, ``/folder``, ``/source:/target`` or ``/source:/target:ro``, checked."""
+    source, *rest = text.split(":")
+    target, mode = (*rest, "", "")[:2]
+    paths = [source, *([target] if rest else [])]
+    bad = len(rest) > 2 or mode not in ("", "ro", "rw") or bool(set(text) & set("\n\r\0,"))
+    if bad or not all(path.startswith("/") for path in paths):
+        raise ConfigError(
+            f"[SLURM] slurm_data_bind_path: {text!r} is not /folder, /source:/target or /source:/target:ro"
+        )
+    return text
+
+
+def plain(folder: str) -> str:
+    """A folder as a bind option can take it: colon and comma have a meaning there and cannot be escaped."""
+    if ":" in folder or "," in folder or not folder.startswith("/"):
+        raise ConfigError(f"{folder!r} cannot be given to a container: it is not absolute, or holds a colon or a comma")
+    return folder
 
 
 def image_file(reference: Reference, suffix: str = ".sif") -> str:
@@ -122,30 +165,31 @@ def converter_file(key: str, reference: Reference, suffix: str = ".sif") -> str:
 
 # -- what is there -----------------------------------------------------------------------------------------------------
 
-#: Any number of folders. Says the home folder first, then of each folder its images' names.
+#: $1 suffix, then any number of folders. Says the home folder first, then of each folder its images' names.
 _LIST = r"""
+suffix=$1; shift
 printf 'home %s\n' "$(cd && pwd)"
 cd || exit
 for folder do
   printf 'folder %s\n' "$folder"
   [ -d "$folder" ] || continue
-  find "$folder/" -maxdepth 1 -type f -size +0 \( -name '*.sif' -o -name '*.sqfs' \) -printf 'image %f\n'
+  find "$folder/" -maxdepth 1 -type f -size +0 -name "*$suffix" -printf 'image %f\n'
 done
 """
 
-#: $1 image. Says the home folder, the record, and the names of the images beside it.
+#: $1 image, $2 suffix. Says the home folder, the record, and the names of the images beside it.
 _LOOK = r"""
 printf 'home %s\n' "$(cd && pwd)"
 cd || exit
 [ ! -s "$1" ] || { echo there; [ ! -r "$1.json" ] || { printf 'record '; tr -d '\n' <"$1.json"; echo; }; }
-find "${1%/*}/" -maxdepth 1 -type f -size +0 \( -name '*.sif' -o -name '*.sqfs' \) -printf 'image %f\n' 2>/dev/null
+find "${1%/*}/" -maxdepth 1 -type f -size +0 -name "*$2" -printf 'image %f\n' 2>/dev/null
 :
 """
 
 
-def list_versions_command(folders: Sequence[str]) -> list[str]:
+def list_versions_command(folders: Sequence[str], suffix: str) -> list[str]:
     """One execution that lists the images of all folders (relative ones are below the home folder)."""
-    return ["sh", "-c", _LIST, "images", *folders]
+    return ["sh", "-c", _LIST, "images", suffix, *folders]
 
 
 def parse_versions(text: str) -> dict[str, list[str]]:
@@ -162,9 +206,9 @@ def parse_versions(text: str) -> dict[str, list[str]]:
     return {folder: versions(names) for folder, names in found.items()}
 
 
-def look_command(image: str) -> list[str]:
+def look_command(image: str, suffix: str) -> list[str]:
     """One execution that says whether an image is there, what its record says, and what lies beside it."""
-    return ["sh", "-c", _LOOK, "image", image]
+    return ["sh", "-c", _LOOK, "image", image, suffix]
 
 
 @dataclass(frozen=True)
@@ -173,13 +217,18 @@ class Look:
 
     home: str
     there: bool
-    digest: str
+    record: Mapping[str, Any]
     beside: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` of the image's file, as recorded; empty when nobody did."""
+        return digest_in(self.record)
 
 
 def parse_look(text: str) -> Look:
     """Read the answer to `look_command`; a record that cannot be read counts as none."""
-    home, there, digest, beside = "", False, "", []
+    home, there, record, beside = "", False, {}, []
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word == "home":
@@ -187,19 +236,24 @@ def parse_look(text: str) -> Look:
         elif word == "there":
             there = True
         elif word == "record":
-            digest = parse_record(rest)
+            record = parse_record(rest)
         elif word == "image":
             beside.append(rest)
-    return Look(home, there, digest, tuple(beside))
+    return Look(home, there, record, tuple(beside))
 
 
-def parse_record(text: str) -> str:
-    """The digest in a record, as ``sha256:…``; empty if it holds none."""
+def parse_record(text: str) -> dict[str, Any]:
+    """What a record says; nothing if it cannot be read."""
     try:
         record = json.loads(text)
     except ValueError:
-        return ""
-    digest = str(record.get("sha256", "")) if isinstance(record, dict) else ""
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def digest_in(record: Mapping[str, Any]) -> str:
+    """The digest in a record, as ``sha256:…``; empty if it holds none."""
+    digest = str(record.get("sha256", ""))
     return f"sha256:{digest}" if re.fullmatch(r"[0-9a-f]{64}", digest) else ""
 
 

@@ -6,32 +6,25 @@ and back, and every answer that is none becomes a classed fault. Each question i
 
 from __future__ import annotations
 
-import posixpath
 import threading
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from biomeroworker.cluster import layout, runtime, slurm, submission
-from biomeroworker.cluster.apptainer import Apptainer
+from biomeroworker.cluster import layout, logins, slurm, submission
+from biomeroworker.cluster.containers import runtime_of
+from biomeroworker.cluster.images import TIFF_CONVERTER, Images
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.refusals import classify_submission, scheduler_silence
-from biomeroworker.cluster.runtime import Image, Reference, Runtime
+from biomeroworker.cluster.runtime import Image, Login, Reference, Runtime
 from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus, Limits
 from biomeroworker.cluster.sshfaults import far_fault, tail
-from biomeroworker.cluster.transport import Completed, Transport
-from biomeroworker.errors import ConfigError, Permanent, Transient
+from biomeroworker.cluster.transport import Transport
+from biomeroworker.errors import Transient
 
 if TYPE_CHECKING:
     from biomeroworker.config import Settings
-
-#: The key of the converter that workflows on TIFF need.
-TIFF_CONVERTER = "zarr_to_tiff"
-#: How long an image that was seen is believed to be there; the job's own preflight looks again.
-_IMAGE_SECONDS = 600.0
-_PULL_SECONDS = 7200.0
 
 
 class Cluster:
@@ -54,14 +47,14 @@ class Cluster:
         images: str,
         converters: str,
         converter_images: Mapping[str, str] | None = None,
+        credentials: Callable[[Reference], Login | None] = lambda reference: None,
     ) -> None:
         self.transport = transport
         self.runtime = container
         self._folders = (data, images, converters)
-        self._converter_images = dict(converter_images or {})
+        self.images = Images(transport, container, (images, converters), converter_images or {}, credentials)
         self._lock = threading.Lock()
         self._home = ""
-        self._seen: dict[tuple[str, str, str], tuple[float, Image]] = {}
         self._job_ids: dict[str, int] = {}
         self._limits: Limits | None = None
 
@@ -69,22 +62,14 @@ class Cluster:
     def from_settings(cls, settings: Settings) -> Cluster:
         """The cluster of a configuration."""
         slurm_settings = settings.slurm
-        if slurm_settings.container_runtime == "charliecloud":
-            raise ConfigError("[SLURM] container_runtime: charliecloud is not served yet; use apptainer or singularity")
-        container = Apptainer(
-            slurm_settings.container_runtime,
-            binds=[slurm_settings.slurm_data_bind_path] if slurm_settings.slurm_data_bind_path else [],
-            insecure_registries=slurm_settings.insecure_registries,
-            tmpdir=_below_home(slurm_settings.apptainer_tmpdir),
-            cachedir=_below_home(slurm_settings.apptainer_cachedir),
-        )
         return cls(
             OpenSshTransport(settings.ssh.host, config_file=settings.ssh.config_file),
-            container,
+            runtime_of(slurm_settings),
             data=slurm_settings.slurm_data_path,
             images=slurm_settings.slurm_images_path,
             converters=slurm_settings.slurm_converters_path,
             converter_images=settings.converters,
+            credentials=logins.reader(slurm_settings.registry_credentials),
         )
 
     # -- the way there -------------------------------------------------------------------------------------------------
@@ -100,7 +85,7 @@ class Cluster:
     @property
     def home(self) -> str:
         """The account's home folder on the cluster, asked for once (other questions bring it along)."""
-        return self._home or self._learn_home()
+        return self._home or self.images.home or self._learn_home()
 
     @property
     def layout(self) -> layout.Layout:
@@ -196,7 +181,7 @@ class Cluster:
         if not names:
             return
         # below the home folder, where a command starts: a cluster that is away should not be asked for that first
-        folders = layout.Layout(layout.resolved(self._folders[0], self._home or "."), "", "")
+        folders = layout.Layout(layout.resolved(self._folders[0], self._home or self.images.home or "."), "", "")
         attempts = [attempt for attempt in map(layout.parse_attempt_name, names) if attempt]
         given_up = [folders.attempt_folder(*attempt) for attempt in attempts]
         answer = self.transport.run(submission.cancel_command(names, given_up), timeout=timeout)
@@ -268,133 +253,13 @@ class Cluster:
     # -- images --------------------------------------------------------------------------------------------------------
 
     def image(self, workflow_path: str, reference: str, version: str = "") -> Image:
-        """The image of a workflow, which must be on the cluster.
-
-        ``version`` is the tag; empty means the reference's own, or the newest there is when it has none.
-        """
-        key = (workflow_path, reference, version)
-        with self._lock:
-            when, seen = self._seen.get(key, (0.0, None))
-        if seen and time.monotonic() - when < _IMAGE_SECONDS:
-            return seen
-        wanted = Reference.parse(reference)
-        newest = not version and not wanted.tag and not wanted.digest
-        wanted = wanted.at(version)
-        look = self._look(self._image_path(workflow_path, wanted))
-        if not look.there and newest and (there := runtime.versions(self._own(look.beside, wanted))):
-            wanted = wanted.at(there[0])
-            look = self._look(self._image_path(workflow_path, wanted))
-        if not look.there:
-            there = runtime.versions(self._own(look.beside, wanted))
-            raise Permanent(
-                f"the image {wanted} is not on the cluster",
-                hint="biomeroworker init pulls it" + (f"; there is {', '.join(there)}" if there else ""),
-            )
-        path = posixpath.join(look.home, self._image_path(workflow_path, wanted))
-        image = Image(posixpath.normpath(path), wanted.version, look.digest)
-        with self._lock:
-            self._seen[key] = (time.monotonic(), image)
-        return image
-
-    def pull(self, workflow_path: str, reference: str) -> Image:
-        """Bring a workflow's image to the cluster; one that is there already stays as it is."""
-        wanted = Reference.parse(reference)
-        return self._pull(self._image_path(workflow_path, wanted), wanted)
-
-    def pull_converter(self, key: str, reference: str) -> Image:
-        """Bring a converter's image to the cluster."""
-        wanted = Reference.parse(reference)
-        return self._pull(self._converter_file(key, wanted), wanted)
+        """The image of a workflow, which must be on the cluster; see `images.Images.image`."""
+        return self.images.image(workflow_path, reference, version)
 
     def converter(self, key: str = TIFF_CONVERTER) -> Image:
         """A converter's image, which must be configured and on the cluster."""
-        reference = self._converter_images.get(key, "")
-        if not reference:
-            raise Permanent(
-                "the workflow reads TIFF, and no converter is configured", hint=f"[CONVERTERS] {key} = org/name:tag"
-            )
-        with self._lock:
-            when, seen = self._seen.get((key, reference, ""), (0.0, None))
-        if seen and time.monotonic() - when < _IMAGE_SECONDS:
-            return seen
-        wanted = Reference.parse(reference)
-        path = self._converter_file(key, wanted)
-        look = self._look(path)
-        if not look.there:
-            raise Permanent(f"the converter's image {wanted} is not on the cluster", hint="biomeroworker init pulls it")
-        image = Image(posixpath.normpath(posixpath.join(look.home, path)), wanted.version, look.digest)
-        with self._lock:
-            self._seen[key, reference, ""] = (time.monotonic(), image)
-        return image
+        return self.images.converter(key)
 
     def versions(self, workflow_paths: Sequence[str]) -> dict[str, list[str]]:
         """The versions of each workflow that are on the cluster, newest first."""
-        folders = {path: self._folder_of(path) for path in workflow_paths}
-        if not folders:
-            return {}
-        answer = self.transport.run(runtime.list_versions_command(list(folders.values())), timeout=60)
-        if not answer.ok:
-            raise far_fault("listing images", answer.stderr)
-        found = runtime.parse_versions(answer.stdout)
-        return {path: found.get(folder, []) for path, folder in folders.items()}
-
-    def _look(self, path: str) -> runtime.Look:
-        answer = self.transport.run(runtime.look_command(path), timeout=60)
-        look = runtime.parse_look(answer.stdout)
-        if not answer.ok or not look.home:
-            raise far_fault(f"looking for {path}", answer.stderr)
-        self._home = self._home or look.home
-        return look
-
-    def _pull(self, path: str, reference: Reference) -> Image:
-        answer = self.transport.run(self.runtime.pull_command(reference, path), timeout=_PULL_SECONDS)
-        if not answer.ok:
-            raise _pull_fault(reference, answer)
-        record = answer.stdout.rpartition("record ")[2]
-        with self._lock:
-            self._seen.clear()
-        return Image(layout.resolved(path, self.home), reference.version, runtime.parse_record(record))
-
-    def _folder_of(self, workflow_path: str) -> str:
-        return layout.Layout("", layout.resolved(self._folders[1], self._home or "."), "").images_of(workflow_path)
-
-    def _image_path(self, workflow_path: str, reference: Reference) -> str:
-        return f"{self._folder_of(workflow_path)}/{runtime.image_file(reference, self.runtime.suffix)}"
-
-    def _converter_file(self, key: str, reference: Reference) -> str:
-        folder = layout.resolved(self._folders[2], self._home or ".")
-        return f"{folder}/{runtime.converter_file(key, reference, self.runtime.suffix)}"
-
-    @staticmethod
-    def _own(names: Sequence[str], reference: Reference) -> list[str]:
-        return [name for name in names if name.startswith(f"{reference.name}_")]
-
-
-def _below_home(path: str | None) -> str:
-    """A folder as the remote programs take it, which start at the home folder; empty if it is not set."""
-    return layout.resolved(path, "") if path else ""
-
-
-def _pull_fault(reference: Reference, answer: Completed) -> Exception:
-    """Why an image could not be pulled: it does not exist, we may not, or the way there is cut for now."""
-    evidence = tail(answer.stderr)
-    lower = answer.stderr.lower()
-    if any(words in lower for words in ("manifest unknown", "name unknown", "not found in registry", "status 404")):
-        return Permanent(
-            f"there is no image {reference}", hint="check the descriptor's container image", detail=evidence
-        )
-    if any(words in lower for words in ("unauthorized", "denied: ", "authentication required")):
-        return Permanent(
-            f"the registry does not give us {reference}",
-            hint="log in to it on the cluster: apptainer registry login",
-            detail=evidence,
-        )
-    if "server gave http response to https client" in lower:
-        return Permanent(
-            f"the registry of {reference} speaks HTTP", hint="[SLURM] insecure_registries", detail=evidence
-        )
-    if answer.returncode == 127:
-        return Permanent(
-            "the container program is not on the cluster's PATH", hint="[SLURM] container_runtime", detail=evidence
-        )
-    return far_fault(f"pulling {reference}", answer.stderr)
+        return self.images.versions(workflow_paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sandbox.part import Part
 from sandbox.parts.account import Account
 from sandbox.parts.apptainer import Apptainer
+from sandbox.parts.charliecloud import Charliecloud
 from sandbox.parts.grid import Blitz, Glacier2, IceGridNode, IceGridRegistry, Processor, Tables
 from sandbox.parts.mariadb import MariaDB
 from sandbox.parts.postgres import Postgres
@@ -17,6 +18,7 @@ PARTS: tuple[type[Part], ...] = (
     Registry,
     Account,
     Apptainer,
+    Charliecloud,
     Sshd,
     Munge,
     MariaDB,

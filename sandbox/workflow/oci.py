@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,17 @@ class Layer:
 
 
 def write_layout(
-    folder: Path, tag: str, layers: Sequence[Layer], entrypoint: Sequence[str], labels: dict[str, str]
+    folder: Path,
+    tag: str,
+    layers: Sequence[Layer],
+    entrypoint: Sequence[str],
+    labels: dict[str, str],
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write an OCI layout of one image into an empty folder; returns the digest of its manifest."""
+    """Write an OCI layout of one image into an empty folder; returns the digest of its manifest.
+
+    ``more`` is laid over the image's ``config`` (``Env``, ``Cmd``, ``WorkingDir``, …).
+    """
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
     for layer in layers:
@@ -92,6 +100,7 @@ def write_layout(
             "Entrypoint": list(entrypoint),
             "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"],
             "Labels": labels,
+            **(more or {}),
         },
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "biomeroworker sandbox"} for _ in layers],

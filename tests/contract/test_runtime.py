@@ -1,10 +1,13 @@
-"""What every container runtime promises, asked of the real one: a real registry, a real pull, a real run."""
+"""What every container runtime promises: Apptainer and Charliecloud on a real cluster with real registries, the fake.
 
+Singularity is Apptainer by another name: what differs on the command line is nothing (`test_runtime_commands.py`).
+"""
+
+import contextlib
 import json
-import shutil
-import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,180 +15,359 @@ from uuid import uuid4
 import pytest
 
 from biomeroworker.cluster.apptainer import Apptainer
+from biomeroworker.cluster.charliecloud import Charliecloud
+from biomeroworker.cluster.fake import FakeTransport
+from biomeroworker.cluster.fakeruntime import FakeRuntime
 from biomeroworker.cluster.openssh import OpenSshTransport
+from biomeroworker.cluster.runtime import Runtime
 from biomeroworker.cluster.site import Cluster
-from biomeroworker.errors import Blocked, ConfigError, Permanent, Transient
-from sandbox.workflow import oci
+from biomeroworker.cluster.transport import Completed
+from biomeroworker.errors import Blocked, Permanent, Transient
+from tests.registries import busybox_image, push, tls_registry
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
 
 ENTRY = """#!/bin/sh
-echo "home=$HOME"
-echo "pythonpath=${PYTHONPATH:-none} gpus=${CUDA_VISIBLE_DEVICES:-none}"
+echo "home=$HOME cwd=$(pwd)"
+echo "pythonpath=${PYTHONPATH:-none} gpus=${CUDA_VISIBLE_DEVICES:-none} colour=${COLOUR:-none}"
 for word do printf 'word=%s\\n' "$word"; done
-[ "${1:-}" != write ] || echo written > "$2"
-exit "${CODE:-0}"
+case ${1:-} in
+  write) echo written > "$2" ;;
+  exit) exit "$2" ;;
+  die) kill -"$2" $$ ;;
+esac
 """
 
+#: What a shell, an option parser or a careless hand might make something of.
+WORDS = [
+    "a b", "$(touch /tmp/executed)", "`id`", "$HOME", "${HOME}", "'", '"', "*", "?", "~", "--flag=x y", "a\\b", "\\",
+    "\\\\", "-n", "--", "--help", "-b/etc:/x", "é", "測定", "", " ", "a\nb", "\n", "\t", "a;id", "a&&id", "|id", ">x", "#x",
+    "!x", "%s", "{a,b}", "[x]", "a'b\"c", "$'x'", "\\$(id)", "=x", "\x7f",
+]  # fmt: skip
+
+
+@dataclass
+class World:
+    """A runtime, a cluster that has it, and a registry with ``w_contract`` in two versions."""
+
+    name: str
+    site: Cluster
+    image: str
+    pulled: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_real(self) -> bool:
+        return self.name != "fake"
+
+    def path(self, tag: str = "v1.9") -> str:
+        """The path of the image, pulled once."""
+        if tag not in self.pulled:
+            self.pulled[tag] = self.site.images.pull("workflows/contract", f"{self.image}:{tag}").path
+        return self.pulled[tag]
+
+    def folder(self) -> str:
+        """A run's folder."""
+        folder = f"{self.site.layout.data}/biomero_{uuid4()}"
+        self.site.transport.make_dirs([f"{folder}/attempt-1"])
+        return folder
+
+    def run(self, folder: str, *words: str, env: tuple[str, ...] = (), tag: str = "v1.9") -> Completed:
+        """The entry point, started where a job would start it."""
+        prefix = self.site.runtime.run_prefix(self.path(tag), binds=[folder])
+        start = ["sh", "-c", 'cd -- "$1" || exit; shift; exec "$@"', "job", f"{folder}/attempt-1", "env", *env]
+        return self.site.transport.run([*start, *prefix, *words], timeout=120)
+
+    def with_runtime(self, runtime: Runtime) -> Cluster:
+        """The same cluster with another program."""
+        return Cluster(self.site.transport, runtime, data="d", images=self.site.layout.images, converters="c")
+
 
 @pytest.fixture(scope="module")
-def image(registry: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small image in the registry; its reference without a tag."""
+def registries(sandbox: Any, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """One image behind HTTP (Apptainer) and behind HTTPS (Charliecloud); what is before ``:tag``."""
     folder = tmp_path_factory.mktemp("image")
-    root = folder / "root"
-    for name in ("bin", "proc", "sys", "dev", "tmp", "etc", "var/tmp", "home"):
-        (root / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "env", "id", "ls"):
-        (root / "bin" / name).symlink_to("busybox")
-    (root / "entry.sh").write_text(ENTRY)
-    (root / "entry.sh").chmod(0o755)
-    layer = oci.Layer.of_folder(root, folder / "layer.tar.gz")
-    oci.write_layout(folder / "layout", "v1", [layer], ["/entry.sh"], {})
-    name = f"{registry}/lab/w_contract"
+    layout = busybox_image(folder, ENTRY, {"Env": ["PATH=/bin", "COLOUR=it's blue"], "WorkingDir": "/etc"})
     for tag in ("v1.9", "v1.10"):
-        copy = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
-        subprocess.run([*copy, f"oci:{folder}/layout:v1", f"docker://{name}:{tag}"], check=True, timeout=60)
-    return name
+        push(layout, f"{registry}/lab/w_contract:{tag}")
+    with tls_registry(tmp_path_factory.mktemp("tls"), sandbox.path / "registry") as secure:
+        yield {"apptainer": f"{registry}/lab/w_contract", "charliecloud": f"{secure}/lab/w_contract"}
 
 
-@pytest.fixture(scope="module")
-def site(apptainer: Any) -> Iterator[Cluster]:
-    env = apptainer.env
-    transport = OpenSshTransport(env["SSH_HOST"], config_file=Path(env["SSH_CONFIG"]))
-    folder = f"contract-{uuid4().hex[:8]}"
+@pytest.fixture(scope="module", params=["fake", "apptainer", "charliecloud"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    if request.param == "fake":
+        home = tmp_path_factory.mktemp("home")
+        runtime: Any = FakeRuntime(home / "registry")
+        for tag in ("v1.9", "v1.10"):
+            runtime.put("lab/w_contract", tag, ENTRY)
+        transport: Any = FakeTransport(home)
+        image, folder = "lab/w_contract", "contract"
+    else:
+        cluster = request.getfixturevalue("charliecloud")
+        image = request.getfixturevalue("registries")[request.param]
+        folder = f"contract-{uuid4().hex[:8]}"
+        transport = OpenSshTransport(cluster.env["SSH_HOST"], config_file=Path(cluster.env["SSH_CONFIG"]))
+        if request.param == "apptainer":
+            runtime = Apptainer(tmpdir=f"{folder}/tmp")
+        else:
+            runtime = Charliecloud(data=f"{folder}/data", tmpdir=f"{folder}/tmp")
     transport.make_dirs([f"{folder}/data"])
-    yield Cluster(
+    site = Cluster(
         transport,
-        Apptainer(tmpdir=f"{folder}/tmp"),
+        runtime,
         data=f"{folder}/data",
         images=f"{folder}/images",
         converters=f"{folder}/converters",
         converter_images={"zarr_to_tiff": "lab/convert:v3"},
     )
+    yield World(request.param, site, image)
     transport.remove(folder)
     transport.close()
 
 
-@pytest.fixture(scope="module")
-def pulled(site: Cluster, image: str) -> str:
-    """The path of the pulled image."""
-    return site.pull("workflows/contract", f"{image}:v1.9").path
+# -- pulling -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_pulled_once_under_the_name_that_deployments_know(site: Cluster, image: str, pulled: str) -> None:
-    assert pulled == f"{site.layout.images}/workflows/contract/w_contract_v1.9.sif"
-    before = site.transport.run(["stat", "-c", "%i %Y", pulled]).stdout
-    again = site.pull("workflows/contract", f"{image}:v1.9")
-    assert site.transport.run(["stat", "-c", "%i %Y", pulled]).stdout == before
-    names = site.transport.list_dir(pulled.rpartition("/")[0])
-    assert names == ["w_contract_v1.9.sif", "w_contract_v1.9.sif.json"]  # nothing half beside it
-    digest = site.transport.run(["sha256sum", pulled]).stdout.split()[0]
+def test_an_image_is_pulled_once_under_the_name_that_deployments_know(world: World) -> None:
+    site, suffix = world.site, world.site.runtime.suffix
+    path = site.images.pull("workflows/once", f"{world.image}:v1.9").path
+    assert path == f"{site.layout.images}/workflows/once/w_contract_v1.9{suffix}"
+    before = site.transport.run(["stat", "-c", "%i %Y", path]).stdout
+    again = site.images.pull("workflows/once", f"{world.image}:v1.9")
+    assert site.transport.run(["stat", "-c", "%i %Y", path]).stdout == before
+    names = site.transport.list_dir(path.rpartition("/")[0])
+    assert [name for name in names if not name.endswith(".entry")] == [
+        f"w_contract_v1.9{suffix}", f"w_contract_v1.9{suffix}.json",
+    ]  # fmt: skip  # nothing half beside it
+    digest = site.transport.run(["sha256sum", path]).stdout.split()[0]
     assert again.digest == f"sha256:{digest}"
-    record = json.loads(site.transport.read_from(f"{pulled}.json"))
-    assert (record["sha256"], record["reference"]) == (digest, f"{image}:v1.9")
+    record = json.loads(site.transport.read_from(f"{path}.json"))
+    assert (record["sha256"], record["reference"]) == (digest, f"{world.image}:v1.9")
+    assert record["runtime"]
 
 
-def test_an_image_that_is_there_is_found_with_its_digest_in_one_execution(
-    site: Cluster, image: str, pulled: str
-) -> None:
+def test_an_image_that_is_there_is_found_with_its_digest_in_one_execution(world: World) -> None:
+    path = world.path()
+    site = world.with_runtime(world.site.runtime)
     before = site.transport.executions
-    found = site.image("workflows/contract", f"{image}:v1.9")
-    assert (found.path, found.version) == (pulled, "v1.9")
+    found = site.image("workflows/contract", f"{world.image}:v1.9")
+    assert (found.path, found.version) == (path, "v1.9")
     assert found.digest.startswith("sha256:")
-    assert site.image("workflows/contract", f"{image}:v1.9") == found
+    assert site.image("workflows/contract", f"{world.image}:v1.9") == found
     assert site.transport.executions == before + 1
 
 
-def test_two_pulls_at_once_end_with_one_whole_image(site: Cluster, image: str) -> None:
+def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
     found: list[str] = []
 
     def pull() -> None:
-        found.append(site.pull("workflows/twice", f"{image}:v1.10").digest)
+        found.append(world.site.images.pull("workflows/twice", f"{world.image}:v1.10").digest)
 
     threads = [threading.Thread(target=pull) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(300)
     assert len(found) == 2
-    path = site.image("workflows/twice", f"{image}:v1.10").path
-    assert site.transport.run([*site.runtime.exec_prefix(path, binds=[]), "cat", "/entry.sh"]).stdout == ENTRY
-    assert len(site.transport.list_dir(path.rpartition("/")[0])) == 2
+    path = world.site.image("workflows/twice", f"{world.image}:v1.10").path
+    prefix = world.site.runtime.run_prefix(path, binds=[world.folder()])
+    assert "word=whole" in world.site.transport.run([*prefix, "whole"]).stdout
+    assert not [name for name in world.site.transport.list_dir(path.rpartition("/")[0]) if name.startswith(".")]
 
 
-def test_versions_are_told_newest_first(site: Cluster, image: str, pulled: str) -> None:
-    site.pull("workflows/contract", f"{image}:v1.10")
+def test_what_a_killed_pull_left_is_cleared_away_and_what_another_works_in_is_not(world: World) -> None:
+    transport, folder = world.site.transport, f"{world.site.layout.images}/workflows/left"
+    for name in ("dead", "alive"):
+        transport.write_file(f"{folder}/.pull-{name}/lock", b"")
+        transport.write_file(f"{folder}/.pull-{name}/image", b"half")
+    with held(transport, f"{folder}/.pull-alive/lock"):
+        pulled = world.site.images.pull("workflows/left", f"{world.image}:v1.9").path
+        names = transport.list_dir(folder)
+    assert pulled.rpartition("/")[2] in names
+    assert [name for name in names if name.startswith(".pull-")] == [".pull-alive"]
+
+
+@contextlib.contextmanager
+def held(transport: Any, lock: str) -> Iterator[None]:
+    """Something over there holds this lock until the block is left, and five minutes at most."""
+    hold = 'cd; setsid flock "$1" sleep 300 >/dev/null 2>&1 </dev/null & echo $!'
+    pid = transport.run(["sh", "-c", hold, "hold", lock]).stdout.strip()
+    seen = 'cd; for n in $(seq 300); do flock -n "$1" true || exit 0; sleep 0.1; done; exit 1'
+    try:
+        assert transport.run(["sh", "-c", seen, "seen", lock]).ok
+        yield
+    finally:
+        transport.run(["sh", "-c", 'kill -- "-$1"', "kill", pid])
+
+
+def test_versions_are_told_newest_first(world: World) -> None:
+    site = world.site
+    site.images.pull("workflows/versions", f"{world.image}:v1.9")
+    site.images.pull("workflows/versions", f"{world.image}:v1.10")
     before = site.transport.executions
-    assert site.versions(["workflows/contract", "workflows/none"]) == {
-        "workflows/contract": ["v1.10", "v1.9"],
+    assert site.versions(["workflows/versions", "workflows/none"]) == {
+        "workflows/versions": ["v1.10", "v1.9"],
         "workflows/none": [],
     }
     assert site.transport.executions == before + 1
-    assert site.image("workflows/contract", image).version == "v1.10"
-    for suffix in ("", ".json"):
-        site.transport.remove(pulled.replace("v1.9", "v1.10") + suffix)
+    assert site.image("workflows/versions", world.image).version == "v1.10"
 
 
-def test_an_image_that_is_not_there_says_what_to_do(site: Cluster, image: str, pulled: str) -> None:
+def test_an_image_that_is_not_there_says_what_to_do(world: World) -> None:
+    world.path()
     with pytest.raises(Permanent, match=r"v7 is not on the cluster") as caught:
-        site.image("workflows/contract", image, "v7")
+        world.site.image("workflows/contract", world.image, "v7")
     assert "biomeroworker init" in caught.value.hint
     assert "v1.9" in caught.value.hint
 
 
-def test_an_image_that_no_registry_has_cannot_be_pulled_and_leaves_nothing(site: Cluster, image: str) -> None:
-    with pytest.raises(Permanent, match="there is no image"):
-        site.pull("workflows/absent", f"{image}:v99")
-    assert site.transport.list_dir(f"{site.layout.images}/workflows/absent") == []
+def test_an_image_that_no_registry_has_cannot_be_pulled_and_leaves_nothing(world: World) -> None:
+    with pytest.raises(Permanent, match=r"there is no image|does not give us"):
+        world.site.images.pull("workflows/absent", f"{world.image}:v99")
+    assert world.site.transport.list_dir(f"{world.site.layout.images}/workflows/absent") == []
 
 
-def test_a_registry_that_is_down_is_transient(site: Cluster) -> None:
+def test_a_registry_that_is_down_is_transient(world: World) -> None:
+    if isinstance(world.site.runtime, FakeRuntime):
+        world.site.runtime.fail_pull("connection refused")
     with pytest.raises(Transient):
-        site.pull("workflows/absent", "127.0.0.1:9/lab/x:v1")
+        world.site.images.pull("workflows/absent", "127.0.0.1:9/lab/x:v1")
+    if isinstance(world.site.runtime, FakeRuntime):
+        world.site.runtime.fail_pull("")
 
 
-def test_a_program_that_is_not_there_needs_a_person(site: Cluster, image: str) -> None:
-    other = Cluster(site.transport, Apptainer("no-such-apptainer"), data="d", images=site.layout.images, converters="c")
+def test_a_program_that_is_not_there_needs_a_person(world: World, tmp_path: Path) -> None:
+    if isinstance(world.site.runtime, FakeRuntime):
+        runtime: Any = FakeRuntime(tmp_path)
+        runtime.missing = True
+    elif isinstance(world.site.runtime, Apptainer):
+        runtime = Apptainer("no-such-apptainer")
+    else:
+        runtime = _without_programs()
+    other = world.with_runtime(runtime)
     with pytest.raises((Permanent, Blocked)) as caught:
-        other.pull("workflows/absent", f"{image}:v1.9")
+        other.images.pull("workflows/absent", f"{world.image}:v1.9")
     assert "container_runtime" in caught.value.hint
+    done = world.site.transport.run([*runtime.run_prefix(world.path(), binds=[world.folder()]), "x"])
+    assert (done.returncode, done.stderr.startswith("FATAL: ")) == (255, True)
 
 
-def test_the_entry_point_gets_its_words_byte_for_byte_and_its_exit_code_is_kept(site: Cluster, pulled: str) -> None:
-    folder = f"{site.layout.data}/run"
-    site.transport.make_dirs([folder])
-    words = ["a b", "$(id)", "`id`", "$HOME", "'", '"', "*", "--flag=x y", "a\\b", "\\", "-n", "--help", "é", ""]
-    prefix = site.runtime.run_prefix(pulled, binds=[folder])
-    done = site.transport.run(["env", "APPTAINERENV_CODE=7", *prefix, *words])
-    assert [line[5:] for line in done.stdout.splitlines() if line.startswith("word=")] == words
-    assert done.returncode == 7
+def _without_programs() -> Charliecloud:
+    """Charliecloud by names that no machine has."""
+
+    class Missing(Charliecloud):
+        program = "no-such-ch-run"
+
+        def pull_command(self, *args: Any, **more: Any) -> list[str]:
+            return [word if word != "ch-image" else "no-such-ch-image" for word in super().pull_command(*args, **more)]
+
+    return Missing(data="d")
 
 
-def test_home_is_the_runs_folder_and_foreign_code_stays_outside(site: Cluster, pulled: str) -> None:
-    folder = f"{site.layout.data}/run"
-    site.transport.make_dirs([folder])
-    prefix = site.runtime.run_prefix(pulled, binds=[folder])
-    disguise = ["env", "PYTHONPATH=/elsewhere", "CUDA_VISIBLE_DEVICES=1"]
-    done = site.transport.run([*disguise, *prefix, "write", f"{folder}/result"])
-    assert done.stdout.splitlines()[:2] == [f"home={folder}", "pythonpath=none gpus=1"]
-    assert site.transport.read_from(f"{folder}/result") == b"written\n"
-    inside = site.transport.run([*site.runtime.exec_prefix(pulled, binds=[folder]), "ls", site.home])
-    assert "contract" not in inside.stdout.split() or inside.returncode  # the account's home is not there as it is
+# -- running -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_a_bind_would_misread_is_refused() -> None:
-    with pytest.raises(ConfigError):
-        Apptainer().run_prefix("/x.sif", binds=["/data:/etc"])
+def test_the_entry_point_gets_its_words_byte_for_byte(world: World) -> None:
+    done = world.run(world.folder(), *WORDS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n", 2)[2] == "".join(f"word={word}\n" for word in WORDS)
+    assert not Path("/tmp/executed").exists()
 
 
-def test_a_gpu_is_asked_for_only_when_wanted() -> None:
-    assert "--nv" in Apptainer().run_prefix("/x.sif", binds=[], gpu=True)
-    assert "--nv" not in Apptainer().run_prefix("/x.sif", binds=[])
+@pytest.mark.parametrize(("words", "code"), [(("exit", "7"), 7), (("exit", "1"), 1), (("die", "KILL"), 137)])
+def test_the_exit_code_is_the_entry_points_or_tells_its_signal(world: World, words: tuple[str, ...], code: int) -> None:
+    assert world.run(world.folder(), *words).returncode == code
 
 
-def test_a_converter_must_be_configured_and_on_the_cluster(site: Cluster) -> None:
+def test_home_is_the_runs_folder_and_work_goes_on_where_the_job_started(world: World) -> None:
+    folder = world.folder()
+    disguise = ("PYTHONPATH=/elsewhere", "CUDA_VISIBLE_DEVICES=1")
+    done = world.run(folder, "write", f"{folder}/result", env=disguise)
+    assert done.stdout.splitlines()[0] == f"home={folder} cwd={folder}/attempt-1"
+    assert done.stdout.splitlines()[1].startswith("pythonpath=none gpus=1 ")
+    assert world.site.transport.read_from(f"{folder}/result") == b"written\n"
+
+
+def test_the_images_variables_count_where_the_job_has_none(world: World) -> None:
+    if not world.is_real:
+        pytest.skip("a script has no variables of its own")
+    folder = world.folder()
+    assert "colour=it's blue" in world.run(folder).stdout
+    assert "colour=red" in world.run(folder, env=("COLOUR=red",)).stdout
+
+
+def test_the_runs_of_others_and_the_accounts_home_are_not_there(world: World) -> None:
+    if not world.is_real:
+        pytest.skip("a script runs on the machine as it is")
+    mine, other = world.folder(), world.folder()
+    prefix = world.site.runtime.exec_prefix(world.path(), binds=[mine])
+    seen = world.site.transport.run([*prefix, "ls", world.site.layout.data])
+    assert mine.rpartition("/")[2] in seen.stdout.split()
+    if not (mine.startswith("/tmp/") and isinstance(world.site.runtime, Apptainer)):  # /tmp is the node's, as a whole
+        assert other.rpartition("/")[2] not in seen.stdout.split()
+
+
+def test_an_image_that_cannot_be_read_is_the_runtimes_failure(world: World) -> None:
+    prefix = world.site.runtime.run_prefix(f"{world.site.layout.images}/none", binds=[world.folder()])
+    done = world.site.transport.run([*prefix, "x"])
+    assert done.returncode == 255
+    assert "FATAL: " in done.stderr
+
+
+def test_a_folder_of_the_ini_is_seen_under_its_own_path(world: World, make_bound: Callable[[str], Runtime]) -> None:
+    elsewhere = f"{world.site.home}/elsewhere-{uuid4().hex[:6]}"
+    world.site.transport.make_dirs([elsewhere])
+    runtime = make_bound(elsewhere)
+    site = Cluster(
+        world.site.transport, runtime, data=world.site.layout.data, images=f"{elsewhere}/images", converters="c"
+    )
+    path = site.images.pull("workflows/bound", f"{world.image}:v1.9").path
+    done = site.transport.run([*runtime.run_prefix(path, binds=[world.folder()]), "write", f"{elsewhere}/file"])
+    assert done.returncode == 0, done.stderr
+    assert site.transport.read_from(f"{elsewhere}/file") == b"written\n"
+    site.transport.remove(elsewhere)
+
+
+@pytest.fixture
+def make_bound(world: World) -> Callable[[str], Runtime]:
+    """The same runtime with a further bind."""
+
+    def make(folder: str) -> Runtime:
+        match world.site.runtime:
+            case Apptainer():
+                return Apptainer(binds=[folder])
+            case Charliecloud():
+                return Charliecloud(data=world.site.layout.data, binds=[folder])
+            case FakeRuntime():
+                return FakeRuntime(world.site.runtime._registry, binds=[folder])
+            case other:
+                raise AssertionError(other)
+
+    return make
+
+
+def test_a_converter_must_be_configured_and_on_the_cluster(world: World) -> None:
     with pytest.raises(Permanent, match="is not on the cluster"):
-        site.converter()
+        world.site.converter()
     with pytest.raises(Permanent, match="no converter is configured"):
-        site.converter("tiff_to_zarr")
+        world.site.converter("tiff_to_zarr")
+
+
+def test_an_outdated_image_is_said_to_be_one_and_pulled_anew(world: World) -> None:
+    path = "workflows/outdated"
+    world.site.images.pull(path, f"{world.image}:v1.9")
+    match world.site.runtime:
+        case FakeRuntime() as fake:
+            fake.outdate("made for other folders")
+            site = world.with_runtime(fake)
+        case Charliecloud():
+            site = world.with_runtime(Charliecloud(data="other/data"))
+        case _:
+            pytest.skip("an image of Apptainer does not depend on the configuration")
+    with pytest.raises(Permanent, match="cannot be run") as caught:
+        site.image(path, f"{world.image}:v1.9")
+    assert "init" in caught.value.hint
+    site.images.pull(path, f"{world.image}:v1.9")
+    if isinstance(site.runtime, FakeRuntime):
+        site.runtime.outdate("")
+    assert site.image(path, f"{world.image}:v1.9").digest

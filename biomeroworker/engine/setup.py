@@ -1,0 +1,82 @@
+"""Prepare the clusters of a deployment: folders, workflow images, converters. What is there already stays.
+
+What cannot be had (a bad descriptor, an image that no registry has, a cluster that is away) is said, and does not keep
+the rest away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from biomeroworker.cluster.pulling import Outcome, PullJobs, Wanted, pull_all
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.config import Settings
+from biomeroworker.config.schema import SlurmSettings
+from biomeroworker.engine import sbatch
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.errors import Fault, Permanent, classify
+
+#: How long a job that pulls an image may take.
+PULL_TIME = "02:00:00"
+
+
+@dataclass
+class Prepared:
+    """What became of it."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    #: What else is wrong, by workflow or cluster.
+    problems: dict[str, Fault] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> dict[str, Fault]:
+        """Everything that is not there, and why."""
+        pulls = {outcome.wanted.name: outcome.fault for outcome in self.outcomes if outcome.fault}
+        return {**self.problems, **pulls}
+
+    def insist(self) -> None:
+        """Raise if anything is not there."""
+        if self.faults:
+            detail = "\n".join(f"{name}: {fault}" for name, fault in self.faults.items())
+            raise Permanent(f"not all of the cluster's images are there: {', '.join(self.faults)}", detail=detail)
+
+
+def set_up(
+    settings: Settings, clusters: Mapping[str, Cluster], catalogue: Catalogue, tell: Callable[[str], None]
+) -> Prepared:
+    """Prepare every cluster that a workflow runs on."""
+    prepared = Prepared()
+    wanted: dict[str, list[Wanted]] = {}
+    for name, workflow in catalogue.usable():
+        configured = settings.workflows[name]
+        wanted.setdefault(configured.cluster, []).append(Wanted(name, workflow.container_image, configured.path))
+    prepared.problems.update({name: Permanent(problem) for name, problem in catalogue.problems.items()})
+    for cluster in wanted or {"": []}:
+        converters = [Wanted(key, image) for key, image in settings.converters.items()]
+        try:
+            slurm = settings.on(cluster).slurm
+            prepared.outcomes += _prepare(clusters[cluster], slurm, [*wanted.get(cluster, []), *converters], tell)
+        except Exception as error:
+            prepared.problems[f"cluster {cluster or settings.on(cluster).ssh.host}"] = classify(error)
+    return prepared
+
+
+def _prepare(
+    cluster: Cluster, slurm: SlurmSettings, wanted: list[Wanted], tell: Callable[[str], None]
+) -> list[Outcome]:
+    cluster.transport.make_dirs([slurm.slurm_data_path, slurm.slurm_images_path, slurm.slurm_converters_path])
+    run = None
+    if slurm.slurm_image_pull_via_sbatch:
+        run = PullJobs(cluster.transport, f"{slurm.slurm_images_path}/.pulls", pull_options(slurm))
+    return pull_all(cluster.images, wanted, tell, at_once=slurm.image_pull_at_once, run=run)
+
+
+def pull_options(slurm: SlurmSettings) -> dict[str, str]:
+    """What sbatch is asked for a job that pulls an image: what the site wants of every job, and the pull's own."""
+    found = {"time": PULL_TIME}
+    sbatch.lay(found, {sbatch.spelled(name): value for name, value in slurm.sbatch.items()})
+    if slurm.slurm_default_partition:
+        found["partition"] = slurm.slurm_default_partition
+    sbatch.lay(found, {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem})
+    return {name: value for name, value in found.items() if not sbatch.problem(name, value)}
