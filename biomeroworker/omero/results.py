@@ -13,16 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-import tifffile
 
+from biomeroworker import imagefile
 from biomeroworker.errors import Permanent
 from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
 
 Kind = Literal["image", "table", "file"]
-_IMAGE_SUFFIXES = (".tif", ".tiff")
 _TABLE_SUFFIXES = (".csv", ".tsv")
-#: Images above this size are read through a file rather than held in memory.
-IN_MEMORY = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def kind_of(path: str) -> Kind:
     if any(part.endswith(".zarr") for part in PurePosixPath(path).parts[:-1]):
         return "file"
     name = path.lower()
-    if name.endswith(_IMAGE_SUFFIXES):
+    if name.endswith((*imagefile.TIFF, *imagefile.PNG)):
         return "image"
     return "table" if name.endswith(_TABLE_SUFFIXES) else "file"
 
@@ -106,22 +103,26 @@ class Pixels:
 
 
 def read_image(path: Path, source: InputImage | None) -> Pixels:
-    """A TIFF of results as TCZYX. Pixel sizes come from the input if the field of view is the same."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            axes = series.axes
-            values = series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None)
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
-        raise Permanent(
-            f"result {path.name} cannot be read as TIFF: {error}", hint="look at the file that the workflow wrote"
-        ) from error
-    values = to_omero_type(to_tczyx(values, axes, source.shape if source else None))
-    same_place = source is not None and values.shape[3:] == source.shape[3:]
-    channels: tuple[str, ...] = ()
-    if source is not None and len(source.channels) == values.shape[1] > 1:
-        channels = source.channels
-    return Pixels(values, dict(source.pixel_size) if source is not None and same_place else {}, channels)
+    """An image of results as TCZYX.
+
+    Of the same field of view as the input, it has the input's pixel sizes, exactly as OMERO knows them; otherwise, and
+    for axes of which the input says nothing, those in the file. Channels are called what the file calls them, or what
+    the input does if these are as many.
+    """
+    found = imagefile.read(path)
+    values = to_omero_type(to_tczyx(found.values, found.axes, source.shape if source else None))
+    sizes = dict(found.pixel_size)
+    names = [found.channels]
+    if source is not None:
+        if values.shape[3:] == source.shape[3:]:
+            sizes |= {
+                axis: size
+                for axis, size in source.pixel_size.items()
+                if axis != "z" or "z" not in sizes or values.shape[2] == source.shape[2]
+            }
+        names += [source.channels] if values.shape[1] > 1 else []
+    channels = next((one for one in names if len(one) == values.shape[1]), ())
+    return Pixels(values, sizes, channels)
 
 
 def to_tczyx(values: np.ndarray[Any, Any], axes: str, shape: Sequence[int] | None) -> np.ndarray[Any, Any]:

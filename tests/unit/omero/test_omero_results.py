@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
+from biomeroworker import ngff
 from biomeroworker.errors import Permanent
 from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.omero.results import Result, image_name, kind_of, read_image, sort, to_omero_type, to_tczyx
@@ -129,6 +131,56 @@ def test_a_result_of_the_same_field_has_the_inputs_pixel_size(tmp_path):
     assert read.pixel_type == "uint32"
     tifffile.imwrite(path, np.ones((15, 20), np.uint8))
     assert read_image(path, INPUT).pixel_size == {}
+
+
+def test_a_result_of_another_field_has_the_sizes_and_names_in_the_file(tmp_path):
+    path = tmp_path / "image-12_small.ome.tif"
+    metadata = {
+        "axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "mm", "PhysicalSizeY": 7,
+        "Channel": {"Name": ["a", "b"]},
+    }  # fmt: skip
+    tifffile.imwrite(path, np.ones((2, 15, 20), np.uint8), photometric="minisblack", metadata=metadata)
+    read = read_image(path, INPUT)
+    assert read.pixel_size == {"x": PhysicalSize(value=0.5, unit="millimeter"), "y": PhysicalSize(value=7)}
+    assert read.channels == ("a", "b")
+    assert read_image(path, None).pixel_size == read.pixel_size
+
+
+def test_the_inputs_own_sizes_go_before_what_a_workflow_has_rounded(tmp_path):
+    path = tmp_path / "image-12_mask.tif"
+    tifffile.imwrite(path, np.ones((5, 30, 40), np.uint8), imagej=True, resolution=(3.9, 4.1),
+                     metadata={"axes": "ZYX", "spacing": 2, "unit": "um"})  # fmt: skip
+    read = read_image(path, INPUT)
+    assert read.pixel_size == {**INPUT.pixel_size, "z": PhysicalSize(value=2)}
+
+
+def test_channels_without_a_name_in_the_file_have_the_inputs(tmp_path):
+    path = tmp_path / "image-12_denoised.tif"
+    tifffile.imwrite(path, np.ones((2, 30, 40), np.uint8), photometric="minisblack", metadata={"axes": "CYX"})
+    assert read_image(path, INPUT).channels == ("DAPI", "GFP")
+    tifffile.imwrite(path, np.ones((1, 30, 40), np.uint8), photometric="minisblack", metadata={"axes": "CYX"})
+    assert read_image(path, INPUT).channels == ()  # labels are no channel of the input
+
+
+def test_a_png_is_an_image_with_its_colours_as_channels(tmp_path):
+    assert kind_of("image-12_overlay.PNG") == "image"
+    pixels = np.arange(30 * 40 * 3, dtype=np.uint8).reshape(30, 40, 3)
+    Image.fromarray(pixels).save(tmp_path / "image-12_overlay.PNG")
+    read = read_image(tmp_path / "image-12_overlay.PNG", INPUT)
+    assert read.values.shape == (1, 3, 1, 30, 40)
+    np.testing.assert_array_equal(read.values[0, :, 0], pixels.transpose(2, 0, 1))
+    assert read.pixel_size == INPUT.pixel_size
+
+
+@pytest.mark.parametrize("version", ngff.VERSIONS)
+def test_ome_zarr_is_read_with_its_sizes_and_channels(tmp_path, version):
+    pixels = np.arange(2 * 15 * 20, dtype=np.uint16).reshape(1, 2, 1, 15, 20)
+    sizes = {"x": PhysicalSize(value=3, unit="nanometer")}
+    path = tmp_path / "image-12_x.ome.zarr"
+    ngff.write_image(path, pixels, name="x", pixel_size=sizes, channels=("a", "b"), version=version)
+    read = read_image(path, INPUT)
+    np.testing.assert_array_equal(read.values, pixels)
+    assert (read.pixel_size, read.channels) == (sizes, ("a", "b"))
 
 
 def test_a_file_that_is_no_tiff_says_so(tmp_path):
