@@ -52,6 +52,8 @@ def main() -> int:
                 figures = importlib.import_module(f"benchmarks.{name}").measure(context)
                 surroundings = context.surroundings()
                 report.show(figures, console)
+                if options.tiny:
+                    continue
                 RESULTS.mkdir(exist_ok=True)
                 (RESULTS / f"{name}.json").write_text(report.as_json(figures, surroundings))
                 (RESULTS / f"{name}.md").write_text(report.as_markdown(figures, surroundings))

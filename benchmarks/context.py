@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,14 @@ class Context:
     def work(self, name: str) -> Path:
         """A new folder."""
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
+
+    @contextmanager
+    def in_memory(self, name: str, size: int) -> Iterator[Path]:
+        """A new folder on a memory file system where that has room for so many bytes, else an ordinary one."""
+        shared = Path("/dev/shm")
+        roomy = shared.is_dir() and shutil.disk_usage(shared).free > size
+        with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", dir=shared if roomy else self.folder) as folder:
+            yield Path(folder)
 
     def surroundings(self) -> dict[str, str]:
         """Where and with what this was measured."""

@@ -19,10 +19,11 @@ cd {home} && export HOME={home} PATH={root}/bin:$PATH && exec /bin/sh -c "$SSH_O
 
 
 class FrontEnd(OwnSshd):
-    """One front end; ``bin`` holds programs that its users find first."""
+    """One front end; ``bin`` holds programs that its users find first. ``home`` may be given."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path | None = None) -> None:
         super().__init__()
+        self.home = home or self.home
         self.bin = self.root / "bin"
         self.bin.mkdir()
         (self.root / "forced").write_text(_FORCED.format(root=self.root, home=self.home))

@@ -292,7 +292,8 @@ def measure(context: Context, only: Sequence[str] = ()) -> Figures:
         "transfer",
         "trees over SSH, each way",
         "MB/s (10⁶ bytes) of content, from the call to its end on a connection that is open already. Ours and nobody "
-        "else compares SHA-256 on both sides. The OpenSSH ways use the cipher that ours chooses.",
+        "else compares SHA-256 on both sides. The OpenSSH ways use the cipher that ours chooses. Both ends lie in "
+        "memory and share the machine's cores.",
     )
     megabytes, files = context.size(1000, 4), context.size(5000, 40)
     compare(context, figures, 0.0, megabytes, files, only)
@@ -304,9 +305,12 @@ def compare(
     context: Context, figures: Figures, delay: float, megabytes: int, files: int, only: Sequence[str] = ()
 ) -> None:
     """Add the rows of one line."""
-    folder = context.work("transfer")
-    server = FrontEnd()
     with ExitStack() as stack:
+        place = stack.enter_context(context.in_memory("transfer", 5 * max(megabytes * 10**6, files << 16)))
+        folder, home = place / "near", place / "far"
+        folder.mkdir()
+        home.mkdir()
+        server = FrontEnd(home)
         stack.callback(server.close)
         config = stack.enter_context(server.far_away(delay)) if delay else server.config
         few = max(10, files // 10) if files > 100 else files
@@ -324,7 +328,6 @@ def compare(
         for what, parts in ways.parts.items():
             split = ", ".join(f"{name} {took:.1f} s" for name, took in parts.items() if name != "seconds")
             figures.remarks.append(f"{INCUMBENT}, {what}: {split}.")
-    shutil.rmtree(folder)
 
 
 def _words(what: str, delay: float) -> str:
@@ -348,7 +351,6 @@ def _tree(
             moved = tree.sample if who == PARAMIKO and tree.sample else tree
             notes[who] = f"{moved.files} files" if moved is not tree else ""
             to = (server.home if send else ways._folder) / f"to-{os.urandom(4).hex()}"
-            os.sync()
             seconds = way(moved, send, to)
             speeds.setdefault(who, []).append(moved.size / seconds / 1e6)
             if number == 0 and digest(to) != wanted[moved]:
