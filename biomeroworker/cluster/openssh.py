@@ -39,10 +39,14 @@ _CONNECT = 10
 _LOGIN = 40
 #: How long ssh may read its configuration: ``Match exec`` runs programs, and names are looked up.
 _CONFIGURATION = 20
+#: How long the process of the shared connection may take to answer on this machine.
+_CONTROL = 5
 #: What the connection outlives its last command by: longer than the longest pause between two polls.
 _PERSIST = 1200
 #: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
 _SOCKET_NAME = 90
+#: How ssh calls a far end that it knows only through a host on the way.
+_SOMEWHERE = "UNKNOWN port 65535"
 #: What the login shell is given: free of all that tcsh, fish, zsh and POSIX shells understand in different ways.
 _READER = "exec sh -c 'eval \"$(head -c %d)\"'"
 _DEFAULT_FIRST_CIPHER = "chacha20-poly1305@openssh.com"
@@ -92,6 +96,7 @@ class OpenSshTransport(ShellTransport):
             raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
         self._door = Door(self._socket.with_suffix(".door"), host)
         self._connections = 0
+        self._jump: tuple[str, str] | None = None
         self._alive_seconds = alive_seconds
         self._doubted = True
 
@@ -157,7 +162,7 @@ class OpenSshTransport(ShellTransport):
         try:
             done = subprocess.run(
                 [*self._base, "-S", str(self._socket), "-O", word, "--", self.host],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False,
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONTROL, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return False
@@ -190,8 +195,36 @@ class OpenSshTransport(ShellTransport):
             errors.seek(0)
             said = errors.read().decode("utf-8", "replace")
         if code:
-            raise link_fault(self.host, said)
+            raise link_fault(self.host, said + self._asked_on_the_way(said))
         self._connections += 1
+
+    def _asked_on_the_way(self, said: str) -> str:
+        """What a host on the way has to say when it was there that it failed.
+
+        A master with ControlPersist sends its jump host's complaints to /dev/null (sshconnect.c, ssh_proxy_connect), so
+        that host is asked once more, without a master.
+        """
+        if self._jump is None or _SOMEWHERE not in said:
+            return ""
+        jumps, place = self._jump
+        first, _, last = jumps.rpartition(",")
+        command = [
+            *self._plain,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            f"ConnectTimeout={_CONNECT}",
+            *(["-J", first] if first else []),
+        ]
+        host = last if last.startswith("ssh://") else f"ssh://{last}"
+        try:
+            done = subprocess.run(
+                [*command, "-W", place, "--", host],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONNECT, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return ""
+        return done.stderr.decode("utf-8", "replace") if done.returncode else ""
 
     def _site_options(self) -> dict[str, str]:
         """What depends on the site's configuration, as ``ssh -G`` (which opens nothing) shows it.
@@ -201,7 +234,9 @@ class OpenSshTransport(ShellTransport):
         """
         site = self._configuration([*self._base, "-G", "--", self.host], self.host)
         _refuse_unchecked(site, self.host)
-        self._check_jumps(site.get("proxyjump", ""), {self.host})
+        jumps = site.get("proxyjump", "")
+        self._check_jumps(jumps, {self.host})
+        self._jump = None if jumps in ("", "none") else (jumps, f"[{site['hostname']}]:{site['port']}")
         options = {"Compression": "no"} if site.get("compression") != "yes" else {}
         if site.get("ciphers", "").startswith(_DEFAULT_FIRST_CIPHER):
             options["Ciphers"] = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"

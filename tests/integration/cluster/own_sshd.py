@@ -19,7 +19,12 @@ SSHD = "/usr/sbin/sshd"
 class OwnSshd:
     """Everything it needs lies in one short folder, which goes with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, settings: str = "", shell: str = "/bin/sh", noise: str = "") -> None:
+        """Start one.
+
+        ``settings`` are further lines of its sshd_config, which count before ours; ``shell`` is the account's login
+        shell, and ``noise`` what a start-up file of it runs.
+        """
         self._folder = tempfile.TemporaryDirectory(prefix="sshd-", dir="/tmp")
         self.root = Path(self._folder.name)
         self.home = self.root / "home"
@@ -33,10 +38,12 @@ class OwnSshd:
         self._keygen("host_key")
         self._keygen("id")
         forced = self.root / "forced"
-        forced.write_text(f'#!/bin/sh\ncd {self.home} && HOME={self.home} exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n')
+        login = f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"'
+        forced.write_text(f"#!/bin/sh\ncd {self.home} && HOME={self.home}; export HOME\n{noise}\n{login}\n")
         forced.chmod(0o755)
         (self.root / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.root}/host_key\nPidFile {self.root}/pid\n"
+            f"{settings}\nPort {self.port}\n"
+            f"ListenAddress 127.0.0.1\nHostKey {self.root}/host_key\nPidFile {self.root}/pid\n"
             f"AuthorizedKeysFile {self.root}/id.pub\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             f"PermitRootLogin prohibit-password\nUsePAM no\nStrictModes no\nForceCommand {forced}\nMaxSessions 10\n"
         )
