@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
+from biomeroworker import imagefile, ngff
 from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.scheduler import JobState, JobStatus
 from biomeroworker.errors import NodeFault, Permanent
@@ -181,3 +184,72 @@ def test_an_image_that_is_no_image_is_the_nodes_fault_or_the_images_never_succes
     with pytest.raises(NodeFault, match="could not be started") as caught:
         verdict(status, job.attempt, "r", 1)
     assert "FATAL" in caught.value.detail
+
+
+#: A workflow that reads whatever images lie in a folder, and tells what it saw.
+READER = """\
+import json, sys
+from pathlib import Path
+import numpy, tifffile, zarr
+seen = {}
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    if path.suffix == ".zarr":
+        group = zarr.open_group(path, mode="r")
+        ome = dict(group.attrs).get("ome") or dict(group.attrs)
+        axes = "".join(axis["name"] for axis in ome["multiscales"][0]["axes"])
+        pixels, size = numpy.asarray(group["0"]), ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        names, sizes = [one["label"] for one in ome["omero"]["channels"]], size[0]["scale"][-2:]
+        target = zarr.open_group(Path(sys.argv[2], path.name), mode="w", zarr_format=group.metadata.zarr_format)
+        target.attrs.update(dict(group.attrs))
+        target.create_array("0", data=pixels + 1)
+    else:
+        with tifffile.TiffFile(path) as tiff:
+            axes, pixels = tiff.series[0].axes.lower(), tiff.asarray()
+            ome = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+            names, sizes = [one["Name"] for one in ome["Channel"]], [ome["PhysicalSizeY"], ome["PhysicalSizeX"]]
+    seen[path.name.partition(".")[0]] = [axes, pixels.shape, int(pixels.sum()), names, sizes]
+Path(sys.argv[2], "seen.json").write_text(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize("tiff", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["zarr", "tiff"])
+def test_workflows_read_both_versions_of_ome_zarr_as_they_are_or_as_tiff(
+    apptainer: Sandbox, pulled: dict[str, str], tiff: bool
+) -> None:
+    job = Job(apptainer, "reader-tiff" if tiff else "reader-zarr")
+    pixels = np.random.default_rng(3).integers(0, 60_000, (2, 3, 2, 33, 21)).astype("uint16")
+    size: dict[Any, PhysicalSize] = {"x": PhysicalSize(value=0.5), "y": PhysicalSize(value=0.25)}
+    for number, version in enumerate(ngff.VERSIONS, start=1):
+        path = job.run / f"in/image-{number}.ome.zarr"
+        write_image(path, pixels, name="a", pixel_size=size, channels=["r", "g", "b"], version=version)
+    (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
+    (job.run / "reader.py").write_text(READER)
+    runtime = Apptainer()
+    image, converter = pulled[build.NUCLEI.name], pulled[build.CONVERT.name]
+    folders = jobscript.folders(str(job.attempt), tiff=tiff)
+    jobscript.prepare_attempt(
+        job.attempt,
+        remote_attempt=str(job.attempt),
+        prefix=[*runtime.exec_prefix(image, binds=[str(job.run)]), "python3", str(job.run / "reader.py")],
+        converter_prefix=runtime.exec_prefix(converter, binds=[str(job.run)]) if tiff else None,
+        arguments=[folders.input, folders.output],
+        image_path=image,
+        converter_image=converter if tiff else "",
+        data_folder=str(job.run.parent),
+        min_free_bytes=1 << 20,
+        min_temporary_bytes=1 << 20,
+    )
+    results = verdict(job.sbatch("--cpus-per-task=2"), job.attempt, "r", 1)
+    seen = json.loads((job.attempt / "out/seen.json").read_text())
+    expected = ["tczyx", list(pixels.shape), int(pixels.sum()), ["r", "g", "b"], [0.25, 0.5]]
+    assert {name: [one[0], *one[1:4], [float(length) for length in one[4]]] for name, one in seen.items()} == {
+        "image-1": expected,
+        "image-2": expected,
+    }
+    if not tiff:
+        assert any(one.path.startswith("image-2.ome.zarr/") for one in results.files)
+        for number in (1, 2):
+            back = imagefile.read(job.attempt / f"out/image-{number}.ome.zarr")
+            np.testing.assert_array_equal(back.values, pixels + 1)
+            assert back.channels == ("r", "g", "b")
+            assert back.pixel_size == size
