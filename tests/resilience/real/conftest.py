@@ -1,0 +1,78 @@
+"""Worlds on the real cluster of the session, which is left as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from biomeroworker.engine import supervisor, watch
+from sandbox.parts.slurm import slurm_conf
+from tests.links import Line
+from tests.resilience.real.deployment import Admin, RealWorld
+from tests.resilience.test_postgres import database_of
+
+
+@pytest.fixture(autouse=True)
+def at_the_pace_of_a_real_cluster(in_a_hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounting lags by seconds here, and a machine that does all of this at once may stand still for one."""
+    monkeypatch.setattr(watch, "UNKNOWN_DEADLINE", timedelta(seconds=12))
+    monkeypatch.setattr(supervisor, "LEASE_SECONDS", 15.0)
+
+
+@pytest.fixture
+def admin(cluster: Any) -> Iterator[Admin]:
+    """The admin of the session's cluster, who leaves it as it was."""
+    admin = Admin(cluster)
+    before = slurm_conf(admin.root).read_text()
+    yield admin
+    if slurm_conf(admin.root).read_text() != before:
+        slurm_conf(admin.root).write_text(before)
+        admin.configure()
+    cluster.up("cluster")
+    admin.run("scancel", "-u", cluster.env["CLUSTER_USER"])
+
+
+@pytest.fixture
+def new_world(postgres: str, admin: Admin, tmp_path: Path) -> Iterator[Callable[..., RealWorld]]:
+    """Make worlds, each on a database of its own."""
+    made: list[RealWorld] = []
+
+    def make(**more: Any) -> RealWorld:
+        folder = tmp_path / f"real-{os.urandom(4).hex()}"
+        made.append(RealWorld(folder, database_of(postgres), admin, **more))
+        return made[-1].make()
+
+    yield make
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    for world in made:
+        world.remove()
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {make_url(world.url).database} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def world(new_world: Callable[..., RealWorld]) -> RealWorld:
+    return new_world()
+
+
+@pytest.fixture
+def ssh_line(cluster: Any, tmp_path: Path) -> Iterator[tuple[Line, Path]]:
+    """A line to the login node, and the SSH configuration that uses it."""
+    config = Path(cluster.env["SSH_CONFIG"]).read_text().splitlines()
+    (port,) = [line.split()[1] for line in config if line.split()[:1] == ["Port"]]
+    line = Line(int(port))
+    changed = [
+        f"  Port {line.port}\n  HostKeyAlias [127.0.0.1]:{port}" if one.split()[:1] == ["Port"] else one
+        for one in config
+    ]
+    (tmp_path / "ssh_config").write_text("\n".join(changed) + "\n")
+    yield line, tmp_path / "ssh_config"
+    line.close()

@@ -1,0 +1,239 @@
+"""What happens to clusters, done to a real one while it carries a run: the run ends exactly once, and as it should."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from biomeroworker.log.runlog import RunState
+from sandbox.parts.slurm import Slurmctld, Slurmdbd
+from tests.resilience.real.deployment import EATS_MEMORY, Admin, RealWorld, forgotten_by_the_queue
+from tests.resilience.world import SLOW
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(400)]
+
+#: The whole cluster, whatever its jobs are.
+EVERYTHING = ("--nodes=2", "--exclusive", "--mem=0")
+
+#: What a site without slurmdbd has in its slurm.conf.
+NO_ACCOUNTING = {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": ""}
+
+
+# -- daemons -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_controller_is_restarted_while_a_job_runs(world: RealWorld, admin: Admin) -> None:
+    run_id = world.accept(sleep=3)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        admin.stop(Slurmctld)
+        time.sleep(1)  # the job goes on meanwhile
+        admin.start(Slurmctld)
+        world.await_run(run_id, 120)
+    assert world.check(run_id).attempt == 1
+    assert len(world.starts(run_id)) == 1
+
+
+@SLOW
+def test_the_controller_is_away_until_long_after_the_job_has_ended(world: RealWorld, admin: Admin) -> None:
+    run_id = world.accept(sleep=2)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        admin.stop(Slurmctld)
+        time.sleep(12)
+        admin.start(Slurmctld)
+        world.await_run(run_id, 120)
+    assert world.check(run_id).attempt == 1
+
+
+@SLOW
+def test_the_controller_is_away_when_the_job_is_to_be_submitted(world: RealWorld, admin: Admin) -> None:
+    admin.stop(Slurmctld)
+    run_id = world.accept()
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.SUBMITTING)
+        time.sleep(3)
+        admin.start(Slurmctld)
+        world.await_run(run_id, 180)
+    world.check(run_id)
+    assert len(world.starts(run_id)) == 1
+
+
+@SLOW
+def test_accounting_is_away_for_a_while(world: RealWorld, admin: Admin) -> None:
+    run_id, other = world.accept(sleep=2), world.accept(sleep=8)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        admin.stop(Slurmdbd)
+        world.await_run(run_id, 120)
+        admin.start(Slurmdbd)
+        world.await_run(other, 120)
+    assert world.check(run_id).attempt == 1
+    assert world.check(other).attempt == 1
+
+
+# -- what becomes of a job ---------------------------------------------------------------------------------------------
+
+
+@SLOW
+def test_a_job_that_runs_out_of_memory_says_so(world: RealWorld) -> None:
+    run_id = world.accept(sleep=EATS_MEMORY)
+    with world.supervised():
+        world.await_run(run_id, 120)
+    report = world.check(run_id, RunState.FAILED).report
+    assert "out of memory" in report["message"]
+    assert "OUT_OF_MEMORY" in report["detail"]
+    assert "more memory" in report["next_step"]
+
+
+@SLOW
+def test_a_job_that_runs_out_of_its_time_says_so(new_world: Callable[..., RealWorld]) -> None:
+    world = new_world(options="sbatch_time = 1")
+    run_id = world.accept(sleep=200)
+    with world.supervised():
+        world.await_run(run_id, 240)
+    report = world.check(run_id, RunState.FAILED).report
+    assert "ran out of its time" in report["message"]
+    assert "TIMEOUT" in report["detail"]
+
+
+@SLOW
+def test_a_job_that_an_admin_requeues_runs_again_as_the_same_job(world: RealWorld, admin: Admin) -> None:
+    run_id = world.accept(sleep=4)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        world.until(lambda: len(world.starts(run_id)) == 1)
+        admin.run("scontrol", "requeue", str(world.job_id(run_id)))
+        world.await_run(run_id, 180)
+    run = world.check(run_id)
+    assert (run.attempt, len(run.job_ids)) == (1, 1)
+    assert [line.split()[-1] for line in world.starts(run_id)] == ["0", "1"]
+
+
+@SLOW
+def test_a_job_that_an_admin_cancels_ends_its_run(world: RealWorld, admin: Admin) -> None:
+    run_id = world.accept(sleep=100)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        admin.run("scancel", str(world.job_id(run_id)))
+        world.await_run(run_id, 120)
+    assert "cancelled on the cluster" in world.check(run_id, RunState.FAILED).report["message"]
+
+
+def make_way(world: RealWorld, admin: Admin, run_id: Any) -> None:
+    """Something more important wants the whole cluster for a moment."""
+    world.await_run(run_id, 60, RunState.RUNNING)
+    world.until(lambda: len(world.starts(run_id)) == 1)
+    user = admin.sandbox.env["CLUSTER_USER"]
+    important = ("--partition=short", "--time=1", "--job-name=important", "--output=/dev/null", *EVERYTHING)
+    admin.run("sbatch", *important, "--wrap=sleep 2", user=user)
+
+
+@SLOW
+def test_a_preempted_job_is_followed_by_another_attempt(new_world: Callable[..., RealWorld], admin: Admin) -> None:
+    admin.configure(PreemptType="preempt/partition_prio", PreemptMode="CANCEL")
+    world = new_world(options="sbatch_partition = cpu")
+    run_id = world.accept(sleep=6)
+    with world.supervised():
+        make_way(world, admin, run_id)
+        world.await_run(run_id, 180)
+    run = world.check(run_id)
+    assert run.attempt == 2
+    assert any("make way" in fault.message for fault in run.faults)
+
+
+@SLOW
+def test_a_job_that_is_preempted_by_being_requeued_stays_the_same_attempt(
+    new_world: Callable[..., RealWorld], admin: Admin
+) -> None:
+    admin.configure(PreemptType="preempt/partition_prio", PreemptMode="REQUEUE")
+    world = new_world(options="sbatch_partition = cpu")
+    run_id = world.accept(sleep=6)
+    with world.supervised():
+        make_way(world, admin, run_id)
+        world.await_run(run_id, 180)
+    run = world.check(run_id)
+    assert (run.attempt, len(run.job_ids)) == (1, 1)
+
+
+@SLOW
+@pytest.mark.parametrize("requeues", [False, True], ids=["not requeued", "requeued"])
+def test_a_node_that_dies_costs_an_attempt_or_a_start_but_not_the_run(
+    new_world: Callable[..., RealWorld], admin: Admin, requeues: bool
+) -> None:
+    world = new_world(options="" if requeues else "sbatch_no-requeue =")
+    run_id = world.accept(sleep=8)
+    with world.supervised():
+        run = world.await_run(run_id, 60, RunState.RUNNING)
+        world.until(lambda: len(world.starts(run_id)) == 1)
+        node = admin.run("squeue", "-h", "-j", str(world.job_id(run_id)), "-o", "%N").strip()
+        admin.lose(node, with_its_jobs=True)
+        world.await_run(run_id, 180)
+    admin.bring_back(node)
+    run = world.check(run_id)
+    assert run.attempt == (1 if requeues else 2)
+    assert len(world.starts(run_id)) == 2
+    if not requeues:
+        assert any("failed while the job ran" in fault.message for fault in run.faults)
+        assert node in run.attempts[2].excluded_nodes
+
+
+@SLOW
+def test_a_node_that_only_the_controller_has_lost_does_not_spoil_what_runs_elsewhere(
+    world: RealWorld, admin: Admin
+) -> None:
+    """The first start of the job goes on unseen, while the requeued one runs on another node under the same number."""
+    run_id = world.accept(sleep=12)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        world.until(lambda: len(world.starts(run_id)) == 1)
+        node = admin.run("squeue", "-h", "-j", str(world.job_id(run_id)), "-o", "%N").strip()
+        admin.lose(node, with_its_jobs=False)
+        world.await_run(run_id, 180)
+    admin.bring_back(node)
+    assert world.check(run_id).attempt == 1
+
+
+# -- nobody remembers --------------------------------------------------------------------------------------------------
+
+
+@SLOW
+def test_a_job_that_the_queue_forgot_while_nobody_watched_is_told_by_accounting(world: RealWorld, admin: Admin) -> None:
+    admin.configure(MinJobAge="2")
+    run_id = world.accept(sleep=3)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+    forgotten_by_the_queue(world, run_id)
+    with world.supervised():
+        world.await_run(run_id, 120)
+    assert world.check(run_id).attempt == 1
+    assert len(world.starts(run_id)) == 1
+
+
+@SLOW
+def test_where_there_is_no_accounting_a_forgotten_job_is_told_by_its_own_markers(
+    world: RealWorld, admin: Admin
+) -> None:
+    admin.configure(MinJobAge="2", **NO_ACCOUNTING)
+    run_id = world.accept(sleep=3)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+    forgotten_by_the_queue(world, run_id)
+    with world.supervised():
+        world.await_run(run_id, 120)
+    assert world.check(run_id).attempt == 1
+    assert len(world.starts(run_id)) == 1
+
+
+@SLOW
+def test_where_there_is_no_accounting_a_run_ends_as_it_does_elsewhere(world: RealWorld, admin: Admin) -> None:
+    admin.configure(**NO_ACCOUNTING)
+    good, bad = world.accept(sleep=1), world.accept(sleep=EATS_MEMORY)
+    with world.supervised():
+        world.await_run(good, 120)
+        world.await_run(bad, 120)
+    assert world.check(good).attempt == 1
+    assert "out of memory" in world.check(bad, RunState.FAILED).report["message"]
