@@ -41,8 +41,8 @@ esac
 #: What a shell, an option parser or a careless hand might make something of.
 WORDS = [
     "a b", "$(touch /tmp/executed)", "`id`", "$HOME", "${HOME}", "'", '"', "*", "?", "~", "--flag=x y", "a\\b", "\\",
-    "\\\\", "-n", "--", "--help", "-b/etc:/x", "é", "測定", "", " ", "a\nb", "\n", "\t", "a;id", "a&&id", "|id", ">x", "#x",
-    "!x", "%s", "{a,b}", "[x]", "a'b\"c", "$'x'", "\\$(id)", "=x", "\x7f",
+    "\\\\", "-n", "--", "--help", "-b/etc:/x", "é", "測定", "", " ", "a\nb", "\n", "\t", "a;id", "a&&id", "|id",
+    ">x", "#x", "!x", "%s", "{a,b}", "[x]", "a'b\"c", "$'x'", "\\$(id)", "=x", "\x7f",
 ]  # fmt: skip
 
 
