@@ -80,6 +80,7 @@ def run(client, workflows) -> None:
             user=context.userId,
             group=context.groupId,
             user_name=context.userName,
+            group_name=context.groupName,
             email=email_of(client, context.userId),
         )
         with SlurmClient.from_config() as slurm:

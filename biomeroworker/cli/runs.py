@@ -7,10 +7,9 @@ import getpass
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 from rich.markup import escape
@@ -28,11 +27,18 @@ from biomeroworker.cli.common import (
     print_json,
 )
 from biomeroworker.client import SlurmClient
+from biomeroworker.engine import again
+from biomeroworker.engine.surroundings import cluster_name
 from biomeroworker.errors import Refused, Transient
+from biomeroworker.log.records import Attempt
+from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
+from biomeroworker.workflows.jobscript import task_name
 
 #: Seconds between two looks into a text that grows.
 FOLLOW_INTERVAL = 2.0
+#: How many of the inputs that failed for one cause are named; ``show --json`` has them all.
+INPUTS_SHOWN = 10
 #: How a state looks in a table.
 STYLES = {RunState.DONE: "green", RunState.FAILED: "red", RunState.CANCELLED: "yellow"}
 
@@ -63,6 +69,7 @@ def runs(
     now = datetime.now(UTC)
     for run in found:
         word = f"{run.state.value} (paused)" if run.paused else run.state.value
+        word = "done (partly)" if run.state is RunState.DONE and run.message else word
         style = "magenta" if run.paused else STYLES.get(run.state, "cyan")
         table.add_row(
             str(run.id)[:8],
@@ -98,7 +105,9 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
                 "paused": found.paused,
                 "pause_reason": found.pause_reason,
                 "attempt": found.attempt,
-                "attempts": [vars(attempt) for attempt in found.attempts.values()],
+                "attempts": [_attempt(attempt) for attempt in found.attempts.values()],
+                "chunks": found.chunks,
+                "retry_of": (found.request or {}).get("retry_of", ""),
                 "job_ids": found.job_ids,
                 "request": found.request,
                 "outcomes": found.outcomes,
@@ -111,20 +120,43 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     out.print(
         f"[bold]{run_id}[/]  {escape(found.name)}  [{style}]{found.state.value}{' (paused)' if found.paused else ''}[/]"
     )
+    if earlier := (found.request or {}).get("retry_of"):
+        out.print(f"  retry of run {earlier}", markup=False)
+    if found.chunks:
+        tried = found.attempts[found.attempt]
+        seen = tried.observation.raw_state if tried.observation else "not submitted yet"
+        sent = f", {len(tried.unfed)} still to be sent" if tried.unfed and not found.state.is_terminal else ""
+        out.print(
+            f"  {found.chunks} parts; attempt {tried.number} has {len(tried.tasks)} tasks: {seen}{sent}", markup=False
+        )
     if found.paused:
         out.print(found.pause_reason, markup=False)
     if found.report:
-        _print_report(found.report)
+        print_report(found.report)
     table = Table("#", "time", "event", "what", box=None, pad_edge=False)
     for event in events:
         table.add_row(str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.name, _facts(event.attributes))
     out.print(table)
 
 
-def _print_report(report: dict[str, Any]) -> None:
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    """As JSON knows it."""
+    return {**vars(attempt), "ready": sorted(attempt.ready), "fed": sorted(attempt.fed)}
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Why a run failed, or what of it did."""
     for key in ("stage", "kind", "message", "detail", "next_step"):
         if report.get(key):
             out.print(f"  {key.replace('_', ' '):>9}: {report[key]}", markup=False)
+    for one in report.get("failed") or ():
+        inputs = [f"{key} ({name})" for key, name in dict(one.get("inputs") or {}).items()]
+        shown = ", ".join(inputs[:INPUTS_SHOWN]) + (
+            f" and {len(inputs) - INPUTS_SHOWN} more" * (len(inputs) > INPUTS_SHOWN)
+        )
+        out.print(f"     failed: {shown}: {one.get('message', '')}", markup=False)
+        for line in str(one.get("detail") or "").splitlines():
+            out.print(f"             {line}", markup=False)
 
 
 def _facts(attributes: dict[str, Any]) -> str:
@@ -162,6 +194,10 @@ def logs(
     stream: Annotated[
         Stream, typer.Option(help="The container's out or err, or the job script's own words.")
     ] = Stream.OUT,
+    task: Annotated[
+        int | None,
+        typer.Option(help="Of a run that is split: which task; the first of the last attempt if not given.", min=0),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what the container (or the job script) has written, read from the cluster by byte offset."""
@@ -170,10 +206,11 @@ def logs(
         attempt, offset = 0, 0
         while True:
             found = client.log.run(run_id)
-            if found.attempt != attempt:  # a new attempt has a text of its own
-                attempt, offset = found.attempt, 0
+            number = _attempt_of(found, task)
+            if number != attempt:  # a new attempt has a text of its own
+                attempt, offset = number, 0
             try:
-                for part in _parts(client, run_id, attempt, stream, offset):
+                for part in _parts(client, found, _folder(client, found, task), stream, offset):
                     _print_part(part, attempt, offset, as_json)
                     offset += len(part)
             except (Refused, Transient) as problem:
@@ -186,13 +223,30 @@ def logs(
             time.sleep(FOLLOW_INTERVAL)
 
 
-def _parts(client: SlurmClient, run_id: UUID, attempt: int, stream: Stream, offset: int) -> Iterator[bytes]:
+def _attempt_of(run: WorkflowRun, task: int | None) -> int:
+    """The last attempt, of those that had the task."""
+    had = [attempt.number for attempt in run.attempts.values() if task is None or task in attempt.tasks]
+    if run.attempts and not had:
+        whole = "is one job" if not run.chunks else f"has tasks 0 to {run.chunks - 1}"
+        raise Refused(f"run {run.id} has no task {task}: it {whole}")
+    return max(had, default=0)
+
+
+def _folder(client: SlurmClient, run: WorkflowRun, task: int | None) -> str:
+    """Where on the cluster the job, or one task of it, writes; raises `Refused` while that is nowhere."""
+    number = _attempt_of(run, task)
+    if not number:
+        raise Refused(f"run {run.id} has not reached the cluster")
+    folder = client.clusters[cluster_name(run)].attempt_folder(run.id, number)
+    tasks = run.attempts[number].tasks
+    return f"{folder}/{task_name(tasks[0] if task is None else task)}" if tasks else folder
+
+
+def _parts(client: SlurmClient, run: WorkflowRun, folder: str, stream: Stream, offset: int) -> Iterator[bytes]:
     """What is new in a text from ``offset`` on; raises `Refused` while there is no such text."""
-    if not attempt:
-        raise Refused(f"run {run_id} has not reached the cluster")
-    path = f"{client.cluster.attempt_folder(run_id, attempt)}/{stream.file}"
+    path = f"{folder}/{stream.file}"
     try:
-        while part := client.cluster.transport.read_from(path, offset):
+        while part := client.clusters[cluster_name(run)].transport.read_from(path, offset):
             offset += len(part)
             yield part
     except FileNotFoundError:
@@ -230,11 +284,11 @@ def resume(run: RunArgument, config: ConfigOption = None) -> None:
     err.print(f"resumed at {found.state.value}")
 
 
-def retry(run: RunArgument, config: ConfigOption = None) -> None:
+def retry(
+    run: RunArgument,
+    config: ConfigOption = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what failed, of a run that is partly done.")] = False,
+) -> None:
     """Hand in the request of an ended run again, as a new run; prints the new run's id."""
     with client_of(config) as client:
-        run_id = find_run(client.log, run)
-        found = client.log.run(run_id)
-        if not found.state.is_terminal:
-            raise Refused(f"run {run_id} has not ended; it is {found.state.value}")
-        print(client.retry(run_id))
+        print(client.submit(again.request(client.log.run(find_run(client.log, run)), failed=failed)))

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json, size
 from biomeroworker.cli.ending import told_by_signals
-from biomeroworker.cli.runs import STYLES
+from biomeroworker.cli.runs import STYLES, print_report
 from biomeroworker.client import SlurmClient
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.chores import Chores
@@ -49,6 +49,7 @@ def run(
     job_option: Annotated[
         list[str] | None, typer.Option("--job-option", help="NAME=VALUE for sbatch, as in time=01:00:00.")
     ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per task of an array job; 0: all in one job.", min=0)] = 0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,6 +63,7 @@ def run(
         inputs={"folder": str(input_folder.absolute())},
         outputs={"folder": str(output_folder.absolute())},
         user_name=getpass.getuser(),
+        batch_size=batch_size,
     )
     with client_of(config) as client:
         run_id = client.submit(request)
@@ -74,7 +76,7 @@ def run(
             print_json({"run": run_id, "state": found.state.value, "outcomes": found.outcomes, "report": found.report})
         else:
             summarise(found)
-        if found.state is not RunState.DONE:
+        if found.state is not RunState.DONE or found.report.get("failed"):
             raise typer.Exit(1)
 
 
@@ -107,10 +109,7 @@ def summarise(found: WorkflowRun) -> None:
         )
     out.print(table)
     out.print(f"[{STYLES.get(found.state, 'magenta')}]{found.state.value}[/]")
-    told: Any = found.report or {}
-    for key in ("stage", "message", "detail", "next_step"):
-        if told.get(key):
-            out.print(f"  {key.replace('_', ' '):>9}: {told[key]}", markup=False)
+    print_report(found.report or {})
     if found.paused:
         out.print(found.pause_reason, markup=False)
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ class FolderSource:
         target = Path(str(request.outputs.get("folder", "")))
         if target.resolve() == folder.resolve():
             raise Refused(f"results would fall among the inputs in {folder}; give another folder for them")
+        if (
+            request.only
+            and target.is_dir()
+            and any(_made_by(file) == request.retry_of for file in _provenances(target))
+        ):
+            return  # what failed of that run: its results come to lie beside the others
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise Refused(f"{target} is not an empty folder; give an empty or a new one for the results")
 
@@ -80,9 +86,10 @@ class FolderSource:
         """Copy each result under its input's own name, then write ``provenance.json``."""
         target = Path(str(request.outputs["folder"]))
         target.mkdir(parents=True, exist_ok=True)
-        names = _result_names(results, inputs)
-        foreign = _foreign(target, by.run).intersection(names.values())
-        if foreign:
+        told = f"provenance-{by.run[:8]}.json" if request.only else PROVENANCE
+        foreign = _foreign(target / told, by.run)
+        names = _result_names(results, inputs, reserved=foreign if request.only else ())
+        if foreign := foreign.intersection(names.values()):
             raise Blocked(
                 f"{target} holds {', '.join(sorted(foreign))} already, which this run did not make",
                 hint="move them out of the way",
@@ -93,9 +100,9 @@ class FolderSource:
             "inputs": {image.key: image.origin.get("file", image.name) for image in inputs.images},
             "files": {path: str(target / name) for path, name in names.items()},
         }
-        partial = target / f".{PROVENANCE}.part"
+        partial = target / f".{told}.part"
         partial.write_text(json.dumps(provenance, indent=1) + "\n")
-        partial.replace(target / PROVENANCE)
+        partial.replace(target / told)
         made = []
         for number, (path, name) in enumerate(names.items(), start=1):
             tell((number - 1) / len(names), name)
@@ -220,16 +227,17 @@ def _channel_names(tiff: tifffile.TiffFile) -> Sequence[str]:
     return names if all(names) else ()
 
 
-def _result_names(results: ResultManifest, inputs: InputManifest) -> dict[str, str]:
+def _result_names(results: ResultManifest, inputs: InputManifest, reserved: Iterable[str] = ()) -> dict[str, str]:
     """What each result is called at home: ``image-2_mask.tif`` → ``<name of image 2>_mask.tif``.
 
     A result of no single input keeps its name. Where two would be called the same (inputs ``a.tif`` and ``a.tiff``),
-    each keeps the name that it had on the cluster.
+    each keeps the name that it had on the cluster; it also gives way to names that are ``reserved``.
     """
     wished = {result.path: _result_name(result.path, inputs) for result in results.files}
     counts = Counter(name.casefold() for name in [*wished.values(), PROVENANCE])
+    away = {name.casefold() for name in reserved}
     names: dict[str, str] = {}
-    taken = {PROVENANCE}
+    taken = {PROVENANCE, *away}
     for path, name in sorted(wished.items(), key=lambda item: counts[item[1].casefold()]):
         chosen = name if counts[name.casefold()] == 1 else path.replace("/", "__")
         while chosen.casefold() in taken:
@@ -247,11 +255,23 @@ def _result_name(path: str, inputs: InputManifest) -> str:
     return flat
 
 
-def _foreign(target: Path, run: str) -> set[str]:
-    """Names in the target folder that are not this run's own making."""
-    there = {path.name for path in target.iterdir()}
+def _provenances(target: Path) -> list[Path]:
+    return list(target.glob("provenance*.json"))
+
+
+def _made_by(provenance: Path) -> str:
+    """The run that a provenance file is of."""
     try:
-        known = json.loads((target / PROVENANCE).read_text())
+        return str(json.loads(provenance.read_text())["run"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _foreign(provenance: Path, run: str) -> set[str]:
+    """Names in the target folder that are not this run's own making."""
+    there = {path.name for path in provenance.parent.iterdir()}
+    try:
+        known = json.loads(provenance.read_text())
         own = {Path(name).name for name in known["files"].values()} if known["run"] == run else set()
     except (FileNotFoundError, ValueError, KeyError, AttributeError):
         return there

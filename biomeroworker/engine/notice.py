@@ -62,6 +62,13 @@ class Ended:
         )
 
     @property
+    def word(self) -> str:
+        """What became of it, after its name."""
+        if self.state is RunState.DONE and self.report.get("failed"):
+            return "is partly done"
+        return _WORDS.get(self.state, self.state.value)
+
+    @property
     def key(self) -> str:
         """The same for every delivery of this end: by it a receiver knows what it has been told already."""
         return f"{self.run}.{self.state.value}"
@@ -101,8 +108,8 @@ def letter(ended: Ended, sender: str) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     message["From"] = _mailbox(sender, "biomeroworker")
     message["To"] = _mailbox(ended.email)
-    subject = one_line(f"{ended.workflow} {_WORDS.get(ended.state, ended.state.value)}")
-    if ended.state is RunState.FAILED and ended.report.get("message"):
+    subject = one_line(f"{ended.workflow} {ended.word}")
+    if ended.report.get("message") and (ended.state is RunState.FAILED or ended.report.get("failed")):
         subject += ": " + one_line(str(ended.report["message"]))
     message["Subject"] = subject if len(subject) <= _LONGEST_SUBJECT else subject[: _LONGEST_SUBJECT - 1] + "…"
     message["Date"] = ended.ended
@@ -123,8 +130,7 @@ def _mailbox(address: str, name: str = "") -> Address:
 
 def _body(ended: Ended) -> str:
     lines = [
-        f"The run of {one_line(ended.workflow)} {one_line(ended.version)}".rstrip()
-        + f" {_WORDS.get(ended.state, ended.state.value)}.",
+        f"The run of {one_line(ended.workflow)} {one_line(ended.version)}".rstrip() + f" {ended.word}.",
         "",
         f"run:       {ended.run}",
         f"accepted:  {ended.accepted:%Y-%m-%d %H:%M:%S} UTC",

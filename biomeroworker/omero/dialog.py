@@ -15,7 +15,7 @@ import omero.clients
 import omero.scripts
 from omero.rtypes import rstring
 
-from biomeroworker.constants import transfer, workflow
+from biomeroworker.constants import transfer, workflow, workflow_batched
 from biomeroworker.errors import Refused
 from biomeroworker.source import RunRequest
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
@@ -66,6 +66,14 @@ def declare(workflows: Iterable[tuple[str, Workflow]]) -> list[Any]:
             grouping="01.3",
             default=True,
             description="SLURM writes to the address in your OMERO account when the job ends.",
+        ),
+        omero.scripts.Int(
+            workflow_batched.BATCH_SIZE,
+            optional=True,
+            grouping="01.4",
+            default=0,
+            description="Many images: so many of them (fields of a plate, in whole wells) per task of an array job, so "
+            "that the first compute while the others are exported. 0: all in one job.",
         ),
         omero.scripts.Bool(
             workflow.SELECT_IMPORT, optional=False, grouping="02", default=True, description="What becomes of results."
@@ -201,6 +209,7 @@ def requests(
     user: int = -1,
     group: int = -1,
     user_name: str = "",
+    group_name: str = "",
     email: str = "",
 ) -> list[RunRequest]:
     """One request for each workflow that was ticked, from the unwrapped inputs of the script.
@@ -232,10 +241,19 @@ def requests(
             user=user,
             group=group,
             user_name=user_name,
+            group_name=group_name,
             email=email if inputs.get(workflow.EMAIL) else "",
+            batch_size=_batch_size(inputs.get(workflow_batched.BATCH_SIZE)),
         )
         for name in ticked
     ]
+
+
+def _batch_size(given: Any) -> int:
+    size = int(given or 0)
+    if size < 0:
+        raise Refused(f"{workflow_batched.BATCH_SIZE} is a number of images, or 0 for all in one job, not {size}")
+    return size
 
 
 def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,10 @@ def describe(run: Any) -> str:
     if getattr(run, "paused", False):
         return f"{name}: PAUSED at {state}: {run.pause_reason}"
     if state == "done":
-        return f"{name}: done; {made_text(run.report.get('made') or {})}"
+        said = f"{name}: done; {made_text(run.report.get('made') or {})}"
+        if run.report.get("failed"):  # partly done
+            return f"{said}\nNOT all: {run.report.get('message')}\nNext: {run.report.get('next_step')}"
+        return said
     job = f" (SLURM job {run.job_ids[-1]})" if run.job_ids else ""
     return f"{name}: {state}{job}"
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 #: Far more boundaries than a run has.
 MOST = 400
 AT_ONCE = 6
 
 
-def killed_at(new_world: Callable[[str], World], number: int) -> bool:
+def killed_at(new_world: Callable[[str], World], number: int, **asked: Any) -> bool:
     """One run whose supervisor dies at this boundary; whether the run has one of that number."""
     world = new_world(f"at-{number}")
-    run_id = world.accept()
+    if asked.pop("loses", False):
+        world.loses(1)
+    run_id = world.accept(**asked)
     first = child.start(world, kill_at=number, only=str(run_id))
     first.join(60)
     killed = first.exitcode in (-9, 255)  # 255: killed, and the server that forked it did not hear how it ended
@@ -30,16 +33,31 @@ def killed_at(new_world: Callable[[str], World], number: int) -> bool:
     return killed
 
 
-@pytest.mark.timeout(600)
-def test_a_supervisor_that_is_killed_anywhere_leaves_a_run_that_ends_once(new_world: Callable[[str], World]) -> None:
-    numbers: Iterator[int] = iter(range(1, MOST))
+def killed_everywhere(new_world: Callable[[str], World], numbers: Iterator[int], **asked: Any) -> int:
+    """Such a run killed at each of these boundaries, until it has no more; how many it had."""
     tried = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while True:
             wave = [next(numbers) for _ in range(AT_ONCE)]
-            outcomes = list(pool.map(lambda number: killed_at(new_world, number), wave))
+            outcomes = list(pool.map(lambda number: killed_at(new_world, number, **asked), wave))
             tried += sum(outcomes)
             if not all(outcomes):
-                break
+                return tried
+
+
+@pytest.mark.timeout(600)
+def test_a_supervisor_that_is_killed_anywhere_leaves_a_run_that_ends_once(new_world: Callable[[str], World]) -> None:
+    tried = killed_everywhere(new_world, iter(range(1, MOST)))
     assert tried >= 30, f"a run has more boundaries than {tried}: are they still counted?"
+    print(f"{tried} boundaries")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=SLOW)])
+def test_a_supervisor_that_is_killed_while_it_feeds_an_array_leaves_a_run_that_ends_once(
+    new_world: Callable[[str], World], stride: int
+) -> None:
+    """Three chunks, one of which is lost to its node, so that there are two attempts."""
+    tried = killed_everywhere(new_world, iter(range(stride, MOST, stride)), images=3, batch=1, loses=True)
+    assert tried >= 70 // stride, f"such a run has more boundaries than {tried * stride}: are they still counted?"
     print(f"{tried} boundaries")

@@ -31,6 +31,7 @@ AT_ONCE = 4
 SBATCH = ("accepted-timeout", "timeout", "killed", "limit", "rate", "down", "slow 1", "late 2", "silent")
 SQUEUE = ("down", "word PONDERING", "slow 1", "silent")
 SACCT = ("down", "disabled", "lag", "stale")
+SCONTROL = ("down", "silent", "slow 1")
 
 
 class Case:
@@ -39,12 +40,12 @@ class Case:
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.random = world, random.Random(seed)
         self.happened: list[str] = []
-        self.cancelled = False
+        self.cancelled = self.failing = False
 
     def carry_out(self) -> None:
         """Let it happen, take all faults away, and assert the promise."""
         self._prepare()
-        run_id = self.world.accept(sleep=self.random.choice((0.0, 0.3, 1.0)))
+        run_id = self._accept()
         with ExitStack() as supervisors:
             first = self._supervisor(supervisors, kill_at=self._kill_at(), cut_at=self._cut_at())
             others = [self._supervisor(supervisors) for _ in range(self.random.choice((0, 0, 1)))]
@@ -58,25 +59,42 @@ class Case:
             with self.world.log() as log:
                 self.world.until(lambda: not log.owed.all())
         expected = (RunState.CANCELLED, RunState.DONE) if self.cancelled else (RunState.DONE,)
-        self.world.check(run_id, *expected)
+        run = self.world.check(run_id, *expected)
+        if run.state is RunState.DONE and self.failing:
+            assert [one["inputs"] for one in run.report["failed"]] == [{"image-2": "i02"}], run.report
+
+    def _accept(self) -> UUID:
+        """One job, or an array of chunks, of which some are lost to their node and one fails."""
+        sleep = self.random.choice((0.0, 0.3, 1.0))
+        if self.random.random() < 0.5:
+            return self.world.accept(sleep=sleep)
+        images = self.random.randint(2, 5)
+        self.happened.append("array")
+        if self.random.random() < 0.4:
+            lost = self.random.choices(range(images), k=self.random.randint(1, 2))
+            self.happened.append(f"tasks lost: {lost}")
+            self.world.loses(*lost)
+        self.failing = self.random.random() < 0.3
+        self.happened += ["a chunk fails"] if self.failing else []
+        return self.world.accept(sleep=sleep, images=images, batch=1, fail="image-2" if self.failing else "")
 
     def _supervisor(self, stack: ExitStack, **how: object) -> BaseProcess:
         return stack.enter_context(child.running(self.world, **how))
 
     def _prepare(self) -> None:
-        for program, words in (("sbatch", SBATCH), ("squeue", SQUEUE), ("sacct", SACCT)):
+        for program, words in (("sbatch", SBATCH), ("squeue", SQUEUE), ("sacct", SACCT), ("scontrol", SCONTROL)):
             if self.random.random() < 0.5:
                 chosen = self.random.choices(words, k=self.random.randint(1, 3))
                 self.happened.append(f"{program}: {chosen}")
                 self.world.goes_wrong(program, *chosen)
 
     def _kill_at(self) -> int:
-        number = self.random.choice((0, self.random.randint(1, 40)))
+        number = self.random.choice((0, self.random.randint(1, 80)))
         self.happened += [f"killed at a boundary: {number}"] if number else []
         return number
 
     def _cut_at(self) -> int:
-        number = self.random.choice((0, 0, self.random.randint(1, 8)))
+        number = self.random.choice((0, 0, self.random.randint(1, 16)))
         self.happened += [f"execution cut: {number}"] if number else []
         return number
 

@@ -82,6 +82,15 @@ def test_a_filled_in_dialog_is_one_request_with_everything():
     assert Options.of(request.outputs) == Options()
 
 
+def test_a_batch_size_splits_the_run():
+    (request,) = dialog.requests(filled(Batch_Size=32), WORKFLOWS)
+    assert request.batch_size == 32
+    (request,) = dialog.requests(filled(), WORKFLOWS)
+    assert request.batch_size == 0, "all in one job unless it is asked for"
+    with pytest.raises(Refused, match="Batch_Size"):
+        dialog.requests(filled(Batch_Size=-1), WORKFLOWS)
+
+
 def test_two_ticked_workflows_are_two_requests():
     assert [request.workflow for request in dialog.requests(filled(other=True), WORKFLOWS)] == ["nuclei", "other"]
 
