@@ -22,7 +22,7 @@ import omero.sys
 import omero.util
 
 from biomeroworker.errors import Blocked, ConfigError, Transient
-from biomeroworker.omero.faults import faults
+from biomeroworker.omero.faults import faults, said
 from biomeroworker.omero.session import OmeroSession, bounds, parameters
 
 #: Milliseconds a session for a run may stay unused before the server drops it.
@@ -135,7 +135,14 @@ def open_for(sf: Any, user: int, group: int) -> str:
             if found is None:
                 raise Blocked(f"OMERO has no group {group} any more", hint="the run's group was removed")
             principal.group = found.name.val
-        opened = sf.getSessionService().createSessionWithTimeouts(principal, 0, IDLE)
+        try:
+            opened = sf.getSessionService().createSessionWithTimeouts(principal, 0, IDLE)
+        except omero.SecurityViolation as refused:
+            me = sf.getAdminService().getEventContext().userName
+            raise Blocked(
+                f"OMERO does not let {me} work as {principal.name}: {said(refused)}",
+                hint=f"make {me} an administrator with the privilege Sudo (no other is needed)",
+            ) from refused
         uuid: str = opened.uuid.val
         return uuid
 

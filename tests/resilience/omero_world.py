@@ -62,6 +62,7 @@ class How:
     only: str = ""
     answer: int = 0  #: milliseconds that OMERO has for an answer
     encrypted: bool = False  #: pixels travel over the same way as all else
+    alive: int = 0  #: seconds between signs of life
     idle: int = 0  #: milliseconds that the session of a run lives without a sign
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -191,6 +192,8 @@ def _serve(made: OmeroWorld, how: How) -> None:
         sessions.ANSWER, sessions.PATIENT, sessions.FAREWELL = how.answer, how.answer, 500
     if how.encrypted:
         sessions.OmeroSession._insecure = property(lambda self: False, lambda self, value: None)  # type: ignore
+    if how.alive:
+        sessions.KEEP_ALIVE = how.alive
     if how.idle:
         credentials.IDLE = how.idle
     with made.log() as log:

@@ -202,11 +202,9 @@ def signals_of(pid: int) -> bytes:
 
 
 def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text() if Path(f"/proc/{pid}").exists() else ""
-    threads = list(Path(f"/proc/{pid}/task").glob("*/children"))
-    return sorted(
-        {int(one) for file in threads for one in file.read_text().split()} | {int(one) for one in text.split()}
-    )
+    """Processes that a process has started, by whichever of its threads."""
+    texts = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    return sorted({int(one) for text in texts for one in text.split()})
 
 
 def is_zombie(pid: int) -> bool:
