@@ -7,6 +7,7 @@ fault raises the class it means; `classify` gives a class to what libraries rais
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -93,9 +94,11 @@ _TRANSIENT_ERRNO = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EBUSY,
 }  # fmt: skip
 _BLOCKED_ERRNO = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space, then resume the run"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give access, then resume the run"),
-    errno.EIO: "the storage reports a broken read or write: have it looked at, then resume the run",
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT), "free space on it; most of what a run needs is in [WORKER] work_folder"
+    ),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give the worker's account access"),
+    errno.EIO: "the storage reports a broken read or write: have it looked at",
 }
 
 #: Of what a database's driver raises, that which says that the statement itself is wrong.
@@ -125,7 +128,10 @@ def classify(error: BaseException) -> Fault:
         if error.errno in _TRANSIENT_ERRNO:
             return Transient(text)
         if error.errno in _BLOCKED_ERRNO:
-            return Blocked(text, hint=_BLOCKED_ERRNO[error.errno])
+            where = f": {error.filename}" if error.filename else ""
+            return Blocked(
+                f"this machine says {os.strerror(error.errno).lower()}{where}", hint=_BLOCKED_ERRNO[error.errno]
+            )
     if _is_passing_in_a_database(error):
         return Transient(text)
     return Permanent(text)
