@@ -63,8 +63,9 @@ def make_stack(folder: Path, planes: int, side: int) -> Path:
         },
         channels=["DAPI"],
     )
+    slices = [rng.poisson(cells * depth + 100).astype("uint16") for depth in (0.3, 0.7, 1.1)]
     for plane in range(planes):
-        array[0, 0, plane] = rng.poisson(cells * (0.2 + plane / planes) + 100).astype("uint16")
+        array[0, 0, plane] = np.roll(slices[plane % 3], 11 * plane, axis=0)
     return path
 
 
@@ -111,7 +112,8 @@ def _compare(context: Context, figures: Figures, folder: Path, planes: int, side
         figures.add("memory of its own, peak", who, [one.peak_own for one in spents], "MB")
         figures.add("processor time", who, [one.cpu for one in spents], "s")
     if (ratio := figures.compare("speed", [THEIRS])) is not None:
-        figures.remarks.append(f"ours is {ratio:.1f} × as fast.")
+        spared = figures.compare("processor time", [THEIRS], more_is_better=False)
+        figures.remarks.append(f"ours is {ratio:.1f} × as fast, with {1 / (spared or 1):.2f} of the processor time.")
 
 
 def _ours(source: Path, out: Path) -> Sequence[str]:

@@ -76,14 +76,14 @@ class Cost:
 class Site:
     """The sandbox's cluster with the workflow's image."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, program: str = PROGRAM, name: str = "obedient") -> None:
         self.env = context.up("apptainer", "postgres")
         self.root = Root(context.sandbox)
         self.home = Path(self.env["CLUSTER_HOME"])
         self.port = self.root.port("sshd")
         self.folder = context.work("executions")
         self.folder.chmod(0o755)
-        self._make_image()
+        self._make_image(program, name)
 
     def ssh(self, script: str, config: Path | None = None) -> None:
         """Run something on the login node."""
@@ -92,19 +92,19 @@ class Site:
         if done.returncode:
             raise RuntimeError(f"{script}: {done.stderr}")
 
-    def _make_image(self) -> None:
+    def _make_image(self, program: str, name: str) -> None:
         tree = self.folder / "rootfs"
-        for name in ("bin", "proc", "sys", "dev", "tmp", "etc", "var/tmp", "root", "home", ".singularity.d"):
-            (tree / name).mkdir(parents=True)
+        for folder in ("bin", "proc", "sys", "dev", "tmp", "etc", "var/tmp", "root", "home", ".singularity.d"):
+            (tree / folder).mkdir(parents=True)
         shutil.copy("/bin/busybox", tree / "bin/busybox")
-        for name in ("sh", "sleep", "cat"):
-            (tree / "bin" / name).symlink_to("busybox")
-        for name, text in (("run.sh", PROGRAM), (".singularity.d/runscript", '#!/bin/sh\nexec /run.sh "$@"\n')):
-            (tree / name).write_text(text)
-            (tree / name).chmod(0o755)
+        for link in ("sh", "sleep", "cat"):
+            (tree / "bin" / link).symlink_to("busybox")
+        for file, text in (("run.sh", program), (".singularity.d/runscript", '#!/bin/sh\nexec /run.sh "$@"\n')):
+            (tree / file).write_text(text)
+            (tree / file).chmod(0o755)
         self.ssh(
-            f"mkdir -p {self.home}/images/obedient && cp -r {tree} {self.home}/rootfs && "
-            f"apptainer build -F {self.home}/images/obedient/obedient_v1.0.0.sif {self.home}/rootfs && "
+            f"mkdir -p {self.home}/images/{name} && cp -r {tree} {self.home}/rootfs && "
+            f"apptainer build -F {self.home}/images/{name}/{name}_v1.0.0.sif {self.home}/rootfs && "
             f"rm -rf {self.home}/rootfs && mkdir -p {self.home}/theirs {self.home}/scripts"
         )
 
