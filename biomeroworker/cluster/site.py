@@ -190,16 +190,9 @@ class Cluster:
 
     def release(self, name: str, tasks: Iterable[int]) -> None:
         """Let tasks of an array that was submitted with ``hold`` begin; for one that has begun, or ended, nothing."""
-        self._change_tasks(f"releasing tasks of {name}", slurm.release_command(name, tasks))
-
-    def cancel_tasks(self, name: str, tasks: Iterable[int]) -> None:
-        """Cancel some tasks of an array; for one that has ended, or never was, nothing."""
-        self._change_tasks(f"cancelling tasks of {name}", slurm.cancel_tasks_command(name, tasks))
-
-    def _change_tasks(self, what: str, command: Sequence[str]) -> None:
-        answer = self.transport.run(command, timeout=90)
+        answer = self.transport.run(slurm.release_command(name, tasks), timeout=90)
         if not answer.ok:
-            raise scheduler_silence(what, answer.stderr)
+            raise scheduler_silence(f"releasing tasks of {name}", answer.stderr)
 
     @property
     def limits(self) -> Limits:

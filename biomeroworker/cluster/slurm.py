@@ -190,26 +190,23 @@ def cancel_command(names: Sequence[str]) -> list[str]:
     return ["sh", "-c", program, "cancel", *names]
 
 
-#: $1 a job's name, $2 what to do, then the tasks: all in one call, and one by one only where some have ended.
-_TASKS = (
+#: $1 a job's name, then its tasks: first all in one list, and one by one only where some have ended.
+_RELEASE = (
     _ENVIRONMENT
     + r"""
-name=$1 all=$2; shift 2
-act() {
-  case $1 in
-    release) complaint=$(scontrol release "${job}_$2" 2>&1) ;;
-    cancel) complaint=$(scancel "${job}_$2" 2>&1) ;;
-  esac && return 0
+name=$1 listed=$2; shift 2
+release() {
+  complaint=$(scontrol release "${job}_$1" 2>&1) && return 0
   case $complaint in *already*finished* | *already*complet* | *nvalid*job*id*) return 2 ;; esac
   echo "$complaint" >&2; return 1
 }
 jobs=$(squeue -h -u "$user" -t all --name="$name" -o %F) || exit 1
 job=$(echo "$jobs" | sort -n | tail -n 1)
 [ -n "$job" ] || exit 0
-act "$all" "[$1]"; status=$?; shift
+release "[$listed]"; status=$?
 [ "$status" -eq 2 ] || exit "$status"
 worst=0
-for task do act "$all" "$task"; [ $? -ne 1 ] || worst=1; done
+for task do release "$task"; [ $? -ne 1 ] || worst=1; done
 exit "$worst"
 """
 )
@@ -217,18 +214,9 @@ exit "$worst"
 
 def release_command(name: str, tasks: Iterable[int]) -> list[str]:
     """Let tasks of an array that was submitted with ``hold`` begin. One that has begun, or has ended, is fine."""
-    return _tasks_command("release", name, tasks)
-
-
-def cancel_tasks_command(name: str, tasks: Iterable[int]) -> list[str]:
-    """Cancel some tasks of an array. One that has ended, or never was, is fine."""
-    return _tasks_command("cancel", name, tasks)
-
-
-def _tasks_command(what: str, name: str, tasks: Iterable[int]) -> list[str]:
     _checked([name])
     listed = sorted(set(tasks))
-    return ["sh", "-c", _TASKS, what, name, what, array_expression(listed), *map(str, listed)]
+    return ["sh", "-c", _RELEASE, "release", name, array_expression(listed), *map(str, listed)]
 
 
 # -- the site's limits -------------------------------------------------------------------------------------------------

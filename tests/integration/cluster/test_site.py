@@ -12,7 +12,7 @@ import pytest
 from biomeroworker.cluster import slurm
 from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus, by_task
+from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.errors import Permanent
 
@@ -92,80 +92,6 @@ def test_a_job_is_found_by_its_name_and_one_that_never_was_is_not(site: Cluster)
     site.cancel([name])
     assert awaited(site, name, JobState.CANCELLED).job_id == job_id
     site.cancel([name, site.attempt_name(run, 2)])  # again, and one that never was
-
-
-def test_a_running_job_is_cancelled_by_name(site: Cluster) -> None:
-    run = str(uuid4())
-    name = site.attempt_name(run, 1)
-    site.submit(job(site, "sleep 300", run))
-    running = awaited(site, name, JobState.RUNNING)
-    assert running.node in site.transport.run(["sinfo", "-N", "-h", "-o", "%N"]).stdout.split()
-    site.cancel([name])
-    awaited(site, name, JobState.CANCELLED)
-
-
-def test_array_tasks_are_told_one_by_one(site: Cluster) -> None:
-    run = str(uuid4())
-    name = site.attempt_name(run, 1)
-    site.submit(job(site, "exit $((SLURM_ARRAY_TASK_ID == 3))", run, array="2-4%1"))
-    awaited(site, name, *ENDED)
-    found = site.status([name], SINCE)[name]
-    assert [(one.task, one.state) for one in found] == [
-        (2, JobState.COMPLETED), (3, JobState.FAILED), (4, JobState.COMPLETED),
-    ]  # fmt: skip
-
-
-def test_held_tasks_are_released_a_few_at_a_time_and_what_they_used_is_told(site: Cluster) -> None:
-    run = str(uuid4())
-    name = site.attempt_name(run, 1)
-    array = slurm.array_expression([0, 1, 2, 5], 2)
-    site.submit(job(site, "exit $SLURM_ARRAY_TASK_ID", run, array=array, hold=True, options={"gres": "gpu:1"}))
-    assert all(one.is_held for one in site.status([name], SINCE)[name])
-    site.release(name, [0, 1])
-
-    def ended() -> dict[int, JobStatus]:
-        return {one.task: one for one in site.status([name], SINCE)[name] if one.accounted and one.task is not None}
-
-    deadline = time.monotonic() + 60
-    while sorted(ended()) != [0, 1]:
-        assert time.monotonic() < deadline, site.status([name], SINCE)
-        time.sleep(0.5)
-    assert {task: (one.state, one.exit_code) for task, one in ended().items()} == {
-        0: (JobState.COMPLETED, 0), 1: (JobState.FAILED, 1),
-    }  # fmt: skip
-    assert (ended()[0].gpus, ended()[0].cpus) == (1, 1)
-    site.release(name, [0, 1, 2])  # the first two have ended: no harm
-    site.cancel_tasks(name, [0, 5])
-    while sorted(ended()) != [0, 1, 2, 5]:
-        assert time.monotonic() < deadline, site.status([name], SINCE)
-        time.sleep(0.5)
-    assert (ended()[2].state, ended()[5].state) == (JobState.FAILED, JobState.CANCELLED)
-
-
-def test_a_whole_array_is_cancelled_with_the_tasks_that_wait(site: Cluster) -> None:
-    run = str(uuid4())
-    name = site.attempt_name(run, 1)
-    site.submit(job(site, "sleep 300", run, array="0-9", hold=True))
-    site.release(name, [4])
-    deadline = time.monotonic() + 60
-    while all(one.state is not JobState.RUNNING for one in site.status([name], SINCE)[name]):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    site.cancel([name])
-    while site.alive([name], SINCE):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    tasks = by_task(site.status([name], SINCE)[name], range(10))
-    assert {one.state for one in tasks.values() if one} == {JobState.CANCELLED}
-    assert None not in tasks.values()
-    site.release(name, [5])  # too late, and no harm
-
-
-def test_the_clusters_limits_are_asked_for_once(site: Cluster) -> None:
-    assert site.limits.max_array_size == 10001
-    before = site.transport.executions
-    assert site.limits.version
-    assert site.transport.executions == before
 
 
 @pytest.mark.parametrize(
