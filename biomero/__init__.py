@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomero import constants
 from biomero.constants import workflow_status as wfs
+from biomero.database import EngineManager
 from biomero.eventsourcing import NoOpWorkflowTracker, ResultDict, Task, WorkflowRun, WorkflowTracker
 from biomero.views import (
     JobAccounting,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from biomeroworker.client import SlurmClient
 
 __all__ = [
+    "EngineManager",
     "JobAccounting",
     "JobProgress",
     "JobProgressView",

@@ -8,8 +8,9 @@ from biomero.constants import slurm_env
 
 if TYPE_CHECKING:
     from biomeroworker.client import SlurmClient
+    from biomeroworker.scripting.slurmjob import SlurmJob
 
-__all__ = ["SlurmClient", "slurm_env"]
+__all__ = ["SlurmClient", "SlurmJob", "slurm_env"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from biomeroworker.client import SlurmClient
 
         return SlurmClient
+    if name == "SlurmJob":
+        from biomeroworker.scripting.slurmjob import SlurmJob
+
+        return SlurmJob
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

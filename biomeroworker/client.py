@@ -7,21 +7,28 @@ needs no network: the log, the cluster and OMERO are each opened when they are f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from fabric import Connection
+from fabric import Config, Connection
+from invoke import Result
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
-from biomeroworker.engine import doctor, setup
+from biomeroworker.engine import again, doctor, setup
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import RunLog, WorkflowRun
+from biomeroworker.log.tracker import WorkflowTracker
+from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
+from biomeroworker.scripting import dropped
+from biomeroworker.scripting.data import DataMethods
+from biomeroworker.scripting.jobs import JobMethods
+from biomeroworker.scripting.workflows import WorkflowMethods
 from biomeroworker.source import RunRequest
 
 T = TypeVar("T")
@@ -32,7 +39,7 @@ WAIT_INTERVAL = 1.0
 SUBMIT_PATIENCE = (1.0, 2.0, 4.0, 8.0)
 
 
-class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
+class SlurmClient(Connection, WorkflowMethods, DataMethods, JobMethods):  # type: ignore[misc]  # fabric has no types
     """One deployment: its log, its cluster, its workflows.
 
     It is a fabric ``Connection`` to the cluster too, for code that uses it as one (``client.run("squeue")``).
@@ -44,7 +51,12 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.ssh.host, inline_ssh_env=settings.ssh.inline_ssh_env)
+        file = settings.ssh.config_file
+        super().__init__(
+            settings.ssh.host,
+            config=Config(runtime_ssh_path=str(file)) if file else None,
+            inline_ssh_env=settings.ssh.inline_ssh_env,
+        )
         # fabric's Connection guards its attributes; ours are set past its guard
         object.__setattr__(self, "settings", settings)
 
@@ -94,6 +106,12 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
         """The configured workflows."""
         return self._part("_catalogue", Catalogue, lambda: Catalogue(self.settings))
 
+    def __getattr__(self, name: str) -> Any:
+        """What biomero had and this has not says what to use instead."""
+        if name in dropped.CLIENT:
+            raise dropped.missing("SlurmClient", name, dropped.CLIENT)
+        return super().__getattr__(name)
+
     def _part(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
         if name not in self.__dict__:
             object.__setattr__(self, name, make())
@@ -108,6 +126,63 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
+
+    # -- the log, under the names of biomero --------------------------------------------------------------------------
+
+    @property
+    def workflowTracker(self) -> WorkflowTracker:  # noqa: N802
+        """Records runs and tasks of programs that carry them themselves."""
+        return self.log.tracker
+
+    @property
+    def jobAccounting(self) -> JobAccounting:  # noqa: N802
+        """Whose job is which."""
+        return self.log.job_accounting
+
+    @property
+    def jobProgress(self) -> JobProgress:  # noqa: N802
+        """How jobs are."""
+        return self.log.job_progress
+
+    @property
+    def wfProgress(self) -> WorkflowProgress:  # noqa: N802
+        """How runs are."""
+        return self.log.workflow_progress
+
+    @property
+    def workflowAnalytics(self) -> WorkflowAnalytics:  # noqa: N802
+        """What is run how often, and how it ends."""
+        return self.log.workflow_analytics
+
+    @property
+    def track_workflows(self) -> bool:
+        """Runs are always recorded."""
+        return True
+
+    def initialize_analytics_system(self, reset_tables: bool = False) -> None:
+        """Open the log; ``reset_tables`` makes its read tables again from its events."""
+        log = self.log
+        if reset_tables:
+            log.rebuild()
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def run_commands(
+        self,
+        cmdlist: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        sep: str = " && ",
+        log_stdout: bool = True,
+        **kwargs: Any,
+    ) -> Result:
+        """Run lines for a shell, joined; what they mean and quote is the caller's affair. Nothing of it is logged."""
+        kwargs.setdefault("in_stream", False)
+        kwargs.setdefault("hide", True)
+        return self.run(sep.join(cmdlist), env=dict(env or {}), **kwargs)
+
+    def run_commands_split_out(self, cmdlist: Sequence[str], env: Mapping[str, str] | None = None) -> list[str]:
+        """The same, and what each line printed."""
+        return [self.run_commands([line], env).stdout for line in cmdlist]
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -165,15 +240,34 @@ class SlurmClient(Connection):  # type: ignore[misc]  # fabric has no types
         """Ask for a run's end; the supervisor cancels its job and sees that it is gone."""
         self.log.request_cancel(run_id, by)
 
-    def retry(self, run_id: UUID) -> UUID:
-        """Accept the same request again, as a new run."""
-        return self.submit(RunRequest.model_validate(self.log.run(run_id).request))
+    def retry(self, run_id: UUID, *, failed: bool = False) -> UUID:
+        """Accept the same request again, as a new run; with ``failed`` only on those of its images that failed."""
+        return self.submit(again.request(self.log.run(run_id), failed=failed))
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
     def setup_slurm(self, tell: Callable[[str], None] = lambda word: None) -> None:
-        """Make the folders on the clusters and pull the images that they lack; raises if any is not there then."""
-        self.prepare(tell).insist()
+        """Make the folders on the clusters and pull the images that they lack; raises if any is not there then.
+
+        A workflow that is switched off by a bad descriptor keeps nobody from anything: `prepare` tells of it.
+        """
+        prepared = self.prepare(tell)
+        for name in self.catalogue.problems:
+            prepared.problems.pop(name, None)
+        prepared.insist()
+
+    def setup_directories(self) -> None:
+        """Make the folders on the clusters."""
+        for name in self.clusters:
+            slurm = self.settings.on(name).slurm
+            folders = [slurm.slurm_data_path, slurm.slurm_images_path, slurm.slurm_converters_path]
+            self.clusters[name].transport.make_dirs(folders)
+
+    def setup_container_images(self) -> None:
+        """Pull the images that the clusters lack, converters' too."""
+        self.setup_slurm()
+
+    setup_converters = setup_container_images
 
     def prepare(self, tell: Callable[[str], None] = lambda word: None) -> setup.Prepared:
         """The same, telling what became of each."""

@@ -114,8 +114,10 @@ class SlurmSettings(Section):
     apptainer_cachedir: str | None = _setting(
         None, "`APPTAINER_CACHEDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_CACHEDIR"
     )
-    slurm_zip_cmd: str = _ignored(
-        "$(command -v 7z || command -v 7za)", "Nothing is zipped any more.", "BIOMERO_SLURM_ZIP_CMD"
+    slurm_zip_cmd: str = _setting(
+        "$(command -v 7z || command -v 7za)",
+        "The 7-Zip command of scripts that zip data themselves (`SlurmClient.unpack_data`). Runs zip nothing.",
+        "BIOMERO_SLURM_ZIP_CMD",
     )
     image_pull_at_once: int = _setting(2, "How many images are pulled at the same time.", "BIOMERO_PULL_AT_ONCE", ge=1)
     registry_credentials: LocalPath | None = _setting(

@@ -49,9 +49,12 @@ def test_waiting_has_an_end(client):
 
 def test_retry_is_a_new_run_with_the_same_request(client):
     run_id = client.submit(REQUEST)
+    with pytest.raises(Refused, match="has not ended"):
+        client.retry(run_id)
+    client.log.fail(run_id, {"message": "on purpose"})
     again = client.retry(run_id)
     assert again != run_id
-    assert client.log.run(again).request == client.log.run(run_id).request
+    assert client.log.run(again).request == {**client.log.run(run_id).request, "retry_of": str(run_id)}
 
 
 def test_a_secret_in_a_request_is_refused_not_recorded(client):

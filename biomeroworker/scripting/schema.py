@@ -1,0 +1,101 @@
+"""Descriptors for scripts: biomero-schema's form as plain data, and the functions of ``biomero.schema_parsers``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from biomeroworker.constants import schema_formats
+from biomeroworker.workflows import formats
+from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
+
+_FORMATS = {
+    Family.BIAFLOWS: schema_formats.BIAFLOWS,
+    Family.BIOMERO: schema_formats.BIOMERO_SCHEMA,
+    Family.BILAYERS: schema_formats.BILAYERS,
+}
+
+
+def read(descriptor_data: Any) -> Workflow:
+    """A descriptor of any format; ValueError with the field that is wrong."""
+    try:
+        return formats.read(descriptor_data)
+    except formats.DescriptorFault as error:
+        raise ValueError(str(error)) from error
+
+
+def detect_schema_format(descriptor_data: Any) -> str:
+    """The format of a descriptor, as `biomeroworker.constants.schema_formats` names it; ValueError if it has none."""
+    return _FORMATS[read(descriptor_data).family]
+
+
+class WorkflowDescriptorParser:
+    """Reads descriptors."""
+
+    @staticmethod
+    def parse_descriptor(descriptor_data: Mapping[str, Any], name: str | None = None) -> Workflow:
+        """A descriptor of any format, read into one model; ValueError if it is none."""
+        workflow = read(descriptor_data)
+        return workflow.model_copy(update={"name": name}) if name else workflow
+
+
+def convert_schema_type_to_omero(
+    schema_type: str, default_value: Any, *args: Any, rtype: bool = False, **kwargs: Any
+) -> Any:
+    """A field of a script's dialog for a type of biomero-schema; its value alone with ``rtype``."""
+    module = importlib.import_module("biomeroworker.omero.fields")
+    if rtype:
+        return module.value(schema_type, default_value)
+    return module.field(schema_type, default_value, *args, **kwargs)
+
+
+def convert_schema_type_to_omero_rtype(schema_type: str, default_value: Any, value: Any) -> Any:
+    """A value of that type as OMERO's clients send it; the default where there is none."""
+    return importlib.import_module("biomeroworker.omero.fields").value(
+        schema_type, default_value if value is None else value
+    )
+
+
+def as_biomero_schema(workflow: Workflow) -> dict[str, Any]:
+    """A workflow in the form of biomero-schema 0.1, keys as in its files."""
+    versions = {Family.BILAYERS: "bilayers-1.0.0"}
+    return {
+        "name": workflow.name,
+        "description": workflow.description,
+        "schema-version": versions.get(workflow.family, "biomero-0.1"),
+        "problem-class": workflow.type or None,
+        "container-image": {"image": workflow.container_image, "type": workflow.container_type},
+        "command-line": workflow.command_line,
+        "inputs": [_parameter(one) for one in workflow.inputs],
+        "outputs": [_parameter(one) for one in workflow.outputs],
+    }
+
+
+def _parameter(one: Parameter) -> dict[str, Any]:
+    kind = "float" if one.type is ParameterType.NUMBER else one.type.value
+    return {
+        "id": one.id,
+        "type": kind,
+        "name": one.name,
+        "description": one.description,
+        "value-key": one.value_key,
+        "command-line-flag": one.command_line_flag,
+        "default-value": one.default,
+        "optional": one.optional,
+        "set-by-server": one.set_by_server,
+        "value-choices": list(one.choices) or None,
+        "value-choices-labels": list(one.choice_labels) or None,
+        "output-dir-set": one.output_folder,
+        "file-attachment": one.file_attachment,
+        "mode": "advanced" if one.advanced else "beginner",
+        "format": list(one.formats) or None,
+        "sub-type": list(one.sub_types) or None,
+        "minimum": one.minimum,
+        "maximum": one.maximum,
+    }
+
+
+#: A parsed descriptor is a `Workflow`.
+ParsedWorkflowDescriptor = Workflow
+DescriptorParserFactory = WorkflowDescriptorParser

@@ -1,0 +1,85 @@
+"""A job that somebody waits for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from invoke import Result
+
+from biomeroworker.cluster.slurmwords import state_of
+from biomeroworker.errors import Transient, classify
+
+if TYPE_CHECKING:
+    from biomeroworker.client import SlurmClient
+
+#: For how long SLURM may not know a job before it is not going to.
+_PATIENCE = 600.0
+
+
+class SlurmJob:
+    """One job that `SlurmClient.run_workflow_job` submitted, with its ids in SLURM and in the log."""
+
+    SLURM_POLLING_INTERVAL = 10
+
+    def __init__(
+        self,
+        submit_result: Result,
+        job_id: int,
+        wf_id: UUID,
+        task_id: UUID,
+        slurm_polling_interval: float = SLURM_POLLING_INTERVAL,
+        log_file: str | None = None,
+    ) -> None:
+        self.submit_result, self.job_id, self.wf_id, self.task_id = submit_result, job_id, wf_id, task_id
+        self.slurm_polling_interval = slurm_polling_interval
+        self.log_file = log_file
+        self.ok: bool = submit_result.ok
+        self.job_state: str | None = None
+        self.progress: str | None = None
+        self.error_message: str = submit_result.stderr or ""
+
+    def wait_for_completion(self, slurmClient: SlurmClient, omeroConn: Any = None) -> str:  # noqa: N803
+        """Wait for the job's end, whatever that is; returns SLURM's word for it.
+
+        Every end that SLURM has is one. While the cluster does not answer it is asked again; a job that nobody has
+        known for ten minutes is UNKNOWN, and not waited for any more. ``omeroConn`` is kept alive meanwhile.
+        """
+        unknown_since = None
+        tracker = slurmClient.log.tracker
+        while True:
+            word = self.job_state or "UNKNOWN"
+            try:
+                word = slurmClient.check_job_status([self.job_id])[0][self.job_id]
+                self.progress = slurmClient.get_active_job_progress(self.job_id)
+            except Exception as error:
+                if not isinstance(classify(error), Transient):
+                    raise
+            self.job_state = word
+            tracker.update_task_status(self.task_id, word)
+            tracker.update_task_progress(self.task_id, self.progress)
+            if state_of(word).is_terminal:
+                return word
+            now = time.monotonic()
+            unknown_since = (unknown_since or now) if word == "UNKNOWN" else None
+            if unknown_since is not None and now - unknown_since > _PATIENCE:
+                return word
+            if omeroConn is not None:
+                omeroConn.keepAlive()
+            time.sleep(self.slurm_polling_interval)
+
+    def completed(self) -> bool:
+        """Whether it ended well."""
+        return self.job_state == "COMPLETED"
+
+    def cleanup(self, slurmClient: SlurmClient) -> Result:  # noqa: N803
+        """Remove its data from the cluster."""
+        return slurmClient.cleanup_tmp_files(self.job_id, logfile=self.log_file)
+
+    def get_error(self) -> str:
+        """What sbatch complained of."""
+        return self.error_message
+
+    def __str__(self) -> str:
+        return f"SlurmJob({', '.join(f'{name}={value}' for name, value in vars(self).items())})"

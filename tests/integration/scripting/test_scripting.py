@@ -1,0 +1,180 @@
+"""What a programmer does in a shell, on a real cluster: data there, a job, its state and log, results back, away."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from biomero import EngineManager, JobView, SlurmClient
+from biomero.schema_parsers import DescriptorParserFactory, detect_schema_format
+from biomero.slurm_client import SlurmJob
+from biomeroworker.errors import Refused
+
+NASTY = 'it\'s $(touch /tmp/injected) "x" `id` ; exit 3\nnew line'
+
+
+@pytest.fixture(scope="module")
+def client(site):
+    """The client that a script makes."""
+    with SlurmClient.from_config(str(site.config)) as client:
+        client.setup_slurm()
+        yield client
+
+
+@pytest.fixture
+def data(client, tmp_path):
+    """A folder of data as `run_workflow` takes it, on the cluster."""
+    folder = tmp_path / f"data-{tmp_path.name}"
+    (folder / "data/in/image-1.ome.zarr").mkdir(parents=True)
+    (folder / "data/in/image-1.ome.zarr/.zgroup").write_text("{}")
+    assert client.transfer_data(folder).remote == f"{client.cluster.layout.data}/{folder.name}"
+    return folder.name
+
+
+def test_a_job_is_run_followed_and_cleaned_up(client, data, tmp_path):
+    job = client.run_workflow_job("obedient", "v1.0.0", data, time="00:02:00", text=NASTY)
+    assert isinstance(job, SlurmJob)
+    assert job.ok
+    assert str(job.job_id) in client.list_active_jobs() + client.list_all_jobs()
+    job.slurm_polling_interval = 0.3
+
+    class Omero:
+        kept = 0
+
+        def keepAlive(self):  # noqa: N802
+            self.kept += 1
+
+    assert job.wait_for_completion(client, Omero()) == "COMPLETED"
+    assert job.completed()
+    folder = client.extract_data_location_from_log(job.job_id)
+    assert folder.endswith(f"/{data}")
+    out = Path(folder) / "data/out/image-1_text.txt"
+    assert out.read_text() == NASTY
+    assert not Path("/tmp/injected").exists()
+    _, log, _ = client.get_logfile_from_slurm(job.job_id, str(tmp_path))
+    assert "working on" in Path(log).read_text()
+
+    task = client.workflowTracker.repository.get(job.task_id)
+    assert (task.task_name, task.job_ids, task.status) == ("obedient", [job.job_id], "COMPLETED")
+    assert client.jobAccounting.get_task_id(job.job_id) == job.task_id
+    deadline = time.monotonic() + 60  # accounting lags behind the queue
+    while str(job.job_id) not in client.list_completed_jobs() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert str(job.job_id) in client.list_completed_jobs()
+
+    assert job.cleanup(client).ok
+    assert not Path(folder).exists()
+
+
+def test_a_failing_container_is_failed_though_it_left_files(client, data):
+    job = client.run_workflow_job("obedient", "v1.0.0", data, exit=3)
+    job.slurm_polling_interval = 0.3
+    assert job.wait_for_completion(client, None) == "FAILED"
+    assert not job.completed()
+    client.cleanup_tmp_files(job.job_id)
+
+
+def test_what_cannot_be_run_is_refused_and_leaves_no_open_task(client, data):
+    with pytest.raises(Refused, match="no such parameter"):
+        client.run_workflow("obedient", "v1.0.0", data, nonsense=1)
+    with pytest.raises(Refused, match="data/in"):
+        client.run_workflow("obedient", "v1.0.0", "nowhere")
+    with pytest.raises(Refused, match="time limit"):
+        client.run_workflow("obedient", "v1.0.0", data, time="90-0")
+    failed = client.workflowAnalytics.get_task_failures()[("obedient", "v1.0.0")]
+    assert any("time limit" in error for error in failed)
+
+
+@pytest.mark.parametrize("path", ["..", "/etc", "../../etc", ".", ""])
+def test_nothing_outside_the_data_folder_is_removed(client, path):
+    with pytest.raises(Refused):
+        client.cleanup_tmp_files(1, data_location=path or "/")
+
+
+def test_a_runs_own_folder_is_the_supervisors_to_remove(client):
+    with pytest.raises(Refused, match="retention_days"):
+        client.cleanup_tmp_files(1, data_location="biomero_860236c1-6578-4ae0-b12e-8f77a6854e73")
+
+
+def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
+    seven = Path(client.cluster.home) / "7z"  # the machine has none: a stand-in with the same arguments
+    seven.write_text(SEVEN)
+    seven.chmod(seven.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP | stat.S_IXUSR)
+    client = SlurmClient(client.settings.model_copy(
+        update={"slurm": client.settings.slurm.model_copy(update={"slurm_zip_cmd": str(seven)})}
+    ))  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "my images.zip", "w") as archive:
+        archive.writestr("a b.tif", "pixels")
+    client.transfer_data(tmp_path / "my images.zip")
+    assert "my images" in client.get_image_versions_and_data_files("obedient")[1]
+    assert client.unpack_data("my images").ok
+    data = Path(client.cluster.layout.data)
+    assert (data / "my images/data/in/a b.tif").read_text() == "pixels"
+    (data / "my images/data/out/r.txt").write_text("result")
+    client.zip_data_on_slurm_server("my images", "7_out")
+    client.copy_zip_locally(str(tmp_path), "my images/7_out")
+    assert zipfile.ZipFile(tmp_path / "7_out.zip").read("r.txt") == b"result"
+    shutil.rmtree(data / "my images")
+
+
+SEVEN = """#!/usr/bin/python3
+import sys, zipfile, os
+kind, words = sys.argv[1], [word for word in sys.argv[2:] if not word.startswith("-")]
+if kind == "x":
+    target = next(word[2:] for word in sys.argv if word.startswith("-o"))
+    zipfile.ZipFile(words[0]).extractall(target)
+else:
+    with zipfile.ZipFile(words[0], "w") as archive:
+        for name in os.listdir("."):
+            archive.write(name)
+"""
+
+
+def test_what_is_asked_about_workflows(client):
+    assert client.get_workflow_images()["obedient"].endswith("lab/obedient:v1.0.0")
+    assert "broken" not in client.slurm_model_images
+    parameters = client.get_workflow_parameters("obedient")
+    assert parameters["exit"] == {
+        "name": "exit", "default": 0, "type": "integer", "optional": True, "cmd_flag": "--exit", "description": "exit",
+        "file_attachment": False, "format": [], "minimum": 0.0, "maximum": 255.0,
+    }  # fmt: skip
+    assert client.get_file_attachment_params("obedient") == {}
+    descriptor = client.generic_descriptor_from_github("obedient")
+    assert descriptor["container-image"]["type"] == "oci"
+    assert detect_schema_format(descriptor) == "biomero-schema"
+    assert DescriptorParserFactory.parse_descriptor(descriptor).parameters[0].id == "exit"
+    with pytest.raises(Refused, match="switched off"):
+        client.get_workflow_parameters("broken")
+
+
+def test_versions_are_what_is_on_the_cluster(client):
+    versions, _ = client.get_image_versions_and_data_files("obedient")
+    assert versions == ["v1.0.0"]
+    assert client.get_all_image_versions_and_data_files()[0] == {"broken": [], "obedient": ["v1.0.0"]}
+    assert client.list_available_converter_versions() == {}
+    with pytest.raises(ValueError, match="obedient"):
+        client.get_image_versions_and_data_files("nonsense")
+
+
+def test_a_job_that_nobody_knows_is_neither_pending_nor_done(client):
+    found, answer = client.check_job_status([987654321])
+    assert found == {987654321: "UNKNOWN"}
+    assert answer.ok
+
+
+def test_it_is_a_connection_that_runs_commands(client):
+    assert client.run("echo hello", hide=True, in_stream=False).stdout.strip() == "hello"
+
+
+def test_the_tables_can_be_asked_by_their_classes(client):
+    EngineManager.create_scoped_session(client.settings.database_url)
+    try:
+        assert EngineManager.get_session().execute(select(JobView)).all()
+    finally:
+        EngineManager.close_engine()
