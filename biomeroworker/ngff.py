@@ -26,6 +26,67 @@ TILE = 1024
 COMPRESSOR = Blosc(cname="lz4", clevel=3, shuffle=Blosc.SHUFFLE)
 
 
+class Level:
+    """The pixels of an image that is being written, tile by tile; any number of threads may do so.
+
+    zarr-python lays the array out; the chunks are written here, because that takes it twice the processor time that
+    packing them takes. A tile of zeros is not written: that is what a missing chunk means.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int, int, int], dtype: np.dtype[Any]) -> None:
+        self.folder, self.shape, self.dtype = folder, shape, dtype.newbyteorder("<")
+        self.tile = min(TILE, shape[3]), min(TILE, shape[4])
+        self._made: set[Path] = set()
+
+    def __setitem__(self, where: Any, pixels: np.ndarray[Any, Any]) -> None:
+        """Write a plane (``level[t, c, z]``), whole tiles of one (``level[t, c, z, y0:y1, x0:x1]``), or all pixels.
+
+        Raises
+        ------
+        ValueError
+            The region is not made of whole tiles, or the pixels are of another shape.
+        """
+        if where is Ellipsis:
+            if pixels.shape != self.shape:
+                raise ValueError(f"pixels of shape {pixels.shape} for an image of {self.shape}")
+            for index in np.ndindex(self.shape[:3]):
+                self[index] = pixels[index]
+            return
+        t, c, z, *parts = where
+        rows, columns = parts or (slice(None), slice(None))
+        top, bottom, _ = rows.indices(self.shape[3])
+        left, right, _ = columns.indices(self.shape[4])
+        if pixels.shape != (bottom - top, right - left):
+            raise ValueError(f"pixels of shape {pixels.shape} for {bottom - top} x {right - left}")
+        high, wide = self.tile
+        if (
+            top % high
+            or left % wide
+            or (bottom % high and bottom < self.shape[3])
+            or (right % wide and right < self.shape[4])
+        ):
+            raise ValueError(
+                f"rows {top} to {bottom}, columns {left} to {right} are not whole tiles of {high} x {wide}"
+            )
+        for y in range(top, bottom, high):
+            folder = self.folder / f"{t}/{c}/{z}/{y // high}"
+            for x in range(left, right, wide):
+                self._write(folder, x // wide, pixels[y - top : y - top + high, x - left : x - left + wide])
+
+    def _write(self, folder: Path, column: int, pixels: np.ndarray[Any, Any]) -> None:
+        if not pixels.any():
+            return
+        if pixels.shape == self.tile:
+            tile = np.ascontiguousarray(pixels, self.dtype)
+        else:  # at the edge chunks are filled up
+            tile = np.zeros(self.tile, self.dtype)
+            tile[: pixels.shape[0], : pixels.shape[1]] = pixels
+        if folder not in self._made:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+        (folder / str(column)).write_bytes(COMPRESSOR.encode(tile))
+
+
 def create_image(
     path: Path,
     *,
@@ -36,8 +97,8 @@ def create_image(
     channels: Sequence[str] = (),
     colors: Sequence[str] = (),
     version: str = VERSION,
-) -> Any:
-    """Make an image without pixels; returns its zarr array, to be written plane by plane (``array[t, c, z] = plane``).
+) -> Level:
+    """Make an image without pixels; returns its one level, to be filled (``level[t, c, z] = plane``).
 
     Parameters
     ----------
@@ -56,7 +117,7 @@ def create_image(
     group = zarr.open_group(path, mode="w", zarr_format=2 if old else 3)
     found = attributes(name=name, shape=shape, pixel_size=pixel_size or {}, channels=channels, colors=colors)
     group.attrs.update(found if old else {"ome": in_version(found, version)})
-    return group.create_array(
+    group.create_array(
         "0",
         shape=shape,
         dtype=dtype,
@@ -66,6 +127,7 @@ def create_image(
         dimension_names=None if old else tuple("tczyx"),
         fill_value=0,
     )
+    return Level(path / "0" if old else path / "0" / "c", shape, np.dtype(dtype))
 
 
 def write_image(
@@ -79,7 +141,7 @@ def write_image(
 ) -> None:
     """Write an image whose TCZYX pixels are at hand."""
     t, c, z, y, x = pixels.shape
-    array = create_image(
+    level = create_image(
         path,
         name=name,
         shape=(t, c, z, y, x),
@@ -88,7 +150,7 @@ def write_image(
         channels=channels,
         version=version,
     )
-    array[...] = pixels
+    level[...] = pixels
 
 
 def attributes(

@@ -39,23 +39,6 @@ def test_an_image_that_went_to_the_cluster_and_through_the_converter_is_the_same
         assert found.channels == ("DAPI", "µ & GFP", "3")
 
 
-@pytest.mark.parametrize("version", ngff.VERSIONS)
-def test_zarr_python_reads_what_is_sent(tmp_path: Path, version: str) -> None:
-    ngff.write_image(tmp_path / "a.zarr", PIXELS, name="a", pixel_size=SIZES, channels=("r", "g", "b"), version=version)
-    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
-    assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
-    np.testing.assert_array_equal(np.asarray(group["0"]), PIXELS)
-    ome: Any = group.attrs if version == "0.4" else group.attrs["ome"]
-    assert [one["label"] for one in ome["omero"]["channels"]] == ["r", "g", "b"]
-    assert (ome if version == "0.5" else ome["multiscales"][0])["version"] == version
-    assert ("version" in ome["multiscales"][0]) is (version == "0.4")
-
-
-def test_a_version_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"0\.6 is not one of 0\.4, 0\.5"):
-        ngff.write_image(tmp_path / "a.zarr", PIXELS, name="a", version="0.6")
-
-
 @pytest.mark.parametrize("byteorder", "<>")
 def test_a_label_image_of_many_pages_with_the_sizes_of_its_own(tmp_path: Path, byteorder: Any) -> None:
     labels = np.random.default_rng(1).integers(0, 70_000, (300, 20, 30)).astype("uint32")
