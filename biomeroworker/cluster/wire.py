@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
     from typing import IO, Any
 
+_Queue = getattr(queue, "SimpleQueue", queue.Queue)  # type: Any
 _CHUNK = 1 << 18
 _BUFFERS = 6
 #: Below this, handing a part to the thread costs more than hashing it.
@@ -47,25 +48,23 @@ class Hasher:
     """
 
     def __init__(self) -> None:
-        self._free = queue.Queue()  # type: queue.Queue[memoryview]
-        self._todo = queue.Queue()  # type: queue.Queue[tuple[Any, memoryview, memoryview] | None]
+        self._free = _Queue()  # type: queue.SimpleQueue[memoryview]
+        self._todo = _Queue()  # type: queue.SimpleQueue[tuple[Any, memoryview, memoryview] | None]
         self._thread = None  # type: threading.Thread | None
-        self._small = memoryview(bytearray(_CHUNK))
+        self._small = memoryview(bytearray(_WORTH_A_THREAD))
 
     def __enter__(self) -> "Hasher":
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if self._thread:
-            self._todo.put(None)
-            self._thread.join()
-            self._thread = None
+        self.wait()
 
     def buffer(self, whole: int, left: int) -> memoryview:
         """Where the next part may be put, of a file of which ``whole`` bytes travel and ``left`` are still to come."""
         if whole < _WORTH_A_THREAD:
             return self._small[:left]
         if self._thread is None:
+            self._free, self._todo = _Queue(), _Queue()
             for _ in range(_BUFFERS):
                 self._free.put(memoryview(bytearray(_CHUNK)))
             self._thread = threading.Thread(target=self._work, daemon=True)
@@ -83,7 +82,10 @@ class Hasher:
 
     def wait(self) -> None:
         """Return when all is hashed."""
-        self._todo.join()
+        if self._thread:
+            self._todo.put(None)
+            self._thread.join()
+            self._thread = None
 
     def _work(self) -> None:
         while True:
@@ -93,7 +95,6 @@ class Hasher:
             hashed, part, buffer = item
             hashed.update(part)
             self._free.put(buffer)
-            self._todo.task_done()
 
 
 def hash_file(path: bytes, size: int) -> "Any":
