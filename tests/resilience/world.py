@@ -228,6 +228,14 @@ class World:
             run = log.run(run_id)
             return [fault.message for fault in run.faults_in_a_row(run.state)]
 
+    def cancels(self, run_id: UUID) -> None:
+        """What an admin's ``scancel`` does to the jobs of a run."""
+        names = {job["name"] for job in self.jobs() if str(run_id) in job["name"]}
+        program = Path(__file__).with_name("fake_slurm.py")
+        environment = {**os.environ, "HOME": str(self.home)}
+        words = [sys.executable, "-IS", program, "scancel", *(f"--name={name}" for name in names)]
+        subprocess.run(words, env=environment, check=True, timeout=30)
+
     def requeue(self, job: dict[str, Any]) -> None:
         """What ``scontrol requeue`` does: the job ends here and starts again under the same number."""
         file = self.slurm / f"job-{job['number']}.json"
