@@ -8,7 +8,6 @@ from typing import ClassVar
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from biomeroworker.config import Settings
 from biomeroworker.log.engine import connect
 
 
@@ -23,6 +22,8 @@ class EngineManager:
     @classmethod
     def create_scoped_session(cls, sqlalchemy_url: str | None = None) -> str:
         """Make sessions for this database (by default the configured one); answers with the place of their class."""
+        from biomeroworker.config import Settings  # who imports names only should not wait for it
+
         url = sqlalchemy_url or Settings.load().database_url
         with cls._lock:
             if cls._engine is None or url != cls._url:

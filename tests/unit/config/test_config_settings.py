@@ -280,3 +280,139 @@ def test_the_standard_files_are_those_of_old() -> None:
         "/OMERO/slurm-config.ini",
         "/home/ada/slurm-config.ini",
     ]
+
+
+#: A deployment of biomero 2.8: every key that it knew.
+OLD = """
+[SSH]
+host=localslurm
+inline_ssh_env=True
+[SLURM]
+slurm_data_path=my-scratch/data
+slurm_images_path=my-scratch/singularity_images/workflows
+slurm_converters_path=my-scratch/singularity_images/converters
+slurm_data_bind_path=/data/my-scratch/data
+slurm_conversion_partition=cpu-short
+slurm_default_partition=
+slurm_script_path=my-scratch/slurm-scripts
+slurm_script_repo=
+sacct_start_time=2023-01-01
+sacct_days_ago=
+env_file_submission=
+inject_gpu_flag=
+gpu_partition=
+gpu_gres=gpu:1
+gpu_gpus=
+slurm_image_pull_via_sbatch=
+image_pull_cpus=
+image_pull_mem=
+apptainer_tmpdir=
+apptainer_cachedir=
+slurm_zip_cmd=7z
+sbatch_exclude=wn-a,wn-b
+[ANALYTICS]
+track_workflows=True
+enable_job_accounting=True
+enable_job_progress=True
+enable_workflow_analytics=True
+sqlalchemy_url=postgresql+psycopg2://biomero:p%40ss%word@database-biomero:5432/biomero
+analytics_rebuild_start_time=
+analytics_rebuild_days_ago=
+[CONVERTERS]
+zarr_to_tiff=cellularimagingcf/convert_zarr_to_tiff:1.14.0
+[MODELS]
+cellpose_job_mem=4GB
+cellpose=cellpose
+cellpose_repo=https://github.com/TorecLuik/W_NucleiSegmentation-Cellpose/tree/v1.4.0
+cellpose_job=jobs/cellpose.sh
+cellpose_use_gpu=true
+"""
+
+
+def test_every_key_of_old_is_accepted_and_what_is_ignored_is_named(tmp_path: Path) -> None:
+    settings = load(tmp_path, OLD)
+    ignored = {warning.partition("] ")[2].split()[0] for warning in settings.warnings}
+    assert ignored == {
+        "slurm_conversion_partition", "slurm_script_path", "track_workflows", "enable_job_accounting",
+        "enable_job_progress", "enable_workflow_analytics", "cellpose_job",
+    }  # fmt: skip
+    assert all(" is ignored. " in warning and "named.ini:" in warning for warning in settings.warnings)
+    assert (settings.slurm.gpu_gres, settings.slurm.image_pull_mem) == ("gpu:1", "32G")
+    assert settings.workflows["cellpose"].job_params == {"mem": "4GB"}
+    assert settings.database_url.endswith("p%40ss%word@database-biomero:5432/biomero")
+
+
+# -- several clusters --------------------------------------------------------------------------------------------------
+
+TWO = """
+[SSH]
+host = near
+[SLURM]
+slurm_default_partition = cpu
+sbatch_account = pool
+[SSH:Far]
+host = far.example.org
+[SLURM:far]
+gpu_partition = a100
+[ACCOUNTS:far]
+required = true
+group.Cell Lab = cell
+[WORKFLOWS]
+a = a
+a_repo = /a
+b = b
+b_repo = /b
+b_cluster = FAR
+"""
+
+
+def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
+    settings = load(tmp_path, TWO, {"BIOMERO_DEFAULT_PARTITION": "env"})
+    assert settings.cluster_names == ("", "far")
+    assert (settings.workflows["a"].cluster, settings.workflows["b"].cluster) == ("", "far")
+    far = settings.on("far")
+    assert (far.ssh.host, far.slurm.gpu_partition, far.slurm.slurm_default_partition) == (
+        "far.example.org", "a100", None,
+    )  # fmt: skip
+    assert (far.slurm.sbatch, far.accounts.required) == ({}, True)
+    assert settings.on("") is settings
+    assert settings.slurm.slurm_default_partition == "env"
+    assert not settings.accounts.in_use
+    assert settings.line("SLURM", "gpu_partition") == "[SLURM] gpu_partition"
+    assert far.line("SLURM", "gpu_partition") == f"{tmp_path}/named.ini:10: [SLURM:far] gpu_partition"
+    assert far.line("WORKFLOWS", "b_cluster").endswith("[WORKFLOWS] b_cluster")
+    shown = settings.shown()
+    assert shown["SSH:far.host"] == "far.example.org"
+    assert shown["ACCOUNTS:far.group.Cell Lab"] == "cell"
+    assert shown["WORKFLOWS.b_cluster"] == "far"
+    assert set(settings.origins) <= set(shown)
+
+
+def test_a_cluster_is_called_as_its_host_where_none_is_given(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[SLURM:spider]\nsbatch_mem = 1G\n")
+    assert settings.on("spider").ssh.host == "spider"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "[WORKFLOWS]\na = a\na_cluster = spidr\n[SSH:spider]\nhost = s\n",
+            "named.ini:3: .*no section .SSH:spidr.*spider",
+        ),
+        ("[SLURM:far]\npoll_seconds = soon\n", r"named.ini:2: \[SLURM:far\] poll_seconds = 'soon'"),
+        ("[SLURM:far]\ngpu_gres = gpu:1\ngpu_gpus = 1\n", "named.ini:2.*named.ini:3.*exclude each other"),
+        ("[SSH:../etc]\nhost = x\n", "a cluster's name is letters"),
+        ("[ACCOUNTS]\nrequired = perhaps\n", r"named.ini:2: \[ACCOUNTS\] required = 'perhaps'"),
+    ],
+)
+def test_what_is_wrong_with_a_cluster_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path, text)
+
+
+def test_what_means_nothing_for_a_cluster_is_a_warning(tmp_path: Path) -> None:
+    warnings = "\n".join(load(tmp_path, "[ANALYTICS:far]\na = b\n[ACCOUNTS]\nlab = x\n[SSH:far]\nhst = y\n").warnings)
+    assert "named.ini:2: there is no section [ANALYTICS:far]" in warnings
+    assert "named.ini:4: [ACCOUNTS] lab is not a setting; there are required, user.<name>, group.<name>" in warnings
+    assert "named.ini:6: [SSH:far] hst is not a setting; is host meant?" in warnings
