@@ -19,8 +19,10 @@ from sandbox.workflow import oci
 
 
 @contextlib.contextmanager
-def tls_registry(folder: Path, storage: Path, login: tuple[str, str] | None = None) -> Iterator[str]:
-    """Debian's docker-registry over HTTPS with a certificate that nobody knows; ``host:port``."""
+def own_registry(
+    folder: Path, storage: Path, login: tuple[str, str] | None = None, *, tls: bool = True
+) -> Iterator[str]:
+    """Debian's docker-registry, over HTTPS with a certificate that nobody knows, or over HTTP; ``host:port``."""
     folder.mkdir(parents=True, exist_ok=True)
     certificate, key = folder / "cert.pem", folder / "key.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -34,8 +36,10 @@ def tls_registry(folder: Path, storage: Path, login: tuple[str, str] | None = No
         "version": "0.1",
         "log": {"level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(storage)}},
-        "http": {"addr": f"127.0.0.1:{port}", "tls": {"certificate": str(certificate), "key": str(key)}},
+        "http": {"addr": f"127.0.0.1:{port}"},
     }
+    if tls:
+        config["http"]["tls"] = {"certificate": str(certificate), "key": str(key)}
     if login:
         hashed = bcrypt.hashpw(login[1].encode(), bcrypt.gensalt(4)).decode()
         (folder / "htpasswd").write_text(f"{login[0]}:{hashed}\n")

@@ -167,7 +167,7 @@ def _pull_fault(reference: Reference, answer: Completed) -> Exception:
         return Permanent(
             f"there is no image {reference}", hint="check the descriptor's container image", detail=evidence
         )
-    if any(words in lower for words in ("unauthorized", "denied: ", "authentication required", "authentication fail")):
+    if any(words in lower for words in ("unauthorized", "denied: ", "authentication required", "no further authentic")):
         # Charliecloud says the same of an image that does not exist
         return Permanent(
             f"the registry does not give us {reference}",

@@ -16,13 +16,15 @@ from biomeroworker.cluster.images import Images, Runner
 from biomeroworker.cluster.runtime import Image
 from biomeroworker.cluster.sshfaults import far_fault, tail
 from biomeroworker.cluster.transport import Completed, Transport
-from biomeroworker.errors import Fault, Permanent, classify
+from biomeroworker.errors import Fault, Permanent, Transient, classify
 
 #: Seconds between two questions about a pull's job, and between two words about pulls that last.
 ASK_INTERVAL = 3.0
 WORD_INTERVAL = 30.0
 #: A job that neither queue nor folder knows for so long is gone.
 _GONE_SECONDS = 60.0
+#: A front end that is away for so long is not waited for any more; the next ``init`` adopts the job.
+_AWAY_SECONDS = 600.0
 
 #: bash, run by sbatch in the folder of the pull. The login's file is open, and gone, before anything is run.
 _JOB = r"""#!/bin/bash
@@ -163,9 +165,16 @@ class PullJobs:
         yield "job.sh"
 
     def _await(self, folder: str, name: str, command: Sequence[str]) -> Completed:
-        unknown_since = None
+        unknown_since, heard = None, time.monotonic()
         while True:
-            answer = self._transport.run(["sh", "-c", _ASK, "ask", folder, name], timeout=90)
+            try:
+                answer = self._transport.run(["sh", "-c", _ASK, "ask", folder, name], timeout=90)
+                heard = time.monotonic()
+            except Transient:  # the job does not need us
+                if time.monotonic() - heard > _AWAY_SECONDS:
+                    raise
+                time.sleep(ASK_INTERVAL)
+                continue
             word, _, rest = answer.stdout.partition("\n")
             if word.startswith("ended "):
                 return Completed(tuple(command), int(word.split()[1]), rest, answer.stderr)

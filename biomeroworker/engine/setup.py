@@ -17,9 +17,6 @@ from biomeroworker.engine import sbatch
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import Fault, Permanent, classify
 
-#: How long a job that pulls an image may take.
-PULL_TIME = "02:00:00"
-
 
 @dataclass
 class Prepared:
@@ -74,7 +71,7 @@ def _prepare(
 
 def pull_options(slurm: SlurmSettings) -> dict[str, str]:
     """What sbatch is asked for a job that pulls an image: what the site wants of every job, and the pull's own."""
-    found = {"time": PULL_TIME}
+    found: dict[str, str] = {}
     sbatch.lay(found, {sbatch.spelled(name): value for name, value in slurm.sbatch.items()})
     if slurm.slurm_default_partition:
         found["partition"] = slurm.slurm_default_partition

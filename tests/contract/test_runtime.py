@@ -23,7 +23,7 @@ from biomeroworker.cluster.runtime import Runtime
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.transport import Completed
 from biomeroworker.errors import Blocked, Permanent, Transient
-from tests.registries import busybox_image, push, tls_registry
+from tests.registries import busybox_image, push, own_registry
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
 
@@ -89,7 +89,7 @@ def registries(sandbox: Any, registry: str, tmp_path_factory: pytest.TempPathFac
     layout = busybox_image(folder, ENTRY, {"Env": ["PATH=/bin", "COLOUR=it's blue"], "WorkingDir": "/etc"})
     for tag in ("v1.9", "v1.10"):
         push(layout, f"{registry}/lab/w_contract:{tag}")
-    with tls_registry(tmp_path_factory.mktemp("tls"), sandbox.path / "registry") as secure:
+    with own_registry(tmp_path_factory.mktemp("tls"), sandbox.path / "registry") as secure:
         yield {"apptainer": f"{registry}/lab/w_contract", "charliecloud": f"{secure}/lab/w_contract"}
 
 

@@ -176,6 +176,11 @@ def test_a_login_for_a_job_is_on_no_command_line_and_gone_when_it_runs(
     assert not any("sec'ret" in word for command in transport.commands for word in command)
 
 
+def test_a_link_that_is_cut_while_a_job_pulls_is_waited_for(jobs: PullJobs, transport: FakeTransport) -> None:
+    transport.fail(Transient("link down"), after=3)  # two files, the submission, and then the first question
+    assert jobs(["echo", "pulled"], b"").stdout == "pulled\n"
+
+
 def test_a_job_that_sbatch_refuses_names_the_settings(transport: FakeTransport, jobs: PullJobs) -> None:
     with pytest.raises(Permanent, match="does not take the job") as caught:
         PullJobs(transport, "images/.pulls", {"mem": "wrong"})(["true"], b"")
