@@ -76,7 +76,7 @@ class Carrier:
         self._homecoming = Homecoming(self.around, self._meeting)
         self.watch = watch.Watch(self.around, self._meeting)
         self._fed: set[UUID] = set()
-        self._clusters: dict[UUID, str] = {}
+        self._seen: dict[UUID, tuple[RunState, str]] = {}
         self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float | None]] = {
             RunState.ACCEPTED: self._admit,
             RunState.EXPORTING: self._staging.export,
@@ -98,7 +98,11 @@ class Carrier:
 
     def cluster_of(self, run_id: UUID) -> str:
         """The name of the cluster of a run that was taken a step on here."""
-        return self._clusters.get(run_id, "")
+        return self._seen[run_id][1] if run_id in self._seen else ""
+
+    def stage_of(self, run_id: UUID) -> RunState:
+        """Where a run was found when it was last taken a step on here."""
+        return self._seen[run_id][0] if run_id in self._seen else RunState.ACCEPTED
 
     def advance(self, run_id: UUID) -> float | None:
         """Take a run one step on.
@@ -112,9 +116,9 @@ class Carrier:
             run = self.log.run(run_id)
             if run.state not in (RunState.QUEUED, RunState.RUNNING) or run.paused:
                 self._fed.discard(run_id)
-            self._clusters[run_id] = cluster_name(run)
+            self._seen[run_id] = run.state, cluster_name(run)
             if run.state.is_terminal or run.paused:
-                self._clusters.pop(run_id, None)
+                self._seen.pop(run_id, None)
                 return None
             try:
                 if run.cancel_requested:

@@ -49,21 +49,28 @@ class Homecoming:
         seconds = round(time.monotonic() - begun, 2)
         came = {"bytes": fetched.size, "travelled": fetched.travelled, "seconds": seconds}
         if attempt.tasks:
-            return self._judge_array(run_id, run, tasks, space, came)
+            return self._judge_array(run_id, run, tasks, space, fetched, came)
         try:
             results = markers.verdict(status, space.fetched(attempt.number), str(run_id), attempt.number)
         except Blocked as fault:
             raise (self._elsewhere(fault) if _was_mended(run) else fault) from fault
-        markers.verify(results, space.fetched(attempt.number) / jobscript.OUT)
+        known = verdicts.below(fetched.digests, jobscript.OUT)
+        markers.verify(results, space.fetched(attempt.number) / jobscript.OUT, known)
         self._log.complete(run_id, RunState.FETCHING, attempt=attempt.number, files=len(results.files), **came)
         self._log.intend(run_id, RunState.IMPORTING, attempt=attempt.number)
         return 0
 
     def _judge_array(
-        self, run_id: UUID, run: WorkflowRun, tasks: dict[int, JobStatus], space: Workspace, came: dict[str, Any]
+        self,
+        run_id: UUID,
+        run: WorkflowRun,
+        tasks: dict[int, JobStatus],
+        space: Workspace,
+        fetched: Sent,
+        came: dict[str, Any],
     ) -> float | None:
         number = run.attempt
-        found = verdicts.judge(tasks, space.fetched(number), str(run_id), number)
+        found = verdicts.judge(tasks, space.fetched(number), str(run_id), number, fetched.digests)
         if found.blocked and not _was_mended(run):
             raise next(iter(found.blocked.values()))
         found.lost.update({task: self._elsewhere(fault) for task, fault in found.blocked.items()})

@@ -9,6 +9,7 @@ each cluster for all of them together.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import queue
@@ -39,6 +40,8 @@ WORKERS = 4
 #: Seconds that steps under way have when the supervisor is told to stop; each can be cut off anywhere without harm.
 STOP_GRACE = 5.0
 _TICK = 0.05
+#: Questions and chores come before all steps.
+_FIRST = -100
 
 
 @dataclass
@@ -72,7 +75,9 @@ class Supervisor:
         self._runs: dict[UUID, _Carried] = {}
         self._leased_until = -math.inf
         self._looked = self._renewed = -math.inf
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # what is furthest goes first: else all runs are exported before one is computed, and fill the disk meanwhile
+        self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._tickets = itertools.count()
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._questions: dict[str, Question] = {}
         self._delivering = False
@@ -108,7 +113,7 @@ class Supervisor:
             while self._is_busy() and time.monotonic() < end:
                 self._hear(_TICK)
             for _ in threads:
-                self._work.put(None)
+                self._put(None)
             self._guarded(lambda: self._log.release_all(self.holder))
 
     # -- what is there to do ------------------------------------------------------------------------------------------
@@ -147,18 +152,22 @@ class Supervisor:
         for run_id, run in self._runs.items():
             if not run.busy and run.due <= now:
                 run.busy = True
-                self._work.put(self._step_of(run_id))
+                self._put(self._step_of(run_id), -self._carrier.stage_of(run_id).order)
         for cluster, awaiting in self._awaiting().items():
             question = self._question_to(cluster)
             if question.is_due(now):
                 question.is_asked = True
-                self._work.put(self._ask(cluster, awaiting))
+                self._put(self._ask(cluster, awaiting))
         if now >= self._deliver_at and not self._delivering:
             self._delivering = True
-            self._work.put(self._deliver)
+            self._put(self._deliver)
         if self._chores and not self._choring and self._chores.due(now):
             self._choring = True
-            self._work.put(partial(self._chore, self._chores))
+            self._put(partial(self._chore, self._chores))
+
+    def _put(self, task: Callable[[], None] | None, rank: int = _FIRST) -> None:
+        """Give the workers something to do; of what waits the lowest rank comes first, and of these the oldest."""
+        self._work.put((rank, next(self._tickets), task))
 
     def _awaiting(self) -> dict[str, list[UUID]]:
         """The runs whose job a scheduler has, by cluster; those whose inputs still travel to it among them."""
@@ -184,7 +193,7 @@ class Supervisor:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def _act(self) -> None:
-        while (task := self._work.get()) is not None:
+        while (task := self._work.get()[2]) is not None:
             task()
 
     def _step_of(self, run_id: UUID) -> Callable[[], None]:

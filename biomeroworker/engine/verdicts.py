@@ -42,8 +42,21 @@ class Verdicts:
         }
 
 
-def judge(statuses: Mapping[int, JobStatus], fetched: Path, run: str, attempt: int) -> Verdicts:
+def below(digests: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The digests of what lies below a folder, by path below it."""
+    prefix = f"{folder}/"
+    return {name.removeprefix(prefix): digest for name, digest in digests.items() if name.startswith(prefix)}
+
+
+def judge(
+    statuses: Mapping[int, JobStatus], fetched: Path, run: str, attempt: int, digests: Mapping[str, str] | None = None
+) -> Verdicts:
     """Hear the three witnesses of each task, and see that what it left has come back whole.
+
+    Parameters
+    ----------
+    digests
+        By path below ``fetched``, as they were taken on the way; what is not among them is read.
 
     Raises
     ------
@@ -51,11 +64,15 @@ def judge(statuses: Mapping[int, JobStatus], fetched: Path, run: str, attempt: i
         A witness of one of them has not spoken yet: look again.
     """
     found = Verdicts()
+    known: dict[str, dict[str, str]] = {}
+    for name, digest in (digests or {}).items():
+        task_folder, _, path = name.partition(f"/{jobscript.OUT}/")
+        known.setdefault(task_folder, {})[path] = digest
     for task, status in statuses.items():
         folder = fetched / jobscript.task_name(task)
         try:
             results = markers.verdict(status, folder, run, attempt)
-            markers.verify(results, folder / jobscript.OUT)
+            markers.verify(results, folder / jobscript.OUT, known.get(folder.name))
         except NodeFault as fault:
             found.lost[task] = fault
         except Permanent as fault:
