@@ -137,7 +137,7 @@ class Import:
         if self.options.files:
             tabled = {result.path for members in groups.values() for result, _ in members}
             attached += [result for result in sheets if result.path not in tabled]
-        attached += images if self.options.attach_images else []
+        attached += [image for image in images if not image.members] if self.options.attach_images else []
         self._files(attached)
         if self.options.zip and self.results:
             self._zip()
@@ -304,8 +304,8 @@ class Import:
             with TemporaryDirectory(prefix="biomeroworker-") as place:
                 archive = Path(place) / "results.zip"
                 with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-                    for result in self.results:
-                        packed.write(self.folder / result.path, result.path)
+                    for path in (path for result in self.results for path in result.files):
+                        packed.write(self.folder / path, path)
                 name = f"{self.by.workflow} results {self.by.run[:8]}.zip"
                 number = files.upload(self.session, archive, name, self.by, mark)
             number = files.hang(self.session, number, self._targets(), mark, self.marks)

@@ -1,5 +1,7 @@
 """What a workflow left behind, sorted: which files are images, tables, or just files; and how an image is read.
 
+An image of OME-Zarr is a folder of many files, and one result; so is each label image and each field of a plate.
+
 Pure apart from reading files. Results are matched to inputs by the key in their names (`ResultFile.input_key`);
 a result that names no input belongs to the run as a whole.
 """
@@ -7,7 +9,7 @@ a result that names no input belongs to the run as a whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -16,7 +18,7 @@ import numpy as np
 
 from biomeroworker import imagefile
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultManifest
+from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 
 Kind = Literal["image", "table", "file"]
 _TABLE_SUFFIXES = (".csv", ".tsv")
@@ -24,12 +26,18 @@ _TABLE_SUFFIXES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Result:
-    """One file of the results, with the input that it is of."""
+    """One file of the results, or one image of OME-Zarr, with the input that it is of."""
 
     path: str  #: below ``out/``
     kind: Kind
     input: InputImage | None
     size: int = 0
+    members: tuple[str, ...] = ()  #: of OME-Zarr: the files in it
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it is made of, below ``out/``."""
+        return self.members or (self.path,)
 
     @property
     def suffix(self) -> str:
@@ -43,10 +51,51 @@ class Result:
 
 def sort(results: ResultManifest, inputs: InputManifest) -> list[Result]:
     """All results, by path."""
-    return [
-        Result(file.path, kind_of(file.path), inputs.find(file.input_key) if file.input_key else None, file.size)
-        for file in sorted(results.files, key=lambda file: file.path)
-    ]
+    files = {file.path: file for file in results.files}
+    found = []
+    for place, members in zarr_images(files).items():
+        whole = ResultFile(path=_zarr_of(place), size=sum(files[path].size for path in members), sha256="")
+        found.append(Result(place, "image", _input_of(whole, inputs), whole.size, members))
+    inside = {path for image in found for path in image.members}
+    for path in files.keys() - inside:
+        found.append(Result(path, kind_of(path), _input_of(files[path], inputs), files[path].size))
+    return sorted(found, key=lambda result: result.path)
+
+
+def _input_of(file: ResultFile, inputs: InputManifest) -> InputImage | None:
+    return inputs.find(file.input_key) if file.input_key else None
+
+
+def _zarr_of(place: str) -> str:
+    """The folder of the Zarr that an image in it is of."""
+    parts = PurePosixPath(place).parts
+    return "/".join(parts[: next(number for number, part in enumerate(parts, 1) if part.endswith(".zarr"))])
+
+
+def zarr_images(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Every image of OME-Zarr among these files: its folder, and the files that belong to it.
+
+    An image is the folder around arrays, which have ``.zarray`` (format 2) or are the innermost ``zarr.json`` (format
+    3). What lies above the images of a Zarr (a plate's metadata, say) is counted to the first of them.
+    """
+    places: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for path in map(PurePosixPath, paths):
+        root = next((folder for folder in reversed(path.parents) if folder.suffix == ".zarr"), None)
+        if root is not None:
+            places.setdefault(root, []).append(path)
+    found: dict[str, tuple[str, ...]] = {}
+    for root, members in places.items():
+        groups = {file.parent for file in members if file.name == "zarr.json"}
+        outer = {folder for group in groups for folder in group.parents}
+        arrays = {file.parent for file in members if file.name == ".zarray"} | (groups - outer)
+        images = sorted({array.parent for array in arrays if array != root})
+        belonging: dict[PurePosixPath, list[str]] = {image: [] for image in images}
+        for file in sorted(members):
+            nearest = next((folder for folder in file.parents if folder in belonging), images[0] if images else None)
+            if nearest is not None:
+                belonging[nearest].append(str(file))
+        found.update({str(image): tuple(files) for image, files in belonging.items()})
+    return found
 
 
 def kind_of(path: str) -> Kind:
@@ -60,8 +109,13 @@ def kind_of(path: str) -> Kind:
 
 
 def stem_of(path: str) -> str:
-    """The file's name without what tells its format (``.ome.tiff`` counts as one)."""
-    return re.sub(r"(\.ome)?\.[^.]+$", "", PurePosixPath(path).name)
+    """The file's name without what tells its format (``.ome.tiff`` counts as one).
+
+    Inside OME-Zarr, with the way to it: ``x.ome.zarr/labels/cells`` → ``x_labels_cells``.
+    """
+    parts = PurePosixPath(path).parts
+    root = next((number for number, part in enumerate(parts[:-1]) if part.endswith(".zarr")), len(parts) - 1)
+    return "_".join([re.sub(r"(\.ome)?\.[^.]+$", "", parts[root]), *parts[root + 1 :]])
 
 
 def image_name(result: Result, pattern: str = "") -> str:

@@ -73,6 +73,41 @@ def test_what_lies_inside_a_zarr_is_no_image_of_its_own():
     assert kind_of("image-1.ome.zarr/0/0/a.tif") == "file"
 
 
+def zarr_files(folder, *places, version):
+    """The files of a Zarr that holds images with one level each."""
+    for place in places:
+        ngff.write_image(folder / place, np.ones((1, 1, 1, 9, 9), np.uint8), name="x", version=version)
+    return tuple(
+        ResultFile(path=str(file.relative_to(folder)), size=1, sha256="0")
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    )
+
+
+@pytest.mark.parametrize("version", ngff.VERSIONS)
+def test_each_image_in_ome_zarr_is_one_result(tmp_path, version):
+    zarr_files(tmp_path, "image-12_out.ome.zarr", "image-12_out.ome.zarr/labels/cells", version=version)
+    zarr_files(tmp_path, "deep/plate.zarr/A/1/0", "deep/plate.zarr/A/2/0", version=version)
+    (tmp_path / "deep/plate.zarr/.zattrs").write_text("{}")
+    (tmp_path / "strange.zarr").mkdir()
+    (tmp_path / "strange.zarr/a.tif").write_text("x")
+    files = zarr_files(tmp_path, version=version)
+    found = sort(ResultManifest(run="r", attempt=1, files=files), InputManifest(run="r", images=(INPUT,)))
+    assert {one.path: (one.kind, one.input is not None, image_name(one)) for one in found} == {
+        "deep/plate.zarr/A/1/0": ("image", False, "plate_A_1_0"),
+        "deep/plate.zarr/A/2/0": ("image", False, "plate_A_2_0"),
+        "image-12_out.ome.zarr": ("image", True, "a b [1];$(touch x)_out"),
+        "image-12_out.ome.zarr/labels/cells": ("image", True, "a b [1];$(touch x)_out_labels_cells"),
+        "strange.zarr/a.tif": ("file", False, "strange_a.tif"),
+    }
+    members = [path for one in found for path in one.files]
+    assert sorted(members) == [file.path for file in files]  # each belongs to one result, none is lost
+    assert sum(one.size for one in found) == len(files)
+    label = next(one for one in found if one.path.endswith("cells"))
+    assert all(path.startswith(label.path) for path in label.files)
+    assert read_image(tmp_path / label.path, INPUT).values.shape == (1, 1, 1, 9, 9)
+
+
 @pytest.mark.parametrize(
     ("shape", "axes", "expected"),
     [
