@@ -164,7 +164,7 @@ def test_a_job_that_is_preempted_by_being_requeued_stays_the_same_attempt(
 def test_a_node_that_dies_costs_an_attempt_or_a_start_but_not_the_run(
     new_world: Callable[..., RealWorld], admin: Admin, requeues: bool
 ) -> None:
-    world = new_world(options="" if requeues else "sbatch_no-requeue =")
+    world = new_world(options=f"sbatch_no-requeue = {str(not requeues).lower()}")
     run_id = world.accept(sleep=8)
     with world.supervised():
         run = world.await_run(run_id, 60, RunState.RUNNING)
@@ -195,6 +195,57 @@ def test_a_node_that_only_the_controller_has_lost_does_not_spoil_what_runs_elsew
         world.await_run(run_id, 180)
     admin.bring_back(node)
     assert world.check(run_id).attempt == 1
+
+
+# -- arrays ------------------------------------------------------------------------------------------------------------
+
+
+@SLOW
+def test_an_array_is_fed_and_judged_while_the_controller_is_restarted(world: RealWorld, admin: Admin) -> None:
+    run_id = world.accept(images=6, batch=2, sleep=3)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        admin.stop(Slurmctld)
+        time.sleep(2)
+        admin.start(Slurmctld)
+        world.await_run(run_id, 180)
+    run = world.check(run_id)
+    assert (run.attempt, len(run.job_ids)) == (1, 1)
+    assert len(world.starts(run_id)) == 3
+
+
+@SLOW
+def test_a_task_that_an_admin_requeues_or_cancels_is_one_of_many(world: RealWorld, admin: Admin) -> None:
+    run_id = world.accept(images=6, batch=2, sleep=8)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        world.until(lambda: len(world.starts(run_id)) == 3, 60)
+        first, second = sorted(one for one in world.in_queue(run_id, "running") if "_" in one)[:2]
+        admin.run("scontrol", "requeue", first)
+        admin.run("scancel", second)
+        run = world.await_run(run_id, 180)
+    failed = run.report["failed"]
+    assert len(failed) == 1
+    assert "cancelled on the cluster" in str(failed)
+    run = world.check(run_id)
+    assert (run.attempt, len(run.job_ids)) == (1, 1)
+    assert sorted(line.split()[-1] for line in world.starts(run_id)) == ["0", "0", "0", "1"]
+
+
+# -- what it cost ------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_job_used_is_in_the_log(world: RealWorld) -> None:
+    run_id = world.accept(sleep=2)
+    with world.supervised():
+        world.await_run(run_id, 90)
+        world.check(run_id)
+        with world.log() as log:
+            used = log.run(run_id).intent(RunState.FETCHING)["usage"]
+    assert used["elapsed_seconds"] >= 2
+    assert (used["cpus"], used["gpus"]) == (1, 0)
+    assert used["cpu_seconds"] >= 0
+    assert used["max_rss_bytes"] > 100_000
 
 
 # -- nobody remembers --------------------------------------------------------------------------------------------------
