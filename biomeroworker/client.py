@@ -21,6 +21,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine import again, doctor, setup
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
+from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.log.tracker import WorkflowTracker
@@ -270,8 +271,10 @@ class SlurmClient(Connection, WorkflowMethods, DataMethods, JobMethods):  # type
     setup_converters = setup_container_images
 
     def prepare(self, tell: Callable[[str], None] = lambda word: None) -> setup.Prepared:
-        """The same, telling what became of each."""
-        return setup.set_up(self.settings, self.clusters, self.catalogue, tell)
+        """The same, telling what became of each; dialogs know the new versions then."""
+        prepared = setup.set_up(self.settings, self.clusters, self.catalogue, tell)
+        Refresher(self.settings, self.clusters).versions()
+        return prepared
 
     def examine(self, *, probe_nodes: bool = False, deadline: int = doctor.PROBE_SECONDS) -> Iterator[doctor.Finding]:
         """What `biomeroworker doctor` says of this deployment, as it is found out."""
