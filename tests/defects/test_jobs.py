@@ -1,0 +1,170 @@
+"""What BIOMERO 2.8.3 gets wrong about jobs on the cluster; each test shows that it does not happen here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from biomeroworker.cluster import slurm
+from biomeroworker.cluster.scheduler import JobState, by_task
+from biomeroworker.cluster.slurmwords import array_expression
+from biomeroworker.log.states import AlreadyEnded, RunState
+from biomeroworker.source import RunRequest
+from tests.log_steps import rows
+from tests.resilience import child
+from tests.resilience.world import CONTAINER, World
+
+
+def carried(world: World, **how: object):
+    """A run, carried to its end here."""
+    run_id = world.accept(**how)  # type: ignore[arg-type]
+    with world.log() as log:
+        world.supervisor(log).carry(run_id)
+        return log.run(run_id)
+
+
+def behaves(world: World, *lines: str) -> None:
+    """Let the container do this when it has written its results."""
+    image = world.home / "images/obedient/obedient_v1.0.0.sif"
+    image.write_text(CONTAINER + "\n".join(lines) + "\n")
+
+
+def test_01_a_container_that_fails_after_it_wrote_something_has_failed(world: World) -> None:
+    """A job counted as completed when its container had failed but had left any file behind."""
+    behaves(world, "echo the disk is upside down >&2", "exit 7")
+    run = carried(world)
+    assert world.check(run.id, RunState.FAILED).report["message"].count("exit code 7")
+    assert "upside down" in run.report["detail"]
+
+
+def test_02_one_failed_task_of_an_array_is_not_outvoted_by_the_last_row(world: World) -> None:
+    """The state of an array was that of whichever task was listed last."""
+    run = carried(world, images=3, batch=1, fail="image-1")
+    assert run.attempt == 1
+    assert [failed["inputs"] for failed in run.report["failed"]] == [{"image-1": "i01"}]
+    rows = "[squeue]\n[end 0]\n[sacct]\n" + "".join(
+        f"9_{task}|2026-01-01T00:00:00|1|{code}||00:00:01|1|||{state}|None|a\n"
+        for task, state, code in ((1, "FAILED", "1:0"), (2, "COMPLETED", "0:0"), (3, "COMPLETED", "0:0"))
+    )
+    jobs = slurm.parse_status(rows + "[end 0]\n").by_name(["a"])["a"]
+    assert [one.state for one in by_task(jobs, [1, 2, 3]).values() if one] == [
+        JobState.FAILED,
+        JobState.COMPLETED,
+        JobState.COMPLETED,
+    ]
+
+
+ENDS = ("OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "TIMEOUT", "CANCELLED by 0", "FAILED")
+
+
+@pytest.mark.parametrize("word", ENDS)
+def test_03_every_end_that_slurm_has_a_word_for_is_an_end(word: str) -> None:
+    """A job out of memory, preempted or without its node was polled for ever."""
+    row = f"9|2026-01-01T00:00:00|1|1:0||00:00:01|1|||{word}|None|a\n"
+    (job,) = slurm.parse_status(f"[squeue]\n[end 0]\n[sacct]\n{row}[end 0]\n").by_name(["a"])["a"]
+    assert job.state.is_terminal
+    assert job.state is not JobState.COMPLETED
+    assert any("sacct -n -P" in part for part in slurm.status_command(["a"], datetime.now(UTC))), "no word is cut short"
+
+
+def test_04_a_run_is_followed_by_whoever_comes_after_the_one_that_submitted_it(world: World) -> None:
+    """A job was followed by the process that had submitted it alone; when that died, nobody looked any more."""
+    run_id = world.accept(sleep=1.5)
+    first = child.start(world, die_in=RunState.RUNNING.value)
+    first.join(60)
+    assert first.exitcode in (-9, 255)
+    with world.log() as log:
+        world.supervisor(log).carry(run_id)
+    assert world.check(run_id).attempt == 1
+
+
+def test_05_accounting_that_fails_now_and_then_does_not_end_the_following(world: World) -> None:
+    """One failed `sacct` was an error that ended the following of a job."""
+    world.goes_wrong("sacct", *["down"] * 3)
+    world.goes_wrong("squeue", *["down"] * 2)
+    run = carried(world)
+    assert world.check(run.id).attempt == 1
+
+
+def test_08_a_submission_that_is_refused_ends_the_run_and_leaves_nothing_open(world: World) -> None:
+    """A refused submission left a task that stayed created for ever."""
+    world.goes_wrong("sbatch", *["partition"] * 9)
+    run = carried(world)
+    assert run.state.is_terminal or run.paused
+    said = str(run.report) + run.pause_reason
+    assert "partition" in said
+    with world.log() as log:
+        if run.paused:
+            log.request_cancel(run.id, "ada")
+            world.supervisor(log).carry(run.id)
+        assert log.unfinished() == []
+        assert {row["status"] for row in rows(log)["biomero_task_execution"]} <= {"COMPLETED", "FAILED", "CANCELLED"}
+    assert world.jobs() == []
+
+
+@pytest.mark.parametrize("answer", ["555", "555;alpha", "Submitted batch job 555 on cluster alpha"])
+def test_09_the_job_id_is_read_from_every_form_of_the_answer(answer: str) -> None:
+    """The id in ``Submitted batch job 555 on cluster alpha`` was read as -1, and job -1 was followed."""
+    assert slurm.parse_submitted(f"a plugin's words\n{answer}\n") == 555
+    assert slurm.parse_submitted("sbatch: nothing of the kind\n") is None
+
+
+def test_10_two_runs_on_the_same_images_do_not_share_a_file_of_parameters(world: World) -> None:
+    """Jobs on one folder read their parameters from one file when they started: whoever wrote last won."""
+    behaves(world, 'echo "$sleep" >"$out/told"')
+    with world.log() as log:
+        first = world.accept(sleep=0.5)
+        again = log.run(first).request
+        again = again | {"parameters": {"sleep": 0.25, "fail": ""}, "outputs": {"folder": str(world.folder / "second")}}
+        second = log.accept(again, name="w", description="d", user=1, group=1)
+        with child.running(world):
+            for run_id in (first, second):
+                assert world.await_run(run_id).state is RunState.DONE
+        folders = [log.run(run_id).request["outputs"]["folder"] for run_id in (first, second)]
+    told = [(world.folder / folder / "told").read_text().strip() for folder in folders]
+    assert [float(word) for word in told] == [0.5, 0.25]
+
+
+def test_18_an_end_that_is_recorded_stays(world: World) -> None:
+    """A state FAILED was overwritten by what was asked for next."""
+    behaves(world, "exit 1")
+    run = carried(world)
+    with world.log() as log:
+        for later in (
+            lambda: log.finish(run.id),
+            lambda: log.cancelled(run.id, {}),
+            lambda: log.intend(run.id, RunState.FETCHING, attempt=1),
+        ):
+            with pytest.raises(AlreadyEnded):
+                later()
+        log.observe(run.id, 1, state="COMPLETED", raw_state="COMPLETED", reason="", node="", progress=None)
+        assert log.run(run.id).state is RunState.FAILED
+
+
+def test_19_without_an_image_no_job_is_submitted(world: World) -> None:
+    """When there was nothing to convert an array of tasks 1 to 0 was asked for; too many were refused by SLURM."""
+    (world.folder / "nothing").mkdir()
+    request = RunRequest(
+        workflow="obedient",
+        source="folder",
+        inputs={"folder": str(world.folder / "nothing")},
+        outputs={"folder": str(world.folder / "results")},
+    )
+    with world.log() as log:
+        run_id = log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
+        world.supervisor(log).carry(run_id)
+        run = log.run(run_id)
+    assert run.state is RunState.FAILED
+    assert "image" in run.report["message"]
+    assert world.jobs() == []
+    with pytest.raises(ValueError, match="at least one task"):
+        array_expression([], 4)
+
+
+def test_19_no_array_has_more_tasks_than_the_cluster_takes(world: World) -> None:
+    """An array larger than the cluster's ``MaxArraySize`` was refused by SLURM."""
+    (world.slurm / "max_array_size").write_text("4")
+    run = carried(world, images=9, batch=1)
+    assert world.check(run.id).attempt == 1
+    assert len(world.jobs()) <= 4

@@ -1,0 +1,28 @@
+"""What BIOMERO 2.8.3 gets wrong about the line to the cluster."""
+
+from __future__ import annotations
+
+import time
+
+from biomeroworker.log.states import RunState
+from tests.resilience import child
+from tests.resilience.world import World
+
+
+def test_07_a_line_that_falls_silent_is_noticed_and_the_run_goes_on(world: World) -> None:
+    """No command had a time limit: a front end that stopped answering was waited for without end.
+
+    (That a real `ssh` gives a silent server up is in ``tests/integration/cluster/test_openssh_faults.py``.)
+    """
+    run_id = world.accept(sleep=1.0)
+    with child.running(world):
+        world.await_run(run_id, 30, RunState.QUEUED, RunState.RUNNING)
+        world.link("hole")
+        begun = time.monotonic()
+        world.until(lambda: len(world.faults(run_id)) > 0)
+        assert time.monotonic() - begun < 60
+        world.all_is_well()
+        world.await_run(run_id)
+    run = world.check(run_id)
+    assert run.attempt == 1
+    assert {fault.kind for fault in run.faults} == {"transient"}
