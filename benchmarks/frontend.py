@@ -69,3 +69,9 @@ def master(config: Path, alias: str, socket: Path, *options: str) -> Iterator[li
         end = time.monotonic() + 5
         while socket.exists() and time.monotonic() < end:
             time.sleep(0.02)
+
+
+def master_pid(words: list[str], alias: str) -> int:
+    """The process that holds an open connection."""
+    done = subprocess.run(["ssh", *words, "-O", "check", alias], capture_output=True, text=True, timeout=20)
+    return int(done.stderr.partition("pid=")[2].partition(")")[0])

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,20 +66,40 @@ def watched(argv: Sequence[str], every: float = 0.05) -> Spent:
     return Spent(seconds, cpu, max(peak, 0.0), own)
 
 
-def _tree(pid: int) -> tuple[float, float]:
-    """Resident and anonymous memory of a process and its descendants, in MB."""
-    resident = anonymous = 0.0
-    children: dict[int, list[int]] = {}
+def _children() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
-    waiting = [pid]
+            found.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    return found
+
+
+def _descendants(roots: Iterable[int]) -> Iterator[int]:
+    children = _children()
+    waiting = list(roots)
     while waiting:
         one = waiting.pop()
         waiting += children.get(one, [])
+        yield one
+
+
+def _tree(pid: int) -> tuple[float, float]:
+    """Resident and anonymous memory of a process and its descendants, in MB."""
+    resident = anonymous = 0.0
+    for one in _descendants([pid]):
         with contextlib.suppress(OSError, KeyError):
             status = Path(f"/proc/{one}/status").read_text()
             fields = dict(line.split(":", 1) for line in status.splitlines())
             resident += int(fields["VmRSS"].split()[0]) * 1024 / 1e6
             anonymous += int(fields["RssAnon"].split()[0]) * 1024 / 1e6
     return resident, anonymous
+
+
+def tree_cpu(roots: Iterable[int]) -> float:
+    """Processor time so far, in seconds, of processes and all they ever started and waited for."""
+    total = 0.0
+    for one in set(_descendants(roots)):
+        with contextlib.suppress(OSError):
+            times = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:15]
+            total += sum(map(int, times)) / _TICKS
+    return total

@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,8 +32,9 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.context import Context
-from benchmarks.figures import OURS, THEIRS, Figures
-from benchmarks.frontend import FrontEnd, master
+from benchmarks.figures import OURS, THEIRS, Figures, number
+from benchmarks.frontend import FrontEnd, master, master_pid
+from benchmarks.processes import tree_cpu
 from biomeroworker.cluster.openssh import OpenSshTransport
 
 CAT, CAT_DEFAULT, CATS, TAR, RSYNC, SFTP = (
@@ -141,7 +143,13 @@ class Ways:
             assert self._talker.stdout
             assert json.loads(self._talker.stdout.readline()) == "ready"
         self._paramiko = enter(self._plain_paramiko())
+        ours = ["-F", str(self._config), "-S", str(self._ours._socket)]
+        self._roots = [os.getpid(), *(master_pid(one, alias) for one in (self._same, self._default, ours))]
         return self
+
+    def cpu(self) -> float:
+        """Processor time that both ends have taken so far, in seconds."""
+        return tree_cpu(self._roots)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -293,7 +301,8 @@ def measure(context: Context, only: Sequence[str] = ()) -> Figures:
         "trees over SSH, each way",
         "MB/s (10⁶ bytes) of content, from the call to its end on a connection that is open already. Ours and nobody "
         "else compares SHA-256 on both sides. The OpenSSH ways use the cipher that ours chooses. Both ends lie in "
-        "memory and share the machine's cores.",
+        "memory and share the machine's cores; processor time is that of both ends, and tells more than the speed "
+        "when others work on the machine.",
     )
     megabytes, files = context.size(1000, 4), context.size(5000, 40)
     compare(context, figures, 0.0, megabytes, files, only)
@@ -340,25 +349,29 @@ def _tree(
     what = f"{tree.name}, {'to the cluster' if send else 'back'}"
     context.say(what)
     speeds: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
     notes: dict[str, str] = {}
     wanted = {one: digest(one.local) for one in (tree, tree.sample) if one}
-    for number in range(context.times):
+    for turn in range(context.times):
         for who, way in ways.all(tree).items():  # in turn, so that a busy moment of the machine meets all of them
             if only and not any(who.startswith(one) for one in only):
                 continue
-            if number and tree.size / 1e6 / speeds[who][0] > LONG:
+            if turn and tree.size / 1e6 / speeds[who][0] > LONG:
                 continue
             moved = tree.sample if who == PARAMIKO and tree.sample else tree
             notes[who] = f"{moved.files} files" if moved is not tree else ""
             to = (server.home if send else ways._folder) / f"to-{os.urandom(4).hex()}"
+            before = ways.cpu()
             seconds = way(moved, send, to)
+            cpu.setdefault(who, []).append((ways.cpu() - before) / moved.size * 1e9)
             speeds.setdefault(who, []).append(moved.size / seconds / 1e6)
-            if number == 0 and digest(to) != wanted[moved]:
+            if turn == 0 and digest(to) != wanted[moved]:
                 raise RuntimeError(f"{who}: what arrived is not what was sent ({what})")
             shutil.rmtree(to)
     for who, values in speeds.items():
         files = f"{tree.files * values[len(values) // 2] * 1e6 / tree.size:,.0f} files/s" if tree.files > 1 else ""
-        figures.add(what, who, values, "MB/s", ", ".join(filter(None, (files, notes[who]))))
+        spent = f"{number(statistics.median(cpu[who]))} s CPU per GB"
+        figures.add(what, who, values, "MB/s", ", ".join(filter(None, (files, notes[who], spent))))
     best = [CAT] if tree.files == 1 else [TAR, RSYNC]
     if (ratio := figures.compare(what, best)) is not None:
         figures.remarks.append(f"{what}: ours is {ratio:.2f} × {' and '.join(best)} (the better of them).")
