@@ -37,11 +37,15 @@ while [ $# -gt 0 ]; do
         --write=*) write=${1#*=} ;;
         --text=*) text=${1#*=} ;;
         --labels=*) labels=${1#*=} ;;
+        --fail=*) fail=${1#*=} ;;
     esac
     shift
 done
 echo "working on $in"
 sleep "$sleep"
+for key in $fail; do
+    [ ! -e "$in/$key.ome.zarr" ] || { echo "failing on $key" >&2; exit 3; }
+done
 if [ "$write" = True ]; then
     for image in "$in"/image-*; do
         name=${image##*/}
@@ -83,6 +87,7 @@ DESCRIPTOR = {
                 ("write", "boolean", True, {}),
                 ("text", "string", "hello", {}),
                 ("labels", "boolean", False, {}),
+                ("fail", "string", "", {}),
             )
         ),
     ],
@@ -180,7 +185,9 @@ def make_site(apptainer, postgres: str, registry: str, obedient_image: str, tmp_
     """Make deployments on the session's cluster; images are pulled by ``init``'s own code."""
     env = apptainer.env
 
-    def make(*, database: str = postgres, ssh_config: str = env["SSH_CONFIG"], pull: bool = True) -> Site:
+    def make(
+        *, database: str = postgres, ssh_config: str = env["SSH_CONFIG"], pull: bool = True, extra: str = ""
+    ) -> Site:
         folder = tmp_path_factory.mktemp("site")
         descriptor = json.loads(json.dumps(DESCRIPTOR))
         descriptor["container-image"]["image"] = obedient_image
@@ -202,6 +209,7 @@ slurm_converters_path = {home}/converters
 insecure_registries = {registry}
 poll_seconds = 5
 sbatch_mem = 256M
+{extra}
 [ANALYTICS]
 sqlalchemy_url = {database}
 [WORKER]

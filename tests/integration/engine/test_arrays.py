@@ -1,0 +1,56 @@
+"""Arrays on a real cluster: held, fed, throttled, judged task by task, and what failed run again."""
+
+from biomeroworker.engine import again
+from biomeroworker.log.states import RunState
+
+
+def split(site, images, size=1, **parameters):
+    return site.request(images, **parameters).model_copy(update={"batch_size": size})
+
+
+def test_a_run_over_many_images_is_one_array_whose_tasks_begin_as_their_chunks_arrive(site):
+    images = site.images(*(f"i{number:02d}.tif" for number in range(7)))
+    run = site.carry(split(site, images, 2, labels=True))
+    assert run.state is RunState.DONE, run.report
+    assert (run.chunks, len(run.job_ids)) == (4, 1)
+    found = sorted(path.name for path in site.results(run).iterdir())
+    assert [name for name in found if name.endswith("_text.txt")] == [f"i{number:02d}_text.txt" for number in range(7)]
+    assert [name for name in found if name.endswith("objects.csv")] == [f"000{n}_objects.csv" for n in range(4)]
+    said = site.client.cluster.transport.run(
+        ["sacct", "-n", "-P", "-X", "-S", "now-1hours", f"--name={run.attempts[1].name}", "-o", "JobID,State"]
+    ).stdout
+    assert len(said.split()) in (0, 4), said
+    names = [event.name for event in site.client.log.events(run.id)]
+    assert names.index("JobSubmitted") < names.index("ChunksSent")
+
+
+def test_no_more_tasks_run_at_once_than_the_site_wants(make_site):
+    site = make_site(extra="array_throttle = 1")
+    run = site.carry(split(site, site.images("a.tif", "b.tif", "c.tif"), sleep=1))
+    assert run.state is RunState.DONE, run.report
+    began = [
+        line.partition("=")[2]
+        for task in range(3)
+        for line in site.client.cluster.transport.read_from(
+            f"{site.client.cluster.attempt_folder(run.id, 1)}/task-{task}/started"
+        ).decode().splitlines()
+        if line.startswith("time=")
+    ]  # fmt: skip
+    assert len(set(began)) == 3, "each began in a second of its own"
+    site.client.close()
+
+
+def test_a_task_that_fails_leaves_the_others_their_results_and_is_run_again_alone(site):
+    images = site.images("good.tif", "bad.tif", "fine.tif")
+    run = site.carry(split(site, images, fail="image-1"))
+    assert run.state is RunState.DONE, run.report
+    (failed,) = run.report["failed"]
+    assert failed["inputs"] == {"image-1": "bad"}
+    assert "failing on image-1" in failed["detail"]
+    request = again.request(run, failed=True)
+    mended = request.model_copy(update={"parameters": {**request.parameters, "fail": ""}})
+    second = site.carry(mended)
+    assert second.state is RunState.DONE, second.report
+    assert second.request["retry_of"] == str(run.id)
+    texts = sorted(path.name for path in site.results(second).iterdir() if path.suffix == ".txt")
+    assert texts == ["bad_text.txt", "fine_text.txt", "good_text.txt"]
