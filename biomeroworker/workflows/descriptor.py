@@ -80,6 +80,8 @@ class Parameter(_Frozen):
     advanced: bool = False
     formats: tuple[str, ...] = ()
     sub_types: tuple[str, ...] = ()
+    depth: bool | None = None  #: whether an image may have planes in Z; None: the descriptor does not say
+    timepoints: bool | None = None  #: the same for time
 
     @field_validator("command_line_flag", "value_key", "id")
     @classmethod

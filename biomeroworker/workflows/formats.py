@@ -220,6 +220,8 @@ def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
         "advanced": str(one.get("mode") or "").lower() == "advanced",
         "formats": _texts(one.get("format")),
         "sub_types": _texts(one.get("subtype")),
+        "depth": one.get("depth") if kind is ParameterType.IMAGE else None,
+        "timepoints": one.get("timepoints") if kind is ParameterType.IMAGE else None,
     }
 
 

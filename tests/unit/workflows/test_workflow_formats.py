@@ -129,6 +129,15 @@ def test_bilayers_keeps_the_tag_and_gives_switches_as_switches() -> None:
     assert "--use_gpu" not in arguments(workflow, validate(workflow, {"use_gpu": False}), FOLDERS)
 
 
+@pytest.mark.parametrize(("said", "read_as"), [(True, True), (False, False), (None, None)])
+def test_a_bilayers_image_says_whether_it_may_have_depth_and_time(said: bool | None, read_as: bool | None) -> None:
+    content = copy.deepcopy(BILAYERS)
+    content["inputs"][0] |= {} if said is None else {"depth": said, "timepoints": said}
+    image = read(content).inputs[0]
+    assert (image.depth, image.timepoints) == (read_as, read_as)
+    assert read(BIOMERO).inputs[0].depth is None
+
+
 def test_a_bilayers_parameter_without_a_flag_is_positional() -> None:
     content = copy.deepcopy(BILAYERS)
     content["parameters"] = [{"name": "x", "type": "integer", "label": "X", "default": 4, "cli_tag": "None"}]
