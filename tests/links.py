@@ -15,9 +15,11 @@ import contextlib
 import select
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 
 _PIECE = 1 << 16
 
@@ -154,6 +156,20 @@ class Line:
             self._ends -= set(ends)
         for end in ends:
             _reset(end)
+
+
+@contextlib.contextmanager
+def walled(port: int) -> Iterator[None]:
+    """Drop every packet to and from a port of this machine, acknowledgements too: its side has ceased to exist.
+
+    What a relay cannot show: a kernel that gets no answer. Needs root and iptables.
+    """
+    rules = [["INPUT", "-i", "lo", "-p", "tcp", end, str(port), "-j", "DROP"] for end in ("--dport", "--sport")]
+    with contextlib.ExitStack() as undone:
+        for rule in rules:
+            subprocess.run(["iptables", "-w", "10", "-I", *rule], check=True, capture_output=True)
+            undone.callback(subprocess.run, ["iptables", "-w", "10", "-D", *rule], check=True, capture_output=True)
+        yield
 
 
 def _reset(end: socket.socket) -> None:

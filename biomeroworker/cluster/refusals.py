@@ -64,6 +64,10 @@ _PERMANENT: tuple[tuple[str, str], ...] = (
     (r"[Ii]nvalid generic resource|gres|GRES|gpu|TRES", "[SLURM] gpu_gres or gpu_gpus, or <workflow>_job_gres"),
     (r"feature|constraint", "[SLURM] sbatch_constraint, or [WORKFLOWS] <workflow>_job_constraint"),
     (r"node configuration is not available|processors|Node count|CPU count|node count", _SIZE),
+    (
+        r"Invalid job array",
+        "the site allows no arrays, or shorter ones (MaxArraySize of scontrol show config): take more images at once",
+    ),
     (r"license", "[SLURM] sbatch_licenses, or [WORKFLOWS] <workflow>_job_licenses"),
     (r"reservation", "[SLURM] sbatch_reservation, or [WORKFLOWS] <workflow>_job_reservation"),
     (r"Unable to open file", "the job script is not on the cluster: was the run's folder removed there?"),

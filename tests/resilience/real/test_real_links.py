@@ -5,6 +5,7 @@ Whatever happens to a line, the run goes on by itself once it is well again, and
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from biomeroworker.log.runlog import RunState
-from tests.links import Line
+from tests.links import Line, walled
 from tests.resilience.real.deployment import RealWorld
 from tests.resilience.world import SLOW
 
@@ -145,6 +146,21 @@ def test_a_line_that_is_long_and_thin_only_takes_its_time(far: RealWorld, ssh_li
     ended_once(far, run_id)
 
 
+CAN_WALL = pytest.mark.skipif(not shutil.which("iptables"), reason="needs iptables")
+
+
+@SLOW
+@CAN_WALL
+def test_a_front_end_that_ceases_to_exist_for_a_while(far: RealWorld, ssh_line: tuple[Line, Path]) -> None:
+    run_id = far.accept(sleep=2)
+    with far.supervised():
+        reach(far, run_id, RunState.RUNNING)
+        with walled(ssh_line[0].port):
+            far.until(lambda: bool(far.faults(run_id)), 90)
+        far.await_run(run_id, 180)
+    ended_once(far, run_id)
+
+
 # -- to the database ---------------------------------------------------------------------------------------------------
 
 ALL_STAGES = [RunState.ACCEPTED, RunState.EXPORTING, *STAGES, RunState.IMPORTING]
@@ -193,5 +209,21 @@ def test_the_line_to_the_log_is_long_and_thin(logged_far: RealWorld, log_line: L
     log_line.delay, log_line.rate = 0.1, 100_000
     run_id = logged_far.accept(sleep=1)
     with logged_far.supervised():
+        logged_far.await_run(run_id, 180)
+    ended_once(logged_far, run_id)
+
+
+@SLOW
+@CAN_WALL
+@pytest.mark.parametrize("stage", [RunState.SUBMITTING, RunState.RUNNING])
+def test_a_database_that_ceases_to_exist_for_a_while(logged_far: RealWorld, log_line: Line, stage: RunState) -> None:
+    """Nobody ever answers what was asked before: those who wait for it have to find that out by themselves."""
+    run_id = logged_far.accept(sleep=2)
+    with logged_far.supervised():
+        reach(logged_far, run_id, stage)
+        with walled(log_line.port):
+            time.sleep(40)  # longer than the kernel tries
+            log_line.cut()
+        log_line.mend()
         logged_far.await_run(run_id, 180)
     ended_once(logged_far, run_id)

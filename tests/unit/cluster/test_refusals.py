@@ -57,6 +57,7 @@ def test_success_without_an_id_and_a_killed_sbatch_leave_doubt() -> None:
     [
         (NO_PARTITION, "_job_partition"),
         (f"{FAILED}Invalid account or account/partition combination specified", "_job_account"),
+        (f"{FAILED}Invalid job array specification", "MaxArraySize"),
         (f"{FAILED}Invalid qos specification", "_job_qos"),
         ("sbatch: unrecognized option '--nosuch'\nTry \"sbatch --help\" for more information", "sbatch_"),
         (f"{FAILED}Requested time limit is invalid (missing or exceeds some limit)", "_job_time"),
