@@ -7,8 +7,10 @@ not say is left empty, never guessed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,48 +40,89 @@ _IMAGEJ_UNITS = {
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What was read.
+    """An image that was opened: its pixels are read when they are asked for.
 
-    ``axes`` has a letter for each dimension of ``values``: T, C, Z, Y, X; S for the samples of a colour image; Q and I
-    where the file does not name the axis. ``channels`` is empty unless every channel has a name.
+    ``axes`` has a letter for each dimension: T, C, Z, Y, X; S for the samples of a colour image; Q and I where the file
+    does not name the axis. ``channels`` is empty unless every channel has a name.
     """
 
-    values: np.ndarray[Any, Any]
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     axes: str
+    load: Callable[[], np.ndarray[Any, Any]]
     pixel_size: dict[Axis, PhysicalSize] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
 
+    @cached_property
+    def values(self) -> np.ndarray[Any, Any]:
+        """The pixels; of a large uncompressed TIFF mapped, not read."""
+        with _faults(self.path):
+            return self.load()
+
 
 def is_image(path: str) -> bool:
-    """Whether a file or folder of this name is one that `read` knows."""
+    """Whether a file or folder of this name is one that can be read here."""
     return path.lower().endswith((*TIFF, *PNG, *ZARR))
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[ImageFile]:
+    """Open an image; its ``values`` are to be had until the end of the block, or after it if asked for inside.
+
+    Raises
+    ------
+    Permanent
+        It is broken; the message names it.
+    OSError
+        It cannot be read, or is not there.
+    """
+    with ExitStack() as stack:
+        with _faults(path):
+            if path.is_dir():
+                image = _open_zarr(path)
+            else:
+                image = _open_png(path) if path.name.lower().endswith(PNG) else _open_tiff(path, stack)
+        yield image
+
+
 def read(path: Path) -> ImageFile:
-    """Read an image; raises `Permanent`, with its name, for one that is broken, OSError for one that cannot be read."""
+    """Open an image, and read it."""
+    with opened(path) as image:
+        _ = image.values
+    return image
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
     try:
-        if path.is_dir():
-            return _read_zarr(path)
-        return _read_png(path) if path.name.lower().endswith(PNG) else _read_tiff(path)
+        yield
     except convert.Unreadable as error:
         raise OSError(str(error)) from error
     except (tifffile.TiffFileError, convert.Unconvertible, ValueError, IndexError, KeyError, SyntaxError) as error:
-        kind = "OME-Zarr" if path.is_dir() else path.suffix.lstrip(".").upper() or "an image"
+        kind = "OME-Zarr" if path.is_dir() else "PNG" if path.name.lower().endswith(PNG) else "TIFF"
         raise Permanent(f"{path.name} cannot be read as {kind}: {error}", hint="look at the file") from error
 
 
 # -- TIFF -----------------------------------------------------------------------------------------------------------
 
 
-def _read_tiff(path: Path) -> ImageFile:
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        values = series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None)
-        if tiff.ome_metadata:
-            pixels = _first_pixels(tiff.ome_metadata)
-            return ImageFile(values, series.axes, _ome_sizes(pixels), _ome_channels(pixels))
-        sizes = _imagej_sizes(tiff) if tiff.imagej_metadata else {}
-        return ImageFile(values, series.axes, sizes)
+def _open_tiff(path: Path, stack: ExitStack) -> ImageFile:
+    tiff = stack.enter_context(tifffile.TiffFile(path))
+    series = tiff.series[0]
+    sizes: dict[Axis, PhysicalSize] = {}
+    channels: tuple[str, ...] = ()
+    if tiff.ome_metadata:
+        pixels = _first_pixels(tiff.ome_metadata)
+        sizes, channels = _ome_sizes(pixels), _ome_channels(pixels)
+    elif tiff.imagej_metadata:
+        sizes = _imagej_sizes(tiff)
+
+    def load() -> np.ndarray[Any, Any]:
+        values: np.ndarray[Any, Any] = series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None)
+        return values
+
+    return ImageFile(path, tuple(series.shape), np.dtype(series.dtype), series.axes, load, sizes, channels)
 
 
 def _first_pixels(xml: str) -> Mapping[str, Any]:
@@ -139,7 +182,7 @@ def _length(given: Any) -> float:
 # -- the others -----------------------------------------------------------------------------------------------------
 
 
-def _read_png(path: Path) -> ImageFile:
+def _open_png(path: Path) -> ImageFile:
     """Grey values, or samples; a palette is looked up. PNG's pixels per metre tell of paper, not of a sample."""
     from PIL import Image, UnidentifiedImageError  # not needed unless a workflow leaves PNG behind
 
@@ -150,10 +193,10 @@ def _read_png(path: Path) -> ImageFile:
             values = np.asarray(converted)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(str(error)) from error
-    return ImageFile(values, "YX" if values.ndim == 2 else "YXS")
+    return ImageFile(path, values.shape, values.dtype, "YX" if values.ndim == 2 else "YXS", lambda: values)
 
 
-def _read_zarr(path: Path) -> ImageFile:
+def _open_zarr(path: Path) -> ImageFile:
     """The full resolution of an OME-Zarr image, or of a label image (a folder below ``labels/``)."""
     image = convert.Image(path, path.name)
     sizes: dict[Axis, PhysicalSize] = {}
@@ -161,10 +204,15 @@ def _read_zarr(path: Path) -> ImageFile:
         unit, value = image.units.get(axis.upper()), _length(image.scale.get(axis.upper()))
         if unit in convert.LENGTHS and value:
             sizes[axis] = PhysicalSize(value=value, unit=str(unit))
-    values = np.zeros(image.shape, image.level.dtype.newbyteorder("="))
-    for band in image.bands():
-        found = image.level.read(band, values.dtype)
-        if found is not None:
-            values[band] = found
-    named = image.channels if all(image.channels) else []
-    return ImageFile(values, "".join(image.axes), sizes, tuple(named))
+    dtype = image.level.dtype.newbyteorder("=")
+
+    def load() -> np.ndarray[Any, Any]:
+        values = np.zeros(image.shape, dtype)
+        for band in image.bands():
+            found = image.level.read(band, dtype)
+            if found is not None:
+                values[band] = found
+        return values
+
+    named = tuple(image.channels) if all(image.channels) else ()
+    return ImageFile(path, image.shape, dtype, "".join(image.axes), load, sizes, named)

@@ -34,7 +34,7 @@ class Level:
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int, int, int], dtype: np.dtype[Any]) -> None:
-        self.folder, self.shape, self.dtype = folder, shape, dtype.newbyteorder("<")
+        self.folder, self.shape, self.dtype = folder, shape, dtype
         self.tile = min(TILE, shape[3]), min(TILE, shape[4])
         self._made: set[Path] = set()
 
@@ -105,7 +105,7 @@ def create_image(
     shape
         TCZYX, in pixels.
     dtype
-        A numpy name (``uint16``).
+        A numpy name (``uint16``); chunks are little-endian whatever byte order it has.
     channels, colors
         One entry a channel (``RRGGBB`` for colors), or none.
     version
@@ -114,20 +114,21 @@ def create_image(
     if version not in VERSIONS:
         raise ValueError(f"OME-Zarr {version} is not one of {', '.join(VERSIONS)}")
     old = version == "0.4"
+    kind = np.dtype(dtype).newbyteorder("<")
     group = zarr.open_group(path, mode="w", zarr_format=2 if old else 3)
     found = attributes(name=name, shape=shape, pixel_size=pixel_size or {}, channels=channels, colors=colors)
     group.attrs.update(found if old else {"ome": in_version(found, version)})
     group.create_array(
         "0",
         shape=shape,
-        dtype=dtype,
+        dtype=kind,
         chunks=(1, 1, 1, min(TILE, shape[3]), min(TILE, shape[4])),
         compressors=COMPRESSOR if old else BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),
         chunk_key_encoding={"name": "v2", "separator": "/"} if old else None,
         dimension_names=None if old else tuple("tczyx"),
         fill_value=0,
     )
-    return Level(path / "0" if old else path / "0" / "c", shape, np.dtype(dtype))
+    return Level(path / "0" if old else path / "0" / "c", shape, kind)
 
 
 def write_image(

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
+from biomeroworker import imagefile
 from biomeroworker.errors import Blocked, Permanent, Refused
-from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, Portion, ResultManifest
+from biomeroworker.imagefile import ImageFile
+from biomeroworker.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.ngff import write_image
 from biomeroworker.source import Made, Provenance, RunRequest, Tell
 
-SUFFIXES = (".tif", ".tiff")
+SUFFIXES = imagefile.TIFF
 #: Beside the results: what made them, from what, and which files they are.
 PROVENANCE = "provenance.json"
 #: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.
@@ -117,30 +118,27 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tifffile.TiffFile]:
-    """A TIFF; whatever is wrong with it leaves as a fault that names it."""
+def _opened(file: Path) -> Iterator[ImageFile]:
+    """An image; one that is not there any more is named."""
     try:
-        with tifffile.TiffFile(file) as tiff:
-            yield tiff
+        with imagefile.opened(file) as image:
+            yield image
     except FileNotFoundError:
         raise Permanent(f"{file.name} is gone", hint="was it moved after the run was accepted?") from None
-    except (tifffile.TiffFileError, ValueError, IndexError) as error:
-        raise Permanent(f"{file.name} cannot be read as TIFF: {error}", hint="convert it or take it out") from error
 
 
 def _described(file: Path, number: int) -> InputImage:
     key = f"image-{number}"
-    with _opened(file) as tiff:
-        series = tiff.series[0]
-        t, c, z, y, x = _arrangement(series.shape, series.axes, file.name)[1]
+    with _opened(file) as image:
+        t, c, z, y, x = _arrangement(image.shape, image.axes, file.name)[1]
         return InputImage(
             key=key,
             path=f"{key}.ome.zarr",
             name=file.stem,
             shape=(t, c, z, y, x),
-            pixel_type=str(series.dtype),
-            pixel_size=_pixel_size(tiff),
-            channels=tuple(_channel_names(tiff)),
+            pixel_type=image.dtype.name,
+            pixel_size=image.pixel_size,
+            channels=image.channels if len(image.channels) == c else (),
             origin={"file": file.name},
         )
 
@@ -149,12 +147,11 @@ def _export(file: Path, image: InputImage, folder: Path) -> None:
     final = folder / image.path
     if final.is_dir():
         return
-    with _opened(file) as tiff:
-        series = tiff.series[0]
-        order, shape = _arrangement(series.shape, series.axes, file.name)
+    with _opened(file) as found:
+        order, shape = _arrangement(found.shape, found.axes, file.name)
         if shape != image.shape:
             raise Permanent(f"{file.name} has changed after the run was accepted", hint="hand it in again")
-        pixels = series.asarray()
+        pixels = found.values
     squeezed = pixels.reshape([length for length, place in zip(pixels.shape, order, strict=True) if place is not None])
     places = [place for place in order if place is not None]
     full = squeezed.transpose(np.argsort(places)).reshape(shape)
@@ -186,45 +183,6 @@ def _arrangement(shape: Sequence[int], axes: str, name: str) -> tuple[list[int |
         places.append(place)
     t, c, z, y, x = full
     return places, (t, c, z, y, x)
-
-
-def _pixel_size(tiff: tifffile.TiffFile) -> dict[Any, PhysicalSize]:
-    """From OME-XML or ImageJ's metadata; empty when the file does not say."""
-    if tiff.ome_metadata:
-        pixels = _first_pixels(tiff.ome_metadata)
-        return {
-            axis: PhysicalSize(value=float(pixels[f"PhysicalSize{axis.upper()}"]))
-            for axis in "xyz"
-            if f"PhysicalSize{axis.upper()}" in pixels
-            and pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm") in ("µm", "um")
-        }
-    if tiff.imagej_metadata:
-        page = tiff.pages.first
-        sizes = {}
-        if tiff.imagej_metadata.get("unit") in ("micron", "um", "µm", "\\u00B5m"):
-            for axis, tag in (("x", "XResolution"), ("y", "YResolution")):
-                found = page.tags.get(tag)
-                if found is not None and found.value[0]:
-                    sizes[axis] = PhysicalSize(value=found.value[1] / found.value[0])
-            if tiff.imagej_metadata.get("spacing"):
-                sizes["z"] = PhysicalSize(value=float(tiff.imagej_metadata["spacing"]))
-        return sizes
-    return {}
-
-
-def _first_pixels(xml: str) -> dict[str, Any]:
-    described = tifffile.xml2dict(xml)["OME"]["Image"]
-    image = described[0] if isinstance(described, list) else described
-    return dict(image["Pixels"])
-
-
-def _channel_names(tiff: tifffile.TiffFile) -> Sequence[str]:
-    if not tiff.ome_metadata:
-        return ()
-    channels = _first_pixels(tiff.ome_metadata).get("Channel", [])
-    described = channels if isinstance(channels, list) else [channels]
-    names = [str(one.get("Name", "")) for one in described]
-    return names if all(names) else ()
 
 
 def _result_names(results: ResultManifest, inputs: InputManifest, reserved: Iterable[str] = ()) -> dict[str, str]:

@@ -130,3 +130,18 @@ def test_ome_xml_that_is_none_costs_the_sizes_and_not_the_pixels(tmp_path: Path)
     found = imagefile.read(tmp_path / "m.tif")
     np.testing.assert_array_equal(found.values, PIXELS[0, 0, 0])
     assert found.pixel_size == {}
+
+
+@pytest.mark.parametrize("name", ["m.tif", "m.ome.zarr"])
+def test_an_image_is_described_without_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    if name.endswith("zarr"):
+        ngff.write_image(tmp_path / name, PIXELS, name="m", pixel_size=SIZES)
+    else:
+        tifffile.imwrite(tmp_path / name, PIXELS[0], ome=True, photometric="minisblack", metadata={"axes": "CZYX"})
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", None)
+    monkeypatch.setattr(convert.Level, "read", None)
+    with imagefile.opened(tmp_path / name) as found:
+        assert found.shape == (PIXELS.shape if name.endswith("zarr") else PIXELS.shape[1:])
+        assert found.dtype == np.uint16
+        with pytest.raises(TypeError, match="not callable"):
+            _ = found.values

@@ -102,3 +102,8 @@ def test_tiles_of_zeros_cost_no_file(tmp_path: Path, version: str) -> None:
     ngff.write_image(tmp_path / "a.zarr", empty, name="a", version=version)
     assert {path.name for path in (tmp_path / "a.zarr/0").iterdir()} <= {".zarray", ".zattrs", "zarr.json"}
     np.testing.assert_array_equal(np.asarray(zarr.open_array(tmp_path / "a.zarr/0", mode="r")), empty)
+
+
+def test_big_endian_pixels_are_stored_as_their_values(tmp_path: Path) -> None:
+    ngff.write_image(tmp_path / "a.zarr", PIXELS.astype(">u2"), name="a")
+    np.testing.assert_array_equal(np.asarray(zarr.open_array(tmp_path / "a.zarr/0", mode="r")), PIXELS)

@@ -8,7 +8,7 @@ import zarr
 
 from biomeroworker.engine.folder import FolderSource
 from biomeroworker.errors import Blocked, Permanent, Refused
-from biomeroworker.manifest import ResultFile, ResultManifest
+from biomeroworker.manifest import PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.source import Provenance, RunRequest
 
 BY = Provenance("r", 1, "nuclei", "v1", "image.sif", "sha256:0", {"diameter": 30}, 7)
@@ -176,3 +176,14 @@ def test_a_file_that_somebody_else_put_there_meanwhile_is_not_overwritten(images
             request(images, out), manifest, results_of(tmp_path, "image-1_mask.tif"), tmp_path, BY, quiet
         )
     assert (out / "one_mask.tif").read_text() == "precious"
+
+
+def test_sizes_travel_with_their_unit_whatever_it_is(images, tmp_path):
+    metadata = {"axes": "YX", "PhysicalSizeX": 3, "PhysicalSizeXUnit": "nm"}
+    tifffile.imwrite(images / "a.ome.tif", np.ones((4, 5), ">u2"), photometric="minisblack", metadata=metadata)
+    (image,) = staged(request(images, tmp_path / "out"), tmp_path).images
+    assert image.pixel_size == {"x": PhysicalSize(value=3, unit="nanometer")}
+    assert image.pixel_type == "uint16"
+    group = zarr.open_group(tmp_path / image.path, mode="r")
+    assert group.attrs["multiscales"][0]["axes"][4]["unit"] == "nanometer"
+    assert (group["0"][...] == 1).all()
