@@ -1,0 +1,86 @@
+"""Images that a workflow cannot take are refused before any is moved, by name and axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from biomeroworker.errors import Permanent
+from biomeroworker.manifest import InputImage
+from biomeroworker.workflows import axes, formats
+from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
+
+
+def image(number: int, *, t: int = 1, c: int = 1, z: int = 1) -> InputImage:
+    key = f"image-{number}"
+    return InputImage(
+        key=key, path=f"{key}.ome.zarr", name=f"name {number}", shape=(t, c, z, 9, 9), pixel_type="uint8"
+    )  # fmt: skip
+
+
+def workflow(*inputs: dict[str, Any]) -> Workflow:
+    images = tuple(
+        Parameter(id=f"in{number}", name="in", type=ParameterType.IMAGE, **one) for number, one in enumerate(inputs)
+    )
+    return Workflow(name="flat", family=Family.BILAYERS, container_image="a/b:1", inputs=images)
+
+
+FLAT = workflow({"depth": False, "timepoints": False})
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ({"z": 5}, r"flat takes no more than one of planes \(Z\), but name 2 \(image-2\) has 5"),
+        ({"t": 3}, r"flat takes no more than one of time points \(T\), but name 2 \(image-2\) has 3"),
+    ],
+)
+def test_what_a_workflow_says_that_it_cannot_take(shape: dict[str, int], words: str) -> None:
+    with pytest.raises(Permanent, match=words):
+        axes.check(FLAT, [image(1, c=4), image(2, **shape)])
+
+
+def test_channels_are_any_workflows() -> None:
+    axes.check(FLAT, [image(1, c=9)])
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [],
+        [{}],
+        [{"depth": True, "timepoints": True}],
+        [{"depth": False, "timepoints": False}, {}],  # one of two inputs takes them
+        [{"sub_types": ("2D", "3D")}],
+        [{"sub_types": ("plate",)}],
+    ],
+)
+def test_where_a_descriptor_is_silent_everything_is_let_through(inputs: list[dict[str, Any]]) -> None:
+    axes.check(workflow(*inputs), [image(1, t=2, c=2, z=2)])
+
+
+def test_a_sub_type_of_planes_only_takes_no_stack() -> None:
+    axes.check(workflow({"sub_types": ("2d",)}), [image(1, t=2)])
+    with pytest.raises(Permanent, match="planes"):
+        axes.check(workflow({"sub_types": ("2d",)}), [image(1, z=2)])
+
+
+def test_of_many_images_some_are_named() -> None:
+    with pytest.raises(Permanent, match=r"name 3 .* has 2, and 7 more"):
+        axes.check(FLAT, [image(number, z=2) for number in range(1, 11)])
+
+
+def test_what_bilayers_calls_depth_and_timepoints_is_heard() -> None:
+    described = {
+        "docker_image": {"org": "a", "name": "b", "tag": "1"},
+        "algorithm_folder_name": "flat",
+        "exec_function": {"name": "x", "cli_command": "run"},
+        "inputs": [
+            {"name": "in", "type": "image", "label": "in", "cli_tag": "--in", "depth": False, "timepoints": True}
+        ],
+    }
+    found = formats.read(described)
+    axes.check(found, [image(1, t=2)])
+    with pytest.raises(Permanent, match="planes"):
+        axes.check(found, [image(1, z=2)])
