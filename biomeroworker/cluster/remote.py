@@ -152,6 +152,11 @@ def giving(folder: str, pythons: str) -> list[str]:
     return program(_GIVE, pythons, _wire(), "give", folder)
 
 
+def sharing(part: str, folder: str, pythons: str) -> list[str]:
+    """The argv that takes or gives (``part``) a share of a tree's files; only for front-ends with Python."""
+    return program(f"{_PYTHON}\nexit 69", pythons, _wire(), f"{part} share", folder)
+
+
 @functools.cache
 def _wire() -> str:
     """The text of `wire` as a program."""

@@ -21,6 +21,7 @@ from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 from . import remote as far
 from .channel import Channel, LinkCut
+from .crew import Beside
 from .slots import Slots
 from .sshfaults import far_fault
 from .transfer import Fetching, Sending
@@ -29,6 +30,11 @@ from .transport import Completed, Progress, Sent
 #: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
 MAX_ANSWER = 64 << 20
 _TRIES = 4
+#: A command that takes longer to begin has a long line before it (two times there and back, and some milliseconds).
+_FAR_AWAY = 0.08
+#: How many channels a tree travels on then, and how many are left to others.
+_STREAMS = 4
+_KEPT_FREE = 2
 
 
 class ShellTransport(abc.ABC):
@@ -51,6 +57,7 @@ class ShellTransport(abc.ABC):
         self._slots = Slots(channels)
         self._lock = threading.Lock()
         self._executions = 0
+        self._nearest = float("inf")
         self._waited = 0.0
 
     # What a child provides ------------------------------------------------------------------------------------------
@@ -155,30 +162,37 @@ class ShellTransport(abc.ABC):
         parent, name = posixpath.split(target)
         if name in ("", ".", ".."):
             raise Permanent(f"{remote!r} cannot be made to hold a tree: it has no name of its own")
-        sending = Sending(local, progress)
-        program = far.taking(target, f"{parent}/.{name}.part", self._pythons)
+        stage = f"{parent}/.{name}.part"
+        sending = Sending(local, progress, far.sharing("take", f"{stage}/data", self._pythons))
+        program = far.taking(target, stage, self._pythons)
         return self._moved(program, sending.talk, f"sending {local.name} to {remote}", remote, timeout)
 
     def fetch_tree(self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
         """Make ``local`` hold all files of ``remote``: a dialogue in one execution."""
-        fetching = Fetching(local, progress)
-        program = far.giving(far.path(remote), self._pythons)
+        folder = far.path(remote)
+        fetching = Fetching(local, progress, far.sharing("give", folder, self._pythons))
+        program = far.giving(folder, self._pythons)
         fetched = self._moved(program, fetching.talk, f"fetching {remote}", remote, timeout)
         fetching.publish()
         return fetched
 
     def _moved(
-        self, program: Sequence[str], talk: Callable[[Channel], Sent], what: str, remote: str, timeout: float
+        self, program: Sequence[str], talk: Callable[[Channel, Beside], Sent], what: str, remote: str, timeout: float
     ) -> Sent:
         """Hold a tree's dialogue; what it ends in."""
         with self._talk(program, timeout) as channel:
             try:
-                moved = talk(channel)
+                moved = talk(channel, self._beside(timeout))
             except (EOFError, BrokenPipeError):
                 self._expect(channel, what, remote)
                 raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
             self._expect(channel, what, remote)
             return moved
+
+    def _beside(self, timeout: float) -> Beside:
+        """Further channels, if the far side is far away and nobody else needs them."""
+        count = min(_STREAMS - 1, self._slots.spare() - _KEPT_FREE) if self._nearest > _FAR_AWAY else 0
+        return Beside(lambda program: self._talk(program, timeout), max(0, count))
 
     # The wire -------------------------------------------------------------------------------------------------------
 
@@ -212,6 +226,7 @@ class ShellTransport(abc.ABC):
             if left <= 0:
                 raise Transient(f"no answer from {self.host} within {timeout:g} s")
             client = self._start(framed, left)
+            started = time.monotonic()
             channel = Channel(client, self._word, timeout, deadline - time.monotonic())
             try:
                 channel.begin(self._introduction(framed))
@@ -231,6 +246,7 @@ class ShellTransport(abc.ABC):
                 raise
             with self._lock:
                 self._executions += 1
+                self._nearest = min(self._nearest, time.monotonic() - started)
             return channel
 
     def _expect(self, channel: Channel, what: str, remote: str) -> None:

@@ -24,6 +24,11 @@ class Slots:
         """How many may run at once at present."""
         return self._limit
 
+    def spare(self) -> int:
+        """How many are free just now."""
+        with self._free:
+            return self._limit - self._used
+
     def acquire(self, timeout: float) -> bool:
         """Wait for a place; whether there was one in time."""
         with self._free:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +21,7 @@ from biomeroworker.errors import Transient
 from . import remote as far
 from . import tree, wire
 from .channel import Channel
+from .crew import Beside, Crew, shares
 from .transport import Progress, Sent
 
 _log = logging.getLogger(__name__)
@@ -29,22 +33,27 @@ T = TypeVar("T")
 class Sending:
     """A local tree on its way to the cluster: the far side is `remote.taking`."""
 
-    def __init__(self, local: Path, progress: Progress | None) -> None:
+    def __init__(self, local: Path, progress: Progress | None, share: list[str]) -> None:
+        self._share = share
         self.files, self._folders = tree.scan(local)
         self._meter = _Meter(sum(entry.size for entry in self.files), progress)
         self._digests: dict[bytes, str] = {}
         self._begun: dict[bytes, tuple[int, Any]] = {}
 
-    def talk(self, channel: Channel) -> Sent:
+    def talk(self, channel: Channel, beside: Beside) -> Sent:
         """Hold the dialogue. EOFError or BrokenPipeError when the far side ends it early."""
         in_python = channel.line() == "python"
-        self._compare(channel)
+        if self._compare(channel):
+            beside = replace(beside, count=0)  # it is dropping what was stale while others would write
         whole = [entry for entry in self.files if entry.name not in self._digests and entry.name not in self._begun]
         halves = [(entry, *self._begun[entry.name]) for entry in self.files if entry.name in self._begun]
         self._meter.skip(sum(e.size for e in whole) + sum(e.size - offset for e, offset, _ in halves))
         channel.stdin.write(far.names(self._folders))
         try:
-            (self._send_bytes if in_python else self._send_tar)(channel, halves, whole)
+            if in_python:
+                self._send_bytes(channel, beside, halves, whole)
+            else:
+                self._send_tar(channel, halves, whole)
         except wire.Changed as changed:
             raise Transient(f"{os.fsdecode(changed.args[0])} changed while it was being sent") from None
         if channel.line() != "done":
@@ -53,8 +62,8 @@ class Sending:
         digests = {os.fsdecode(name): digest for name, digest in self._digests.items()}
         return Sent(len(self.files), self._meter.total, self._meter.moved, digests)
 
-    def _compare(self, channel: Channel) -> None:
-        """Learn what the far side holds, published or staged; have stale parts dropped there."""
+    def _compare(self, channel: Channel) -> set[bytes]:
+        """Learn what the far side holds, published or staged; have stale parts dropped there, which are returned."""
         by_name = {entry.name: entry for entry in self.files}
         published, staged = (_sizes(channel.records()) for _ in ("published", "staged"))
         alike = [name for name, size in published.items() if name in by_name and by_name[name].size == size]
@@ -74,17 +83,39 @@ class Sending:
             else:
                 self._begun[name] = staged[name], hashed
         channel.stdin.write(far.names(sorted(stale)))
+        return stale
 
-    def _send_bytes(self, channel: Channel, halves: list[tuple[tree.Entry, int, Any]], whole: list[tree.Entry]) -> None:
-        """One list of what comes, then all bytes, then all digests."""
-        coming = [(entry, offset) for entry, offset, _ in halves] + [(entry, 0) for entry in whole]
-        records = [b"%o %d %d %s" % (entry.mode, offset, entry.size, entry.name) for entry, offset in coming]
-        channel.stdin.write(far.names(records))
-        wanted = [(entry.source, offset, entry.size) for entry, offset in coming]
-        digests = wire.send(channel.stdin, wanted, self._meter, {entry.source: one for entry, _, one in halves})
-        channel.stdin.write("".join(f"{one}\n" for one in digests).encode() + b".\n")
+    def _send_bytes(
+        self, channel: Channel, beside: Beside, halves: list[tuple[tree.Entry, int, Any]], whole: list[tree.Entry]
+    ) -> None:
+        """One list of what comes, then all bytes, then all digests: which are held back until all shares are there."""
+        mine, *others = shares(whole, lambda entry: entry.size, 1 + beside.count)
+        with Crew[None](beside) as crew:
+            for share in others:
+                crew.start(self._share, partial(self._send_share, share))
+            digests = self._listed(channel, [(e, offset, h) for e, offset, h in halves] + [(e, 0, None) for e in mine])
+            crew.results(partial(self._meter, 0))
+            channel.stdin.write(digests)
+            channel.stdin.close()
+
+    def _send_share(self, share: list[tree.Entry], channel: Channel) -> None:
+        if channel.line() != "python":
+            raise EOFError
+        channel.stdin.write(self._listed(channel, [(entry, 0, None) for entry in share]))
         channel.stdin.close()
-        self._digests.update((entry.name, one) for (entry, _), one in zip(coming, digests, strict=True))
+        if channel.line() != "done":
+            raise EOFError
+        channel.finish()
+
+    def _listed(self, channel: Channel, coming: list[tuple[tree.Entry, int, Any]]) -> bytes:
+        """Send the list and the bytes; what is to be said of their digests."""
+        records = [b"%o %d %d %s" % (entry.mode, offset, entry.size, entry.name) for entry, offset, _ in coming]
+        channel.stdin.write(far.names(records))
+        wanted = [(entry.source, offset, entry.size) for entry, offset, _ in coming]
+        begun = {entry.source: hashed for entry, offset, hashed in coming if offset}
+        digests = wire.send(channel.stdin, wanted, self._meter, begun)
+        self._digests.update((entry.name, one) for (entry, *_), one in zip(coming, digests, strict=True))
+        return "".join(f"{one}\n" for one in digests).encode() + b".\n"
 
     def _send_tar(self, channel: Channel, halves: list[tuple[tree.Entry, int, Any]], whole: list[tree.Entry]) -> None:
         """The rest of halves as they are, then an archive: what a front-end without Python can take apart."""
@@ -108,14 +139,16 @@ class Fetching:
     anything, and a result is a file.
     """
 
-    def __init__(self, local: Path, progress: Progress | None) -> None:
+    def __init__(self, local: Path, progress: Progress | None, share: list[str]) -> None:
+        self._share = share
         self._local = local
         self._stage = local.with_name(f".{local.name}.part")
         self._progress = progress
 
-    def talk(self, channel: Channel) -> Sent:
+    def talk(self, channel: Channel, beside: Beside) -> Sent:
         """Hold the dialogue; the tree is staged at its end, and `publish` puts it in place."""
-        channel.line()  # which language the far side speaks makes no difference here
+        if channel.line() != "python":
+            beside = replace(beside, count=0)
         self._offer, self._folders = _offered(channel.records())
         meter = _Meter(sum(self._offer.values()), self._progress)
         tree.drop_strangers(self._stage, self._offer)
@@ -125,19 +158,40 @@ class Fetching:
         meter.skip(
             sum(self._offer[n] for n in whole) + sum(self._offer[n] - offset for n, (offset, _) in halves.items())
         )
-        channel.stdin.write(_pairs([(offset, name) for name, (offset, _) in halves.items()]) + far.names(whole))
-        channel.stdin.close()
         self._stage.mkdir(parents=True, exist_ok=True)
+        mine, *others = shares(whole, lambda name: self._offer[name], 1 + beside.count)
+        with Crew[dict[bytes, str]](beside) as crew:
+            for share in others:
+                crew.start(self._share, partial(self._fetch_share, share, meter))
+            pairs = _pairs([(offset, name) for name, (offset, _) in halves.items()])
+            digests |= self._arrived(channel, pairs + far.names(mine), halves, mine, meter)
+            for more in crew.results(partial(meter, 0)):
+                digests |= more
+        meter.end()
+        return Sent(len(self._offer), meter.total, meter.moved, {os.fsdecode(n): one for n, one in digests.items()})
+
+    def _fetch_share(self, share: list[bytes], meter: _Meter, channel: Channel) -> dict[bytes, str]:
+        if channel.line() != "python":
+            raise EOFError
+        question = far.names([b"%d %s" % (self._offer[name], name) for name in share])
+        digests = self._arrived(channel, question, {}, share, meter)
+        channel.finish()
+        return digests
+
+    def _arrived(
+        self, channel: Channel, question: bytes, halves: dict[bytes, tuple[int, Any]], whole: list[bytes], meter: _Meter
+    ) -> dict[bytes, str]:
+        """Ask for files and write what comes; their digests, on which both sides agree."""
+        channel.stdin.write(question)
+        channel.stdin.close()
+        channel.settle()
         wanted = [(name, offset, self._offer[name], _MODE) for name, (offset, _) in halves.items()]
         wanted += [(name, 0, self._offer[name], _MODE) for name in whole]
         begun = {name: hashed for name, (_, hashed) in halves.items()}
-        channel.settle()
         arrived = wire.receive(channel.stdout, wanted, os.fsencode(self._stage), meter, begun)
         if channel.digests() != arrived:
             raise Transient("a file changed while it was being fetched")
-        digests.update(zip((name for name, *_ in wanted), arrived, strict=True))
-        meter.end()
-        return Sent(len(self._offer), meter.total, meter.moved, {os.fsdecode(n): one for n, one in digests.items()})
+        return dict(zip((name for name, *_ in wanted), arrived, strict=True))
 
     def publish(self) -> None:
         """Put what was staged in place."""
@@ -167,7 +221,7 @@ class Fetching:
 
 
 class _Meter:
-    """Counts bytes and tells of them, not too often."""
+    """Counts bytes, whoever moves them, and tells of them, not too often and only in the thread that it was made in."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.moved = 0
@@ -175,14 +229,17 @@ class _Meter:
         self._skipped = 0
         self._told = 0
         self._progress = progress
+        self._owner = threading.get_ident()
+        self._lock = threading.Lock()
 
     def skip(self, travelling: int) -> None:
         """Only so much of it has to travel."""
         self._skipped = self.total - travelling
 
     def __call__(self, size: int) -> None:
-        self.moved += size
-        if self._progress and self.moved - self._told >= _PROGRESS_EVERY:
+        with self._lock:
+            self.moved += size
+        if self._progress and self._owner == threading.get_ident() and self.moved - self._told >= _PROGRESS_EVERY:
             self._told = self.moved
             self._progress(self._skipped + self.moved, self.total)
 

@@ -302,16 +302,7 @@ def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
         remove(data + b"/" + name)
     for name in talk.names():
         os.makedirs(data + b"/" + name, exist_ok=True)
-    wanted = []
-    for record in talk.names():
-        mode, offset, whole, name = record.split(b" ", 3)
-        wanted.append((name, int(offset), int(whole), int(mode, 8)))
-    found = receive(talk.ear, wanted, data, lambda size: None, hashes)
-    told = [talk.hear().decode() for _ in wanted]
-    if talk.hear() != b".":
-        raise EOFError
-    if told != found:
-        sys.stderr.write("what arrived is not what was sent\n")
+    if not _receive(talk, data, hashes):
         return MISMATCH
     if os.path.lexists(target) and not os.path.isdir(target):
         sys.stderr.write("a file stands where the folder should be\n")
@@ -319,6 +310,37 @@ def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
     publish(data, target)
     shutil.rmtree(stage, ignore_errors=True)
     talk.say(b"done\n")
+    return 0
+
+
+def _receive(talk: _Dialogue, data: bytes, begun: "dict[bytes, Any]") -> bool:
+    """Files: a list of them, their bytes, their digests. Whether what arrived is what was sent."""
+    wanted = []
+    for record in talk.names():
+        mode, offset, whole, name = record.split(b" ", 3)
+        wanted.append((name, int(offset), int(whole), int(mode, 8)))
+    found = receive(talk.ear, wanted, data, lambda size: None, begun)
+    told = [talk.hear().decode() for _ in wanted]
+    if talk.hear() != b".":
+        raise EOFError
+    if told != found:
+        sys.stderr.write("what arrived is not what was sent\n")
+    return told == found
+
+
+def _take_share(talk: _Dialogue, data: bytes) -> int:
+    """Receive some of a tree's files into its staging folder, while another process takes the rest."""
+    if not _receive(talk, data, {}):
+        return MISMATCH
+    talk.say(b"done\n")
+    return 0
+
+
+def _give_share(talk: _Dialogue, folder: bytes) -> int:
+    """Send some of a tree's files, while another process gives the rest."""
+    pairs = [record.partition(b" ") for record in talk.names()]
+    wanted = [(folder + b"/" + name, 0, int(size)) for size, _, name in pairs]
+    talk.say_digests(send(talk.mouth, wanted, lambda size: None, {}))
     return 0
 
 
@@ -343,11 +365,19 @@ def _give(talk: _Dialogue, folder: bytes) -> int:
     return 0
 
 
+_PARTS = {
+    b"take": _take,
+    b"give": _give,
+    b"take share": _take_share,
+    b"give share": _give_share,
+}  # type: dict[bytes, Callable[..., int]]
+
+
 def main(words: "list[bytes]") -> int:
     """Be the far side; the exit code."""
     talk = _Dialogue()
     try:
-        return _take(talk, *words[1:]) if words[0] == b"take" else _give(talk, words[1])
+        return _PARTS[words[0]](talk, *words[1:])
     except EOFError:
         return 1
     except Changed as changed:

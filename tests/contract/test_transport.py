@@ -4,13 +4,14 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from biomeroworker.cluster import shell
 from biomeroworker.cluster.fake import FakeTransport
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.shell import ShellTransport
@@ -301,3 +302,116 @@ def test_a_tree_cannot_take_the_place_of_a_file(transport: ShellTransport, place
     with pytest.raises(Transient, match="failed on the cluster"):
         transport.send_tree(source, f"{place}/run")
     assert transport.read_from(f"{place}/run") == b"a file"
+
+
+# -- cuts, and long lines ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Six files of 5 MB, and small ones."""
+    root = tmp_path / "large"
+    for number in range(6):
+        (root / str(number)).mkdir(parents=True)
+        (root / str(number) / "pixels").write_bytes(os.urandom(5_000_000 + number))
+        (root / str(number) / "small").write_text(str(number))
+    return root
+
+
+class Stop(Exception):
+    """Raised by whoever watches a transfer: the client is killed, as when the worker dies."""
+
+
+def stop_at(share: float) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done > share * total:
+            raise Stop
+
+    return progress
+
+
+def wait_until_nobody_writes(transport: ShellTransport, place: str) -> None:
+    """What was under way when the client died may still be written."""
+    find = ["find", place, "-printf", "%s %p\\n"]
+    before, now = "", transport.run(find).stdout
+    while before != now:
+        time.sleep(0.2)
+        before, now = now, transport.run(find).stdout
+
+
+def test_after_a_cut_a_file_goes_on_where_it_was(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "-big\n'1").write_bytes(os.urandom(40_000_000))
+    (source / "zero").touch()
+    with pytest.raises(Stop):
+        transport.send_tree(source, f"{place}/run", progress=stop_at(0.5))
+    assert not transport.exists(f"{place}/run")
+    wait_until_nobody_writes(transport, place)
+    assert 0 < transport.send_tree(source, f"{place}/run").travelled < 28_000_000
+    with pytest.raises(Stop):
+        transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.5))
+    assert not (tmp_path / "back").exists()
+    assert 0 < transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled < 21_000_000
+    assert contents(tmp_path / "back") == contents(source)
+    assert transport.list_dir(place) == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "source"]
+
+
+def test_what_a_cut_left_of_a_file_that_changed_since_does_not_count(
+    transport: ShellTransport, place: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "big").write_bytes(os.urandom(20_000_000))
+    with pytest.raises(Stop):
+        transport.send_tree(source, f"{place}/run", progress=stop_at(0.6))
+    (source / "big").write_bytes(os.urandom(20_000_000))
+    wait_until_nobody_writes(transport, place)
+    assert transport.send_tree(source, f"{place}/run").travelled == 20_000_000
+    with pytest.raises(Stop):
+        transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.6))
+    (source / "big").write_bytes(os.urandom(20_000_000))
+    transport.send_tree(source, f"{place}/run")
+    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled == 20_000_000
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_over_a_long_line_a_large_tree_travels_on_several_channels(
+    transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
+    channels = 4 if transport._pythons else 1
+    before = transport.executions
+    assert transport.send_tree(large, f"{place}/run").travelled == sum(len(c) for c in contents(large).values() if c)
+    assert transport.executions == before + channels
+    fetched = transport.fetch_tree(f"{place}/run", tmp_path / "back")
+    assert transport.executions == before + 2 * channels
+    assert contents(tmp_path / "back") == contents(large)
+    assert fetched.digests["3/pixels"] == hashlib.sha256((large / "3" / "pixels").read_bytes()).hexdigest()
+    assert transport.list_dir(place) == ["run"]
+
+
+def test_a_cut_ends_all_channels_and_all_that_arrived_counts(
+    transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
+    threads = threading.active_count()
+    with pytest.raises(Stop):
+        transport.send_tree(large, f"{place}/run", progress=stop_at(0.4))
+    wait_until_nobody_writes(transport, place)
+    assert not transport.exists(f"{place}/run")
+    assert transport.send_tree(large, f"{place}/run").travelled < 24_000_000
+    with pytest.raises(Stop):
+        transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.4))
+    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled < 24_000_000
+    assert contents(tmp_path / "back") == contents(large)
+    assert threading.active_count() <= threads + 1
+
+
+def test_the_digests_of_all_files_come_with_the_tree(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "source")
+    digests = {name: hashlib.sha256(one).hexdigest() for name, one in contents(source).items() if one is not None}
+    for _ in range(2):  # what is there already has one too
+        assert transport.send_tree(source, f"{place}/run").digests == digests
+        assert transport.fetch_tree(f"{place}/run", tmp_path / "back").digests == digests
