@@ -17,6 +17,7 @@ from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, NodeFault
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
+from biomeroworker.made import made_text
 from biomeroworker.manifest import InputManifest, ResultManifest
 from biomeroworker.source import RunRequest
 from biomeroworker.workflows import jobscript, markers
@@ -147,7 +148,7 @@ class Homecoming:
         )
         partly = verdicts.partly(run.failed_chunks, inputs, str(run_id))
         self._log.finish(run_id, made=counts, **partly)
-        word = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        word = made_text(counts)
         self._around.tell(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
         space.drop()
         return 0

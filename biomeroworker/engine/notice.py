@@ -16,6 +16,7 @@ from biomeroworker.config.schema import is_address
 from biomeroworker.errors import Permanent
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
+from biomeroworker.made import made_text
 
 #: What does not belong into a header or a line: whatever is no printable character, line ends among them.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -140,7 +141,7 @@ def _body(ended: Ended) -> str:
         lines.append(f"SLURM job: {', '.join(map(str, ended.job_ids))}")
     made = ended.report.get("made")
     if isinstance(made, dict):
-        lines += ["made:      " + (", ".join(f"{count} {kind}" for kind, count in sorted(made.items())) or "nothing")]
+        lines.append(f"made:      {made_text(made)}")
     for key, word in (("stage", "stage"), ("kind", "kind"), ("message", "cause"), ("next_step", "next")):
         if ended.report.get(key):
             lines.append(f"{word + ':':<10} {one_line(str(ended.report[key]))}")

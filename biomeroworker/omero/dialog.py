@@ -15,7 +15,7 @@ import omero.clients
 import omero.scripts
 from omero.rtypes import rstring
 
-from biomeroworker.constants import transfer, workflow, workflow_batched
+from biomeroworker.constants import CLEANUP, transfer, workflow, workflow_batched
 from biomeroworker.errors import Refused
 from biomeroworker.source import RunRequest
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
@@ -25,13 +25,11 @@ log = logging.getLogger(__name__)
 TYPES = (transfer.DATA_TYPE_DATASET, transfer.DATA_TYPE_IMAGE, transfer.DATA_TYPE_PLATE, transfer.DATA_TYPE_SCREEN)
 DATASET_ID = "Dataset_ID"
 _32_BITS = 2**31
-#: What the incumbent's dialog can do and this one cannot yet: asked for, it is refused rather than forgotten.
-_NOT_YET = (
-    workflow.OUTPUT_NEW_SCREEN,
-    "Screen_ID",
-    workflow.ROI_DELETE_LABEL_IMAGES,
-    workflow.ROI_CLEAR_EXISTING,
-)
+#: What other dialogs can do and this one cannot: asked for, it is refused rather than forgotten. What it says if it is.
+_NOT_HERE = {
+    workflow.OUTPUT_NEW_SCREEN: "results go into datasets; leave it empty",
+    "Screen_ID": "results go into datasets; leave it empty",
+}
 
 
 def version_name(name: str) -> str:
@@ -99,6 +97,12 @@ def _outputs() -> list[Any]:
             description="Name of the new dataset for result images. Empty: named after workflow and run. "
             f"{workflow.NO}: result images are not imported.",
         ),
+        switch(
+            workflow.OUTPUT_DUPLICATES,
+            "02.6",
+            True,
+            "Make the new dataset though you have one of that name. Off: results go into the one that is there.",
+        ),
         omero.scripts.Long(
             DATASET_ID, optional=True, grouping="02.61", description="Put result images into this dataset instead."
         ),
@@ -125,6 +129,22 @@ def _outputs() -> list[Any]:
             default="Polygon",
             values=[rstring("Polygon"), rstring("Mask")],
             description="Outlines as polygons, or masks.",
+        ),
+        omero.scripts.String(
+            workflow.ROI_COLOR,
+            optional=True,
+            grouping="02.885",
+            description="Of their lines: #RRGGBB, or a name such as red.",
+        ),
+        switch(workflow.ROI_DELETE_LABEL_IMAGES, "02.89", False, "Do not keep label images that became ROIs."),
+        switch(
+            workflow.ROI_CLEAR_EXISTING, "02.90", False, "Before that, DELETE the ROIs that are on the original images."
+        ),
+        omero.scripts.String(
+            workflow.ROI_CLEAR_FILTER,
+            optional=True,
+            grouping="02.91",
+            description="Delete only those whose names contain this. Empty: all that you may delete.",
         ),
     ]
 
@@ -227,8 +247,7 @@ def requests(
         if unknown:
             raise Refused(f"workflow {', '.join(unknown)} is not configured; there are: {', '.join(known) or 'none'}")
         raise Refused(f"no workflow is selected; tick one of: {', '.join(known) or 'none is configured'}")
-    if asked := [name for name in _NOT_YET if inputs.get(name) not in (None, False, "", workflow.NO)]:
-        raise Refused(f"{', '.join(asked)}: not available here; leave it empty")
+    _refuse_what_is_not_done(inputs, {name: known[name] for name in ticked})
     source = {"type": inputs.get(transfer.DATA_TYPE), "ids": [int(number) for number in inputs.get(transfer.IDS) or []]}
     return [
         RunRequest(
@@ -254,6 +273,24 @@ def _batch_size(given: Any) -> int:
     if size < 0:
         raise Refused(f"{workflow_batched.BATCH_SIZE} is a number of images, or 0 for all in one job, not {size}")
     return size
+
+
+def _refuse_what_is_not_done(inputs: Mapping[str, Any], ticked: Mapping[str, Workflow]) -> None:
+    """What callers of older scripts may ask for is done or refused by name, never passed over."""
+    for name, why in _NOT_HERE.items():
+        if inputs.get(name) not in (None, False, "", workflow.NO):
+            raise Refused(f"{name}: {why}")
+    if inputs.get(CLEANUP) is False:
+        raise Refused(f"{CLEANUP}: folders on the cluster are removed some days after a run's end; an administrator"
+                      " sets how many ([WORKER] retention_days)")  # fmt: skip
+    if (version := inputs.get(transfer.OME_VERSION)) not in (None, "", transfer.OME_ZARR_VERSION_0_4):
+        raise Refused(f"{transfer.OME_VERSION}: images are exported as {transfer.OME_ZARR_VERSION_0_4}, not {version}")
+    if inputs.get(workflow.USE_ZARR_FORMAT):
+        tiff = [name for name, described in ticked.items() if described.format != "zarr"]
+        if tiff:
+            raise Refused(
+                f"{workflow.USE_ZARR_FORMAT}: {', '.join(tiff)} reads TIFF, its descriptor says; leave it off"
+            )
 
 
 def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -289,6 +326,11 @@ def outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
         "attach_images": inputs.get(workflow.OUTPUT_ATTACH, False),
         "roi_shape": (text(workflow.ROI_SHAPE) or "polygon").lower(),
         "label_pattern": text(workflow.ROI_LABEL_PATTERN) or "*",
+        "roi_colour": text(workflow.ROI_COLOR) or "yellow",
+        "clear_rois": inputs.get(workflow.ROI_CLEAR_EXISTING, False),
+        "clear_filter": text(workflow.ROI_CLEAR_FILTER),
+        "label_images": not inputs.get(workflow.ROI_DELETE_LABEL_IMAGES, False),
+        "duplicates": inputs.get(workflow.OUTPUT_DUPLICATES, True),
         "dataset": text(workflow.OUTPUT_NEW_DATASET),
         "rename": text(workflow.OUTPUT_RENAME),
     }

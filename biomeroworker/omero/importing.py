@@ -12,13 +12,14 @@ import fnmatch
 import logging
 import zipfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import omero.model
 from omero.rtypes import rstring
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from biomeroworker.errors import Refused
 from biomeroworker.manifest import InputManifest, ResultManifest
@@ -26,7 +27,7 @@ from biomeroworker.omero import files, tables
 from biomeroworker.omero.annotations import RUN, Marks, mark_of
 from biomeroworker.omero.pictures import Picture, add_pictures
 from biomeroworker.omero.results import Result, image_name, read_image, sort, stem_of
-from biomeroworker.omero.rois import add_rois, planes_of
+from biomeroworker.omero.rois import add_rois, clear_rois, colour_of, planes_of
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.source import Made, Provenance, Tell
 
@@ -42,16 +43,27 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str = ""  #: name of the new dataset for result images; empty: "<workflow> results <run>"
+    duplicates: bool = True  #: make it though there is one of that name; else results go into the one that is there
     dataset_id: int | None = None  #: put them into this dataset that exists, instead
     images: bool = True  #: import result images
     rename: str = ""  #: pattern for their names: {original_file}, {original_ext}, {file}, {ext}
     rois: bool = True  #: make ROIs on the source images from label images
     roi_shape: Literal["polygon", "mask"] = "polygon"
+    roi_colour: str = "yellow"  #: of their lines: #RRGGBB, or a name
+    clear_rois: bool = False  #: before, delete ROIs of the source images
+    clear_filter: str = ""  #: only those whose names contain this
+    label_images: bool = True  #: import label images too that became ROIs
     label_pattern: str = "*"  #: which result files may be label images (shell pattern on their names)
     tables: bool = True  #: CSV files become OMERO.tables
     files: bool = True  #: other files become attachments
     attach_images: bool = False  #: attach result images to their source image, as files
     zip: bool = False  #: attach everything as one zip
+
+    @field_validator("roi_colour")
+    @classmethod
+    def _a_colour(cls, text: str) -> str:
+        colour_of(text)
+        return text
 
     @classmethod
     def of(cls, outputs: dict[str, Any]) -> Options:
@@ -124,12 +136,14 @@ class Import:
         self.marks.make([RUN, *(result.path for result in self.results), *groups])
         tell(0.05, "provenance")
         pictures: dict[str, int] = {}
-        if images and self.options.images:
-            pictures = self._images(images, lambda count: tell(0.05 + 0.5 * count / len(images), "images"))
+        drawn: set[str] = set()
+        if self.options.rois and not self.options.label_images:  # first, for what has become ROIs is no image any more
+            drawn = self._all_rois(images, {}, tell)
+        wanted = [image for image in images if image.path not in drawn] if self.options.images else []
+        if wanted:
+            pictures = self._images(wanted, lambda count: tell(0.05 + 0.5 * count / len(wanted), "images"))
         if self.options.rois:
-            for number, result in enumerate(images, start=1):
-                self._rois(result, pictures.get(result.path))
-                tell(0.55 + 0.25 * number / len(images), "ROIs")
+            self._all_rois([image for image in images if image.path not in drawn], pictures, tell)
         for name, members in groups.items():
             self._table(name, members)
         tell(0.9, "tables")
@@ -154,6 +168,8 @@ class Import:
         there = self.marks.one_each("Dataset", [RUN]).get(RUN)
         if there is not None:
             return there
+        if self.options.dataset and not self.options.duplicates and (named := self._named(self.options.dataset)):
+            return named
         dataset = omero.model.DatasetI()
         dataset.name = rstring(name[:255])
         dataset.description = rstring(mark_of(self.by, RUN))
@@ -162,6 +178,17 @@ class Import:
             dataset.linkProject(omero.model.ProjectI(project, False))
         number: int = self.session.save_and_return([dataset])[0].id.val
         return self.marks.one_each("Dataset", [RUN]).get(RUN, number)
+
+    def _named(self, name: str) -> int | None:
+        """The user's own dataset of that name in this group, the oldest of them."""
+        rows = self.session.rows(
+            "select d.id from Dataset d where d.name = :name and d.details.owner.id = :me"
+            " and d.details.group.id = :group order by d.id",
+            name=name[:255],
+            me=self.session.user_id,
+            group=self.session.group_id,
+        )
+        return int(rows[0][0]) if rows else None
 
     def _projects(self) -> list[int]:
         """Projects of the source that this user may add to: the first of each dataset of it."""
@@ -222,6 +249,14 @@ class Import:
         self.made += [Made("Image", f"Image:{there[result.path]}", result.path) for result in images]
         return there
 
+    def _all_rois(self, images: list[Result], pictures: dict[str, int], tell: Any) -> set[str]:
+        """ROIs of all label images; which of them have any now."""
+        before = len(self.made)
+        for number, result in enumerate(images, start=1):
+            self._rois(result, pictures.get(result.path))
+            tell(0.55 + 0.25 * number / len(images), "ROIs")
+        return {one.result for one in self.made[before:] if one.kind == "Roi"}
+
     def _rois(self, result: Result, picture: int | None) -> None:
         source = result.input
         if source is None or not fnmatch.fnmatch(PurePosixPath(result.path).name, self.options.label_pattern):
@@ -248,9 +283,15 @@ class Import:
             self.marks,
             name=name,
             shape=self.options.roi_shape,
+            colour=colour_of(self.options.roi_colour),
+            before=partial(self._clear, image),
         )
         if count:
             self.made.append(Made("Roi", f"Image:{image}", result.path, count))
+
+    def _clear(self, image: int) -> None:
+        if self.options.clear_rois:
+            clear_rois(self.session, image, self.marks.id(RUN), self.options.clear_filter)
 
     def _table_groups(self, results: list[Result]) -> dict[str, list[tuple[Result, tables.Sheet]]]:
         """Tables by the name that they get: the files that say the same of different images are one."""

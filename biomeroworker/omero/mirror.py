@@ -9,13 +9,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
 from biomeroworker.errors import Transient, classify
 from biomeroworker.log.states import AlreadyEnded
+from biomeroworker.made import made_text
 from biomeroworker.source import RunRequest
 
 #: Seconds between two tries to read a log that is away.
@@ -180,20 +181,6 @@ def describe(run: Any) -> str:
         return said
     job = f" (SLURM job {run.job_ids[-1]})" if run.job_ids else ""
     return f"{name}: {state}{job}"
-
-
-_WORDS = {"Image": "images", "Roi": "ROIs", "Table": "tables", "File": "attachments", "Dataset": "datasets"}
-
-
-def made_text(counts: Mapping[str, int]) -> str:
-    """What was made, in words: ``2 images, 315 ROIs, 1 table``."""
-    said = []
-    for kind in ("Image", "Roi", "Table", "File"):
-        if count := counts.get(kind, 0):
-            said.append(f"{count} {_WORDS[kind] if count != 1 else _WORDS[kind].removesuffix('s')}")
-    if count := counts.get("RoiLeftOut", 0):
-        said.append(f"no ROIs from {count} label image{'s' * (count != 1)} of whole plates (ROIs lie on single images)")
-    return ", ".join(said) or "nothing was made"
 
 
 def made_objects(runs: Sequence[Any]) -> Iterator[tuple[str, int]]:

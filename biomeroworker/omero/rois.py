@@ -6,7 +6,8 @@ together, some hundreds in one transaction, and are named by their label: what a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,25 @@ Shape = Literal["polygon", "mask"]
 TOGETHER = 500
 #: Shapes have no fill and a yellow line, as OMERO.iviewer draws them; colours are RGBA in 32 signed bits.
 YELLOW = int.from_bytes((255, 255, 0, 255), "big", signed=True)
-CLEAR = int.from_bytes((255, 255, 0, 0), "big", signed=True)
+#: Colours that have a name; any other is written ``#RRGGBB``.
+COLOURS = {
+    "black": "#000000", "white": "#ffffff", "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff",
+    "yellow": "#ffff00", "cyan": "#00ffff", "magenta": "#ff00ff", "orange": "#ffa500",
+}  # fmt: skip
+_HEX = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
+
+
+def colour_of(text: str) -> int:
+    """A colour as OMERO keeps it, from ``#RRGGBB``, ``#RRGGBBAA`` or a name; ValueError says what is wrong."""
+    found = _HEX.fullmatch(COLOURS.get(text.strip().lower(), text.strip()))
+    if found is None:
+        raise ValueError(f"{text!r} is no colour: write #RRGGBB, or one of {', '.join(COLOURS)}")
+    return int.from_bytes(bytes.fromhex(found[1] + (found[2] or "ff")), "big", signed=True)
+
+
+def clear(colour: int) -> int:
+    """The same colour, seen through: what an outline is filled with."""
+    return int.from_bytes(colour.to_bytes(4, "big", signed=True)[:3] + b"\0", "big", signed=True)
 
 
 def planes_of(
@@ -56,8 +75,13 @@ def add_rois(
     *,
     name: str,
     shape: Shape = "polygon",
+    colour: int = YELLOW,
+    before: Callable[[], None] = lambda: None,
 ) -> int:
-    """Put the objects of a label image on the image ``image``; returns how many there are (0: no label image)."""
+    """Put the objects of a label image on the image ``image``; returns how many there are (0: no label image).
+
+    ``before`` is called when there are objects, and before any of their ROIs is made.
+    """
     planes = planes_of(values, source)
     if not planes:
         return 0
@@ -68,6 +92,8 @@ def add_rois(
     for number, plane in enumerate(found):
         for outline in plane:
             objects.setdefault(outline.label, []).append((number, outline))
+    if objects:
+        before()
     named = {label: f"{name[:200]} {label}" for label in sorted(objects)}
     there = {
         row[0]
@@ -79,7 +105,7 @@ def add_rois(
         )
     }
     rois = [
-        _roi(image, named[label], str(label), _shapes(shape, label, pieces, planes), marks.reference(result))
+        _roi(image, named[label], str(label), _shapes(shape, label, pieces, planes), marks.reference(result), colour)
         for label, pieces in sorted(objects.items())
         if named[label] not in there
     ]
@@ -88,6 +114,22 @@ def add_rois(
     if rois:
         _drop_doubles(session, image, marks.id(result))
     return len(objects)
+
+
+def clear_rois(session: OmeroSession, image: int, since: int, words: str) -> None:
+    """Delete the ROIs of an image that are older than an annotation, and whose names contain ``words``.
+
+    Older than the first thing that this import made: an import that is repeated must not take away what it made itself,
+    nor what a person has drawn meanwhile. What the user may not delete stays.
+    """
+    (begun,) = session.rows("select a.details.creationEvent.id from Annotation a where a.id = :id", id=since)[0]
+    rows = session.rows(
+        "select r.id, r.name, r.details.creationEvent.id from Roi r where r.image.id = :image", image=image
+    )
+    old = [number for number, name, event in rows if event < begun and words in (name or "")]
+    found = session.query_by_ids("select r from Roi r where r.id in (:ids)", old) if old else []
+    mine = sorted(roi.id.val for roi in found if roi.details.permissions.canDelete())
+    session.delete_what_is_there("Roi", mine)
 
 
 def _drop_doubles(session: OmeroSession, image: int, mark: int) -> None:
@@ -104,13 +146,13 @@ def _drop_doubles(session: OmeroSession, image: int, mark: int) -> None:
     session.delete_what_is_there("Roi", [number for name, number in rows if number != oldest[name]])
 
 
-def _roi(image: int, name: str, label: str, shapes: Iterator[Any], mark: Any) -> Any:
+def _roi(image: int, name: str, label: str, shapes: Iterator[Any], mark: Any, colour: int) -> Any:
     roi = omero.model.RoiI()
     roi.image = omero.model.ImageI(image, False)
     roi.name = rstring(name)
     for shape in shapes:
         shape.textValue = rstring(label)
-        shape.strokeColor, shape.fillColor = rint(YELLOW), rint(CLEAR)
+        shape.strokeColor, shape.fillColor = rint(colour), rint(clear(colour))
         roi.addShape(shape)
     roi.linkAnnotation(mark)
     return roi

@@ -29,7 +29,7 @@ def _finish(url: str, run: UUID) -> None:
 
 
 def test_20_what_another_process_does_with_a_run_is_in_the_tables(url: str) -> None:
-    """Each process kept its own picture of runs, so what one process did with another's run was lost from the tables."""
+    """Each process kept its own picture of runs: what one did with a run of another was lost from the tables."""
     with RunLog.open(url) as log:
         run = accept(log)
         other = _fresh.Process(target=_finish, args=(url, run))

@@ -110,6 +110,14 @@ def test_no_address_is_given_unless_wanted():
         ({"6a) Create ROIs from label images": False}, {"rois": False}),
         ({"3c) Rename the imported images": "--NO THANK YOU--"}, {"rename": ""}),
         ({"1) Zip attachment to parent": True}, {"zip": True}),
+        ({"6g) ROI color override": "#ff0000"}, {"roi_colour": "#ff0000"}),
+        ({"6d) Delete label images after ROI creation": True}, {"label_images": False}),
+        (
+            {"6e) Clear existing ROIs on original images": True, "6f) Clear existing ROI name filter": "old"},
+            {"clear_rois": True, "clear_filter": "old"},
+        ),
+        ({"3b) Allow duplicate dataset (name)?": False}, {"duplicates": False}),
+        ({}, {"duplicates": True, "label_images": True, "clear_rois": False, "roi_colour": "yellow"}),
     ],
 )
 def test_what_to_do_with_results_is_understood(given, expected):
@@ -123,8 +131,17 @@ def test_what_to_do_with_results_is_understood(given, expected):
         ({}, "tick one of: nuclei, other"),
         ({"stardist": True, "stardist_Version": "1"}, "stardist is not configured"),
         ({"nuclei": True, "Screen_ID": 5}, "Screen_ID"),
+        ({"nuclei": True, "3a) Import into NEW Screen": "mine"}, "NEW Screen"),
+        ({"nuclei": True, "Cleanup?": False}, "Cleanup.*retention_days"),
+        ({"nuclei": True, "OME-Zarr_version": "0.5"}, "OME-Zarr_version.*0.4, not 0.5"),
+        ({"nuclei": True, "Use_ZARR_Format": True}, "Use_ZARR_Format: nuclei reads TIFF"),
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(given, words):
     with pytest.raises(Refused, match=words):
         dialog.requests({"Data_Type": "Dataset", "IDs": [1], **given}, WORKFLOWS)
+
+
+def test_what_asks_for_what_is_done_anyway_is_accepted():
+    given = {"Cleanup?": True, "OME-Zarr_version": "0.4", "Use_ZARR_Format": False}
+    assert len(dialog.requests(filled(**given), WORKFLOWS)) == 1

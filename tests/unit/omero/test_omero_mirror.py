@@ -91,10 +91,6 @@ def test_a_cancel_that_could_not_be_recorded_within_the_grace_says_so(monkeypatc
     assert f"biomeroworker cancel {run}" in said[-1]
 
 
-def test_rois_that_were_left_out_are_not_passed_over_in_silence():
-    assert mirror.made_text({"Image": 2, "RoiLeftOut": 1}).startswith("2 images, no ROIs from 1 label image of whole")
-
-
 def test_a_run_that_ended_before_its_cancel_says_that():
     _, _, said = shown(Client(faults=[AlreadyEnded("done")], state="terminated"), "a")
     assert "had ended before" in said[-1]
