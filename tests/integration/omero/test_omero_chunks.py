@@ -1,0 +1,79 @@
+"""Chunks of what OMERO holds: a plate in parts, each a plate of its own, and what failed of one once more."""
+
+import numpy as np
+import pytest
+import zarr
+
+from biomeroworker.engine import chunks
+from biomeroworker.errors import Permanent
+from biomeroworker.omero.source import OmeroSource
+from biomeroworker.source import RunRequest
+from biomeroworker.workflows import convert
+from tests.integration.omero.conftest import make_dataset, make_image, make_plate, noise
+
+
+def quiet(fraction, word):
+    pass
+
+
+@pytest.fixture
+def source(server):
+    return OmeroSource(server.provider())
+
+
+@pytest.fixture
+def plate(session):
+    """Three wells with two fields each; its id and the pixels by place."""
+    values = [noise(1, 1, 1, 8, 9, seed=n) for n in range(6)]
+    made = [make_image(session, f"f{n}", value) for n, value in enumerate(values)]
+    number = make_plate(session, {(0, 0): made[0:2], (0, 1): made[2:4], (1, 0): made[4:6]})
+    places = ("A/1/0", "A/1/1", "A/2/0", "A/2/1", "B/1/0", "B/1/1")
+    return number, dict(zip(places, values, strict=True))
+
+
+def asked(person, kind, ids, **more):
+    return RunRequest(
+        workflow="w", source="omero", inputs={"type": kind, "ids": ids}, user=person.id, group=person.group, **more
+    )
+
+
+def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person, plate, tmp_path):
+    number, pixels = plate
+    request = asked(person, "Plate", [number])
+    inputs = chunks.split(source.survey("r", request), 4, 1000)
+    assert [chunk.fields for chunk in inputs.chunks] == [
+        ("A/1/0", "A/1/1", "A/2/0", "A/2/1"),
+        ("B/1/0", "B/1/1"),
+    ]
+    names = []
+    for chunk, wells in ((0, ["A/1", "A/2"]), (1, ["B/1"])):
+        folder = tmp_path / str(chunk)
+        source.stage_in("r", request, inputs.portions(chunk), folder, quiet)
+        group = zarr.open_group(folder / f"plate-{number}.ome.zarr", mode="r")
+        assert [well["path"] for well in group.attrs["plate"]["wells"]] == wells
+        for field in inputs.chunks[chunk].fields:
+            assert np.array_equal(group[field]["0"][:], pixels[field])
+        names += [name for _, name in convert.find_images(folder)]
+    assert len(set(names)) == len(names), "converted, no two fields are called the same"
+
+
+def test_the_fields_that_failed_are_the_whole_of_the_next_run(source, person, plate, tmp_path):
+    number, pixels = plate
+    first = chunks.split(source.survey("r", asked(person, "Plate", [number])), 2, 1000)
+    only = chunks.named_inputs(first, [1])
+    assert list(only) == [f"plate-{number}/A/2/0", f"plate-{number}/A/2/1"]
+    request = asked(person, "Plate", [number], only=only)
+    again = source.survey("again", request)
+    assert again.images[0].fields == ("A/2/0", "A/2/1")
+    source.stage_in("again", request, again.portions(), tmp_path, quiet)
+    group = zarr.open_group(tmp_path / f"plate-{number}.ome.zarr", mode="r")
+    assert [well["path"] for well in group.attrs["plate"]["wells"]] == ["A/2"]
+    assert np.array_equal(group["A/2/1"]["0"][:], pixels["A/2/1"])
+
+
+def test_images_that_were_deleted_meanwhile_are_named(source, person, session):
+    dataset = make_dataset(session)
+    images = [make_image(session, f"i{n}", noise(1, 1, 1, 4, 4), dataset=dataset) for n in range(2)]
+    request = asked(person, "Dataset", [dataset], only={f"image-{images[0]}": "i0", "image-987654": "gone"})
+    with pytest.raises(Permanent, match="image-987654"):
+        source.survey("r", request)
