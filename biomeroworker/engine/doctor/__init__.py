@@ -90,7 +90,7 @@ def _front_end(
     except Exception as error:
         yield fault_of("cluster", error)
         return
-    yield from site.examine(settings, answer, tests, (before, time.time()))
+    yield from site.examine(settings, answer, tests, (before, time.time()), cluster.runtime.program)
     if probe_nodes:
         yield from _nodes(settings, cluster, answer, tests, deadline)
 

@@ -48,6 +48,8 @@ section accounting sacct -n -X -P -u "$me" -S now-2hours -o JobIDRaw,State
 
 #: Without them nothing runs.
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "sinfo", "scontrol")
+#: What pulling an image takes besides, by container program.
+FOR_PULLS: Mapping[str, Sequence[str]] = {"ch-run": ("ch-image", "mksquashfs", "python3")}
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def command(folders: Sequence[str], runtime: str, tests: Sequence[Mapping[str, s
         Options of ``sbatch``, by option: whether it would take a job with them is asked with ``--test-only``.
     """
     lines = [_HEAD]
-    for program in (*PROGRAMS, runtime):
+    for program in (*PROGRAMS, runtime, *FOR_PULLS.get(runtime, ())):
         lines.append(shlex.join(["section", f"program {program}", "sh", "-c", 'command -v -- "$0"', program]))
     for number, folder in enumerate(folders):
         lines.append(shlex.join(["section", f"folder {number}", "sh", "-c", _FOLDER, folder]))

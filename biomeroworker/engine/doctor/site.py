@@ -13,7 +13,7 @@ from itertools import islice
 from biomeroworker.cluster.refusals import classify_submission
 from biomeroworker.cluster.transport import Completed
 from biomeroworker.config import Settings
-from biomeroworker.engine.doctor.far import PROGRAMS, Answer
+from biomeroworker.engine.doctor.far import FOR_PULLS, PROGRAMS, Answer
 from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
 
 #: The folders that are asked about, by the key that names them.
@@ -34,7 +34,9 @@ class Test:
     gpu: bool = False
 
 
-def examine(settings: Settings, answer: Answer, tests: Sequence[Test], seen: tuple[float, float]) -> Iterator[Finding]:
+def examine(
+    settings: Settings, answer: Answer, tests: Sequence[Test], seen: tuple[float, float], runtime: str
+) -> Iterator[Finding]:
     """The findings.
 
     Parameters
@@ -43,6 +45,8 @@ def examine(settings: Settings, answer: Answer, tests: Sequence[Test], seen: tup
         Of this cluster.
     seen
         This machine's clock before and after the question, in seconds since 1970.
+    runtime
+        The container program.
     """
     host = settings.line("SSH", "host")
     yield from _clock(answer, seen)
@@ -50,7 +54,7 @@ def examine(settings: Settings, answer: Answer, tests: Sequence[Test], seen: tup
     for number, key in enumerate(FOLDERS):
         yield from _folder(settings, key, answer[f"folder {number}"].lines)
     yield from _quota(settings, answer)
-    yield _runtime(settings, answer)
+    yield _runtime(settings, answer, runtime)
     missing = [name for name in PROGRAMS if not answer.word(f"program {name}")]
     if missing:
         told = f"not on the PATH of commands over SSH: {', '.join(missing)}"
@@ -152,21 +156,20 @@ def _quota(settings: Settings, answer: Answer) -> Iterator[Finding]:
             yield ok("quota", told)
 
 
-def _runtime(settings: Settings, answer: Answer) -> Finding:
-    program = next((name[len("program ") :] for name in ("program " + _program(settings),)), "")
+def _runtime(settings: Settings, answer: Answer, program: str) -> Finding:
     line = settings.line("SLURM", "container_runtime")
-    if answer.word(f"program {program}") and answer["runtime"].code == 0:
-        return ok("container runtime", answer["runtime"].last or program)
-    told = f"{program} is not on the PATH of the login node"
-    if answer.word(f"program {program}"):
+    missing = [name for name in FOR_PULLS.get(program, ()) if not answer.word(f"program {name}")]
+    if not answer.word(f"program {program}"):
+        told = f"{program} is not on the PATH of the login node"
+    elif answer["runtime"].code:
         told = f"{program} does not work: {answer['runtime'].last}"
+    elif missing:
+        told = f"{', '.join(missing)} not on the PATH of the login node: images cannot be pulled there"
+    else:
+        return ok("container runtime", answer["runtime"].last or program)
     if settings.slurm.slurm_image_pull_via_sbatch:
         return warn("container runtime", f"{told}; images are pulled by jobs, see --probe-nodes", "", line)
     return fail("container runtime", told, "apptainer, singularity or charliecloud, whichever is there", line)
-
-
-def _program(settings: Settings) -> str:
-    return "ch-run" if settings.slurm.container_runtime == "charliecloud" else settings.slurm.container_runtime
 
 
 def _accounting(answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
