@@ -171,6 +171,7 @@ def test_a_wrong_line_is_named(deployment: Deployment, wrong: list[Wrong]) -> No
         assert deployment.line(key) in told.setting, told
 
 
+@pytest.mark.slow
 def test_a_workflow_that_would_get_no_gpu_is_named(deployment: Deployment) -> None:
     deployment.set("WORKFLOWS", w_use_gpu="true")
     told = deployment.examine()["gpu"]
@@ -184,8 +185,14 @@ SHIMS = [
         ("quota", "echo 'Disk quotas'; echo '/dev/sda1 950 900 1000 6days 5 0 0'", "quota", "fail", "/dev/sda1: full"),
         ("apptainer", "echo 'FATAL: no user namespaces' >&2; exit 255", "container runtime", "fail", "no user namesp"),
     ],
-    [("squeue", "echo '987654|COMPLETED'", "sacct", "warn", "does not know yet how 1 of 1")],
-    [("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1", "slurm", "fail", "does not answer")],
+    pytest.param(
+        [("squeue", "echo '987654|COMPLETED'", "sacct", "warn", "does not know yet how 1 of 1")],
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        [("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1", "slurm", "fail", "does not answer")],
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
@@ -233,6 +240,7 @@ def test_a_key_with_a_passphrase_needs_an_agent(deployment: Deployment, monkeypa
         agent.wait(10)
 
 
+@pytest.mark.slow
 def test_what_is_no_key_is_said_to_be_none(deployment: Deployment) -> None:
     file = deployment.key()
     file.write_text("not a key\n")

@@ -72,6 +72,7 @@ def test_a_job_is_run_followed_and_cleaned_up(client, data, tmp_path):
     assert not Path(folder).exists()
 
 
+@pytest.mark.slow
 def test_a_failing_container_is_failed_though_it_left_files(client, data):
     job = client.run_workflow_job("obedient", "v1.0.0", data, exit=3)
     job.slurm_polling_interval = 0.3
@@ -102,6 +103,7 @@ def test_a_runs_own_folder_is_the_supervisors_to_remove(client):
         client.cleanup_tmp_files(1, data_location="biomero_860236c1-6578-4ae0-b12e-8f77a6854e73")
 
 
+@pytest.mark.slow
 def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
     seven = Path(client.cluster.home) / "7z"  # the machine has none: a stand-in with the same arguments
     seven.write_text(SEVEN)
