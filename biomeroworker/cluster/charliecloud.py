@@ -116,7 +116,7 @@ read_entry() {
 }
 read_entry
 
-# The quotes are taken off by ch-run, whatever is between them; the image's PATH counts, of the rest what is not set.
+# The quotes are taken off by ch-run, whatever is between them. The image's variables count, as with Apptainer.
 set_variable() { options+=("--set-env=$1='$2'"); }
 set_variable PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin libraries=
@@ -127,7 +127,7 @@ for item in "${variables[@]}"; do
     PATH) path=$value; set_variable PATH "$value" ;;
     LD_LIBRARY_PATH) libraries=$value; set_variable "$name" "$value" ;;
     HOME) ;;
-    *) [[ -n ${!name+set} ]] || set_variable "$name" "$value" ;;
+    *) set_variable "$name" "$value" ;;
   esac
 done
 

@@ -23,7 +23,7 @@ from biomeroworker.cluster.runtime import Runtime
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.transport import Completed
 from biomeroworker.errors import Blocked, Permanent, Transient
-from tests.registries import busybox_image, push, own_registry
+from tests.registries import busybox_image, own_registry, push
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
 
@@ -44,6 +44,15 @@ WORDS = [
     "\\\\", "-n", "--", "--help", "-b/etc:/x", "é", "測定", "", " ", "a\nb", "\n", "\t", "a;id", "a&&id", "|id",
     ">x", "#x", "!x", "%s", "{a,b}", "[x]", "a'b\"c", "$'x'", "\\$(id)", "=x", "\x7f",
 ]  # fmt: skip
+
+
+#: What takes several pulls: of the slowest of the three only with ``-m "slow or not slow"``.
+dear = pytest.mark.parametrize(
+    "world",
+    ["fake", "apptainer", pytest.param("charliecloud", marks=pytest.mark.slow)],
+    indirect=True,
+    scope="module",
+)
 
 
 @dataclass
@@ -157,6 +166,7 @@ def test_an_image_that_is_there_is_found_with_its_digest_in_one_execution(world:
     assert site.transport.executions == before + 1
 
 
+@dear
 def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
     found: list[str] = []
 
@@ -175,6 +185,7 @@ def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
     assert not [name for name in world.site.transport.list_dir(path.rpartition("/")[0]) if name.startswith(".")]
 
 
+@dear
 def test_what_a_killed_pull_left_is_cleared_away_and_what_another_works_in_is_not(world: World) -> None:
     transport, folder = world.site.transport, f"{world.site.layout.images}/workflows/left"
     for name in ("dead", "alive"):
@@ -200,6 +211,7 @@ def held(transport: Any, lock: str) -> Iterator[None]:
         transport.run(["sh", "-c", 'kill -- "-$1"', "kill", pid])
 
 
+@dear
 def test_versions_are_told_newest_first(world: World) -> None:
     site = world.site
     site.images.pull("workflows/versions", f"{world.image}:v1.9")
@@ -288,12 +300,12 @@ def test_home_is_the_runs_folder_and_work_goes_on_where_the_job_started(world: W
     assert world.site.transport.read_from(f"{folder}/result") == b"written\n"
 
 
-def test_the_images_variables_count_where_the_job_has_none(world: World) -> None:
+def test_the_images_variables_count_before_the_jobs(world: World) -> None:
     if not world.is_real:
         pytest.skip("a script has no variables of its own")
     folder = world.folder()
     assert "colour=it's blue" in world.run(folder).stdout
-    assert "colour=red" in world.run(folder, env=("COLOUR=red",)).stdout
+    assert "colour=it's blue" in world.run(folder, env=("COLOUR=red",)).stdout
 
 
 def test_the_runs_of_others_and_the_accounts_home_are_not_there(world: World) -> None:
@@ -353,6 +365,7 @@ def test_a_converter_must_be_configured_and_on_the_cluster(world: World) -> None
         world.site.converter("tiff_to_zarr")
 
 
+@dear
 def test_an_outdated_image_is_said_to_be_one_and_pulled_anew(world: World) -> None:
     path = "workflows/outdated"
     world.site.images.pull(path, f"{world.image}:v1.9")

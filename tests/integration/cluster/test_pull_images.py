@@ -53,7 +53,7 @@ def transport(charliecloud: Sandbox) -> Iterator[OpenSshTransport]:
     transport.close()
 
 
-@pytest.mark.parametrize("name", ["apptainer", "charliecloud"])
+@pytest.mark.parametrize("name", ["apptainer", pytest.param("charliecloud", marks=pytest.mark.slow)])
 def test_a_private_image_is_pulled_with_the_workers_login_and_not_without(
     transport: OpenSshTransport, closed_registries: dict[str, str], name: str, tmp_path: Path
 ) -> None:
@@ -84,6 +84,7 @@ exec apptainer "$@"
 """
 
 
+@pytest.mark.slow
 def test_an_old_program_runs_what_its_shell_cannot_misread_and_refuses_the_rest(
     transport: OpenSshTransport, closed_registries: dict[str, str], tmp_path: Path
 ) -> None:

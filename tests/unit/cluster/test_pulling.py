@@ -100,6 +100,26 @@ def test_long_pulls_are_heard_of(images: Images, transport: FakeTransport, monke
     assert pull_all(images, WANTED[:1], tell, at_once=1, run=run)[0].image
 
 
+def test_a_pull_that_is_killed_anywhere_leaves_no_half_image_and_the_next_one_clears_up(
+    images: Images, runtime: FakeRuntime, transport: FakeTransport
+) -> None:
+    folder = transport.home / "images/w/one"
+    whole = "echo ran\n" * 20_000
+    runtime.put("lab/one", "v1", whole)
+    command = runtime.pull_command(Reference.parse("lab/one:v1"), str(folder / "one_v1.sif"))
+    for milliseconds in range(2, 62, 4):
+        transport.run(["timeout", "-s", "KILL", f"{milliseconds / 1000}", *command])
+        if (folder / "one_v1.sif").exists():
+            assert (folder / "one_v1.sif").read_text() == whole
+            assert images.image("w/one", "lab/one:v1").digest, "the record is there before the image"
+            (folder / "one_v1.sif").unlink()
+    for dead in folder.glob(".pull-*"):
+        (dead / "lock").touch()  # killed before it could make its lock: the next hour's pulls leave it alone
+    pull_all(images, WANTED[:1], print, at_once=1)
+    assert (folder / "one_v1.sif").read_text() == whole
+    assert sorted(path.name for path in folder.iterdir()) == ["one_v1.sif", "one_v1.sif.json"]
+
+
 # -- in jobs -----------------------------------------------------------------------------------------------------------
 
 SBATCH = """#!/bin/sh
