@@ -26,6 +26,7 @@ from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
 from biomeroworker.manifest import INPUTS_FILE, InputManifest
 from biomeroworker.source import RunRequest
+from biomeroworker.workflows import axes
 
 #: No manifest of inputs is larger.
 MANIFEST_LIMIT = 1 << 28
@@ -137,6 +138,7 @@ class Staging:
             manifest = self._around.source(request).survey(str(run_id), request)
             if not manifest.images:
                 raise Permanent("there is nothing to run on: the inputs hold no image")
+            axes.check(Plan.kept(run).workflow, manifest.images)
             if (not run.attempt or run.chunks) and chunks.wants_split(manifest, request.batch_size):
                 most = self._around.cluster_of(run).limits.tasks
                 manifest = chunks.split(manifest, request.batch_size, most)

@@ -242,6 +242,12 @@ def _hear_the_job(status: JobStatus, markers: Markers, node: str, evidence: str)
                 node=node,
                 detail=evidence,
             )
+        if status.exit_code in (JobExit.CONVERSION, JobExit.CONTAINER, JobExit.NOTHING, JobExit.RESULTS):
+            raise Blocked(
+                "the job ended, but could not write down how: the data folder is probably full",
+                hint="free space on the cluster",
+                detail=evidence,
+            )
         if status.signal == 9:
             raise Permanent(
                 "the job was killed (signal 9), as happens when memory runs out", hint="ask for more memory",

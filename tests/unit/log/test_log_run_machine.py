@@ -11,12 +11,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from biomeroworker.log import indices
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import TRANSITIONS, NotAllowed, RunState
 
 STAGES = st.sampled_from(list(RunState))
 ATTEMPTS = st.integers(0, 3)
 JOB_STATES = st.sampled_from(["PENDING", "RUNNING", "UNKNOWN", "COMPLETED", "NODE_FAIL"])
+TASKS = st.sets(st.integers(0, 3))
 DETAILS = st.dictionaries(st.sampled_from("ab"), st.integers(0, 1) | st.text(max_size=2), max_size=2)
 
 
@@ -67,10 +69,24 @@ class ARun(RuleBasedStateMachine):
     def complete(self, stage: RunState, attempt: int, outcome: dict[str, Any]) -> None:
         self.command(lambda: self.run.complete(stage, attempt, outcome))
 
-    @rule(ahead=st.integers(-1, 2), name=st.sampled_from("xy"))
-    def begin_attempt(self, ahead: int, name: str) -> None:
+    @rule(ahead=st.integers(-1, 2), name=st.sampled_from("xy"), tasks=TASKS)
+    def begin_attempt(self, ahead: int, name: str, tasks: set[int]) -> None:
         number = max(1, self.run.attempt + ahead)
-        self.command(lambda: self.run.begin_attempt(number, f"{name}-{number}", []))
+        self.command(lambda: self.run.begin_attempt(number, f"{name}-{number}", [], tasks))
+
+    @rule(behind=st.integers(0, 1), ready=TASKS)
+    def transferred(self, behind: int, ready: set[int]) -> None:
+        outcome = {"chunks": indices.written(ready)}
+        self.command(lambda: self.run.complete(RunState.TRANSFERRING, self.run.attempt - behind, outcome))
+
+    @rule(behind=st.integers(0, 1), chunks=TASKS)
+    def chunks_sent(self, behind: int, chunks: set[int]) -> None:
+        self.command(lambda: self.run.chunks_sent(self.run.attempt - behind, chunks, {}))
+
+    @rule(behind=st.integers(0, 1), good=TASKS)
+    def judged(self, behind: int, good: set[int]) -> None:
+        outcome = {"tasks": {"good": indices.written(good), "lost": "", "failed": []}}
+        self.command(lambda: self.run.complete(RunState.FETCHING, self.run.attempt - behind, outcome))
 
     @rule(behind=st.integers(0, 1), job=st.integers(1, 3))
     def submitted(self, behind: int, job: int) -> None:
@@ -127,6 +143,14 @@ class ARun(RuleBasedStateMachine):
             if event.topic.endswith("JobSubmitted")
         )
         assert all(count == 1 for count in submitted.values())
+
+    @invariant()
+    def no_chunk_is_let_go_twice(self) -> None:
+        for number in self.run.attempts:
+            events = [self.mapper.to_domain_event(event) for event in self.stored if event.topic.endswith("ChunksSent")]
+            sent = [chunk for one in events if one.attempt == number for chunk in indices.read(one.chunks)]  # type: ignore[attr-defined]
+            assert len(sent) == len(set(sent))
+            assert set(sent) == self.run.attempts[number].fed <= set(self.run.attempts[number].tasks)
 
     @invariant()
     def allowed_steps_only(self) -> None:

@@ -69,6 +69,7 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
      Markers(exited=exited(JobExit.CONVERSION, 74, stage="conversion")), NodeFault, "conversion"),
     ("never started", status(JobState.FAILED, 1), Markers(), NodeFault, "mounted"),
     ("vanished", status(JobState.FAILED, 1), Markers(started=STARTED), NodeFault, "without a word"),
+    ("could not write how it ended", status(JobState.FAILED, 77), Markers(started=STARTED), Blocked, "full"),
     ("told to end", status(JobState.FAILED, 79), Markers(exited=exited(JobExit.SIGNAL, None, "TERM")),
      NodeFault, "SIGTERM"),
     ("results unreadable", status(JobState.FAILED, 80), Markers(exited=exited(JobExit.RESULTS)), NodeFault, "80"),
