@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,9 @@ def main() -> int:
     if unknown:
         console.print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(NAMES)}")
         return 2
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder or "/tmp") as folder:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended, then too
+    place = options.folder or "/tmp"
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=place, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # the sandbox's accounts walk through it
         sandbox = options.sandbox or Path(folder) / "sbx"
         context = Context(Path(folder), sandbox, console, options.tiny, options.repeats, options.alone)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +27,8 @@ from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.frontend import FrontEnd
 from benchmarks.processes import Cost, cost
 from biomeroworker.client import SlurmClient
+from biomeroworker.log.runlog import RunLog
+from biomeroworker.log.states import RunState
 from biomeroworker.source import RunRequest
 
 #: After so long without news our supervisor asks as seldom as it ever does.
@@ -67,17 +70,19 @@ def _ours(context: Context, figures: Figures, url: str, runs: int, window: float
         folder = context.work("supervisor")
         config = deploy(server, folder, url)
         command = [sys.executable, "-c", "from biomeroworker.cli import main; main()", "supervise", "-c", str(config)]
-        context.say(f"accepting {runs:,} runs")
-        with SlurmClient.from_config(config) as client:
-            for number in range(runs):
-                outputs = {"folder": str(folder / f"results-{number}")}
-                inputs = {"folder": str(folder / "images")}
-                client.submit(RunRequest(workflow="waits", source="folder", inputs=inputs, outputs=outputs))
+        really = min(runs, 10)
+        client = stack.enter_context(SlurmClient.from_config(config))
+        ids = [client.submit(_request(folder, number)) for number in range(really)]
+        began = time.monotonic()
+        with _running(command, folder) as process:
+            _until_running(url, really, process)
+        context.say(f"{really} runs were taken from accepted to running in {time.monotonic() - began:.0f} s")
+        if runs > really:
+            _as_if_submitted(client.log, server, ids[0], folder, runs - really)
         began = time.monotonic()
         process = stack.enter_context(_running(command, folder))
         _until_running(url, runs, process)
-        took = time.monotonic() - began
-        context.say(f"{runs:,} runs are carried, {took:.0f} s after the supervisor's start")
+        context.say(f"{runs:,} runs are carried, {time.monotonic() - began:.0f} s after the supervisor's start")
         _sleep(context, SETTLES)
         calls, before, after = _watched(server, process.pid, window)
         questions = [one for one in calls if "squeue" in one]
@@ -87,8 +92,28 @@ def _ours(context: Context, figures: Figures, url: str, runs: int, window: float
         figures.add(f"{what}: calls in all", OURS, len(calls) / minutes, "/min")
         figures.add(f"{what}: memory", OURS, after.resident, "MB", f"peak {after.peak:.0f} MB")
         figures.add(f"{what}: processor", OURS, (after.cpu - before.cpu) / minutes, "s/min")
-        if runs > 10:
-            figures.add(f"{what}: from accepted to running", OURS, 60 * runs / took, "runs/min", "one small image each")
+
+
+def _request(folder: Path, number: int) -> RunRequest:
+    outputs = {"folder": str(folder / f"results-{number}")}
+    return RunRequest(workflow="waits", source="folder", inputs={"folder": str(folder / "images")}, outputs=outputs)
+
+
+def _as_if_submitted(log: RunLog, server: FrontEnd, like: UUID, folder: Path, count: int) -> None:
+    """More runs like one that runs, in the log and on the cluster as they would be after an hour's submissions."""
+    plan = log.run(like).intent(RunState.EXPORTING)
+    with (server.home / ".jobs").open("a") as jobs:
+        for number in range(count):
+            request = _request(folder, 1000 + number).model_dump(mode="json")
+            run = log.accept(request, name="waits", description="waits", user=-1, group=-1)
+            name = f"biomero-{run}-1"
+            log.intend(run, RunState.EXPORTING, **plan)
+            log.complete(run, RunState.EXPORTING, images=1)
+            log.begin_attempt(run, 1, name)
+            log.complete(run, RunState.TRANSFERRING, attempt=1)
+            log.intend(run, RunState.SUBMITTING, attempt=1, name=name)
+            log.submitted(run, 1, 1000 + number)
+            jobs.write(f"{1000 + number} {name}\n")
 
 
 @contextmanager
