@@ -20,6 +20,7 @@ from pathlib import Path
 from biomeroworker.cluster import remote as far
 from biomeroworker.cluster.shell import ShellTransport
 from biomeroworker.cluster.transport import Completed
+from biomeroworker.cluster.wire import STREAM_BUFFER
 from biomeroworker.errors import Fault, Transient
 
 #: Lets so many bytes pass in each direction. One more, and all of it dies without a word, as when a link is lost.
@@ -113,7 +114,7 @@ class FakeTransport(ShellTransport):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=1 << 18,
+            bufsize=STREAM_BUFFER,
             pipesize=1 << 20,
             cwd=self.home,
             env=self._environment,

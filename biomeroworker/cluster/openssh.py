@@ -30,6 +30,7 @@ from . import remote as far
 from .door import Door
 from .shell import ShellTransport
 from .sshfaults import NO_MASTER, NO_SESSION, link_fault
+from .wire import STREAM_BUFFER
 
 #: A dead link is noticed when so many questions in a row were not answered, one interval after the last of them.
 _ALIVE_TRIES = 3
@@ -115,7 +116,7 @@ class OpenSshTransport(ShellTransport):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=1 << 18,
+            bufsize=STREAM_BUFFER,
             pipesize=1 << 20,
             start_new_session=True,
         )

@@ -4,7 +4,8 @@ This module runs here, imported, and on the cluster, where its text is handed to
 the programs for a front-end without one). So it uses nothing but the standard library of Python 3.6, imports nothing
 that is slow to load, and its annotations are strings.
 
-Contents are read once, and hashed by a thread of its own while they travel. Names are bytes all the way.
+Contents are read once and hashed while they travel, part by part between reading and writing: a thread of its own for
+that was tried, and cost more than it brought. Names are bytes all the way.
 """
 
 # Names are bytes, for which pathlib has no use; and the oldest Python on a cluster is older than the newest idiom.
@@ -15,22 +16,20 @@ import errno
 import hashlib
 import io
 import os
-import queue
 import shutil
 import stat
 import sys
-import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
     from typing import IO, Any
 
-_Queue = getattr(queue, "SimpleQueue", queue.Queue)  # type: Any
+#: Parts are so small that they are still in the processor's cache when they are hashed and written.
 _CHUNK = 1 << 18
-_BUFFERS = 6
-#: Below this, handing a part to the thread costs more than hashing it.
-_WORTH_A_THREAD = 1 << 17
+#: What lies in a stream's own buffer is copied once more: parts pass it by, and only what is shorter goes through it.
+STREAM_BUFFER = 1 << 16
+_SHORT = 1 << 14
 _LONGEST_LINE = 1 << 10
 
 NOT_THERE, MISMATCH, IN_THE_WAY = 66, 65, 73
@@ -38,63 +37,6 @@ NOT_THERE, MISMATCH, IN_THE_WAY = 66, 65, 73
 
 class Changed(Exception):
     """A file is not, any more, as long as it was."""
-
-
-class Hasher:
-    """SHA-256 beside the transfer: a part is hashed while it is written and the next ones are read.
-
-    Parts lie in buffers of ours, which come back when they are hashed; whoever fills a buffer has written the one
-    before.
-    """
-
-    def __init__(self) -> None:
-        self._free = _Queue()  # type: queue.SimpleQueue[memoryview]
-        self._todo = _Queue()  # type: queue.SimpleQueue[tuple[Any, memoryview, memoryview] | None]
-        self._thread = None  # type: threading.Thread | None
-        self._small = memoryview(bytearray(_WORTH_A_THREAD))
-
-    def __enter__(self) -> "Hasher":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.wait()
-
-    def buffer(self, whole: int, left: int) -> memoryview:
-        """Where the next part may be put, of a file of which ``whole`` bytes travel and ``left`` are still to come."""
-        if whole < _WORTH_A_THREAD:
-            return self._small[:left]
-        if self._thread is None:
-            self._free, self._todo = _Queue(), _Queue()
-            for _ in range(_BUFFERS):
-                self._free.put(memoryview(bytearray(_CHUNK)))
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
-        return self._free.get()[:left]
-
-    def update(self, hashed: "Any", buffer: memoryview, size: int) -> memoryview:
-        """Hash what a buffer got; returns it."""
-        part = buffer[:size]
-        if buffer.obj is self._small.obj:
-            hashed.update(part)
-        else:
-            self._todo.put((hashed, part, memoryview(buffer.obj)))
-        return part
-
-    def wait(self) -> None:
-        """Return when all is hashed."""
-        if self._thread:
-            self._todo.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def _work(self) -> None:
-        while True:
-            item = self._todo.get()
-            if item is None:
-                return
-            hashed, part, buffer = item
-            hashed.update(part)
-            self._free.put(buffer)
 
 
 def hash_file(path: bytes, size: int) -> "Any":
@@ -122,29 +64,39 @@ def send(
     ``begun`` has the hash of the bytes before an offset.
     """
     digests = []
-    with Hasher() as hasher:
-        for path, offset, size in wanted:
-            hashed = begun.pop(path) if offset else hashlib.sha256()
-            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                if os.fstat(file).st_size != size:
+    room = memoryview(bytearray(_CHUNK))
+    for path, offset, size in wanted:
+        hashed = begun.pop(path) if offset else hashlib.sha256()
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if os.fstat(file).st_size != size:
+                raise Changed(path)
+            if offset:
+                os.lseek(file, offset, os.SEEK_SET)
+            left = size - offset
+            while left:
+                read = os.readv(file, [room[:left]])
+                if not read:
                     raise Changed(path)
-                if offset:
-                    os.lseek(file, offset, os.SEEK_SET)
-                whole = left = size - offset
-                while left:
-                    buffer = hasher.buffer(whole, left)
-                    read = os.readv(file, [buffer])
-                    if not read:
-                        raise Changed(path)
-                    out.write(hasher.update(hashed, buffer, read))
-                    left -= read
-                    moved(read)
-            finally:
-                os.close(file)
-            digests.append(hashed)
-        hasher.wait()
-    return [hashed.hexdigest() for hashed in digests]
+                part = room[:read]
+                hashed.update(part)
+                _write(out, part)
+                left -= read
+                moved(read)
+        finally:
+            os.close(file)
+        digests.append(hashed.hexdigest())
+    return digests
+
+
+def _write(out: "IO[bytes]", part: memoryview) -> None:
+    if len(part) < _SHORT:
+        out.write(part)
+        return
+    out.flush()
+    pipe = out.fileno()
+    while part:
+        part = part[os.write(pipe, part) :]
 
 
 def receive(
@@ -161,31 +113,32 @@ def receive(
     """
     digests = []
     made = set()
-    with Hasher() as hasher:
-        for name, offset, size, mode in wanted:
-            hashed = begun.pop(name) if offset else hashlib.sha256()
-            folder = name.rpartition(b"/")[0]
-            if folder not in made:
-                os.makedirs(root + b"/" + folder, exist_ok=True)
-                made.add(folder)
-            file = _open(root + b"/" + name, offset, mode)
-            try:
-                whole = left = size - offset
-                while left:
-                    buffer = hasher.buffer(whole, left)
-                    read = stream.readinto(buffer)  # type: ignore[attr-defined]
-                    if not read:
-                        raise EOFError
-                    part = hasher.update(hashed, buffer, read)
-                    while part:
-                        part = part[os.write(file, part) :]
-                    left -= read
-                    moved(read)
-            finally:
-                os.close(file)
-            digests.append(hashed)
-        hasher.wait()
-    return [hashed.hexdigest() for hashed in digests]
+    room = memoryview(bytearray(_CHUNK))
+    for name, offset, size, mode in wanted:
+        hashed = begun.pop(name) if offset else hashlib.sha256()
+        folder = name.rpartition(b"/")[0]
+        if folder not in made:
+            os.makedirs(root + b"/" + folder, exist_ok=True)
+            made.add(folder)
+        file = _open(root + b"/" + name, offset, mode)
+        try:
+            left = size - offset
+            # a small file at once, a large one as it comes
+            read_into = stream.readinto if left <= STREAM_BUFFER else stream.readinto1  # type: ignore[attr-defined]
+            while left:
+                read = read_into(room[:left])
+                if not read:
+                    raise EOFError
+                part = room[:read]
+                hashed.update(part)
+                while part:
+                    part = part[os.write(file, part) :]
+                left -= read
+                moved(read)
+        finally:
+            os.close(file)
+        digests.append(hashed.hexdigest())
+    return digests
 
 
 def _open(path: bytes, offset: int, mode: int) -> int:
@@ -259,8 +212,8 @@ def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
 
 class _Dialogue:
     def __init__(self) -> None:
-        self.ear = io.BufferedReader(io.FileIO(0), _CHUNK)
-        self.mouth = io.BufferedWriter(io.FileIO(1, "w"), _CHUNK)
+        self.ear = io.BufferedReader(io.FileIO(0), STREAM_BUFFER)
+        self.mouth = io.BufferedWriter(io.FileIO(1, "w"), STREAM_BUFFER)
 
     def say(self, words: bytes) -> None:
         self.mouth.write(words)
