@@ -116,15 +116,20 @@ def _tests(settings: Settings, own: list[str]) -> Iterator[site.Test | Finding]:
         for option, line in unknown.items():
             yield warn(f"options of {name}", f"sbatch's {option!r} is not known here; it is passed on", "", line)
         if not wrong:
-            options = job.options(_without_demand(settings), RunRequest(workflow=name, source="folder", inputs={}))
+            named = _an_account(settings)
+            account = {"account": named} if named else dict[str, str]()
+            asked = RunRequest(workflow=name, source="folder", inputs={}, job_options=account)
+            options = job.options(settings, asked)
             sets.setdefault(tuple(sorted(options.items())), []).append(name)
     for given, names in sets.items():
         yield site.Test(tuple(names), dict(given), any(settings.workflows[name].use_gpu for name in names))
 
 
-def _without_demand(settings: Settings) -> Settings:
-    """Accounts are examined by themselves: a job that nobody owns has none."""
-    return settings.model_copy(update={"accounts": type(settings.accounts)()})
+def _an_account(settings: Settings) -> str:
+    """One that jobs can be tried with; a site that demands accounts and names none is told so elsewhere."""
+    accounts = settings.accounts
+    found = [*accounts.group.values(), *accounts.user.values()]
+    return found[0] if found else settings.slurm.sbatch.get("account", "none" if accounts.required else "")
 
 
 def _nodes(
@@ -138,15 +143,12 @@ def _nodes(
     if not found:
         yield warn("nodes", "sinfo names none to probe")
         return
-    account = next(iter([*settings.accounts.group.values(), *settings.accounts.user.values()]), "")
     options = {}
     for node in found:
         fitting = [test.options for test in tests if test.options.get("partition", node.partition) == node.partition]
         wanted = ("account", "qos", "reservation", "gres", "gpus")
-        options[node.partition] = {
-            **({"account": account} if account else {}),
-            **{name: value for name, value in (fitting[0] if fitting else {}).items() if name in wanted},
-        }
+        given = fitting[0] if fitting else settings.slurm.sbatch
+        options[node.partition] = {name: value for name, value in given.items() if name in wanted}
     asked = [node for node in found if not node.is_out]
     text = ""
     if asked:

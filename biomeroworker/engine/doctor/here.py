@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sqlalchemy import inspect, select
+from sqlalchemy.engine import make_url
 
 from biomeroworker.config import Settings
 from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
 from biomeroworker.errors import classify
-from biomeroworker.log.engine import LIMITS
+from biomeroworker.log import projections
+from biomeroworker.log.engine import LIMITS, connect
 from biomeroworker.log.runlog import RunLog
+from biomeroworker.log.tables import EVENTS, TRACKING
 
 #: Of the work folder's disk, in bytes: less holds no export.
 _ROOM = 5e9
@@ -20,13 +27,16 @@ _SLOW = 5.0
 
 
 def database(settings: Settings) -> Iterator[Finding]:
-    """Whether the log can be reached, is one of ours, and answers soon."""
+    """Whether the log can be reached, is one of ours, and answers soon. Nothing is made in it."""
     line = settings.line("ANALYTICS", "sqlalchemy_url")
     begun = time.monotonic()
     try:
-        with RunLog.open(settings.database_url) as log:
-            waiting = len(log.unfinished())
-            took = time.monotonic() - begun
+        state = _state(settings.database_url)
+        waiting = None
+        if state is _State.CURRENT:
+            with RunLog.open(settings.database_url) as log:
+                waiting = len(log.unfinished())
+        took = time.monotonic() - begun
     except Exception as error:
         fault = classify(error)
         said = str(error).strip().splitlines()
@@ -34,15 +44,43 @@ def database(settings: Settings) -> Iterator[Finding]:
             "database", f"{settings.database_shown}: {said[0] if said else fault}", fault.hint or "is it up?", line
         )
         return
+    told = f"{settings.database_shown}: {state.value if waiting is None else f'{waiting} unfinished runs'}"
+    told += f", answered in {took * 1000:.0f} ms"
     if settings.database_url.startswith("sqlite"):
-        told = f"{settings.database_shown}: {waiting} unfinished runs (SQLite serves one supervisor on one machine)"
+        told += "; SQLite serves one supervisor on one machine"
     else:
-        told = f"{settings.database_shown}: {waiting} unfinished runs, opened in {took * 1000:.0f} ms"
-        told += f", no statement takes longer than {LIMITS['statement_timeout']}"
+        told += f"; no statement takes longer than {LIMITS['statement_timeout']}"
     if took > _SLOW:
         yield warn("database", f"{told}: slow", "a database nearer by", line)
     else:
         yield ok("database", told)
+
+
+class _State(enum.Enum):
+    """What is in a database, as words for the finding."""
+
+    EMPTY = "empty, the tables are made at first use"
+    BIOMERO = "a log of biomero, whose read tables are made again at first use"
+    OTHER = "a log of another version, whose read tables are made again at first use"
+    CURRENT = "a log of this version"
+
+
+def _state(url: str) -> _State:
+    path = make_url(url).database or ""
+    if url.startswith("sqlite") and path not in ("", ":memory:") and not Path(path).exists():
+        return _State.EMPTY
+    engine = connect(url)
+    try:
+        with engine.connect() as connection:
+            tables = inspect(connection)
+            if not tables.has_table(EVENTS.name):
+                return _State.EMPTY
+            if not tables.has_table(TRACKING.name):
+                return _State.BIOMERO
+            version = connection.execute(select(TRACKING.c.version)).scalar()
+            return _State.CURRENT if version == projections.VERSION else _State.OTHER
+    finally:
+        engine.dispose()
 
 
 def work_folder(settings: Settings) -> Finding:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.doctor import far, probe, site
+from biomeroworker.engine.doctor import far, here, probe, site
 from biomeroworker.engine.doctor.finding import Finding
+from biomeroworker.log.runlog import RunLog
 
 NASTY = 'it\'s $(touch injected) "x" `touch injected`;touch injected & [end 0] *'
 
@@ -177,3 +180,23 @@ Slurm accounting storage is disabled
 def test_every_section_that_is_missing_counts_as_not_answered() -> None:
     assert far.parse("").word("clock") == ""
     assert far.parse("").records("partitions") == []
+
+
+def test_a_database_is_looked_at_and_nothing_is_made_in_it(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    told = list(here.database(found))
+    assert (told[0].level, "empty" in told[0].message) == ("ok", True)
+    assert not (tmp_path / ".local").exists()
+    with RunLog.open(found.database_url) as log:
+        log.accept({}, name="w", description="w", user=-1, group=-1)
+    assert "1 unfinished runs" in next(iter(here.database(found))).message
+
+
+def test_a_log_of_biomero_is_recognised_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "old.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.execute("create table workflowtracker_events (id integer primary key)")
+    found = settings(tmp_path, f"[ANALYTICS]\nsqlalchemy_url = sqlite:///{file}\n")
+    assert "a log of biomero" in next(iter(here.database(found))).message
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        assert [row[0] for row in old.execute("select name from sqlite_master")] == ["workflowtracker_events"]
