@@ -1,4 +1,4 @@
-"""What has to be done now and then beside carrying runs: deliver notices, remove what has served.
+"""What has to be done now and then beside carrying runs: deliver notices, remove what has served, keep lists fresh.
 
 Nothing here may disturb a run: a chore that fails is tried again later and later, and is said in the program's own log.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.engine import retry
+from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.engine.housekeeping import FOLDERS, Housekeeper
 from biomeroworker.engine.outbox import Courier
 from biomeroworker.log.runlog import RunLog
@@ -45,15 +46,16 @@ class Chores:
     """
 
     def __init__(
-        self, log: RunLog, cluster: Cluster, settings: Settings, environ: Mapping[str, str] = os.environ
+        self, log: RunLog, clusters: Mapping[str, Cluster], settings: Settings, environ: Mapping[str, str] = os.environ
     ) -> None:
         self._courier = Courier(log, settings, environ)
-        self._keeper = Housekeeper(log, cluster, settings)
+        self._keeper = Housekeeper(log, clusters, settings)
         begun = time.monotonic()
         self._chores = [
             _Chore("delivering notices", self._deliver, begun, always=True),
             _Chore("removing folders on the cluster", self._sweep_cluster, begun + LOOK),
             _Chore("removing folders on this machine", self._sweep_here, begun + LOOK),
+            _Chore("refreshing descriptors", Refresher(settings, clusters).refresh, begun + LOOK),
             _Chore("tidying the outbox", self._tidy, begun + SWEEP),
         ]
 

@@ -20,7 +20,7 @@ from biomeroworker.cluster import remote
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.sshfaults import far_fault
 from biomeroworker.config import Settings
-from biomeroworker.errors import Permanent
+from biomeroworker.errors import Blocked, Fault, Permanent
 from biomeroworker.log.runlog import RunLog
 from biomeroworker.log.states import RunState
 
@@ -84,8 +84,8 @@ def parse_removed(text: str) -> tuple[set[UUID], dict[UUID, str]]:
 class Housekeeper:
     """Removes the folders of runs that ended `retention_days` ago, a bounded number per round."""
 
-    def __init__(self, log: RunLog, cluster: Cluster, settings: Settings) -> None:
-        self._log, self._cluster = log, cluster
+    def __init__(self, log: RunLog, clusters: Mapping[str, Cluster], settings: Settings) -> None:
+        self._log, self._clusters = log, clusters
         self._days = settings.worker.retention_days
         self._work = settings.worker.work_folder
 
@@ -109,15 +109,35 @@ class Housekeeper:
         Permanent
             One of them has not ended, or is unknown: none is removed.
         """
+        places: dict[str, list[UUID]] = {}
+        nowhere = set()
         for run_id in run_ids:  # the run itself is asked, not a table made from it: this cannot be undone
-            if not self._log.run(run_id).state.is_terminal:
+            run = self._log.run(run_id)
+            if not run.state.is_terminal:
                 raise Permanent(f"the folder of run {run_id} is not removed: it has not ended")
-        layout = self._cluster.layout
+            plan = run.intent(RunState.EXPORTING)
+            if plan:
+                places.setdefault(str(plan.get("cluster", "")), []).append(run_id)
+            else:  # it ended at the door: nothing of it was ever on a cluster
+                nowhere.add(run_id)
+        self._log.swept.note(nowhere, {})
+        failures = []
+        for name, there in places.items():
+            try:
+                self._remove(self._clusters[name], there)
+            except Blocked as blocked:  # the cluster is in the configuration no more; the others are looked after
+                self._log.swept.note((), dict.fromkeys(there, str(blocked)))
+                logger.warning("folders of %d runs are not removed: %s", len(there), blocked)
+            except Fault as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _remove(self, cluster: Cluster, run_ids: Collection[UUID]) -> None:
+        layout = cluster.layout
         names = {layout.run_folder(run_id).rpartition("/")[2]: run_id for run_id in run_ids}
-        if not names:
-            return
         command = remove_command(layout.data, list(names))
-        answer = self._cluster.transport.run(command, timeout=REMOVING_SECONDS * 0.8)
+        answer = cluster.transport.run(command, timeout=REMOVING_SECONDS * 0.8)
         gone, kept = parse_removed(answer.stdout)
         if not gone and not kept:
             raise far_fault(f"removing {len(names)} folders below {layout.data}", answer.stderr)

@@ -57,6 +57,7 @@ def _run(log: RunLog, transport: FakeTransport, state: RunState = RunState.FAILE
     """A run in ``state``, with a folder on the cluster; one that has ended did so ``days`` ago."""
     run = accept(log)
     if state is RunState.FAILED:
+        log.intend(run, RunState.EXPORTING, version="v1")
         log.fail(run, {"message": "it failed"})
     else:
         bring_to(log, run, state, job_id=run.int % 10**6)
@@ -88,7 +89,7 @@ def test_folders_of_runs_that_ended_long_ago_go_and_all_others_stay(
     (transport.home / "data" / f"biomero_{uuid4()}").mkdir()
     (transport.home / "data" / "mine").mkdir()
     before = _there(transport)
-    keeper = Housekeeper(log, cluster, settings())
+    keeper = Housekeeper(log, {"": cluster}, settings())
     assert keeper.sweep_cluster() == 2
     assert before - _there(transport) == set().union(*map(_both, old))
     assert _both(young) <= _there(transport)
@@ -106,7 +107,7 @@ def test_a_round_is_one_execution_of_a_bounded_size_and_nothing_is_asked_twice(
     for days in range(20, 25):
         _run(log, transport, days=days)
     cluster.check()
-    keeper = Housekeeper(log, cluster, settings())
+    keeper = Housekeeper(log, {"": cluster}, settings())
     counts = []
     for _ in range(4):
         before = transport.executions
@@ -119,7 +120,7 @@ def test_zero_days_keep_everything_for_ever(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     run = _run(log, transport, days=10_000)
-    assert Housekeeper(log, cluster, settings(retention_days=0)).sweep_cluster() == 0
+    assert Housekeeper(log, {"": cluster}, settings(retention_days=0)).sweep_cluster() == 0
     assert _both(run) <= _there(transport)
 
 
@@ -129,7 +130,7 @@ def test_a_run_that_has_not_ended_is_refused_even_when_a_table_says_that_it_has(
     ended, running = _run(log, transport), _run(log, transport, RunState.RUNNING)
     with log._recorder.writing() as connection:
         connection.execute(update(VIEWS.runs).values(ended=datetime(2020, 1, 1), state="failed"))
-    keeper = Housekeeper(log, cluster, settings())
+    keeper = Housekeeper(log, {"": cluster}, settings())
     with pytest.raises(Permanent, match="not ended"):
         keeper.sweep_cluster()
     with pytest.raises(Permanent, match="not ended"):
@@ -145,7 +146,7 @@ def test_nothing_is_removed_through_a_link(
     precious = tmp_path / "precious"
     folder.rename(precious)
     folder.symlink_to(precious)
-    Housekeeper(log, cluster, settings()).sweep_cluster()
+    Housekeeper(log, {"": cluster}, settings()).sweep_cluster()
     assert not folder.is_symlink()
     assert (precious / "in" / "a b $(touch x).tif").exists()
 
@@ -155,7 +156,7 @@ def test_a_cluster_that_is_away_or_a_folder_that_is_not_mounted_loses_nothing(
 ) -> None:
     run = _run(log, transport)
     cluster.check()
-    keeper = Housekeeper(log, cluster, settings())
+    keeper = Housekeeper(log, {"": cluster}, settings())
     transport.fail(Transient("link down"))
     with pytest.raises(Transient):
         keeper.sweep_cluster()
@@ -183,7 +184,7 @@ def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
     )
     (tools / "rm").chmod(0o755)
     transport._environment["PATH"] = f"{tools}:{transport._environment['PATH']}"
-    keeper = Housekeeper(log, cluster, settings())
+    keeper = Housekeeper(log, {"": cluster}, settings())
     assert keeper.sweep_cluster() == 2
     assert _there(transport) == _both(stuck)
     with log._engine.connect() as connection:
@@ -224,7 +225,7 @@ def test_folders_here_go_when_they_have_served(
     for run in (orphan, running):
         for path in (work / str(run) / "in", work / str(run)):
             os.utime(path, (long_ago, long_ago))
-    assert Housekeeper(log, cluster, settings()).sweep_here() == 3
+    assert Housekeeper(log, {"": cluster}, settings()).sweep_here() == 3
     assert {path.name for path in work.iterdir()} == {"notes", str(kept), str(running), str(stranger)}
 
 
@@ -270,3 +271,34 @@ def test_the_real_answer_is_the_one_of_df_also_below_a_folder_that_is_not_there_
 def _let_claims_run_out(log: RunLog) -> None:
     with log._recorder.writing() as connection:
         connection.execute(update(SWEPT).where(SWEPT.c.swept.is_(None)).values(due=0.0))
+
+
+def test_each_folder_is_removed_on_the_cluster_that_the_run_was_on(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "second/data").mkdir(parents=True)
+    second = FakeTransport(tmp_path / "second")
+    other = Cluster(second, Apptainer("apptainer"), data="data", images="images", converters="converters")
+    here = _run(log, transport)
+    there = accept(log)
+    log.intend(there, RunState.EXPORTING, version="v1", cluster="second")
+    log.fail(there, {})
+    door, gone = accept(log), accept(log)
+    log.fail(door, {})
+    log.intend(gone, RunState.EXPORTING, version="v1", cluster="no more")
+    log.fail(gone, {})
+    ended = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=99)
+    with log._recorder.writing() as connection:
+        connection.execute(update(VIEWS.runs).values(ended=ended))
+    for place in (transport, second):
+        (place.home / "data" / f"biomero_{there}").mkdir()
+
+    class Two(dict[str, Cluster]):
+        def __missing__(self, name: str) -> Cluster:
+            raise Blocked(f"the configuration names no cluster {name!r}")
+
+    keeper = Housekeeper(log, Two({"": cluster, "second": other}), settings())
+    assert keeper.sweep_cluster() == 4
+    assert _there(second) == set()
+    assert _there(transport) == {f"biomero_{there}"}, f"nothing of {here}; what only has the name stays"
+    assert keeper.sweep_cluster() == 0, "nothing is asked again at once"

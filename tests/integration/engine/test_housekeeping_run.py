@@ -33,7 +33,7 @@ def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., 
             request = site.request(site.images("a.tif")).model_copy(update={"email": "ada@example.org"})
             run = client.submit(request)
             log, cluster, settings = client.log, client.cluster, client.settings
-            chores = Chores(log, cluster, settings, {})
+            chores = Chores(log, {"": cluster}, settings, {})
             carrier = Carrier(log, {"": cluster}, Sources(), settings)
             Supervisor(log, carrier, poll_seconds=5, chores=chores).carry(run)
             assert log.run(run).state is RunState.DONE
@@ -48,10 +48,10 @@ def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., 
             folder = cluster.run_folder(run)
             time.sleep(1)
             if cluster.transport.exists(folder):  # the chores of the supervisor may have been there already
-                assert Housekeeper(log, cluster, settings).sweep_cluster() == 1
+                assert Housekeeper(log, {"": cluster}, settings).sweep_cluster() == 1
             assert not cluster.transport.exists(folder)
             assert cluster.transport.exists(folder.rpartition("/")[0])
             before = cluster.transport.executions
-            assert Housekeeper(log, cluster, settings).sweep_cluster() == 0
+            assert Housekeeper(log, {"": cluster}, settings).sweep_cluster() == 0
             assert cluster.transport.executions == before
             print(f"executions of the run: {executions}")

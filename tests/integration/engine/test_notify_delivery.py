@@ -300,7 +300,7 @@ def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
     class Nowhere:
         """A cluster that must not be asked."""
 
-    chores = Chores(log, Nowhere(), settings(), {})  # type: ignore[arg-type]
+    chores = Chores(log, {"": Nowhere()}, settings(), {})  # type: ignore[arg-type]
     assert chores.due(time.monotonic())
     chores.run()
     assert not chores.due(time.monotonic())
