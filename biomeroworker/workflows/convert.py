@@ -204,25 +204,28 @@ class Level:
         None for zeros: nothing was ever written there.
         """
         pixels: np.ndarray | None = None
+        zeros = []
         grid = [range(part.start // size, -(-part.stop // size)) for part, size in zip(region, self.chunks)]
         for index in itertools.product(*grid):
             chunk = self.chunk(index)
-            if pixels is None:
-                if chunk is None and not self.fill:
-                    continue
-                pixels = np.zeros([part.stop - part.start for part in region], dtype)
+            if chunk is not None and chunk.dtype == dtype and all(len(one) == 1 for one in grid):
+                return chunk[tuple(slice(0, part.stop - part.start) for part in region)]
             starts = [i * size - part.start for i, size, part in zip(index, self.chunks, region)]
             here = tuple(slice(start, start + size) for start, size in zip(starts, self.chunks))
+            if chunk is None and not self.fill and pixels is None:
+                zeros.append(here)
+                continue
+            if pixels is None:
+                pixels = np.empty([part.stop - part.start for part in region], dtype)
+                for place in zeros:
+                    pixels[place] = 0
             target = pixels[here]  # at the edge smaller than the chunk
-            if chunk is None:
-                chunk = np.full(target.shape, self.fill)
-            else:
-                chunk = chunk[tuple(slice(0, size) for size in target.shape)]
-            if chunk.dtype.name in ("int64", "uint64"):
+            found: Any = self.fill if chunk is None else chunk[tuple(slice(0, size) for size in target.shape)]
+            if self.dtype.itemsize == 8 and self.dtype.kind in "iu" and dtype.itemsize < 8:
                 limits = np.iinfo(dtype)
-                if chunk.min() < limits.min or chunk.max() > limits.max:
+                if np.min(found) < limits.min or np.max(found) > limits.max:
                     raise Unconvertible(f"values beyond {dtype.name}, which is the widest that OME-TIFF has")
-            target[...] = chunk
+            target[...] = found
         return pixels
 
     def chunk(self, index: tuple[int, ...]) -> np.ndarray | None:
