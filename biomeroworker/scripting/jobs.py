@@ -37,7 +37,7 @@ sacct -n -P -X -j "$1" -o JobID,State || [ "$queue" -eq 0 ]
 """
 #: $1 the job's id. Its working folder: the controller's word while it has one, else accounting's.
 _WHERE = r"""
-found=$(scontrol show job -o "$1" 2>/dev/null | sed -n 's/.* WorkDir=\([^ ]*\).*/\1/p' | head -n 1)
+found=$(scontrol show job "$1" 2>/dev/null | sed -n 's/^ *WorkDir=//p' | head -n 1)
 [ -n "$found" ] || found=$(sacct -n -P -X -j "$1" -o WorkDir | head -n 1)
 printf '%s\n' "$found"
 """

@@ -30,7 +30,7 @@ def client(site):
 @pytest.fixture
 def data(client, tmp_path):
     """A folder of data as `run_workflow` takes it, on the cluster."""
-    folder = tmp_path / f"data-{tmp_path.name}"
+    folder = tmp_path / f"it's {tmp_path.name}"
     (folder / "data/in/image-1.ome.zarr").mkdir(parents=True)
     (folder / "data/in/image-1.ome.zarr/.zgroup").write_text("{}")
     assert client.transfer_data(folder).remote == f"{client.cluster.layout.data}/{folder.name}"
