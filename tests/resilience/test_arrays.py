@@ -27,6 +27,7 @@ def events(world: World, run_id: UUID, name: str) -> list[dict[str, object]]:
         return [dict(event.attributes) for event in log.events(run_id) if event.name == name]
 
 
+@SLOW
 def test_many_images_are_one_array_that_computes_while_the_rest_is_on_its_way(world: World) -> None:
     run_id = world.accept(images=6, batch=1)
     run = carried(world, run_id)
@@ -70,6 +71,7 @@ def test_a_chunk_that_fails_for_good_leaves_the_others_their_results(world: Worl
     assert len([name for name in found if name.startswith("provenance")]) == 2
 
 
+@SLOW
 def test_a_run_all_of_whose_chunks_fail_has_failed(world: World) -> None:
     run_id = world.accept(images=3, batch=1, fail="image-1 image-2 image-3")
     run = carried(world, run_id, RunState.FAILED)
@@ -87,13 +89,15 @@ def test_tasks_that_are_lost_to_a_node_are_tried_again_by_themselves_and_elsewhe
     assert not run.attempts[2].is_held, "all that it works on was there"
 
 
+@SLOW
 def test_there_are_no_more_tasks_than_the_cluster_allows(world: World) -> None:
     (world.slurm / "max_array_size").write_text("3")
     run = carried(world, world.accept(images=7, batch=1))
     assert run.chunks <= 3
 
 
-@pytest.mark.parametrize("word", ["down", pytest.param("silent", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("word", ["down", "silent"])
 def test_a_release_of_which_nothing_is_heard_is_repeated(world: World, word: str) -> None:
     world.goes_wrong("scontrol", "", word, word)  # the first call asks for the site's limits
     run = carried(world, world.accept(images=3, batch=1))
@@ -133,6 +137,7 @@ def test_a_cancel_ends_an_array_that_is_still_being_fed(world: World) -> None:
     assert "cancelled by ada" in run.report["message"]
 
 
+@SLOW
 def test_an_array_that_somebody_cancels_while_it_is_fed_keeps_what_was_done(world: World) -> None:
     run_id = world.accept(images=8, batch=1)
     with child.running(world):

@@ -106,10 +106,12 @@ class Case:
     def _stand_still(self, run_id: UUID, processes: list[BaseProcess]) -> None:
         process = self.random.choice(processes)
         self.happened.append("stood still")
-        if process.is_alive() and process.pid:
-            os.kill(process.pid, signal.SIGSTOP)
-            time.sleep(self.random.choice((0.3, 1.5)))
-            os.kill(process.pid, signal.SIGCONT)
+        pause = self.random.choice((0.3, 1.5))
+        with suppress(ProcessLookupError):  # it may have been killed at a boundary in this moment
+            if process.is_alive() and process.pid:
+                os.kill(process.pid, signal.SIGSTOP)
+                time.sleep(pause)
+                os.kill(process.pid, signal.SIGCONT)
 
     def _kill(self, run_id: UUID, processes: list[BaseProcess]) -> None:
         self.happened.append("killed")

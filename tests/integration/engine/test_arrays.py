@@ -1,5 +1,7 @@
 """Arrays on a real cluster: held, fed, throttled, judged task by task, and what failed run again."""
 
+import pytest
+
 from biomeroworker.engine import again
 from biomeroworker.log.states import RunState
 
@@ -24,6 +26,7 @@ def test_a_run_over_many_images_is_one_array_whose_tasks_begin_as_their_chunks_a
     assert names.index("JobSubmitted") < names.index("ChunksSent")
 
 
+@pytest.mark.slow
 def test_no_more_tasks_run_at_once_than_the_site_wants(make_site):
     site = make_site(extra="array_throttle = 1")
     run = site.carry(split(site, site.images("a.tif", "b.tif", "c.tif"), sleep=1))

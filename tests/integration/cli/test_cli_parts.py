@@ -1,0 +1,46 @@
+"""Runs that are split, as a person sees them on the command line."""
+
+import json
+
+import pytest
+
+from tests.integration.cli.test_cli import command  # noqa: F401  (a fixture)
+
+
+@pytest.fixture
+def partly(command, tmp_path):  # noqa: F811
+    """A run of three images in three tasks, of which one fails; its id and its results."""
+    images, results = command.site.images("a.tif", "b.tif", "c.tif"), tmp_path / "results"
+    words = ["run", "obedient", "-i", images, "-o", results, "--batch-size", "1", "-p", "fail=image-2"]
+    done = command(*words, "--json", code=1)
+    return json.loads(done.stdout), results
+
+
+def test_a_run_that_is_partly_done_says_so_wherever_it_is_looked_at(command, partly):  # noqa: F811
+    told, results = partly
+    run = str(told["run"])
+    assert told["state"] == "done"
+    assert sorted(path.name for path in results.glob("*.txt")) == ["a_text.txt", "c_text.txt"]
+    assert [one["inputs"] for one in told["report"]["failed"]] == [{"image-2": "b"}]
+    listed = command("runs").stdout
+    assert "done (partly)" in listed
+    assert "1 of 3 images failed" in listed
+    shown = command("show", run).stdout
+    assert "image-2 (b)" in shown
+    assert "failing on image-2" in shown, "the container's last words"
+    assert f"biomeroworker retry {run} --failed" in shown
+    said = json.loads(command("show", run, "--json").stdout)
+    assert (said["chunks"], said["attempts"][0]["tasks"]) == (3, [0, 1, 2])
+    assert "failing on image-2" in command("logs", run, "--task", "1", "--stream", "err").stdout
+    assert "tasks 0 to 2" in command("logs", run, "--task", "7", code=1).stderr
+
+    again = command("retry", run, "--failed").stdout.strip()
+    second = json.loads(command("show", again, "--json").stdout)
+    assert (second["retry_of"], second["request"]["only"]) == (run, {"image-2": "b"})
+    assert "has not ended" in command("retry", again, "--failed", code=1).stderr
+
+
+def test_where_nothing_failed_nothing_is_run_again(command, tmp_path):  # noqa: F811
+    done = command("run", "obedient", "-i", command.site.images("a.tif"), "-o", tmp_path / "out", "--json")
+    run = str(json.loads(done.stdout)["run"])
+    assert "nothing of run" in command("retry", run, "--failed", code=1).stderr
