@@ -259,7 +259,7 @@ class Import:
 
     def _rois(self, result: Result, picture: int | None) -> None:
         source = result.input
-        if source is None or not fnmatch.fnmatch(PurePosixPath(result.path).name, self.options.label_pattern):
+        if source is None or not self._may_hold_labels(result.path):
             return
         if source.origin.get("type") != "Image":
             if planes_of(read_image(self.folder / result.path, source).values, source):
@@ -288,6 +288,10 @@ class Import:
         )
         if count:
             self.made.append(Made("Roi", f"Image:{image}", result.path, count))
+
+    def _may_hold_labels(self, path: str) -> bool:
+        """What lies among the labels of an OME-Zarr holds labels, whatever it is called (OME-NGFF, "labels")."""
+        return "/labels/" in path or fnmatch.fnmatch(PurePosixPath(path).name, self.options.label_pattern)
 
     def _clear(self, image: int) -> None:
         if self.options.clear_rois:

@@ -6,9 +6,10 @@ import time
 
 from biomeroworker.log.states import RunState
 from tests.resilience import child
-from tests.resilience.world import World
+from tests.resilience.world import SLOW, World
 
 
+@SLOW
 def test_07_a_line_that_falls_silent_is_noticed_and_the_run_goes_on(world: World) -> None:
     """No command had a time limit: a front end that stopped answering was waited for without end.
 

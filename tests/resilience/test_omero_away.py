@@ -83,7 +83,8 @@ def test_the_server_is_killed_and_stays_away(grid, omero_world_of, stage):
     goes_on(omero_world_of(), stage, lambda: kept_away(Blitz(grid)))
 
 
-@pytest.mark.parametrize("stage", ["importing", pytest.param("exporting", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("stage", list(MIDDLE))
 def test_the_router_is_killed_and_stays_away(grid, omero_world_of, stage):
     goes_on(omero_world_of(), stage, lambda: router_away(grid))
 
@@ -101,7 +102,8 @@ def test_without_a_tables_server_an_import_waits(grid, omero_world_of):
     assert world.made() == ONE_SET
 
 
-@pytest.mark.parametrize("stage", ["importing", pytest.param("exporting", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("stage", list(MIDDLE))
 def test_a_server_that_falls_silent_is_given_up_and_tried_again(server, omero_world_of, stage):
     world, relay = omero_world_of(), Relay(server.host, server.port)
 

@@ -45,7 +45,8 @@ def is_paused(world: OmeroWorld, run_id: UUID) -> bool:
         return log.run(run_id).paused
 
 
-@pytest.mark.parametrize("stage", ["exporting", pytest.param("fetching", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("stage", ["exporting", "fetching"])
 def test_a_full_disk_pauses_the_run_with_a_sentence_and_it_goes_on_when_there_is_room(small, stage):
     run_id = small.hand_in(sleep=0.0 if stage == "exporting" else 3.0)
     if stage == "exporting":

@@ -121,6 +121,7 @@ def test_the_session_of_the_user_is_ended(shown):
         assert not shown.came_home().cancel_requested
 
 
+@SLOW
 def test_the_processor_is_started_again_by_the_grid_while_the_script_waits(shown):
     with omero_world.running(shown.world):
         shown.waits()

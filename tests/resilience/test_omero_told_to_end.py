@@ -80,13 +80,14 @@ def test_a_supervisor_ends_at_every_call_to_omero(omero_world_of, stage, stride)
     assert tried >= 8
 
 
+@SLOW
 @pytest.mark.parametrize(
     ("stage", "moment"),
     [
         ("importing", "before setPlane"),
-        pytest.param("exporting", "before getPlane", marks=SLOW),
-        pytest.param("importing", "before addData", marks=SLOW),
-        pytest.param("importing", "before closeSession", marks=SLOW),
+        ("exporting", "before getPlane"),
+        ("importing", "before addData"),
+        ("importing", "before closeSession"),
     ],
 )
 def test_a_supervisor_ends_though_omero_has_fallen_silent(server, omero_world_of, stage, moment):
@@ -179,7 +180,8 @@ def test_a_processor_leaves_while_a_script_runs(omero_world_of, line, silent, tm
         del job
 
 
-@pytest.mark.parametrize("moment", ["serving", pytest.param("logging in", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("moment", ["serving", "logging in"])
 def test_a_processor_leaves_though_omero_has_fallen_silent(omero_world_of, line, moment):
     world = omero_world_of()
     if moment == "logging in":

@@ -175,7 +175,7 @@ def test_a_second_import_makes_nothing_new_and_says_the_same(run):
     assert run.counts() == before
 
 
-@pytest.mark.parametrize("point", range(12))
+@pytest.mark.parametrize("point", [pytest.param(n, marks=() if n % 3 == 2 else pytest.mark.slow) for n in range(12)])
 def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, point):
     """The process is cut at the n-th call that changes something; then it is asked again."""
     whole = _counts_of_a_whole_import(run)
