@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 #: What a further channel is worth the trouble for: two of its windows.
 _SHARE = 4 << 20
+#: From so many bytes on it is worth to look how long the line is.
+MANY = 2 * _SHARE
 _TICK = 0.2
 
 

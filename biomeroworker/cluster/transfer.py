@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,13 +22,47 @@ from biomeroworker.errors import Transient
 from . import remote as far
 from . import tree, wire
 from .channel import Channel
-from .crew import Beside, Crew, shares
+from .crew import MANY, Beside, Crew, shares
 from .transport import Progress, Sent
 
 _log = logging.getLogger(__name__)
 _PROGRESS_EVERY = 4 << 20
 _MODE = 0o666
+#: There and back on a line that one channel fills by itself, in seconds.
+_AT_ONCE = 0.02
 T = TypeVar("T")
+
+
+class _Line:
+    """Questions about files there, and how long the way to the answers is."""
+
+    def __init__(self, channel: Channel, measured: bool) -> None:
+        self.channel = channel
+        self._measured = measured
+        self._there_and_back = float("inf")
+
+    @property
+    def is_short(self) -> bool:
+        """Whether an answer that needs no work was seen to come at once."""
+        return self._there_and_back < _AT_ONCE
+
+    def asked(self, items: list[T], question: bytes) -> Iterator[tuple[T, str]]:
+        """Ask for digests; each with the item that it is for.
+
+        Who asks for none waits for no answer, unless to see how long it takes.
+        """
+        self.channel.stdin.write(question)
+        if not items and not self._measured:
+            self.channel.expect(".")
+            return iter(())
+        self.channel.stdin.flush()
+        began = time.monotonic()
+        found = self.channel.digests()
+        if len(found) != len(items):
+            raise EOFError
+        if not items:
+            self._there_and_back = min(self._there_and_back, time.monotonic() - began)
+        return zip(items, found, strict=True)
 
 
 class Sending:
@@ -43,8 +78,10 @@ class Sending:
     def talk(self, channel: Channel, beside: Beside) -> Sent:
         """Hold the dialogue. EOFError or BrokenPipeError when the far side ends it early."""
         in_python = channel.line() == "python"
-        if self._compare(channel):
-            beside = replace(beside, count=0)  # it is dropping what was stale while others would write
+        line = _Line(channel, beside.count > 0 and self._meter.total >= MANY)
+        # (While what was stale is being dropped there, nobody else may write.)
+        if self._compare(line) or line.is_short:
+            beside = replace(beside, count=0)
         whole = [entry for entry in self.files if entry.name not in self._digests and entry.name not in self._begun]
         halves = [(entry, *self._begun[entry.name]) for entry in self.files if entry.name in self._begun]
         self._meter.skip(sum(e.size for e in whole) + sum(e.size - offset for e, offset, _ in halves))
@@ -62,18 +99,19 @@ class Sending:
         digests = {os.fsdecode(name): digest for name, digest in self._digests.items()}
         return Sent(len(self.files), self._meter.total, self._meter.moved, digests)
 
-    def _compare(self, channel: Channel) -> set[bytes]:
+    def _compare(self, line: _Line) -> set[bytes]:
         """Learn what the far side holds, published or staged; have stale parts dropped there, which are returned."""
         by_name = {entry.name: entry for entry in self.files}
+        channel = line.channel
         published, staged = (_sizes(channel.records()) for _ in ("published", "staged"))
         alike = [name for name, size in published.items() if name in by_name and by_name[name].size == size]
-        for name, there in _asked(channel, alike, far.names(alike)):
+        for name, there in line.asked(alike, far.names(alike)):
             if wire.hash_file(by_name[name].source, by_name[name].size).hexdigest() == there:
                 self._digests[name] = there
         stale = set(staged)
         lacking = {entry.name: entry.size for entry in self.files if entry.name not in self._digests}
         parts = [n for n, size in staged.items() if n in lacking and (0 < size <= lacking[n] or size == lacking[n])]
-        for name, there in _asked(channel, parts, far.names(parts)):
+        for name, there in line.asked(parts, far.names(parts)):
             hashed = wire.hash_file(by_name[name].source, staged[name])
             if hashed.hexdigest() != there:
                 continue
@@ -152,8 +190,11 @@ class Fetching:
         self._offer, self._folders = _offered(channel.records())
         meter = _Meter(sum(self._offer.values()), self._progress)
         tree.drop_strangers(self._stage, self._offer)
-        digests = self._kept(channel)
-        halves = self._halves(channel)
+        line = _Line(channel, beside.count > 0 and meter.total >= MANY)
+        digests = self._kept(line)
+        halves = self._halves(line)
+        if line.is_short:
+            beside = replace(beside, count=0)
         whole = [name for name in self._offer if name not in digests and name not in halves]
         meter.skip(
             sum(self._offer[n] for n in whole) + sum(self._offer[n] - offset for n, (offset, _) in halves.items())
@@ -199,7 +240,7 @@ class Fetching:
             (self._stage / os.fsdecode(folder)).mkdir(parents=True, exist_ok=True)
         wire.publish(os.fsencode(self._stage), os.fsencode(self._local))
 
-    def _kept(self, channel: Channel) -> dict[bytes, str]:
+    def _kept(self, line: _Line) -> dict[bytes, str]:
         """The digests of files that are here already, in place or staged, and are the same there."""
         places = [
             (root + b"/" + name, name)
@@ -207,16 +248,16 @@ class Fetching:
             for name, size in self._offer.items()
             if wire.regular_size(root + b"/" + name) == size
         ]
-        asked = _asked(channel, places, far.names([name for _, name in places]))
+        asked = line.asked(places, far.names([name for _, name in places]))
         return {n: there for (path, n), there in asked if wire.hash_file(path, self._offer[n]).hexdigest() == there}
 
-    def _halves(self, channel: Channel) -> dict[bytes, tuple[int, Any]]:
+    def _halves(self, line: _Line) -> dict[bytes, tuple[int, Any]]:
         """How much of which files is staged, and is what their beginning is there; with its hash."""
         stage = os.fsencode(self._stage) + b"/"
         sizes = {name: wire.regular_size(stage + name) for name in self._offer}
         sizes = {name: size for name, size in sizes.items() if 0 < size < self._offer[name]}
         hashes = {name: wire.hash_file(stage + name, size) for name, size in sizes.items()}
-        asked = _asked(channel, list(sizes), _pairs([(size, name) for name, size in sizes.items()]))
+        asked = line.asked(list(sizes), _pairs([(size, name) for name, size in sizes.items()]))
         return {name: (sizes[name], hashes[name]) for name, there in asked if hashes[name].hexdigest() == there}
 
 
@@ -246,19 +287,6 @@ class _Meter:
     def end(self) -> None:
         if self._progress:
             self._progress(self.total, self.total)
-
-
-def _asked(channel: Channel, items: list[T], question: bytes) -> Iterator[tuple[T, str]]:
-    """Ask for digests of files there; each with the item that it is for. Asking for none waits for no answer."""
-    channel.stdin.write(question)
-    if not items:
-        channel.expect(".")
-        return iter(())
-    channel.stdin.flush()
-    found = channel.digests()
-    if len(found) != len(items):
-        raise EOFError
-    return zip(items, found, strict=True)
 
 
 def _pairs(items: list[tuple[int, bytes]]) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biomeroworker.cluster import shell
+from biomeroworker.cluster import shell, transfer
 from biomeroworker.cluster.fake import FakeTransport
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.shell import ShellTransport
@@ -381,6 +381,7 @@ def test_over_a_long_line_a_large_tree_travels_on_several_channels(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
+    monkeypatch.setattr(transfer, "_AT_ONCE", -1.0)
     channels = 4 if transport._pythons else 1
     before = transport.executions
     assert transport.send_tree(large, f"{place}/run").travelled == sum(len(c) for c in contents(large).values() if c)
@@ -396,14 +397,15 @@ def test_a_cut_ends_all_channels_and_all_that_arrived_counts(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
+    monkeypatch.setattr(transfer, "_AT_ONCE", -1.0)
     threads = threading.active_count()
     with pytest.raises(Stop):
-        transport.send_tree(large, f"{place}/run", progress=stop_at(0.4))
+        transport.send_tree(large, f"{place}/run", progress=stop_at(0.2))
     wait_until_nobody_writes(transport, place)
     assert not transport.exists(f"{place}/run")
-    assert transport.send_tree(large, f"{place}/run").travelled < 24_000_000
+    assert transport.send_tree(large, f"{place}/run").travelled < 29_000_000
     with pytest.raises(Stop):
-        transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.4))
+        transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.2))
     assert transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled < 24_000_000
     assert contents(tmp_path / "back") == contents(large)
     assert threading.active_count() <= threads + 1
