@@ -86,7 +86,7 @@ fetch() {
   "$program" --no-cache -s "$storage" ${login:+"$login"} ${unchecked:+"$unchecked"} pull "$reference" fetched
   unset CH_IMAGE_USERNAME CH_IMAGE_PASSWORD
   python3 -c "$prepare" "$(pwd)" "$storage/img/fetched" "$folder" "$@"
-  mksquashfs "$storage/img/fetched" "$folder/image" -noappend -no-progress -quiet
+  mksquashfs "$storage/img/fetched" "$folder/image" -noappend -no-progress -quiet -comp gzip -Xcompression-level 3
 }
 """
 
