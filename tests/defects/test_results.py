@@ -1,0 +1,79 @@
+# ruff: noqa: F811  fixtures by import
+"""What BIOMERO's scripts get wrong when results come home; each test shows that it does not happen here."""
+
+from __future__ import annotations
+
+import omero.clients
+import omero.model
+import pytest
+import tifffile
+from omero.rtypes import rstring
+
+from biomeroworker.errors import Permanent
+from tests.integration.omero.conftest import make_image, make_plate, noise, person, server, session  # noqa: F401
+from tests.integration.omero.test_omero_import import Run, quiet
+
+
+@pytest.fixture
+def run(server, person, session, tmp_path):
+    made = Run(server, person, session, tmp_path)
+    for file in made.folder.iterdir():
+        file.unlink()
+    return made
+
+
+def test_an_input_may_have_any_number_of_results_and_each_finds_it(run):
+    """Of three results of one image the first was matched to it, and the others to some other image or to none."""
+    first, second = run.images
+    for key, words in ((first, ("mask", "outline", "probability")), (second, ("mask",))):
+        for word in words:
+            tifffile.imwrite(run.folder / f"image-{key}_{word}.tif", noise(9, 9, seed=key))
+    run.request = run.request.model_copy(update={"outputs": {"attach_images": True, "images": False}})
+    run.stage_out()
+    query = "select l.id from ImageAnnotationLink l, FileAnnotation a where l.child.id = a.id and l.parent.id = :i"
+    assert len(run.session.rows(query, i=first)) == 3
+    assert len(run.session.rows(query, i=second)) == 1
+
+
+def test_ids_of_datasets_and_plates_are_never_taken_for_ids_of_images(run, session):
+    """Results were attached to images that happened to have the number of the dataset that was asked for."""
+    (run.folder / "note.txt").write_text("of the whole run")
+    run.request = run.request.model_copy(update={"inputs": {"type": "Dataset", "ids": [run.dataset]}})
+    run.stage_out()
+    query = "select l.parent.id from {}AnnotationLink l where l.child.ns = 'biomero/workflow/result'"
+    assert session.rows(query.format("Dataset")) == [[run.dataset]]
+    assert session.rows(query.format("Image")) == []
+
+
+def test_an_import_that_fails_is_no_success(run):
+    """An error while results were imported was passed over, and the run counted as done."""
+    (run.folder / f"image-{run.images[0]}_mask.tif").write_bytes(b"this is no image")
+    with pytest.raises(Permanent, match="mask"):
+        run.stage_out()
+
+
+def test_a_screen_is_exported_and_an_image_without_a_dataset_gets_its_results(run, session, tmp_path):
+    """Screens were offered and then not known; an image in no dataset was an error after the cluster had worked."""
+    plate = make_plate(session, {(0, 0): [make_image(session, "f", noise(1, 1, 1, 20, 30))]})
+    screen, link = omero.model.ScreenI(), omero.model.ScreenPlateLinkI()
+    screen.name = rstring("s")
+    link.parent = session.save_and_return([screen])[0]
+    link.child = omero.model.PlateI(plate, False)
+    session.save([link])
+    of_screen = run.request.model_copy(update={"inputs": {"type": "Screen", "ids": [link.parent.id.val]}})
+    assert [image.key for image in run.source.survey("r", of_screen).images] == [f"plate-{plate}"]
+
+    alone = make_image(session, "alone", noise(1, 1, 1, 9, 9))
+    run.request = run.request.model_copy(update={"inputs": {"type": "Image", "ids": [alone]}})
+    run.inputs = run.source.survey(run.id, run.request)
+    run.source.stage_in(run.id, run.request, run.inputs.portions(), tmp_path / "alone", quiet)
+    tifffile.imwrite(run.folder / f"image-{alone}_mask.tif", noise(9, 9))
+    assert {"Dataset", "Image"} <= {one.kind for one in run.stage_out()}
+
+
+def test_new_datasets_lie_in_the_group_of_the_run(run, session):
+    """A new dataset went into the default group of the session that had made it."""
+    tifffile.imwrite(run.folder / f"image-{run.images[0]}_mask.tif", noise(9, 9))
+    (made,) = [one for one in run.stage_out() if one.kind == "Dataset"]
+    rows = session.rows("select d.details.group.id from Dataset d where d.id = :id", id=int(made.reference[8:]))
+    assert rows == [[run.person.group]]
