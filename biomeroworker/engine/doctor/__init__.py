@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+from biomeroworker.cluster.runtime import Reference
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.engine import job, sbatch
@@ -183,9 +184,13 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
             described[name] = finding.message
     if cluster is None:
         return
+    try:
+        found = cluster.versions([settings.workflows[name].path for name in described])
+    except Exception as error:
+        yield fault_of("images", error)
+        return
     for name, image in described.items():
-        look = partial(_image, cluster, settings.workflows[name].path, image)
-        yield tried(f"image of {name}", look, "biomeroworker init", settings.line("WORKFLOWS", name))
+        yield _image(settings, name, Reference.parse(image), found[settings.workflows[name].path])
     if any(catalogue.get(name).format == "tiff" for name in described):
         line = settings.line("CONVERTERS", "zarr_to_tiff")
         yield tried("converter", lambda: cluster.converter().path, "biomeroworker init", line)
@@ -195,5 +200,11 @@ def _described(catalogue: Catalogue, name: str) -> str:
     return catalogue.get(name).container_image
 
 
-def _image(cluster: Cluster, path: str, image: str) -> str:
-    return cluster.image(path, image, "").path
+def _image(settings: Settings, name: str, wanted: Reference, there: list[str]) -> Finding:
+    """Whether the version that the descriptor asks for is among those on the cluster; without a tag any will do."""
+    asked = wanted.version if wanted.tag or wanted.digest else ""
+    listed = ", ".join(there) or "none"
+    if asked in there or (there and not asked):
+        return ok(f"image of {name}", f"{asked or there[0]} is on the cluster (there: {listed})")
+    told = f"the image {wanted} is not on the cluster (there: {listed})"
+    return fail(f"image of {name}", told, "biomeroworker init", settings.line("WORKFLOWS", name))
