@@ -78,6 +78,7 @@ class Plan(BaseModel):
         """Write an attempt's folder, locally, as it will lie on the cluster; below it one for each task of an array."""
         wants_tiff = bool(self.converter)
         runtime = cluster.runtime
+        called = runtime.exec_prefix if self.workflow.command else runtime.run_prefix
 
         def arguments(task: int | None) -> Sequence[str]:
             places = jobscript.folders(remote_attempt, tiff=wants_tiff, task=task)
@@ -86,7 +87,7 @@ class Plan(BaseModel):
         jobscript.prepare_attempt(
             folder,
             remote_attempt=remote_attempt,
-            prefix=runtime.run_prefix(self.image, binds=[run_folder], gpu=self.gpu),
+            prefix=[*called(self.image, binds=[run_folder], gpu=self.gpu), *self.workflow.command],
             converter_prefix=runtime.exec_prefix(self.converter, binds=[run_folder], gpu=False) if wants_tiff else None,
             arguments={task: arguments(task) for task in tasks} if tasks else arguments(None),
             image_path=self.image,
