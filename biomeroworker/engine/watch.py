@@ -24,7 +24,7 @@ from biomeroworker.log.states import NotAllowed, RunState
 
 #: Seconds between the first questions about a job; short jobs should not wait, long ones should not be nagged about.
 FIRST_INTERVAL = 2.0
-GROWTH = 1.6
+GROWTH = 2.0
 #: A scheduler that has not known a submitted job for so long is not going to.
 UNKNOWN_DEADLINE = timedelta(minutes=10)
 

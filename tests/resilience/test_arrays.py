@@ -158,7 +158,7 @@ def test_inputs_that_vanish_while_they_are_fed_end_the_run_and_its_array(
     with world.log() as log:
         request = log.run(run_id).request
     assert request is not None
-    process = child.start(world, die_in="queued")
+    process = child.start(world, die_in="submitting")
     process.join(60)
     for name in ("i05.tif", "i06.tif"):
         (world.folder / "x" / request["inputs"]["folder"] / name).unlink()
