@@ -56,7 +56,9 @@ def test_all_commands_share_one_connection_which_the_next_process_finds(
 def test_after_a_cut_the_next_command_connects_anew(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     transport.run(["true"])
     sshd.cut()
-    assert eventually(lambda: not any(path.is_socket() for path in sshd.runtime.iterdir()))  # the shared connection's process has noticed
+    assert eventually(
+        lambda: not any(path.is_socket() for path in sshd.runtime.iterdir())
+    )  # the shared connection's process has noticed
     done = transport.run(["echo", "back"])
     assert done.stdout == "back\n"
     assert transport.connections == 2
@@ -150,19 +152,6 @@ def test_an_error_in_the_configuration_needs_a_person(sshd: OwnSshd, transport: 
     sshd.config.write_text("Nonsense yes\n")
     with pytest.raises(Blocked, match="does not accept the configuration"):
         transport.check()
-
-
-def test_words_that_a_start_up_file_prints_are_not_taken_for_an_answer(
-    sshd: OwnSshd, transport: OpenSshTransport, tmp_path: Path
-) -> None:
-    forced = sshd.root / "forced"
-    forced.write_text(forced.read_text().replace("#!/bin/sh\n", "#!/bin/sh\necho 'Welcome to the cluster!'\n"))
-    assert transport.run(["echo", "answer"]).stdout == "answer\n"
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "f").write_text("content")
-    transport.send_tree(tmp_path / "a", "a")
-    transport.fetch_tree("a", tmp_path / "b")
-    assert (tmp_path / "b" / "f").read_text() == "content"
 
 
 def test_the_socket_lies_in_a_folder_of_ours_alone(sshd: OwnSshd, transport: OpenSshTransport) -> None:

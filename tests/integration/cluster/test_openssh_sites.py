@@ -78,7 +78,9 @@ def logins(server: OwnSshd) -> int:
 # -- the account ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash", "tcsh", "zsh", "fish"])
+@pytest.mark.parametrize(
+    "shell", ["tcsh", *(pytest.param(shell, marks=pytest.mark.slow) for shell in ("dash", "bash", "zsh", "fish"))]
+)
 def test_whatever_the_login_shell_is(site: Callable[..., OwnSshd], to: Make, shell: str, tmp_path: Path) -> None:
     path = shutil.which(shell)
     if path is None:
@@ -119,7 +121,7 @@ def test_a_longer_command_than_a_command_line_can_be_arrives(site: Callable[...,
     assert to(site()).run(["printf", "%s\\n", *words]).stdout.splitlines() == words
 
 
-@pytest.mark.parametrize("pythons", ["/usr/bin/python3", ""])
+@pytest.mark.parametrize("pythons", ["/usr/bin/python3", pytest.param("", marks=pytest.mark.slow)])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_a_full_file_system_on_the_far_side_is_named_as_that_in_any_language(
     site: Callable[..., OwnSshd], to: Make, tmp_path: Path, pythons: str
@@ -233,6 +235,7 @@ def test_a_server_that_takes_few_commands_at_once_is_heeded(site: Callable[..., 
     assert (logins(server), transport.connections) == (1, 1)
 
 
+@pytest.mark.slow
 def test_two_who_share_a_connection_get_all_their_answers(site: Callable[..., OwnSshd], to: Make) -> None:
     server = site()
     assert sorted(map(int, together([to(server), to(server)], 32))) == list(range(32))
