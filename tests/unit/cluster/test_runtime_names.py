@@ -37,7 +37,23 @@ def test_every_form_of_a_reference_is_read(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a b", "org/name:tag:tag", "../x", "org//name", "$(id)/x", "-rf", "a/b;c", "a\nb"]
+    "text",
+    [
+        "",
+        "a b",
+        "org/name:tag:tag",
+        "../x",
+        "org//name",
+        "$(id)/x",
+        "-rf",
+        "a/b;c",
+        "a\nb",
+        "lab/ü:v1",
+        "lab/x:-v",
+        "`id`",
+        "lab/x:v1\n",
+        "lab/'x'",
+    ],
 )
 def test_what_names_no_image_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="does not name a container image"):
@@ -58,8 +74,9 @@ def test_another_version_of_an_image() -> None:
     reference = Reference.parse(f"ghcr.io/org/name:v1@{DIGEST}")
     assert str(reference.at("v2")) == "ghcr.io/org/name:v2"
     assert reference.at("") is reference
-    with pytest.raises(ConfigError):
-        reference.at("../../v2")
+    for version in ("../../v2", "-rf", "$(id)", "`id`", "a b", "v1\n", "v1'", 'v"1', "ü", "v1;x", "a" * 129):
+        with pytest.raises(ConfigError, match="is not a version"):
+            reference.at(version)
 
 
 def test_versions_sort_as_versions() -> None:
