@@ -51,7 +51,7 @@ def test_every_form_of_a_reference_is_read(
         "lab/ü:v1",
         "lab/x:-v",
         "`id`",
-        "lab/x:v1\n",
+        "lab/x:v1\n2",
         "lab/'x'",
     ],
 )
