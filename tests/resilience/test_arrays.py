@@ -45,6 +45,7 @@ def test_many_images_are_one_array_that_computes_while_the_rest_is_on_its_way(wo
     assert observed[-1]["progress"] == "100%"
 
 
+@SLOW
 def test_a_chunk_that_fails_for_good_leaves_the_others_their_results(world: World) -> None:
     run_id = world.accept(images=5, batch=2, fail="image-3")
     run = carried(world, run_id)
@@ -79,6 +80,7 @@ def test_a_run_all_of_whose_chunks_fail_has_failed(world: World) -> None:
     assert "failing on image-1" in run.report["detail"]
 
 
+@SLOW
 def test_tasks_that_are_lost_to_a_node_are_tried_again_by_themselves_and_elsewhere(world: World) -> None:
     world.loses(1, 2, 2)
     run_id = world.accept(images=4, batch=1)

@@ -53,7 +53,7 @@ def test_a_supervisor_that_is_killed_anywhere_leaves_a_run_that_ends_once(new_wo
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=SLOW)])
+@pytest.mark.parametrize("stride", [20, pytest.param(1, marks=SLOW)])
 def test_a_supervisor_that_is_killed_while_it_feeds_an_array_leaves_a_run_that_ends_once(
     new_world: Callable[[str], World], stride: int
 ) -> None:

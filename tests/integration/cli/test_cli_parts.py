@@ -38,9 +38,3 @@ def test_a_run_that_is_partly_done_says_so_wherever_it_is_looked_at(command, par
     second = json.loads(command("show", again, "--json").stdout)
     assert (second["retry_of"], second["request"]["only"]) == (run, {"image-2": "b"})
     assert "has not ended" in command("retry", again, "--failed", code=1).stderr
-
-
-def test_where_nothing_failed_nothing_is_run_again(command, tmp_path):  # noqa: F811
-    done = command("run", "obedient", "-i", command.site.images("a.tif"), "-o", tmp_path / "out", "--json")
-    run = str(json.loads(done.stdout)["run"])
-    assert "nothing of run" in command("retry", run, "--failed", code=1).stderr
