@@ -134,6 +134,8 @@ class RealWorld(World):
     ssh_config: Path | None = None
     #: Where the runs lie, when that is not in the world's own folder.
     data: str = ""
+    #: Where the worker keeps what it works on, when that is not there either.
+    work: str = ""
     #: The log's URL as supervisors are given it; the test itself looks past whatever is in between.
     database: str = ""
     _clusters: list[Cluster] = field(default_factory=list)
@@ -162,7 +164,7 @@ class RealWorld(World):
             f"[SSH]\nhost = hpc\n[SLURM]\nslurm_data_path = {self.data or f'{self.own.name}/data'}\n"
             f"slurm_images_path = {self.own.name}/images\nslurm_converters_path = {self.own.name}/converters\n"
             f"poll_seconds = 1\nsbatch_cpus-per-task = 1\n{self._options()}\n"
-            f"[ANALYTICS]\nsqlalchemy_url = {self.url}\n[WORKER]\nwork_folder = {self.folder}/work\n"
+            f"[ANALYTICS]\nsqlalchemy_url = {self.url}\n[WORKER]\nwork_folder = {self.work or self.folder}/work\n"
             "[WORKFLOWS]\nobedient = obedient\nobedient_job = jobs/obedient.sh\n"
             f"obedient_repo = {self.folder}/obedient\n"
         )

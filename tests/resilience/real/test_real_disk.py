@@ -137,9 +137,45 @@ def test_a_job_that_fills_the_disk_is_told_from_one_that_fails(new_world: Callab
     disk.grow(JOBS_NEED + 32)
     world = new_world(data=str(disk.folder), options="free_space_gb = 0\nsbatch_mem = 2000M")
     run_id = world.accept(sleep=FILLS_THE_DISK)
+    with world.supervised(), world.log() as log:
+        world.until(lambda: log.run(run_id).paused or log.run(run_id).state.is_terminal, 180)
+        run = log.run(run_id)
+    assert run.paused, run.report
+    told = run.pause_reason
+    assert "No space left on device" in told or "data folder" in told, told
+    assert "free space" in told
+
+
+# -- the worker's own --------------------------------------------------------------------------------------------------
+
+
+@SLOW
+def test_a_worker_without_room_for_an_export_waits_for_a_person(
+    new_world: Callable[..., RealWorld], disk: Disk
+) -> None:
+    world = new_world(work=str(disk.folder))
+    run_id = world.accept_large(9_000_000)
     with world.supervised():
-        with world.log() as log:
-            world.until(lambda: log.run(run_id).paused or log.run(run_id).state.is_terminal, 180)
-            run = log.run(run_id)
-        told = run.pause_reason if run.paused else str(run.report)
-        assert "No space left on device" in told or "are free in the data folder" in told, told
+        reason = paused(world, run_id)
+        assert "this machine says no space left" in reason
+        disk.grow(64)
+        resume(world, run_id)
+        world.await_run(run_id, 120)
+    assert world.check(run_id).attempt == 1
+
+
+@SLOW
+def test_a_worker_without_room_for_the_results_waits_for_a_person(
+    new_world: Callable[..., RealWorld], disk: Disk
+) -> None:
+    world = new_world(work=str(disk.folder))
+    run_id = world.accept(sleep=2)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+        taken = disk.fill()
+        assert "this machine says no space left" in paused(world, run_id)
+        taken.unlink()
+        resume(world, run_id)
+        world.await_run(run_id, 120)
+    assert world.check(run_id).attempt == 1
+    assert len(world.starts(run_id)) == 1
