@@ -28,6 +28,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiny", action="store_true", help="only see that they run; the figures mean nothing")
     parser.add_argument("--alone", action="store_true", help="without the incumbent")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (3)")
+    parser.add_argument(
+        "--fraction", type=float, default=1.0, help="of the size of trees, for a machine with less room"
+    )
     parser.add_argument("--keep", action="store_true", help=f"put the figures into {PAGE.name}")
     parser.add_argument("--sandbox", type=Path, help="use the sandbox in this folder and leave it running")
     parser.add_argument("--folder", type=Path, help="where to work; some benchmarks write several GB")
@@ -48,7 +51,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=place, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # the sandbox's accounts walk through it
         sandbox = options.sandbox or Path(folder) / "sbx"
-        context = Context(Path(folder), sandbox, console, options.tiny, options.repeats, options.alone)
+        context = Context(
+            Path(folder), sandbox, console, options.tiny, options.repeats, options.alone, options.fraction
+        )
         try:
             for name in names:
                 context.loads.clear()

@@ -41,6 +41,7 @@ class Context:
     tiny: bool = False
     repeats: int = 3
     alone: bool = False
+    fraction: float = 1.0
     loads: list[float] = field(default_factory=list)
 
     def size(self, full: int, tiny: int) -> int:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -304,9 +305,11 @@ def measure(context: Context, only: Sequence[str] = ()) -> Figures:
         "memory and share the machine's cores; processor time is that of both ends, and tells more than the speed "
         "when others work on the machine.",
     )
-    megabytes, files = context.size(1000, 4), context.size(5000, 40)
-    compare(context, figures, 0.0, megabytes, files, only)
-    compare(context, figures, 0.05, context.size(100, 1), context.size(500, 10), only)
+    for delay, megabytes, files in (
+        (0.0, context.size(1000, 4), context.size(5000, 40)),
+        (0.05, context.size(100, 1), context.size(500, 10)),
+    ):
+        compare(context, figures, delay, ceil(megabytes * context.fraction), ceil(files * context.fraction), only)
     return figures
 
 
