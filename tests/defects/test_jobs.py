@@ -13,7 +13,7 @@ from biomeroworker.log.states import AlreadyEnded, RunState
 from biomeroworker.source import RunRequest
 from tests.log_steps import rows
 from tests.resilience import child
-from tests.resilience.world import CONTAINER, World
+from tests.resilience.world import CONTAINER, SLOW, World
 
 
 def carried(world: World, **how: object):
@@ -162,6 +162,7 @@ def test_19_without_an_image_no_job_is_submitted(world: World) -> None:
         array_expression([], 4)
 
 
+@SLOW
 def test_19_no_array_has_more_tasks_than_the_cluster_takes(world: World) -> None:
     """An array larger than the cluster's ``MaxArraySize`` was refused by SLURM."""
     (world.slurm / "max_array_size").write_text("4")

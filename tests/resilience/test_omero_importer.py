@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.resilience import omero_world
-from tests.resilience.omero_calls import changes
 from tests.resilience.omero_fixtures import omero_world_of, server  # noqa: F401
 from tests.resilience.omero_world import ONE_SET, OmeroWorld
 from tests.resilience.world import SLOW
@@ -61,13 +60,3 @@ def test_an_importer_that_is_killed_anywhere_leaves_one_set(omero_world_of):
                 break
     print(f"{tried} moments")
     assert tried >= 40, f"an import has more changes than {tried}: are they still counted?"
-
-
-def test_a_killed_importers_session_does_no_harm_and_those_that_ended_are_closed(omero_world_of):
-    world = omero_world_of()
-    run_id = world.hand_in()
-    with omero_world.running(world, stage="importing", only=str(run_id)):
-        world.await_run(run_id)
-    asked = world.moments.read_text().splitlines()
-    assert any(changes(moment) for moment in asked)
-    assert world.open_sessions() == []

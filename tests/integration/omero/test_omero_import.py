@@ -213,7 +213,7 @@ def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, 
     assert run.counts() == whole
 
 
-@pytest.mark.parametrize("point", range(9))
+@pytest.mark.parametrize("point", [pytest.param(n, marks=() if n % 3 == 1 else pytest.mark.slow) for n in range(9)])
 def test_two_imports_of_one_attempt_at_once_leave_one_set(run, monkeypatch, point):
     """One process stalls between its look and its save; another, which took the run over, imports all meanwhile."""
     whole = _counts_of_a_whole_import(run)
