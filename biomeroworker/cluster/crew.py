@@ -75,13 +75,14 @@ class Crew(Generic[R]):
     def results(self, tick: Callable[[], None]) -> list[R]:
         """What they brought, in the order in which they were started; the failure of the first that failed.
 
-        ``tick`` is called now and then while they are waited for.
+        ``tick`` is called now and then while they are waited for, and once they are through.
         """
         while wait(self._futures, _TICK, FIRST_EXCEPTION).not_done:
             for future in self._futures:
                 if future.done():
                     future.result()
             tick()
+        tick()
         return [future.result() for future in self._futures]
 
     def _work(self, program: Sequence[str], talk: Callable[[Channel], R]) -> R:

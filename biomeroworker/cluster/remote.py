@@ -21,7 +21,7 @@ set -eu
 LC_ALL=C
 export LC_ALL
 for one in $1; do
-  "$one" -I -S -c 'import hashlib, shutil, sys
+  "$one" -I -S -c 'import hashlib, sys
 hashlib.sha256()
 sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1 || continue
   echo python
