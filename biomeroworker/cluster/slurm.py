@@ -330,12 +330,14 @@ def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
 
 
 def _share_out(queued: dict[tuple[int, int | None], JobStatus], accounted: Iterable[tuple[int, int | None]]) -> None:
-    """Give an array's one row in the queue, without a task, to those of its tasks that only accounting names."""
-    for (job_id, task), status in list(queued.items()):
-        others = [key for key in accounted if key[0] == job_id and key[1] is not None and key not in queued]
-        if task is None and others:
-            del queued[job_id, task]
-            queued.update({key: replace(status, task=key[1]) for key in others})
+    """Let an array's one row in the queue, without a task, speak for those of its tasks that only accounting names.
+
+    The row itself stays, for tasks that accounting does not name yet (`scheduler.by_task`).
+    """
+    whole = {job_id: status for (job_id, task), status in queued.items() if task is None}
+    for job_id, task in accounted:
+        if task is not None and job_id in whole:
+            queued.setdefault((job_id, task), replace(whole[job_id], task=task))
 
 
 def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_spoke: bool) -> JobStatus:
@@ -348,7 +350,8 @@ def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_spoke: 
         return accounted
     if accounted is None or not queued.state.is_terminal or accounted.state is not queued.state:
         return queued
-    return replace(accounted, reason=queued.reason, node=queued.node or accounted.node, in_queue=True)
+    node = queued.node or accounted.node
+    return replace(accounted, name=queued.name, reason=queued.reason, node=node, in_queue=True)
 
 
 def _newest(jobs: list[JobStatus]) -> tuple[JobStatus, ...]:

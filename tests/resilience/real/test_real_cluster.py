@@ -235,8 +235,12 @@ def test_a_task_that_an_admin_requeues_or_cancels_is_one_of_many(world: RealWorl
 # -- what it cost ------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_job_used_is_in_the_log(world: RealWorld) -> None:
+def test_what_a_job_used_is_in_the_log(world: RealWorld, admin: Admin) -> None:
     run_id = world.accept(sleep=2)
+    with world.supervised():
+        world.await_run(run_id, 60, RunState.RUNNING)
+    question = ("sacct", "-n", "-X", "-j", str(world.job_id(run_id)), "-o", "State")
+    world.until(lambda: "COMPLETED" in admin.run(*question), 60)  # accounting may lag behind the queue
     with world.supervised():
         world.await_run(run_id, 90)
         world.check(run_id)

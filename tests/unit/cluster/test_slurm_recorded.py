@@ -93,7 +93,25 @@ def test_of_an_array_each_task_is_told() -> None:
 
 def test_tasks_that_were_cancelled_while_they_waited_are_cancelled_one_by_one() -> None:
     found = told("22.05.8", "array-cancelled")
-    assert [(status.task, status.state) for status in found] == [(task, JobState.CANCELLED) for task in (0, 2, 4, 6)]
+    assert [(status.task, status.accounted) for status in found] == [
+        (None, False), (0, True), (2, True), (4, True), (6, True),
+    ]  # fmt: skip
+    assert {status.state for status in found} == {JobState.CANCELLED}
+
+
+def test_tasks_that_accounting_does_not_name_yet_are_cancelled_too() -> None:
+    whole = (DATA / "22.05.8" / "array-cancelled.txt").read_text()
+    found = slurm.parse_status(whole.replace("37_[0,2,4,6]", "37_2")).jobs
+    assert {task: status and status.state for task, status in by_task(found, [0, 2]).items()} == {
+        0: JobState.CANCELLED, 2: JobState.CANCELLED,
+    }  # fmt: skip
+
+
+def test_the_name_that_accounting_does_not_know_yet_is_the_queues() -> None:
+    text = (DATA / "22.05.8" / "done.txt").read_text()
+    queue, accounting = text.split("[sacct]", 1)
+    (status,) = slurm.parse_status(f"{queue}[sacct]{accounting.replace('case-done', 'allocation')}").jobs
+    assert (status.name, status.accounted) == ("case-done", True)
 
 
 def test_without_accounting_one_row_speaks_for_all_cancelled_tasks() -> None:
