@@ -112,6 +112,7 @@ class Carrier:
         Seconds until it wants the next step, `AWAITS_SCHEDULER` when `watch` will tell, or None when there is none: it
         has ended, or is paused.
         """
+        self.watch.forget(run_id)
         with self.around.lease(run_id):
             run = self.log.run(run_id)
             if run.state not in (RunState.QUEUED, RunState.RUNNING) or run.paused:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from biomeroworker.engine.surroundings import Surroundings
 from biomeroworker.errors import Fault, Transient
 from biomeroworker.log.records import Attempt
 from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import NotAllowed, RunState
+from biomeroworker.log.states import NotAllowed, RunState, StaleAttempt
 
 #: Seconds between the first questions about a job; short jobs should not wait, long ones should not be nagged about.
 FIRST_INTERVAL = 2.0
@@ -46,11 +47,26 @@ def next_interval(previous: float | None, *, changed: bool, longest: float) -> f
     return min(previous if changed else previous * GROWTH, longest)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A run that is asked about: its job, and what was heard of it last and is in the log."""
+
+    name: str
+    job_id: int | None
+    since: datetime
+    answer: tuple[tuple[object, ...], ...] = ()
+
+
 class Watch:
-    """What is asked and heard about jobs."""
+    """What is asked and heard about jobs. A round without news costs the log nothing."""
 
     def __init__(self, around: Surroundings, meeting: Meeting) -> None:
         self._around, self._log, self._meeting = around, around.log, meeting
+        self._asked: dict[UUID, _Asked] = {}
+
+    def forget(self, run_id: UUID) -> None:
+        """The run has moved: what was heard of it tells nothing any more."""
+        self._asked.pop(run_id, None)
 
     def ask(self, cluster: str, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
         """Ask a cluster once about the jobs of many runs, and record what is new.
@@ -64,24 +80,40 @@ class Watch:
         Fault
             The scheduler did not answer: nothing is known of any of them.
         """
-        asked = self._around.place(cluster).cluster
-        runs = {run_id: self._log.run(run_id) for run_id in run_ids}
-        attempts = {run_id: run.attempts[run.attempt] for run_id, run in runs.items() if run.attempt}
-        for attempt in attempts.values():
-            if attempt.job_id is not None:
-                asked.remember(attempt.name, attempt.job_id)
-        since = min(run.created_on for run in runs.values())
-        answers = asked.status([attempt.name for attempt in attempts.values()], since)
+        place = self._around.place(cluster).cluster
+        known = {run_id: one for run_id in run_ids if (one := self._asked.get(run_id) or self._look(run_id))}
+        if not known:
+            return {}
+        for one in known.values():
+            if one.job_id is not None:
+                place.remember(one.name, one.job_id)
+        answers = place.status([one.name for one in known.values()], min(one.since for one in known.values()))
         news = {}
-        for run_id, attempt in attempts.items():
+        for run_id, asked in known.items():
+            found = answers.get(asked.name, [])
+            said = tuple((status.task, status.state, status.raw_state, status.reason, status.node) for status in found)
+            if said == asked.answer and _goes_on(found):
+                continue
+            run = self._log.run(run_id)
             try:
+                if run.attempts[run.attempt].name != asked.name:
+                    raise StaleAttempt(f"{asked.name} counts no more")
                 with self._around.lease(run_id):
-                    changed, goes_on = self.heard(run_id, runs[run_id], answers.get(attempt.name, []))
+                    changed, goes_on = self.heard(run_id, run, found)
+                self._asked[run_id] = replace(asked, answer=said)
             except NotAllowed:  # another process was faster, or a person: look anew
+                self.forget(run_id)
                 changed, goes_on = True, True
             if changed or goes_on:
                 news[run_id] = goes_on
         return news
+
+    def _look(self, run_id: UUID) -> _Asked | None:
+        run = self._log.run(run_id)
+        if not run.attempt:
+            return None
+        attempt = run.attempts[run.attempt]
+        return _Asked(attempt.name, attempt.job_id, run.created_on)
 
     def heard(self, run_id: UUID, run: WorkflowRun, found: Sequence[JobStatus]) -> tuple[bool, bool]:
         """Record what the scheduler says of a run's job: whether that was news, and whether the job has ended.
@@ -127,6 +159,7 @@ class Watch:
     def note_silence(self, run_ids: Sequence[UUID], silence: Fault, delay: float, *, give_up: bool) -> None:
         """Record that the scheduler did not answer about these runs; pause them when patience is over, or useless."""
         for run_id in run_ids:
+            self.forget(run_id)  # that it is heard of again will be news
             run = self._log.run(run_id)
             if run.state.is_terminal or run.paused or run.cancel_requested:
                 continue
@@ -146,6 +179,11 @@ class Watch:
             return False
         last = run.attempts[run.attempt].known_on
         return datetime.now(UTC) - last > UNKNOWN_DEADLINE
+
+
+def _goes_on(found: Sequence[JobStatus]) -> bool:
+    """Whether the same answer as before needs nothing done: the job waits or runs, and nothing of it is unclear."""
+    return bool(found) and all(status.state in (JobState.PENDING, JobState.RUNNING) for status in found)
 
 
 def ended_as(status: JobStatus, tasks: dict[int, JobStatus]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class WorkflowTracker(Application[UUID]):
         # the repository brings a cached aggregate up to date in place and copies it afterwards, outside its own lock:
         # two threads that read the same run could get a copy of half a change
         self._reading = threading.Lock()
-        super().__init__({"AGGREGATE_CACHE_MAXSIZE": "500"})
+        # more runs, with their tasks, than one supervisor carries: a round over all must not read their events again
+        super().__init__({"AGGREGATE_CACHE_MAXSIZE": "5000"})
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Ours alone: variables left in the environment by other programs must not change how the log is kept."""
