@@ -74,6 +74,7 @@ class JobStatus:
     cpus: int | None = None
     gpus: int | None = None
     max_rss_bytes: int | None = None
+    progress: str | None = None  #: what the job itself says of how far it is (``43%``), while it runs
     in_queue: bool = False  #: told by the queue itself, not by accounting
     accounted: bool = False  #: accounting has said how it ended: no more is to come
     forgotten: bool = False  #: it is not in the queue, and there is no accounting: no more is to come, of any kind

@@ -180,8 +180,7 @@ class Cluster:
         """Cancel the jobs of these names, now and whenever they turn up; one that has ended, or never was, is fine."""
         if not names:
             return
-        # below the home folder, where a command starts: a cluster that is away should not be asked for that first
-        folders = layout.Layout(layout.resolved(self._folders[0], self._home or self.images.home or "."), "", "")
+        folders = layout.Layout(self._data_folder, "", "")
         attempts = [attempt for attempt in map(layout.parse_attempt_name, names) if attempt]
         given_up = [folders.attempt_folder(*attempt) for attempt in attempts]
         answer = self.transport.run(submission.cancel_command(names, given_up), timeout=timeout)
@@ -214,7 +213,7 @@ class Cluster:
 
     def _ask(self, names: Sequence[str], since: datetime, timeout: float = 90) -> slurm.Answer:
         known = [self._job_ids[name] for name in names if name in self._job_ids]
-        command = slurm.status_command(names, since, known)
+        command = slurm.status_command(names, since, known, self._data_folder)
         answer = slurm.parse_status(self.transport.run(command, timeout=timeout).stdout)
         if not answer.queue and not answer.accounting:
             raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
@@ -222,6 +221,11 @@ class Cluster:
             if job.name in names:
                 self._job_ids[job.name] = job.job_id
         return answer
+
+    @property
+    def _data_folder(self) -> str:
+        """The data folder as a command finds it: below the home folder, where it starts, which is not asked for."""
+        return layout.resolved(self._folders[0], self._home or self.images.home or ".")
 
     def _started(self, name: str) -> JobStatus | None:
         attempt = layout.parse_attempt_name(name)

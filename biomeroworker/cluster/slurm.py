@@ -23,8 +23,8 @@ and finished within its ``MinJobAge``), `sacct` for the rest and for exit codes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from biomeroworker.cluster import slurmwords as words
@@ -81,14 +81,27 @@ export TZ=UTC LC_ALL=C SLURM_BITSTR_LEN=0
 user=$(id -un)
 """
 
-#: $1 names, comma-separated (may be empty: all), $2 since, $3 job ids, comma-separated (may be empty).
+#: $1 names, comma-separated (may be empty: all), $2 since, $3 job ids, comma-separated (may be empty), $4 the data
+#: folder (may be empty): each running job's own file there says how far it is, read without a process for each.
 _ASK = (
     _ENVIRONMENT
     + r"""
 rows=JobID,Submit,ElapsedRaw,ExitCode,MaxRSS,TotalCPU,AllocCPUS,AllocTRES,NodeList,State,Reason,JobName
-echo '[squeue]'; squeue -h -u "$user" -t all ${1:+--name="$1"} -o '%F|%K|%T|%V|%M|%N|%r|%j' 2>&1; echo "[end $?]"
+echo '[squeue]'
+queue=$(squeue -h -u "$user" -t all ${1:+--name="$1"} -o '%F|%K|%T|%V|%M|%N|%r|%j' 2>&1); code=$?
+printf '%s\n' "$queue"; echo "[end $code]"
 echo '[sacct]'; sacct -n -P -u "$user" -S "$2" -E now+3650days ${1:+--name="$1"} -o "$rows" 2>&1; echo "[end $?]"
 [ -z "$3" ] || { echo '[sacct]'; sacct -n -P -j "$3" -o "$rows" 2>&1; echo "[end $?]"; }
+[ -n "$4" ] && cd -- "$4" 2>/dev/null || exit 0
+echo '[progress]'
+printf '%s\n' "$queue" | while IFS='|' read -r _ task state _ _ _ _ name; do
+  case $task/$state/$name in N/A/RUNNING/biomero-*-*) ;; *) continue ;; esac
+  run=${name%-*}
+  said=
+  { read -r said <"biomero_${run#biomero-}/attempt-${name##*-}/progress"; } 2>/dev/null
+  [ -z "$said" ] || printf '%s %s\n' "$name" "$said"
+done
+echo "[end 0]"
 """
 )
 
@@ -105,13 +118,14 @@ class Answer:
     accounting: bool
     complaints: str = ""
     unaccounted: bool = False
+    progress: Mapping[str, str] = field(default_factory=dict)
 
     def by_name(self, names: Sequence[str]) -> dict[str, list[JobStatus]]:
         """The statuses of each name, array tasks in order; an empty list for a job that nobody knows."""
         found: dict[str, list[JobStatus]] = {name: [] for name in names}
         for job in self.jobs:
             if job.name in found:
-                found[job.name].append(job)
+                found[job.name].append(replace(job, progress=self.progress.get(job.name)))
         return found
 
     def forgotten(self, name: str) -> JobStatus | None:
@@ -122,7 +136,9 @@ class Answer:
         return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="", reason=reason, forgotten=True)
 
 
-def status_command(names: Sequence[str], since: datetime, job_ids: Sequence[int] = ()) -> list[str]:
+def status_command(
+    names: Sequence[str], since: datetime, job_ids: Sequence[int] = (), data_folder: str = ""
+) -> list[str]:
     """One remote execution that asks for all jobs of these names.
 
     Parameters
@@ -133,16 +149,19 @@ def status_command(names: Sequence[str], since: datetime, job_ids: Sequence[int]
         Earliest submit time of any of them, with its zone.
     job_ids
         Ids where they are known: accounting then also finds jobs that were never eligible.
+    data_folder
+        Where the runs' folders are, to read how far each running job says it is.
     """
     _checked(names)
     listed = ",".join(names)
     start = (since.astimezone(UTC) - _CLOCK_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
     ids = ",".join(str(one) for one in job_ids)
-    return ["sh", "-c", _ASK, "status", listed if len(listed) <= _MOST_NAMES else "", start, ids]
+    return ["sh", "-c", _ASK, "status", listed if len(listed) <= _MOST_NAMES else "", start, ids, data_folder]
 
 
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
-_SECTION = re.compile(r"\[(squeue|sacct)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL | re.MULTILINE)
+_PROGRESS = re.compile(r"^(\S+) (\d{1,3}(?:\.\d*)?)\s*%?\s*$", re.MULTILINE)
+_SECTION = re.compile(r"\[(squeue|sacct|progress)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL | re.MULTILINE)
 
 
 def parse_status(text: str) -> Answer:
@@ -151,7 +170,11 @@ def parse_status(text: str) -> Answer:
     accounted: dict[tuple[int, int | None], JobStatus] = {}
     spoke = {"squeue": False, "sacct": False}
     complaints: list[str] = []
+    progress: dict[str, str] = {}
     for voice, body, code in _SECTION.findall(text):
+        if voice == "progress":
+            progress = {name: f"{min(int(float(number)), 100)}%" for name, number in _PROGRESS.findall(body)}
+            continue
         if code != "0":
             complaints += [line for line in body.splitlines() if line.strip()]
             continue
@@ -166,7 +189,7 @@ def parse_status(text: str) -> Answer:
         for key in sorted({*queued, *accounted}, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
     ]
     text = "\n".join(complaints)
-    return Answer(_newest(merged), spoke["squeue"], spoke["sacct"], text, bool(_NO_ACCOUNTING.search(text)))
+    return Answer(_newest(merged), spoke["squeue"], spoke["sacct"], text, bool(_NO_ACCOUNTING.search(text)), progress)
 
 
 def find_command(name: str, since: datetime) -> list[str]:

@@ -55,6 +55,7 @@ class _Asked:
     job_id: int | None
     since: datetime
     answer: tuple[tuple[object, ...], ...] = ()
+    progress: tuple[str | None, ...] = ()
 
 
 class Watch:
@@ -92,7 +93,8 @@ class Watch:
         for run_id, asked in known.items():
             found = answers.get(asked.name, [])
             said = tuple((status.task, status.state, status.raw_state, status.reason, status.node) for status in found)
-            if said == asked.answer and _goes_on(found):
+            progress = tuple(status.progress for status in found)
+            if said == asked.answer and progress == asked.progress and _goes_on(found):
                 continue
             run = self._log.run(run_id)
             try:
@@ -100,11 +102,12 @@ class Watch:
                     raise StaleAttempt(f"{asked.name} counts no more")
                 with self._around.lease(run_id):
                     changed, goes_on = self.heard(run_id, run, found)
-                self._asked[run_id] = replace(asked, answer=said)
+                self._asked[run_id] = replace(asked, answer=said, progress=progress)
             except NotAllowed:  # another process was faster, or a person: look anew
                 self.forget(run_id)
                 changed, goes_on = True, True
-            if changed or goes_on:
+            # that a job is further on is recorded, but is no reason to ask again soon
+            if (changed and said != asked.answer) or goes_on:
                 news[run_id] = goes_on
         return news
 
@@ -126,9 +129,10 @@ class Watch:
             self._let_go_again(run, attempt, tasks)
             status = jobstatus.tally(attempt.name, tasks)
             before = run.chunks - len(tasks)
-            progress = f"{100 * (before + jobstatus.ended(tasks)) / run.chunks:.0f}%"
+            progress: str | None = f"{100 * (before + jobstatus.ended(tasks)) / run.chunks:.0f}%"
         else:
-            status, progress = found[-1] if found else jobstatus.unknown(attempt.name), None
+            status = found[-1] if found else jobstatus.unknown(attempt.name)
+            progress = status.progress
         changed = self._log.observe(
             run_id,
             attempt.number,

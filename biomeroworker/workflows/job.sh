@@ -16,6 +16,7 @@ node=${SLURMD_NODENAME:-$(uname -n)}
 begun=$SECONDS
 stage=preflight
 child=
+follower=
 mark=
 
 say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*"; }
@@ -27,6 +28,7 @@ fence() {
     say "this job was started again elsewhere: nothing more is done here"
     trap - EXIT
     [[ -z $child ]] || kill -KILL "$child" 2>/dev/null
+    [[ -z $follower ]] || kill "$follower" 2>/dev/null
     exit 81
 }
 
@@ -111,7 +113,7 @@ if [[ -n $task ]]; then
     cd -- "$own" 2>/dev/null || { say "preflight: the folder $own is not there on node $node" >&2; exit 70; }
 fi
 
-trap 'rm -rf -- "$tiff"' EXIT
+trap '[[ -z $follower ]] || kill "$follower" 2>/dev/null; rm -rf -- "$tiff"' EXIT
 trap 'interrupted TERM' TERM
 trap 'interrupted INT' INT
 trap 'interrupted USR1' USR1
@@ -183,11 +185,25 @@ if [[ -e $attempt/converter ]]; then
     fi
 fi
 
+# follow FILE...: the last NN% that a program has printed becomes the file progress, for those who watch the run.
+follow() {
+    local said
+    while sleep 5; do
+        said=$(tail -qc 2048 -- "$@" | grep -aoE '(^|[^0-9.])(100|[0-9]{1,2})(\.[0-9]+)?%' | tail -n 1 | tr -cd '0-9.')
+        [[ -z $said ]] || printf '%s\n' "$said" | publish progress
+    done
+}
+
 # -- the workflow -------------------------------------------------------------------------------------------------
 stage=container
 say "starting the container on $node"
+rm -f -- progress # the conversion's
+follow container.out container.err >/dev/null 2>&1 &
+follower=$!
 run container.out container.err "${runtime[@]}"
 code=$?
+kill "$follower" 2>/dev/null
+follower=
 say "the container ended with $code"
 if [[ $code -ne 0 ]]; then
     ended "$code" "" 77

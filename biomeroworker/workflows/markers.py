@@ -147,12 +147,6 @@ def parse_results(content: bytes) -> tuple[ResultFile, ...]:
     return tuple(found)
 
 
-def parse_progress(content: bytes) -> float | None:
-    """The number from 0 to 100 that a job or its container wrote last, if it is one."""
-    found = re.search(rb"(\d{1,3}(?:\.\d+)?)\s*%?\s*\Z", content)
-    return min(float(found[1]), 100.0) if found else None
-
-
 def verdict(status: JobStatus | None, attempt_folder: Path, run: str, attempt: int) -> ResultManifest:
     """What became of an attempt: its results, or the fault that ended it. Reads the folder, then decides (`judge`)."""
     return judge(status, read_markers(attempt_folder), run, attempt)

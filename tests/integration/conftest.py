@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-echo "working on $in"
+echo "working on $in, 37% done"
 sleep "$sleep"
 for key in $fail; do
     [ ! -e "$in/$key.ome.zarr" ] || { echo "failing on $key" >&2; exit 3; }

@@ -65,6 +65,14 @@ def test_the_log_tells_the_run_event_by_event(site):
     assert run.outcomes[RunState.TRANSFERRING]["bytes"] > 0
 
 
+def test_what_a_job_says_of_its_progress_is_in_the_log_once(site):
+    run = site.carry(site.request(site.images("one.tif"), sleep=14))
+    observed = [event.attributes for event in site.client.log.events(run.id) if event.name == "JobObserved"]
+    told = [one["progress"] for one in observed if one["state"] == "RUNNING"]
+    assert told[-1] == "37%", "the percents that its container printed"
+    assert told.count("37%") == 1, "what is not new is not recorded again"
+
+
 def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(site):
     site.carry(site.request(site.images("warm.tif")))
     transport = site.client.cluster.transport

@@ -38,6 +38,11 @@ match sys.argv[1]:
         sys.exit(int(sys.argv[2]))
     case "nothing":
         (out / "empty folder").mkdir()
+    case "percents":
+        print("reading 3%\\rsegmenting 42.5% of 7 images", file=sys.stderr, flush=True)
+        while not Path(os.environ["ATTEMPT"], "progress").exists():
+            time.sleep(0.1)
+        (out / "seen").write_bytes(Path(os.environ["ATTEMPT"], "progress").read_bytes())
     case "sleep":
         print(os.getpid(), flush=True)
         time.sleep(60)
@@ -282,7 +287,7 @@ def test_images_are_converted_in_the_job_and_the_copies_removed(attempt: Attempt
     assert attempt.go() == JobExit.DONE, attempt.said
     assert (attempt.folder / "container.out").read_text().split() == ["image-12.tif", "image-4.tif"]
     assert not list(attempt.folder.parent.glob("tiff*"))
-    assert (attempt.folder / "progress").read_text() == "100\n"
+    assert not (attempt.folder / "progress").exists(), "it was the conversion's, and what follows begins at nothing"
 
 
 def test_an_image_that_cannot_be_converted_fails_before_the_container(attempt: Attempt) -> None:
@@ -326,3 +331,9 @@ def test_every_run_gets_the_same_script(tmp_path: Path) -> None:
             image_path=f"/{name}.sif", data_folder="/d",
         )  # fmt: skip
     assert (tmp_path / "a/job.sh").read_bytes() == (tmp_path / "b/job.sh").read_bytes()
+
+
+def test_the_percents_that_a_program_prints_become_its_progress(attempt: Attempt) -> None:
+    attempt.prepare("percents")
+    assert attempt.go() == 0
+    assert (attempt.folder / "out/seen").read_text() == "42.5\n"

@@ -1,6 +1,9 @@
 """SLURM's words, as SLURM 22.05.8 said them (recorded), and as its manual says that it may."""
 
+import os
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -248,12 +251,45 @@ def test_every_form_of_an_arrays_tasks_is_read(expression: str, tasks: list[int 
 
 def test_a_thousand_jobs_are_one_question_and_too_many_names_are_not_listed() -> None:
     names = [f"biomero-{'0' * 36}-{number}" for number in range(1000)]
-    argv = slurm.status_command(names, SINCE, [1, 2])
-    assert argv[-3].count(",") == 999
-    assert argv[-1] == "1,2"
-    assert slurm.status_command(names * 3, SINCE)[-3] == ""
+    argv = slurm.status_command(names, SINCE, [1, 2], "/data")
+    listed, _, ids, folder = argv[-4:]
+    assert listed.count(",") == 999
+    assert (ids, folder) == ("1,2", "/data")
+    assert slurm.status_command(names * 3, SINCE)[-4] == ""
     assert max(len(word) for word in argv) < 128 * 1024
 
 
 def test_the_search_starts_an_hour_before_to_allow_for_clocks() -> None:
-    assert slurm.status_command(["a"], SINCE)[-2] == "2026-11-21T01:00:00"
+    assert slurm.status_command(["a"], SINCE)[-3] == "2026-11-21T01:00:00"
+
+
+@pytest.mark.parametrize(
+    ("said", "progress"),
+    [("43", "43%"), ("62.5 %", "62%"), ("400", "100%"), ("soon", None), ("$(id)", None), ("", None)],
+)
+def test_how_far_a_job_says_it_is(said: str, progress: str | None) -> None:
+    line = f"1|N/A|RUNNING|{S}|0:05|n1|None|biomero-a-1"
+    answer = slurm.parse_status(answered(line) + f"[progress]\nbiomero-a-1 {said}\n[end 0]\n")
+    (job,) = answer.by_name(["biomero-a-1"])["biomero-a-1"]
+    assert job.progress == progress
+
+
+def test_only_what_runs_is_asked_how_far_it_is_and_without_a_process_for_each(tmp_path: Path) -> None:
+    run = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
+    for number, said in ((1, "7\n"), (2, "99\n"), (3, "31")):
+        folder = tmp_path / f"biomero_{run}/attempt-{number}"
+        folder.mkdir(parents=True)
+        (folder / "progress").write_text(said)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    rows = [f"{n}|{task}|{state}|{S}|0:05|n1|None|biomero-{run}-{n}" for n, task, state in (
+        (1, "N/A", "RUNNING"), (2, "N/A", "PENDING"), (3, "N/A", "RUNNING"), (4, "N/A", "RUNNING"))]  # fmt: skip
+    for name, text in (("squeue", "\n".join(rows)), ("sacct", "")):
+        (tools / name).write_text(f"#!/bin/sh\ncat <<'E'\n{text}\nE\n")
+        (tools / name).chmod(0o755)
+    command = slurm.status_command([f"biomero-{run}-1"], SINCE, [], str(tmp_path))
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    names = [f"biomero-{run}-{number}" for number in (1, 2, 3, 4)]
+    found = slurm.parse_status(text).by_name(names)
+    assert [found[name][0].progress for name in names] == ["7%", None, "31%", None]

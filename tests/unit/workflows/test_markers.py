@@ -18,7 +18,6 @@ from biomeroworker.workflows.markers import (
     Started,
     judge,
     parse_marker,
-    parse_progress,
     parse_results,
     read_markers,
     verdict,
@@ -172,10 +171,3 @@ def test_results_keep_any_name() -> None:
 def test_a_bad_manifest_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(Permanent, match=words):
         parse_results(content)
-
-
-@pytest.mark.parametrize(
-    ("content", "percent"), [(b"40\n", 40), (b"x\n62.5%\n", 62.5), (b"", None), (b"soon", None), (b"400", 100)]
-)
-def test_progress(content: bytes, percent: float | None) -> None:
-    assert parse_progress(content) == percent
