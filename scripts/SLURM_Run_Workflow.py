@@ -25,14 +25,14 @@ NAME = "Slurm Workflow"
 
 def main() -> None:
     """Declare the parameters (for the dialog the script ends here), then hand in and show the run."""
-    workflows, trouble = configured()
+    workflows, versions, trouble = configured()
     description = "Run a workflow on the SLURM cluster: images go there, results come back."
     if trouble:
         description = f"{description} Not available: {trouble}"
     client = omero.scripts.client(
         NAME,
         description,
-        *dialog.declare(workflows),
+        *dialog.declare(workflows, versions),
         omero.scripts.String("Message").out(),
         omero.scripts.Object("Dataset").out(),
         namespaces=[NSDYNAMIC],
@@ -47,13 +47,14 @@ def main() -> None:
 
 
 def configured():
-    """The workflows of this deployment, and what is wrong with those that are missing. Never asks the network."""
+    """The workflows of this deployment, their versions, and what is wrong with those that are missing. Asks nobody."""
     try:
         catalogue = Catalogue(Settings.load(), Network.NEVER)
         workflows = list(catalogue.usable())
     except BiomeroWorkerError as error:
-        return [], f"the configuration of the worker: {error}"
-    return workflows, "; ".join(f"{name}: {problem}" for name, problem in sorted(catalogue.problems.items()))
+        return [], {}, f"the configuration of the worker: {error}"
+    versions = {name: catalogue.versions(name) for name, _ in workflows}
+    return workflows, versions, "; ".join(f"{name}: {problem}" for name, problem in sorted(catalogue.problems.items()))
 
 
 def run(client, workflows) -> None:

@@ -8,7 +8,8 @@ parameter, because OMERO would refuse a bad value before anybody could say what 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import omero.clients
@@ -45,8 +46,16 @@ def parameter_name(name: str, parameter: str) -> str:
 # -- the dialog -------------------------------------------------------------------------------------------------------
 
 
-def declare(workflows: Iterable[tuple[str, Workflow]]) -> list[Any]:
-    """All parameters of the dialog, for `omero.scripts.client`."""
+def declare(
+    workflows: Iterable[tuple[str, Workflow]], versions: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[Any]:
+    """All parameters of the dialog, for `omero.scripts.client`.
+
+    Parameters
+    ----------
+    versions
+        Of each workflow, newest first, those that are on the cluster: they are what may be chosen, where any are known.
+    """
     fields = [
         omero.scripts.String(
             transfer.DATA_TYPE,
@@ -79,7 +88,7 @@ def declare(workflows: Iterable[tuple[str, Workflow]]) -> list[Any]:
         *_outputs(),
     ]
     for number, (name, described) in enumerate(workflows, start=3):
-        fields += _workflow(f"{number:02d}", name, described)
+        fields += _workflow(f"{number:02d}", name, described, versions.get(name, ()))
     return fields
 
 
@@ -149,9 +158,12 @@ def _outputs() -> list[Any]:
     ]
 
 
-def _workflow(group: str, name: str, described: Workflow) -> list[Any]:
+def _workflow(group: str, name: str, described: Workflow, versions: Sequence[str]) -> list[Any]:
     """The block of one workflow; a parameter that OMERO cannot take is left out, with a line in the log."""
+    choice: dict[str, Any] = {"values": [rstring(one) for one in versions]} if versions else {}
     tag = described.container_image.rpartition(":")[2] if ":" in described.container_image.rpartition("/")[2] else ""
+    if tag and (tag in versions if versions else tag != "latest"):
+        choice["default"] = tag
     fields = [
         omero.scripts.Bool(name, optional=True, grouping=group, default=False, description=described.description),
         omero.scripts.String(
@@ -159,7 +171,7 @@ def _workflow(group: str, name: str, described: Workflow) -> list[Any]:
             optional=True,
             grouping=f"{group}.0",
             description="Version of the container. Empty: the newest on the cluster.",
-            **({"default": tag} if tag and tag != "latest" else {}),
+            **choice,
         ),
     ]
     for number, parameter in enumerate(described.parameters, start=1):

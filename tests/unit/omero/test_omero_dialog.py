@@ -51,6 +51,17 @@ def test_each_type_of_parameter_becomes_one_that_omero_has():
     assert names["nuclei_Version"].prototype.val == "v1.2.0"
 
 
+def test_the_versions_on_the_cluster_are_what_may_be_chosen():
+    known = {"nuclei": ["v1.10.0", "v1.2.0"], "other": ["v2"]}
+    names = {field.name(): field for field in dialog.declare(WORKFLOWS, known)}
+    assert unwrap(names["nuclei_Version"].values) == ["v1.10.0", "v1.2.0"]
+    assert names["nuclei_Version"].prototype.val == "v1.2.0", "the one that its descriptor names"
+    assert unwrap(names["other_Version"].values) == ["v2"]
+    assert not names["other_Version"].useDefault, "empty is the newest"
+    gone = {field.name(): field for field in dialog.declare(WORKFLOWS, {"nuclei": ["v1.1.0"]})}
+    assert not gone["nuclei_Version"].useDefault, "a default that is not there would be refused"
+
+
 def test_a_default_outside_its_choices_does_not_take_the_dialog_down():
     odd = fields()["nuclei_|_odd"]
     assert not odd.useDefault
