@@ -14,7 +14,7 @@ from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.surroundings import Surroundings
 from biomeroworker.engine.workspace import Workspace
-from biomeroworker.errors import Blocked, NodeFault
+from biomeroworker.errors import Blocked, Fault, NodeFault
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
 from biomeroworker.made import made_text
@@ -145,6 +145,7 @@ class Homecoming:
             attempt=number,
             made=[vars(one) for one in made],
             seconds=round(time.monotonic() - begun, 2),
+            **self._used(run),
         )
         partly = verdicts.partly(run.failed_chunks, inputs, str(run_id))
         self._log.finish(run_id, made=counts, **partly)
@@ -152,6 +153,17 @@ class Homecoming:
         self._around.tell(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
         space.drop()
         return 0
+
+    def _used(self, run: WorkflowRun) -> dict[str, Any]:
+        """What the job used, where accounting was behind the queue when it ended: by now it has caught up."""
+        if "cpu_seconds" in run.intent(RunState.FETCHING).get("usage", {}):
+            return {}
+        try:
+            status, tasks = self._asked(run)
+        except Fault:  # nice to know, and no more than that
+            return {}
+        used = jobstatus.usage(tasks.values()) if tasks else status.usage()
+        return {"usage": used} if used else {}
 
     def _gathered(self, run_id: UUID, run: WorkflowRun, space: Workspace) -> ResultManifest:
         """The results of all good tasks, of whichever attempt each is."""
