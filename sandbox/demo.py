@@ -196,8 +196,8 @@ class Demo:
             return 1
         console.print()
         table = Table("stage", "seconds", "bytes", title=f"run {run['run']}", title_justify="left", box=None)
-        for stage, outcome in run["outcomes"].items():
-            table.add_row(stage, f"{outcome.get('seconds', '')}", f"{outcome.get('bytes', '')}")
+        for stage, seconds in run["seconds"].items():
+            table.add_row(stage, f"{seconds:.2f}", f"{run['outcomes'].get(stage, {}).get('bytes', '')}")
         console.print(table)
         console.print(f"from script launch to results visible: {took:.1f} s")
         found = Table("image", "objects", "ground truth", "F1 at IoU 0.5", box=None)

@@ -91,6 +91,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
         run_id = find_run(client.log, run)
         found = client.log.run(run_id)
         events = client.log.events(run_id)
+        stays = client.log.stays(run_id)
     if as_json:
         print_json(
             {
@@ -111,6 +112,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
                 "job_ids": found.job_ids,
                 "request": found.request,
                 "outcomes": found.outcomes,
+                "seconds": stays,
                 "report": found.report,
                 "events": [vars(event) for event in events],
             }
@@ -133,10 +135,22 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
         out.print(found.pause_reason, markup=False)
     if found.report:
         print_report(found.report)
+    if stays:
+        out.print("  " + ", ".join(f"{state.value} {lasting(took)}" for state, took in stays.items()), markup=False)
     table = Table("#", "time", "event", "what", box=None, pad_edge=False)
     for event in events:
         table.add_row(str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.name, _facts(event.attributes))
     out.print(table)
+
+
+def lasting(seconds: float) -> str:
+    """A time as people say it: ``0.4 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

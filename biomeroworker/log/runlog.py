@@ -32,6 +32,7 @@ from biomeroworker.log.states import AlreadyEnded, LogError, NoSuchRun, NotAllow
 from biomeroworker.log.swept import Swept
 from biomeroworker.log.tables import LEASES, VIEWS
 from biomeroworker.log.task import Task
+from biomeroworker.log.timeline import stays
 from biomeroworker.log.tracker import WorkflowTracker, decided_anew
 from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 
@@ -361,6 +362,11 @@ class RunLog:
             assert isinstance(event.originator_id, UUID)
             logged.append(LoggedEvent(event.id, when, name, attributes, event.originator_id, aggregate))
         return logged
+
+    def stays(self, run_id: UUID) -> dict[RunState, float]:
+        """Seconds that a run has been in each of its states."""
+        self.run(run_id)
+        return stays(self.tracker.events.get(run_id), datetime.now(UTC))
 
     def rebuild(self) -> int:
         """Make all read tables again from the events, beside the live ones; returns how many events there are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -391,3 +392,22 @@ def test_a_database_that_cannot_keep_the_log_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         RunLog.open(url)
     assert "hunter2" not in str(refused.value)
+
+
+def test_how_long_a_run_was_where_adds_up_to_its_life(log: RunLog) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.DONE)
+    stays = log.stays(run)
+    passed = [state for state in RunState if not state.is_terminal]
+    assert list(stays) == passed
+    events = [event for event in log.events(run) if event.subject == run]
+    life = (events[-1].time - events[0].time).total_seconds()
+    assert sum(stays.values()) == pytest.approx(life, abs=0.001 * len(passed))
+
+
+def test_a_run_under_way_is_where_it_is_until_now(log: RunLog) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.QUEUED)
+    first = log.stays(run)[RunState.QUEUED]
+    time.sleep(0.05)
+    assert log.stays(run)[RunState.QUEUED] - first >= 0.04

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,10 @@ def test_a_run_is_carried_in_the_foreground_and_shown_from_the_log(command, tmp_
     assert shown["request"]["parameters"] == {"text": "hi there"}
     assert shown["events"][0]["name"] == "WorkflowInitiated"
     assert shown["events"][-1]["name"] == "WorkflowCompleted"
-    assert "obedient" in command("show", answer["run"][:8]).stdout
+    assert shown["seconds"]["queued"] > 0
+    told = command("show", answer["run"][:8]).stdout
+    assert "obedient" in told
+    assert re.search(r"importing \d+\.\d s", told)
     assert "working on" in command("logs", answer["run"]).stdout
     assert "working on" in json.loads(command("logs", answer["run"], "--follow", "--json").stdout)["text"]
     assert "is not on the cluster" not in command("logs", answer["run"], "--stream", "slurm").stderr

@@ -1,0 +1,34 @@
+"""How long a run was in each of its states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from biomeroworker.log.run import WorkflowRun
+from biomeroworker.log.states import RunState
+
+
+def stays(history: Iterable[Any], until: datetime) -> dict[RunState, float]:
+    """Seconds in each state in which a run has been, in the order of its way; ends last no time.
+
+    Parameters
+    ----------
+    history
+        All events of the run, the first one first.
+    until
+        Up to when it is in its last state, unless that is an end.
+    """
+    run: WorkflowRun | None = None
+    seconds: dict[RunState, float] = {}
+    since = until
+    for event in history:
+        if run is not None:
+            # the clocks of two machines that carried it may differ
+            passed = max(0.0, (event.timestamp - since).total_seconds())
+            seconds[run.state] = seconds.get(run.state, 0.0) + passed
+        run, since = event.mutate(run), event.timestamp
+    if run is not None:
+        seconds[run.state] = seconds.get(run.state, 0.0) + max(0.0, (until - since).total_seconds())
+    return {state: round(seconds[state], 3) for state in RunState if state in seconds and not state.is_terminal}
