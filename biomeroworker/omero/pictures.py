@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from omero.rtypes import rstring
 
 from biomeroworker.manifest import PhysicalSize
 from biomeroworker.omero.annotations import Marks
-from biomeroworker.omero.export import CONNECTIONS, LARGEST_READ
+from biomeroworker.omero.export import CONNECTIONS, LARGEST_READ, PLANE_LIMIT
 from biomeroworker.omero.faults import faults
-from biomeroworker.omero.results import Pixels
+from biomeroworker.omero.results import Pixels, to_pyramid_type
 from biomeroworker.omero.session import OmeroSession, parameters, patient, pixels_store
 
 #: Images that are made, described and linked together; their pixels are read from disk one at a time.
 TOGETHER = 50
+#: A plane of more pixels is no file of OMERO's but a pyramid, unless it is of real numbers.
+PYRAMID_ABOVE = PLANE_LIMIT**2
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def _pixel_types(session: OmeroSession) -> dict[str, Any]:
 def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
     pixels = picture.read()
     t, c, z, y, x = pixels.values.shape
+    if y * x > PYRAMID_ABOVE:
+        pixels = replace(pixels, values=to_pyramid_type(pixels.values))
     image: int = (
         sf.getPixelsService()
         .createImage(x, y, z, t, list(range(c)), types[pixels.pixel_type], picture.name, picture.mark)
@@ -113,13 +117,13 @@ def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
     )
     number = _describe(sf, image, pixels)
     with pixels_store(sf, number) as store:
-        for it, ic, iz in np.ndindex(t, c, z):
-            _write_plane(store, pixels.values[it, ic, iz], iz, ic, it)
+        tile = store.getTileSize() if store.requiresPixelsPyramid() else None
+        for it, ic, iz in np.ndindex(t, c, z):  # the order in which a pyramid has to be written, too
+            _write_plane(store, pixels.values[it, ic, iz], iz, ic, it, tile)
         patient(store).save()
     service = sf.getPixelsService()
     for channel in range(c):
-        values = pixels.values[:, channel]
-        service.setChannelGlobalMinMax(number, channel, float(values.min()), float(values.max()))
+        service.setChannelGlobalMinMax(number, channel, *limits(pixels.values[:, channel]))
     return image
 
 
@@ -144,19 +148,34 @@ def _describe(sf: Any, image: int, pixels: Pixels) -> int:
     return number
 
 
+def limits(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The least and the greatest of the values that are numbers: between NaN and infinity nothing could be shown."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return low, high
+
+
 def length(size: PhysicalSize) -> Any:
     """A physical size as OMERO keeps it."""
     return omero.model.LengthI(size.value, getattr(UnitsLength, size.unit.upper()))
 
 
-def _write_plane(store: Any, plane: np.ndarray[Any, Any], z: int, c: int, t: int) -> None:
-    """One plane, big-endian; a large one in stripes of whole rows, because that is all that OMERO takes."""
+def _write_plane(
+    store: Any, plane: np.ndarray[Any, Any], z: int, c: int, t: int, tile: Sequence[int] | None = None
+) -> None:
+    """One plane, big-endian: whole, or if it is large in stripes of whole rows, because that is all that OMERO takes.
+
+    Of a pyramid it takes nothing but tiles of one size (``tile``: width and height), row by row, smaller at the edges.
+    """
     data = plane.astype(plane.dtype.newbyteorder(">"), copy=False)
     height, width = plane.shape
-    if plane.nbytes <= LARGEST_READ:
+    if tile is None and plane.nbytes <= LARGEST_READ:
         store.setPlane(data.tobytes(), z, c, t)
         return
-    rows = max(1, LARGEST_READ // (width * plane.itemsize))
-    for top in range(0, height, rows):
-        stripe = data[top : top + rows]
-        store.setTile(stripe.tobytes(), z, c, t, 0, top, width, len(stripe))
+    wide, high = tile or (width, max(1, LARGEST_READ // (width * plane.itemsize)))
+    for y in range(0, height, high):
+        for x in range(0, width, wide):
+            part = data[y : y + high, x : x + wide]
+            store.setTile(part.tobytes(), z, c, t, x, y, part.shape[1], part.shape[0])

@@ -231,3 +231,18 @@ def to_omero_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
                 return values.astype(wanted)
         raise Permanent(f"a result has values from {low} to {high}; OMERO's integers have 32 bits")
     raise Permanent(f"a result has pixels of type {values.dtype.name}, which OMERO does not have")
+
+
+def to_pyramid_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values in a type that OMERO can keep of planes so large that it needs a pyramid of them.
+
+    Its pyramids are JPEG-2000 and hold 8 or 16 bits without a sign; of real numbers it makes none, they are kept as
+    they are (`omero.pixeldata.max_plane_float_override`). So integers that do not fit into 16 bits become real numbers
+    that hold each of them exactly.
+    """
+    if values.dtype.name in ("uint8", "uint16") or values.dtype.kind == "f" or not values.size:
+        return values
+    low, high = int(values.min()), int(values.max())
+    if low >= 0 and high < 2**16:
+        return values.astype(np.uint16)
+    return values.astype(np.float32 if max(-low, high) <= 2**24 else np.float64)

@@ -28,6 +28,10 @@ TYPES = {
 }
 
 
+#: Pixels of a plane above which the server keeps a pyramid (omero.pixeldata.max_plane_width by …_height).
+LARGEST_PLANE = 3192 * 3192
+
+
 class OutOfBounds(Exception):
     """A plane, row or pixel that is not there."""
 
@@ -73,6 +77,11 @@ class Shape:
     def total(self) -> int:
         """Bytes of the file."""
         return self.timepoint * self.t
+
+    @property
+    def needs_pyramid(self) -> bool:
+        """Whether the server keeps tiles of it, not planes; of real numbers it never does."""
+        return self.x * self.y > LARGEST_PLANE and self.kind not in ("float", "double")
 
     def check(self, **places: int) -> None:
         """Raise `OutOfBounds` for the first coordinate that is not there, in the order given."""

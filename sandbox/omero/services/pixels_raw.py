@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+#: What Java says of an operation that a class lacks.
+UNSUPPORTED = "java.lang.UnsupportedOperationException"
+#: Width and height of a pyramid's tiles (omero.pixeldata.tile_width), and what they can hold.
+PYRAMID_TILE = 256
+PYRAMID_TYPES = ("uint8", "uint16")
+
+
 def java(kind: str, text: str = "") -> Exception:
     """What the server makes of a Java exception that it did not expect."""
     return errors.internal(f" Wrapped Exception: ({kind}):\n{text}", "ome.conditions.InternalException")
@@ -93,6 +100,8 @@ class RawPixelsStoreService(Service):
     @contextlib.contextmanager
     def _writing(self, call: Call, **places: int) -> Iterator[tuple[PlaneFile, Shape]]:
         with self._reading(**places) as (file, shape):
+            if shape.needs_pyramid:
+                raise java(UNSUPPORTED, "Non-tile based writing unsupported.")
             if not file.writable:
                 raise errors.api_usage("Write-method not permitted.")
             yield file, shape
@@ -246,15 +255,38 @@ class RawPixelsStoreService(Service):
             file.put(file.shape.plane_offset(*place), view[index * size : (index + 1) * size])
 
     def setTile(self, call: Call, data: bytes, z: int, c: int, t: int, x: int, y: int, w: int, h: int) -> None:
-        """Whole rows of a plane; the server measured cannot write less."""
-        unsupported = "java.lang.UnsupportedOperationException"
+        """Whole rows of a plane; the server measured cannot write less, but of a pyramid."""
+        if self._open().shape.needs_pyramid:
+            self._set_pyramid_tile(call, data, (z, c, t), (x, y, w, h))
+            return
         with self._writing(call) as (file, shape):
             if x != 0:
-                raise java(unsupported, "ROMIO pixel buffer only supports 0 offseted tile writes.")
+                raise java(UNSUPPORTED, "ROMIO pixel buffer only supports 0 offseted tile writes.")
             if w != shape.x:
-                raise java(unsupported, "ROMIO pixel buffer only supports full row writes.")
+                raise java(UNSUPPORTED, "ROMIO pixel buffer only supports full row writes.")
             with self._writing(call, y=y, z=z, c=c, t=t), self._reading(y_end=y + h - 1):
                 file.put(shape.plane_offset(z, c, t) + y * shape.row, _exactly(data, h * shape.row))
+
+    def _set_pyramid_tile(
+        self, call: Call, data: bytes, place: tuple[int, int, int], area: tuple[int, int, int, int]
+    ) -> None:
+        """A tile of a pyramid; what holds tiles of any other size is not written here."""
+        file, (z, c, t), (x, y, w, h) = self._open(), place, area
+        shape = file.shape
+        if not file.writable:
+            raise errors.api_usage("In read-only mode!")
+        if shape.kind not in PYRAMID_TYPES:
+            raise errors.not_implemented("omero.api.RawPixelsStore", f"setTile for a pyramid of {shape.kind}")
+        sizes = (min(PYRAMID_TILE, shape.x - x), min(PYRAMID_TILE, shape.y - y))
+        if x % PYRAMID_TILE or y % PYRAMID_TILE or (w, h) != sizes:
+            raise errors.not_implemented("omero.api.RawPixelsStore", f"setTile for a pyramid at {area}")
+        with self._reading(z=z, c=c, t=t):
+            rows = memoryview(_exactly(data, w * h * shape.width))
+        step = w * shape.width
+        for row in range(h):
+            at = shape.plane_offset(z, c, t) + (y + row) * shape.row + x * shape.width
+            file.put(at, rows[row * step : (row + 1) * step])
+        self._modified, self._last_call = True, call
 
     # -- the row ------------------------------------------------------------------------------------------------------
     def calculateMessageDigest(self, call: Call) -> bytes:
@@ -298,36 +330,40 @@ class RawPixelsStoreService(Service):
             self._modified, self._file = False, None
             file.close()
 
-    # -- resolutions: planes have one, there are no pyramids ----------------------------------------------------------
+    # -- resolutions: there are no smaller ones; of what would be a pyramid they are not told -------------------------
+    def _flat(self, operation: str) -> PlaneFile:
+        file = self._open()
+        if file.shape.needs_pyramid:
+            raise errors.not_implemented("omero.api.RawPixelsStore", f"{operation} of a pyramid")
+        return file
+
     def requiresPixelsPyramid(self, call: Call) -> bool:
-        """Never: planes of any size are served as they are."""
-        self._open()
-        return False
+        """Whether planes are so large that they are written by tiles."""
+        return self._open().shape.needs_pyramid
 
     def getResolutionLevels(self, call: Call) -> int:
         """One."""
-        self._open()
+        self._flat("getResolutionLevels")
         return 1
 
     def getResolutionLevel(self, call: Call) -> int:
         """The only one."""
-        self._open()
+        self._flat("getResolutionLevel")
         return 0
 
     def getResolutionDescriptions(self, call: Call) -> list[Any]:
         """The plane itself."""
-        shape = self._open().shape
-        return [_description(shape)]
+        return [_description(self._flat("getResolutionDescriptions").shape)]
 
     def setResolutionLevel(self, call: Call, level: int) -> None:
         """Refused, as for every image without a pyramid."""
-        self._open()
-        raise java("java.lang.UnsupportedOperationException", "Cannot set resolution levels on a ROMIO pixel buffer.")
+        self._flat("setResolutionLevel")
+        raise java(UNSUPPORTED, "Cannot set resolution levels on a ROMIO pixel buffer.")
 
     def getTileSize(self, call: Call) -> list[int]:
-        """The whole plane."""
+        """The whole plane, or a pyramid's tile."""
         shape = self._open().shape
-        return [shape.x, shape.y]
+        return [PYRAMID_TILE, PYRAMID_TILE] if shape.needs_pyramid else [shape.x, shape.y]
 
 
 def _description(shape: Shape) -> Any:

@@ -14,6 +14,7 @@ from biomeroworker.log.fence import LeaseLost
 from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.omero import pictures
 from biomeroworker.omero import session as sessions
+from biomeroworker.omero.describe import describe_images
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.source import Provenance, RunRequest
@@ -339,6 +340,28 @@ def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, s
         rows = owners.rows("select r.image.details.owner.id, r.details.owner.id from Roi r")
         assert rows == [[reader.id, reader.id]] * 4
         assert owners.rows("select l.id from DatasetAnnotationLink l where l.parent.id = :id", id=run.dataset) == []
+
+
+def test_a_result_whose_planes_omero_keeps_as_a_pyramid_is_written_by_tiles(session):
+    values = np.zeros((1, 1, 1, 3200, 3300), np.uint32)  # as label images often are
+    values[0, 0, 0, 3199, 3299] = 7
+    values[0, 0, 0, 255:257, 255:257] = 60_000
+    image = make_image(session, "a whole slide", values)
+    ((number, kind),) = session.rows("select p.id, p.pixelsType.value from Pixels p where p.image.id = :id", id=image)
+    assert kind == "uint16"
+    with pictures.pixels_store(session.sf, number) as store:
+        assert store.requiresPixelsPyramid()
+        for x, y in ((3100, 3000), (200, 200)):
+            tile = np.frombuffer(store.getTile(0, 0, 0, x, y, 200, 200), ">u2").reshape(200, 200)
+            assert np.array_equal(tile, values[0, 0, 0, y : y + 200, x : x + 200])
+
+
+def test_what_is_no_number_has_no_part_in_what_is_shown(session):
+    values = np.array([[[[[np.nan, -2.5], [np.inf, 7]]]]], np.float32)
+    image = make_image(session, "ratio", values)
+    (found,) = describe_images(session, [image])
+    assert found.channels[0].range == (-2.5, 7.0)
+    assert pictures.limits(np.full((2, 2), np.nan)) == (0.0, 1.0)
 
 
 def test_a_plane_too_large_for_one_message_is_written_by_rows(session, monkeypatch):

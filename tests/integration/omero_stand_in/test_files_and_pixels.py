@@ -163,3 +163,22 @@ def test_what_was_saved_is_there_after_a_kill(tmp_path):
             assert (found.size, bytes(files.read(0, 3))) == (rlong(3), b"abc")
         finally:
             client.closeSession()
+
+
+def test_planes_that_a_server_keeps_as_a_pyramid_are_written_by_tiles_only(ada, store):
+    _, pixels = new_pixels(ada, "uint8", (3200, 3200, 1, 1), 1)
+    store.setPixelsId(pixels, True)
+    assert store.requiresPixelsPyramid()
+    with pytest.raises(omero.InternalException, match="Non-tile based writing unsupported"):
+        store.setRow(bytes(3200), 0, 0, 0, 0)
+    wide, high = store.getTileSize()
+    store.setTile(bytes([5]) * (wide * high), 0, 0, 0, wide, 0, wide, high)
+    assert bytes(store.getTile(0, 0, 0, wide - 1, 0, 2, 1)) == bytes([0, 5])
+    with pytest.raises(omero.ApiUsageException, match="not implemented"):
+        store.getResolutionLevels()
+
+
+def test_real_numbers_have_no_pyramid(ada, store):
+    _, pixels = new_pixels(ada, "float", (3200, 3200, 1, 1), 1)
+    store.setPixelsId(pixels, True)
+    assert not store.requiresPixelsPyramid()

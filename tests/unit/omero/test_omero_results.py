@@ -8,7 +8,16 @@ from PIL import Image
 from biomeroworker import ngff
 from biomeroworker.errors import Permanent
 from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
-from biomeroworker.omero.results import Result, image_name, kind_of, read_image, sort, to_omero_type, to_tczyx
+from biomeroworker.omero.results import (
+    Result,
+    image_name,
+    kind_of,
+    read_image,
+    sort,
+    to_omero_type,
+    to_pyramid_type,
+    to_tczyx,
+)
 
 INPUT = InputImage(
     key="image-12",
@@ -156,6 +165,26 @@ def test_types_that_omero_lacks_become_ones_that_hold_the_same_values(given, dty
 def test_values_that_would_be_cut_are_refused():
     with pytest.raises(Permanent, match="32 bits"):
         to_omero_type(np.array([-1, 2**40]))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "kept"),
+    [
+        ([0, 255], "uint8", "uint8"),
+        ([0, 65_535], "uint32", "uint16"),
+        ([0, 65_536], "uint32", "float32"),
+        ([0, 2**24 + 1], "uint32", "float64"),
+        ([0, 32_767], "int16", "uint16"),
+        ([-1, 3], "int8", "float32"),
+        ([-(2**31), 1], "int32", "float64"),
+        ([0.5, 1], "float32", "float32"),
+    ],
+)
+def test_what_needs_a_pyramid_has_a_type_that_omero_keeps_one_of(values, dtype, kept):
+    given = np.array(values, dtype)
+    found = to_pyramid_type(given)
+    assert found.dtype.name == kept
+    assert [float(value) for value in found] == [float(value) for value in given]
 
 
 def test_a_result_of_the_same_field_has_the_inputs_pixel_size(tmp_path):
