@@ -17,7 +17,11 @@ _LEFT_OUT = {
     "RoiLeftOut": (
         "no ROIs from {} label image of a whole plate (ROIs lie on single images)",
         "no ROIs from {} label images of whole plates (ROIs lie on single images)",
-    )
+    ),
+    "RoiReadOnly": (
+        "no ROIs from {} label image (you may only look at its original, and result images are not imported)",
+        "no ROIs from {} label images (you may only look at their originals, and result images are not imported)",
+    ),
 }
 
 

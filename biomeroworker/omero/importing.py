@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: What is said in place of ROIs of a label image that is of a whole plate: they have no single image to lie on.
 NO_ROIS = "RoiLeftOut"
+#: The same where the original image may only be read, and there is no result image to lay them on either.
+READ_ONLY = "RoiReadOnly"
 
 
 class Options(BaseModel):
@@ -144,14 +146,16 @@ class Import:
             pictures = self._images(wanted, lambda count: tell(0.05 + 0.5 * count / len(wanted), "images"))
         if self.options.rois:
             self._all_rois([image for image in images if image.path not in drawn], pictures, tell)
-        for name, members in groups.items():
-            self._table(name, members)
-        tell(0.9, "tables")
         attached = list(rest) if self.options.files else []
         if self.options.files:
             tabled = {result.path for members in groups.values() for result, _ in members}
             attached += [result for result in sheets if result.path not in tabled]
         attached += [image for image in images if not image.members] if self.options.attach_images else []
+        if (groups or attached or (self.options.zip and self.results)) and not self._annotatable():
+            self._made_dataset()
+        for name, members in groups.items():
+            self._table(name, members)
+        tell(0.9, "tables")
         self._files(attached)
         if self.options.zip and self.results:
             self._zip()
@@ -159,6 +163,17 @@ class Import:
         return self.made
 
     # -- where things go --------------------------------------------------------------------------------------------
+
+    def _made_dataset(self) -> int:
+        """The dataset of the results, told of."""
+        number = self._dataset()
+        self._tell_of(Made("Dataset", f"Dataset:{number}", RUN))
+        return number
+
+    def _tell_of(self, made: Made) -> None:
+        """Once, however often it comes up."""
+        if made not in self.made:
+            self.made.append(made)
 
     def _dataset(self) -> int:
         """The dataset for the images: the one asked for, the one made before, or a new one beside the source's."""
@@ -212,7 +227,15 @@ class Import:
         return sorted({row[0] for row in self.session.rows_by_ids(query, self.ids)})
 
     def _targets(self) -> list[tuple[str, int]]:
-        """What a result of the whole run hangs on: the inputs asked for; for images, the datasets that they are in."""
+        """What a result of the whole run hangs on: what was asked for, as far as it may be annotated.
+
+        If all of that is a colleague's and may only be read, it is the dataset of the results, which is made for that
+        if need be: what hangs on nothing is found by nobody.
+        """
+        return self._annotatable() or [("Dataset", self._dataset())]
+
+    def _annotatable(self) -> list[tuple[str, int]]:
+        """Of the inputs asked for (of images, the datasets that they are in), those that the user may annotate."""
         if self.kind == "Image" and (datasets := self._allowed("Dataset", self._source_datasets(), "canAnnotate")):
             return [("Dataset", number) for number in datasets]
         return [(self.kind, number) for number in self._allowed(self.kind, self.ids, "canAnnotate")]
@@ -221,7 +244,7 @@ class Import:
         if result.input is None:
             return self._targets()
         kind, number = str(result.input.origin["type"]), int(result.input.origin["id"])
-        return [(kind, number)] if self._allowed(kind, [number], "canAnnotate") else []
+        return [(kind, number)] if self._allowed(kind, [number], "canAnnotate") else self._targets()
 
     def _allowed(self, kind: str, ids: Iterable[int], right: str) -> list[int]:
         """Those of the objects on which the user has a right: a colleague's may be read-only in this group."""
@@ -243,9 +266,7 @@ class Import:
             )
             for result in images
         ]
-        dataset = self._dataset()
-        there = add_pictures(self.session, pictures, dataset, self.marks, tell)
-        self.made.append(Made("Dataset", f"Dataset:{dataset}", RUN))
+        there = add_pictures(self.session, pictures, self._made_dataset(), self.marks, tell)
         self.made += [Made("Image", f"Image:{there[result.path]}", result.path) for result in images]
         return there
 
@@ -270,6 +291,9 @@ class Import:
         image = int(source.origin["id"])
         if not self._allowed("Image", [image], "canAnnotate"):
             if picture is None:
+                if not self.options.images and planes_of(read_image(self.folder / result.path, source).values, source):
+                    log.warning("no ROIs are made from %s: image %s may only be read", result.path, image)
+                    self._tell_of(Made(READ_ONLY, f"Image:{image}", result.path))
                 return
             image = picture  # a colleague's image that one may only read: the outlines lie on the result
         values = read_image(self.folder / result.path, source).values

@@ -12,3 +12,7 @@ def test_counts_are_words():
 def test_what_was_left_out_is_a_sentence_and_not_a_count_of_something_strange():
     assert made_text({"Image": 2, "RoiLeftOut": 1}).startswith("2 images, no ROIs from 1 label image of a whole plate")
     assert "RoiLeftOut" not in made_text({"RoiLeftOut": 3})
+
+
+def test_rois_that_had_nowhere_to_lie_are_told_of():
+    assert "you may only look at its original" in made_text({"Table": 1, "RoiReadOnly": 1})

@@ -340,6 +340,27 @@ def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, s
         rows = owners.rows("select r.image.details.owner.id, r.details.owner.id from Roi r")
         assert rows == [[reader.id, reader.id]] * 4
         assert owners.rows("select l.id from DatasetAnnotationLink l where l.parent.id = :id", id=run.dataset) == []
+        # nothing hangs in the air: the table and the file are on the dataset of the results, which is the reader's
+        (dataset,) = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Dataset"]
+        query = (
+            "select l.child.id from DatasetAnnotationLink l where l.parent.id = :id and l.child.class = FileAnnotation"
+        )
+        hanging = {f"FileAnnotation:{row[0]}" for row in owners.rows(query, id=dataset)}
+        assert hanging == {one.reference for one in made if one.kind in ("Table", "File")}
+        assert run.stage_out() == made
+
+
+def test_results_of_what_one_may_only_read_have_a_dataset_though_no_image_is_imported(server, tmp_path):
+    group = make_group(server, "rwr---")
+    owner, reader = make_person(server, group), make_person(server, group)
+    with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
+        run = Run(server, owner, owners, tmp_path, images=False)
+        run.request = run.request.model_copy(update={"user": reader.id})
+        made = run.stage_out()
+        assert sorted({one.kind for one in made}) == ["Dataset", "File", "RoiReadOnly", "Table"]
+        (dataset,) = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Dataset"]
+        assert owners.rows("select d.details.owner.id from Dataset d where d.id = :id", id=dataset) == [[reader.id]]
+        assert run.stage_out() == made
 
 
 def test_a_result_whose_planes_omero_keeps_as_a_pyramid_is_written_by_tiles(session):
