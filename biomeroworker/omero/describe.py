@@ -104,7 +104,10 @@ def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selec
         case "Plate":
             return Selection(plates=_plates(session, ids))
         case "Screen":
-            return Selection(plates=_plates(session, _children(session, "ScreenPlateLink", ids)))
+            plates = _children(session, "ScreenPlateLink", ids)
+            if not plates:
+                raise Refused(f"there are no plates in screen {_list(ids)}")
+            return Selection(plates=_plates(session, plates))
     if not images:
         raise Refused(f"there are no images in {kind.lower()} {_list(ids)}")
     return Selection(images=tuple(images))
@@ -113,9 +116,11 @@ def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selec
 def _all_there(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> None:
     there = {row[0] for row in session.rows_by_ids(f"select o.id from {kind} o where o.id in (:ids)", ids)}  # noqa: S608
     if missing := [i for i in ids if i not in there]:
-        raise Refused(
-            f"OMERO has no {kind.lower()} {_list(missing)} that {session.user_name} can see in the group of this run"
-        )
+        told = f"OMERO has no {kind.lower()} {_list(missing)} that {session.user_name} can see in the group of this run"
+        query = f"select o.id, o.details.group.name from {kind} o where o.id in (:ids)"  # noqa: S608
+        elsewhere = sorted(session.rows_by_ids(query, missing, everywhere=True))
+        where = "; ".join(f"{kind.lower()} {number} is in group {group}" for number, group in elsewhere[:5])
+        raise Refused(f"{told}; {where}: start the run from there" if where else told)
 
 
 def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[int]:

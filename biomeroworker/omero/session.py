@@ -142,10 +142,11 @@ class OmeroSession:
             found: list[Any] = self.sf.getQueryService().findAllByQuery(hql, parameters(values))
             return found
 
-    def rows(self, hql: str, **values: Any) -> list[list[Any]]:
-        """The plain rows of a projection."""
+    def rows(self, hql: str, *, everywhere: bool = False, **values: Any) -> list[list[Any]]:
+        """The plain rows of a projection; ``everywhere`` looks into all groups of the user, not only the run's."""
+        context = {"omero.group": "-1"} if everywhere else {}
         with faults("ask OMERO"):
-            found = self.sf.getQueryService().projection(hql, parameters(values))
+            found = self.sf.getQueryService().projection(hql, parameters(values), context)
             return [[omero.rtypes.unwrap(cell) for cell in row] for row in found]
 
     def query_by_ids(self, hql: str, ids: Iterable[int], **values: Any) -> list[Any]:
@@ -154,9 +155,10 @@ class OmeroSession:
             found for part in portions(sorted(set(ids)), IDS_PER_QUERY) for found in self.query(hql, ids=part, **values)
         ]
 
-    def rows_by_ids(self, hql: str, ids: Iterable[Key], **values: Any) -> list[list[Any]]:
+    def rows_by_ids(self, hql: str, ids: Iterable[Key], *, everywhere: bool = False, **values: Any) -> list[list[Any]]:
         """`rows` with ``:ids`` (or words) filled in portions."""
-        return [row for part in portions(sorted(set(ids)), IDS_PER_QUERY) for row in self.rows(hql, ids=part, **values)]
+        parts = portions(sorted(set(ids)), IDS_PER_QUERY)
+        return [row for part in parts for row in self.rows(hql, everywhere=everywhere, ids=part, **values)]
 
     # -- changing -----------------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import numpy as np
+import omero.model
 import pytest
 import zarr
+from omero.rtypes import rstring
 
 from biomeroworker.errors import Refused, Transient
 from biomeroworker.log.fence import LeaseLost
@@ -200,3 +202,21 @@ def test_an_empty_dataset_is_refused(session):
     dataset = make_dataset(session)
     with pytest.raises(Refused, match=f"no images in dataset {dataset}"):
         select(session, "Dataset", [dataset])
+
+
+def test_a_screen_without_plates_is_refused(session):
+    screen = omero.model.ScreenI()
+    screen.name = rstring("empty")
+    number = session.save_and_return([screen])[0].id.val
+    with pytest.raises(Refused, match=f"no plates in screen {number}"):
+        select(session, "Screen", [number])
+
+
+def test_what_lies_in_another_group_is_refused_with_that_groups_name(server, session, person):
+    image = make_image(session, "i", noise(1, 1, 1, 9, 9))
+    ((group,),) = session.rows("select g.name from ExperimenterGroup g where g.id = :id", id=person.group)
+    with server.root() as root:
+        with pytest.raises(Refused, match=f"image {image} is in group {group}: start the run from there"):
+            select(root, "Image", [image])
+        with pytest.raises(Refused, match=r"can see in the group of this run$"):
+            select(root, "Image", [999999999])
