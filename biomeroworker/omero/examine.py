@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import omero
+import omero.clients
+
 from biomeroworker.errors import classify
 from biomeroworker.omero.credentials import NOBODY, provider_from_environment
-from biomeroworker.omero.faults import faults
+from biomeroworker.omero.faults import faults, said
 from biomeroworker.omero.session import OmeroSession
 
 #: What a run's results need when another than their owner opens the session: the right to be that owner.
@@ -72,8 +75,18 @@ def _processor(session: OmeroSession) -> Iterator[Line]:
     if not scripts:
         yield "warn", "omero scripts", f"{SCRIPT} is not installed", "docs/deploy.md, step Scripts"
         return
-    if service.canRunScript(scripts[0].id.val):
-        yield "ok", "omero processor", f"one is registered that runs {SCRIPT}", ""
-    else:
+    try:
+        # as OMERO.web does for the dialog: of an official script canRunScript says yes without asking any processor
+        dialog = service.getParams(scripts[0].id.val)
+    except omero.NoProcessorAvailable:
         told = f"none is registered that would run {SCRIPT}"
         yield "fail", "omero processor", told, "start Processor-0 of the grid, or biomeroworker attach"
+        return
+    except omero.ValidationException as error:
+        told = f"{SCRIPT} ends before it shows its dialog: {said(error)}"
+        yield "fail", "omero processor", told, "run it by hand with the Processor's Python: it needs biomeroworker"
+        return
+    yield "ok", "omero processor", f"one is registered that runs {SCRIPT}", ""
+    missing = (dialog.description or "").partition("Not available: ")[2]
+    if missing:
+        yield "warn", "omero dialog", f"what the Processor cannot offer: {missing}", "see its ini file and its cache"
