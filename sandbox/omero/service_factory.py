@@ -109,7 +109,7 @@ class ServiceFactory(Service):
         """A bit for each service that is gone; -1 if none was asked about."""
         if not proxies:
             return -1
-        return sum(1 << place for place, proxy in enumerate(proxies) if not self.keepAlive(call, proxy))
+        return sum(1 << place for place, proxy in enumerate(proxies) if proxy and not self.keepAlive(call, proxy))
 
     # -- group and password -------------------------------------------------------------------------------------------
     def getSecurityContexts(self, call: Call) -> list[Any]:
@@ -150,6 +150,8 @@ class ServiceFactory(Service):
 
     def subscribe(self, call: Call, topic: str, proxy: Any) -> None:
         """Refused: there is no IceStorm behind this server."""
+        if not topic.startswith("/public/"):
+            raise errors.api_usage('Currently only "/public/" topics allowed.')
         raise errors.not_implemented("omero.api.ServiceFactory", "subscribe")
 
     def closeOnDestroy(self, call: Call) -> None:

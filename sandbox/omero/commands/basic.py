@@ -15,7 +15,12 @@ from . import registry
 from .registry import Run, command
 
 
-@command(omero.cmd.DoAll)
+def _steps_of_all(request: Any) -> int:
+    known = [(registry.find(one), one) for one in request.requests or ()]
+    return sum(command.steps_of(one) for command, one in known if command is not None)
+
+
+@command(omero.cmd.DoAll, steps=_steps_of_all)
 def do_all(run: Run) -> Any:
     """All of the requests, or none."""
     if not run.request.requests:
@@ -34,16 +39,20 @@ def do_all(run: Run) -> Any:
         except registry.Failed as failed:
             inner = failed.response  # the server forgets here that it was a GraphException
             raise registry.Failed(omero.cmd.ERR(inner.category, inner.name, inner.parameters)) from failed
-        answer.status.append(omero.cmd.Status(None, "", "", [], {}, known.steps - 1, known.steps, 0, [], [], 0))
+        steps = known.steps_of(request)
+        answer.status.append(omero.cmd.Status(None, "", "", [], {}, steps - 1, steps, 0, [], [], 0))
     return answer
 
 
-@command(omero.cmd.Timing, alone=False)
+@command(omero.cmd.Timing, steps=lambda request: int(request.steps), alone=False)
 def timing(run: Run) -> Any:
     """Do nothing for a while."""
-    for _ in range(run.request.steps):
+    if not run.request.steps:
+        raise registry.error(run.request, "no-steps")
+    for step in range(run.request.steps):
         if run.cancelled():
-            break
+            raise registry.error(run.request, "not-ready")
+        run.at(step)
         time.sleep(run.request.millisPerStep / 1000)
     return omero.cmd.OK()
 

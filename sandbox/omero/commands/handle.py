@@ -14,6 +14,7 @@ import omero
 import omero.clients
 import omero.cmd
 
+from sandbox.omero import errors
 from sandbox.omero.call import Call
 from sandbox.omero.graph.calls import context_of
 from sandbox.omero.servant import Service
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds in which a request that is cancelled has to give up.
+CANCEL_LIMIT = 5
 #: Enough that long requests of some users do not hold up those of others.
 _workers = ThreadPoolExecutor(8, thread_name_prefix="command")
 
@@ -41,9 +44,8 @@ class Handle(Service):
         self._response: Any = None
         self._callbacks: dict[Ice.Identity, Any] = {}
         self._lock = threading.Lock()
-        self._cancel = threading.Event()
-        dry = bool(getattr(request, "dryRun", False))
-        steps = command.dry_steps if dry and command.dry_steps is not None else command.steps
+        self._cancel, self._done = threading.Event(), threading.Event()
+        steps = command.steps_of(request)
         self._status = omero.cmd.Status(
             source=None, category="", name="", flags=[], parameters={}, currentStep=0, steps=steps,
             startTime=_now(), stepStartTimes=[], stepStopTimes=[], stopTime=0,
@@ -58,8 +60,10 @@ class Handle(Service):
         with self._lock:
             status = self._status
             status.flags, status.stopTime = flags, _now()
-            status.currentStep = max(status.steps - 1, 0)
+            if not (flags and self._cancel.is_set()):
+                status.currentStep = max(status.steps - 1, 0)
             self._response = response
+            self._done.set()
             callbacks = list(self._callbacks.values())
         for callback in callbacks:
             self._tell(callback)
@@ -68,12 +72,12 @@ class Handle(Service):
         graph, afterwards = self.server.graph, []
         failure = [omero.cmd.State.CANCELLED, omero.cmd.State.FAILURE]
         if self._cancel.is_set():
-            return omero.cmd.ERR("::omero::cmd::ERR", "cancelled", {}), [omero.cmd.State.CANCELLED]
+            return registry.error(self._request, "cancel-called").response, failure
         try:
             with self.server.calls.entered(self._call):
                 context = context_of(self._call)
                 with graph.transaction(context) if self._command.alone else contextlib.nullcontext() as tx:
-                    run = registry.Run(self._call, tx, self._request, afterwards, self._cancel.is_set)
+                    run = registry.Run(self._call, tx, self._request, afterwards, self._cancel.is_set, self._at)
                     response = self._command.run(run)
                 for act in afterwards:
                     act()
@@ -101,12 +105,18 @@ class Handle(Service):
         return self._status
 
     def cancel(self, call: Call) -> bool:
-        """Whether the request will not be run; what has begun is finished."""
+        """Whether the request was not run to its end: it is given up before its next step, if it has any."""
         with self._lock:
             if self._response is not None:
-                return False
+                return bool(self._status.flags)
             self._cancel.set()
-        return True
+        if not self._done.wait(CANCEL_LIMIT):
+            self._cancel.clear()
+            raise errors.lock_timeout("timed out while waiting on CANCELLED state")
+        return bool(self._status.flags)
+
+    def _at(self, step: int) -> None:
+        self._status.currentStep = step
 
     def addCallback(self, call: Call, callback: Any) -> None:
         """Have a client told of the end; at once if it is there already."""

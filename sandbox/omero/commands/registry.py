@@ -26,6 +26,8 @@ class Run:
     #: called after the commit, e.g. to delete files
     afterwards: list[Callable[[], None]]
     cancelled: Callable[[], bool] = lambda: False
+    #: hears which step has begun
+    at: Callable[[int], None] = lambda step: None
 
     def within(self, request: Any) -> Run:
         """The same run for another request."""
@@ -57,18 +59,24 @@ class Command:
     """How to run a kind of request, and the number of steps that its status shows."""
 
     run: Callable[[Run], Any]
-    steps: int = 1
+    steps: int | Callable[[Any], int] = 1
     #: fewer steps when only tried
     dry_steps: int | None = None
     #: whether it needs the graph for itself while it runs
     alone: bool = True
+
+    def steps_of(self, request: Any) -> int:
+        """The number of steps of a request."""
+        if self.dry_steps is not None and getattr(request, "dryRun", False):
+            return self.dry_steps
+        return self.steps(request) if callable(self.steps) else self.steps
 
 
 _known: dict[type, Command] = {}
 
 
 def command(
-    kind: type, steps: int = 1, dry_steps: int | None = None, alone: bool = True
+    kind: type, steps: int | Callable[[Any], int] = 1, dry_steps: int | None = None, alone: bool = True
 ) -> Callable[[Callable[[Run], Any]], Callable[[Run], Any]]:
     """Declare the function that runs requests of a class."""
 

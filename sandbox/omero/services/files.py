@@ -35,22 +35,26 @@ class RawFileStoreService(Service):
         super().__init__(server, session)
         self._id: int | None = None
         self._handle: int | None = None
+        self._size_of_row: int | None = None
         self._writable = self._modified = False
         self._last_call: Call | None = None
 
     # -- which file ---------------------------------------------------------------------------------------------------
     def setFileId(self, call: Call, number: int) -> None:
-        """Open the content of a file that the caller may read."""
+        """Open the content of a file that the caller may read; nothing happens if it is the one that is open.
+
+        The row of the file that was open before is left as it is: neither its size nor its hash is brought up to date.
+        """
+        if number == self._id:
+            return
+        self._let_go()
+        self._id = number  # it is told even if it cannot be opened
         graph = self.server.graph
         with graph.transaction(context_of(call)) as tx:
             row = tx.get("OriginalFile", number)
-            writable = tx.can(row, "edit")
-        self.closed()
-        path = self.server.disk.file(number)
-        self._modified = not path.exists()
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
-        self._id, self._writable = number, writable
-        self._last_call = call if writable else None
+            self._writable, self._size_of_row = tx.can(row, "edit"), row.get("size")
+        self._handle = os.open(self.server.disk.file(number), os.O_RDWR | os.O_CREAT, 0o640)
+        self._last_call = call if self._writable else None
 
     def getFileId(self, call: Call) -> Any:
         """The file's id, or null before `setFileId`."""
@@ -88,14 +92,13 @@ class RawFileStoreService(Service):
     def write(self, call: Call, data: bytes, position: int, length: int) -> None:
         """Put the first ``length`` bytes of ``data`` at ``position``."""
         handle = self._open()
-        if not self._writable:
-            raise errors.security("File not writeable!")
         if length > len(data):
             raise errors.api_usage(f"newLimit > capacity: ({length} > {len(data)})")
         if length < 0:
             raise errors.api_usage(f"newLimit < 0: ({length} < 0)")
         if position < 0:
             raise errors.api_usage("Negative position")
+        self._check_writable()
         view, self._last_call, self._modified = memoryview(data)[:length], call, True
         while view:
             done = os.pwrite(handle, view, position)
@@ -104,24 +107,34 @@ class RawFileStoreService(Service):
     def truncate(self, call: Call, length: int) -> bool:
         """Cut the file; false, and nothing done, if it is no longer than that already."""
         handle = self._open()
-        if not self._writable:
-            raise errors.security("File not writeable!")
-        if length < 0:
-            raise errors.api_usage("Negative size")
         if self.size(call) <= length:
             return False
+        if length < 0:
+            raise errors.api_usage("Negative size")
+        self._check_writable()
         os.ftruncate(handle, length)
         self._last_call, self._modified = call, True
         return True
 
+    def _check_writable(self) -> None:
+        if not self._writable:
+            raise errors.security("File not writeable!")
+
     # -- the row ------------------------------------------------------------------------------------------------------
     def save(self, call: Call) -> Any:
-        """Bring size, time and hash of the row up to date; null if nothing was written since."""
-        if self._handle is None or not self._modified:
+        """Bring size, time and hash of the row up to date; null if there is no need."""
+        if not self._needs_saving():
             return None
         saved = self._saved(call)
-        self._modified = False
+        self._modified, self._size_of_row = False, saved.size.val
         return saved
+
+    def _needs_saving(self) -> bool:
+        """Whether it was written to, is empty, or is not of the size that the row says."""
+        if self._handle is None or not self._writable:
+            return False
+        size = os.fstat(self._handle).st_size
+        return self._modified or size == 0 or self._size_of_row not in (None, size)
 
     def _saved(self, call: Call) -> Any:
         graph, path = self.server.graph, self.server.disk.file(self._id or 0)
@@ -146,14 +159,16 @@ class RawFileStoreService(Service):
 
     def closed(self) -> None:
         """Save what was written and let go of the file; a refused save is only logged, the bytes have landed."""
-        handle, self._handle = self._handle, None
-        if handle is None:
-            return
         try:
-            if self._modified and self._last_call is not None:
+            if self._needs_saving() and self._last_call is not None:
                 self._saved(self._last_call)
         except Exception as error:
             log.info("closing file %s without saving its row: %s", self._id, getattr(error, "message", error))
         finally:
-            self._modified, self._id = False, None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        handle, self._handle = self._handle, None
+        self._modified, self._id, self._size_of_row = False, None, None
+        if handle is not None:
             os.close(handle)

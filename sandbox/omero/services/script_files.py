@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PYTHON = "text/x-python"
 #: Mimetypes of what the folder may hold, by ending.
 MIMETYPES = {".py": PYTHON, ".m": "text/x-matlab", ".lut": "text/x-lut"}
+#: Those that are kept like scripts, but not run.
+INERT = ("text/x-lut",)
 #: What the column ``repo`` says of official scripts.
 REPOSITORY = "ScriptRepo"
 HASHER = "SHA1-160"

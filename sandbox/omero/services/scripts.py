@@ -18,7 +18,7 @@ from .parameters import Parameters
 from .processes import ScriptProcessService
 from .processors import Processors
 from .resources import acquire
-from .script_files import HASHER, MIMETYPES, PYTHON, ScriptFiles, is_official, mimetype_of, sha1, taken_apart
+from .script_files import HASHER, INERT, MIMETYPES, ScriptFiles, is_official, mimetype_of, sha1, taken_apart
 
 if TYPE_CHECKING:
     from sandbox.omero.call import Call
@@ -43,22 +43,23 @@ class ScriptService(Service):
     # -- finding ------------------------------------------------------------------------------------------------------
     def getScripts(self, call: Call) -> list[Any]:
         """The official scripts."""
-        return self.getScriptsByMimetype(call, PYTHON)
+        return self.getScriptsByMimetype(call, "")
 
     def getScriptsByMimetype(self, call: Call, mimetype: str) -> list[Any]:
-        """The official scripts of a type; an empty type means Python."""
-        wanted = mimetype or PYTHON
-        if wanted not in MIMETYPES.values():
+        """The official scripts of a type; an empty type means all that can be run."""
+        wanted = [mimetype] if mimetype.strip() else [kind for kind in MIMETYPES.values() if kind not in INERT]
+        if not set(wanted) & set(MIMETYPES.values()):
             return []
         self.files.refresh()
         with self._reading(call) as tx:
-            return [tx.load(entity) for entity in self.files.official(tx) if entity.get("mimetype") == wanted]
+            return [tx.load(entity) for entity in self.files.official(tx) if entity.get("mimetype") in wanted]
 
     def getUserScripts(self, call: Call, accepts: list[Any]) -> list[Any]:
         """Scripts that are not official, of the owner and group given, else of the session's group."""
         wanted = accepts or [omero.model.ExperimenterGroupI(call.session.group_id, False)]
         with self._reading(call) as tx:
-            found = [entity for entity in tx.where("OriginalFile", mimetype=PYTHON) if not is_official(entity)]
+            scripts = [entity for kind in MIMETYPES.values() for entity in tx.where("OriginalFile", mimetype=kind)]
+            found = [entity for entity in scripts if not is_official(entity)]
             return [tx.load(entity) for entity in _accepted(found, wanted)]
 
     def getScriptID(self, call: Call, path: str) -> int:
@@ -115,9 +116,10 @@ class ScriptService(Service):
         found = self.files.find(path)
         if found is not None and found.get("mimetype") in MIMETYPES.values():
             raise errors.api_usage(f"Path already exists: {path}\nUse editScript to modify existing official scripts.")
-        number = int(self.files.add(path, text.encode()).id)
-        self._parse(call, number)
-        return number
+        added = self.files.add(path, text.encode())
+        if added.get("mimetype") not in INERT:
+            self._parse(call, int(added.id))
+        return int(added.id)
 
     def editScript(self, call: Call, file: Any, text: str) -> None:
         """Give a script another text and have that parsed."""

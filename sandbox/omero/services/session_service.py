@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import omero
 import omero.clients
+from omero import constants
 from omero.rtypes import rlong, rstring, unwrap
 
 from sandbox.omero import errors
 from sandbox.omero.call import Call
 from sandbox.omero.servant import Service
-from sandbox.omero.sessions import Session
+from sandbox.omero.sessions import LONGEST_IDLE_FACTOR, TIME_TO_IDLE, Session
 
 from . import environment
 
@@ -42,7 +43,10 @@ class SessionService(Service):
 
     def createSessionWithTimeouts(self, call: Call, principal: omero.sys.Principal, live: int, idle: int) -> Any:
         """A session for another user: by an administrator who may, or by the owner of a group that the user is in."""
-        accounts = self.server.accounts
+        accounts, known = self.server.accounts, self.server.sessions.find(principal.name or "")
+        if known is not None:  # the name is a session's uuid: that is the session
+            known.references += 1
+            return self._shown(known)
         user_id = accounts.find_user(principal.name or "")
         group_id = accounts.find_group(principal.group) if principal.group else None
         may_all = call.is_admin and "Sudo" in call.privileges
@@ -54,7 +58,7 @@ class SessionService(Service):
             user_id,
             group_id,
             event_type=principal.eventType or "User",
-            agent="OMERO.sudo",
+            agent=call.context.get(constants.AGENT, "OMERO.sudo"),
             time_to_live=live,
             time_to_idle=idle,
             sudoer_id=call.session.sudoer_id if call.session.sudoer_id is not None else call.user_id,
@@ -77,8 +81,17 @@ class SessionService(Service):
         group_id = accounts.find_group(group) if group else None
         if group and (group_id is None or (group_id not in call.member_of and not call.is_admin)):
             raise errors.authentication("Error creating session.")
+        longest = TIME_TO_IDLE * LONGEST_IDLE_FACTOR
+        if idle == 0:
+            raise errors.security(f"Cannot disable timeToIdle. Value must be between 1 and {longest}")
         session = self.server.sessions.create(
-            call.user_id, group_id, agent="createSession", time_to_live=live, time_to_idle=idle, with_owner=False
+            call.user_id,
+            group_id,
+            agent=call.context.get(constants.AGENT, "createSession"),
+            time_to_live=live,
+            time_to_idle=min(idle, longest),
+            sudoer_id=call.session.sudoer_id,
+            with_owner=False,
         )
         return self._shown(session)
 
@@ -92,8 +105,12 @@ class SessionService(Service):
         return self.server.sessions.get(uuid).references
 
     def closeSession(self, call: Call, session: Any) -> int:
-        """Drop one reference to the session; returns how many are left."""
-        return self.server.sessions.close(unwrap(session.uuid))
+        """Drop one reference to the session; how many are left, -2 if it has ended now, -1 if there is none."""
+        uuid = unwrap(session.uuid)
+        if self.server.sessions.find(uuid) is None:
+            return -1
+        left = self.server.sessions.leave(uuid)
+        return left if left > 0 else -2
 
     def getMyOpenSessions(self, call: Call) -> list[Any]:
         """All open sessions of the caller."""
@@ -105,11 +122,15 @@ class SessionService(Service):
 
     def getMyOpenClientSessions(self, call: Call) -> list[Any]:
         """Those of them opened by OMERO.insight and its like."""
-        agents = ("OMERO.insight", "OMERO.editor", "OMERO.importer")
+        agents = ("OMERO.insight", "OMERO.web", "OMERO.importer")
         return [self._shown(session) for session in self._mine(call) if session.agent in agents]
 
     def _mine(self, call: Call) -> list[Session]:
-        return [one for one in self.server.sessions.all() if one.user_id == call.user_id and one.agent != "server"]
+        """Newest first; whoever acts for somebody sees what they opened for that person themselves."""
+        mine = [one for one in self.server.sessions.all() if one.user_id == call.user_id and one.agent != "server"]
+        if not (call.is_admin and "ReadSession" in call.privileges):
+            mine = [one for one in mine if one.sudoer_id == call.session.sudoer_id]
+        return mine[::-1]
 
     def _shown(self, session: Session) -> Any:
         """The session as a model object, with what is known of it now."""
