@@ -69,10 +69,13 @@ class Canceller:
             A cluster is still away; the others have been told.
         """
         owed: dict[str, list[OwedCancel]] = {}
-        for one in self._log.owed.all():
-            owed.setdefault(cluster_name(self._log.run(one.run_id)), []).append(one)
         left = 0
         silences: list[Exception] = []
+        for one in self._log.owed.all():
+            try:
+                owed.setdefault(cluster_name(self._log.run(one.run_id)), []).append(one)
+            except Exception as error:  # of this run nothing can be read; that is no trouble of the others
+                silences.append(error)
         for place, due in owed.items():
             try:
                 left += self._deliver_to(place, due)

@@ -25,7 +25,7 @@ from biomeroworker.engine.homecoming import Homecoming
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.staging import Staging
-from biomeroworker.engine.surroundings import Listener, Surroundings, cluster_name, nobody_watches
+from biomeroworker.engine.surroundings import Listener, Surroundings, ToEnd, cluster_name, nobody_watches
 from biomeroworker.errors import NodeFault
 from biomeroworker.log.fence import LeaseLost
 from biomeroworker.log.runlog import RunLog, WorkflowRun
@@ -88,9 +88,14 @@ class Carrier:
             RunState.IMPORTING: self._import,
         }
 
-    def lease(self, holder: str, holds: Callable[[UUID], bool]) -> None:
-        """Carry runs under the leases of ``holder`` from now on; ``holds`` tells whether a run's lease still does."""
-        self.around.holder, self.around.holds = holder, holds
+    def lease(
+        self, holder: str, holds: Callable[[UUID], bool], unheard: Callable[[UUID], bool] = lambda run_id: False
+    ) -> None:
+        """Carry runs under the leases of ``holder`` from now on.
+
+        ``holds`` tells whether a run's lease still does, ``unheard`` whether its end was asked for during its step.
+        """
+        self.around.holder, self.around.holds, self.around.unheard = holder, holds, unheard
 
     def is_fed(self, run_id: UUID) -> bool:
         """Whether the scheduler has the run's job while its inputs still travel: it has a next step, and is watched."""
@@ -126,6 +131,8 @@ class Carrier:
                     return self._cancel(run_id, run)
                 request = RunRequest.model_validate(run.request)
                 return self._steps[run.state](run_id, run, request)
+            except ToEnd:
+                return 0
             except (AlreadyEnded, StaleAttempt, LeaseLost):
                 # another process was faster: the log has the truth, and it is looked up anew
                 return watch.FIRST_INTERVAL
@@ -189,6 +196,8 @@ class Carrier:
         self._fed.add(run_id)
         try:
             return self._staging.feed(run_id, run, request)
+        except ToEnd:
+            return 0
         except NotAllowed:  # the watch has found that the job is over, or another process was faster
             return watch.FIRST_INTERVAL
         except Exception as error:
@@ -204,7 +213,18 @@ class Carrier:
     # -- the end by request -------------------------------------------------------------------------------------------
 
     def _cancel(self, run_id: UUID, run: WorkflowRun) -> float:
-        """Cancel the jobs, see that they are gone, then end the run; one without a job ends at once."""
+        """Cancel the jobs, see that they are gone, then end the run; one without a job ends at once.
+
+        A run that was importing is brought home, if that can be done now: a cancel leaves no half of the results.
+        """
+        left = ""
+        if run.state is RunState.IMPORTING and run.cancelled_in_import:
+            try:
+                return self._import(run_id, run, RunRequest.model_validate(run.request))
+            except (AlreadyEnded, StaleAttempt, LeaseLost):
+                raise
+            except Exception as error:
+                left = f"; some of its results may be imported: that could not be finished ({errors.classify(error)})"
         names: Sequence[str] = [attempt.name for attempt in run.attempts.values()]
         never_submitted = run.attempt <= 1 and run.state.order < RunState.SUBMITTING.order
         word: str | None = ""
@@ -213,8 +233,9 @@ class Carrier:
             word = self._canceller.cancel(run_id, run, names)
         if word is None:
             return watch.FIRST_INTERVAL
-        self.log.cancelled(run_id, {"stage": run.state.value, "message": f"cancelled by {run.cancelled_by}{word}"})
-        self.around.tell(run_id, RunState.CANCELLED, None, f"cancelled{word}")
+        message = f"cancelled by {run.cancelled_by}{word}{left}"
+        self.log.cancelled(run_id, {"stage": run.state.value, "message": message})
+        self.around.tell(run_id, RunState.CANCELLED, None, f"cancelled{word}{left}")
         self._fed.discard(run_id)
         self.around.space(run_id).drop()
         return 0

@@ -4,12 +4,17 @@ One model: this thread decides, a few workers act. A run is in the hands of at m
 supervisor: it is leased before it is touched, and nothing is done for a run whose lease may have run out, for instance
 because this process was stopped for a while. Runs that wait for the scheduler cost nothing: one question is asked of
 each cluster for all of them together.
+
+Steps may take hours (a screen that is exported), so what is short never waits for a worker: questions and chores have
+threads of their own, one of each at a time, and so have the ends that people ask for. A step that is under way hears of
+such a wish where it tells of its progress.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import os
 import queue
@@ -29,6 +34,8 @@ from biomeroworker.engine.questions import Question
 from biomeroworker.errors import Transient
 from biomeroworker.log.runlog import RunLog
 
+logger = logging.getLogger(__name__)
+
 #: Seconds between two looks for runs that others have accepted, resumed, or want cancelled.
 LOOK_INTERVAL = 1.0
 #: A lease that is not renewed for so long belongs to a dead supervisor.
@@ -39,9 +46,15 @@ OWED_INTERVAL = 15.0
 WORKERS = 4
 #: Seconds that steps under way have when the supervisor is told to stop; each can be cut off anywhere without harm.
 STOP_GRACE = 5.0
+#: What takes longer than that is cut off by whoever told it to stop, at the latest so many seconds after the grace:
+#: until then nobody else may take its run.
+CUT_OFF = 10.0
+#: Seconds until a run is looked at again whose step met a defect of ours that could not be recorded.
+SET_ASIDE = 300.0
+#: Threads for the ends that people ask for.
+ENDERS = 2
 _TICK = 0.05
-#: Questions and chores come before all steps.
-_FIRST = -100
+_PATIENCE = 2.0
 
 
 @dataclass
@@ -51,6 +64,8 @@ class _Carried:
     due: float
     busy: bool = False
     lost: bool = False  #: its lease is somebody else's by now: no further step is taken
+    wished: bool = False  #: somebody wants its end: its next step is that
+    unheard: bool = False  #: the same, since its step began, which knows nothing of it
 
 
 class Supervisor:
@@ -67,7 +82,7 @@ class Supervisor:
     ) -> None:
         self._log, self._carrier, self._poll_seconds = log, carrier, poll_seconds
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        carrier.lease(self.holder, self._holds)
+        carrier.lease(self.holder, self._holds, self._is_unheard)
         self._workers = workers
         self._stop = threading.Event()
         self._only: UUID | None = None
@@ -76,7 +91,8 @@ class Supervisor:
         self._leased_until = -math.inf
         self._looked = self._renewed = -math.inf
         # what is furthest goes first: else all runs are exported before one is computed, and fill the disk meanwhile
-        self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._work: queue.PriorityQueue[tuple[float, int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._ends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tickets = itertools.count()
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._questions: dict[str, Question] = {}
@@ -97,12 +113,14 @@ class Supervisor:
             self._chores.run()
 
     def serve(self) -> None:
-        """Carry all runs until `stop` is called. Raises what is a defect, never what is a fault of the surroundings."""
-        threads = [
-            threading.Thread(target=self._act, name=f"worker {number}", daemon=True) for number in range(self._workers)
-        ]
-        for thread in threads:
-            thread.start()
+        """Carry all runs until `stop` is called.
+
+        Raises what is a defect of this loop: no fault of the surroundings, and no defect that one run meets.
+        """
+        for number in range(self._workers):
+            _begin(f"worker {number}", self._act)
+        for number in range(ENDERS):
+            _begin(f"ender {number}", self._act_on_wishes)
         try:
             while not self._stop.is_set() and not self._finished:
                 self._guarded(self._look)
@@ -112,9 +130,11 @@ class Supervisor:
             end = time.monotonic() + STOP_GRACE
             while self._is_busy() and time.monotonic() < end:
                 self._hear(_TICK)
-            for _ in threads:
-                self._put(None)
-            self._guarded(lambda: self._log.release_all(self.holder))
+            for _ in range(self._workers):
+                self._work.put((-math.inf, next(self._tickets), None))
+            for _ in range(ENDERS):
+                self._ends.put(None)
+            self._guarded(self._give_back)
 
     # -- what is there to do ------------------------------------------------------------------------------------------
 
@@ -136,11 +156,15 @@ class Supervisor:
         for run_id in self._log.take(self.holder, LEASE_SECONDS, only=self._only):
             self._runs.setdefault(run_id, _Carried(now))
         for run_id in self._log.wishes(self._runs):
-            if not self._runs[run_id].busy:
-                self._runs[run_id].due = min(self._runs[run_id].due, now)
+            run = self._runs[run_id]
+            if not run.busy:
+                run.due = min(run.due, now)
+            elif not run.wished:
+                run.unheard = True
+            run.wished = True
         if self._only is not None and not self._runs:
-            run = self._log.run(self._only)
-            self._finished = run.state.is_terminal or run.paused
+            watched = self._log.run(self._only)
+            self._finished = watched.state.is_terminal or watched.paused
         self._looked = now
 
     def _hand_out(self) -> None:
@@ -151,23 +175,23 @@ class Supervisor:
             return
         for run_id, run in self._runs.items():
             if not run.busy and run.due <= now:
-                run.busy = True
-                self._put(self._step_of(run_id), -self._carrier.stage_of(run_id).order)
+                run.busy, run.unheard = True, False
+                step = self._step_of(run_id)
+                if run.wished:
+                    self._ends.put(step)
+                else:
+                    self._work.put((-self._carrier.stage_of(run_id).order, next(self._tickets), step))
         for cluster, awaiting in self._awaiting().items():
             question = self._question_to(cluster)
             if question.is_due(now):
                 question.is_asked = True
-                self._put(self._ask(cluster, awaiting))
+                _begin(f"question to {cluster or 'the cluster'}", self._ask(cluster, awaiting))
         if now >= self._deliver_at and not self._delivering:
             self._delivering = True
-            self._put(self._deliver)
+            _begin("cancels that are owed", self._deliver)
         if self._chores and not self._choring and self._chores.due(now):
             self._choring = True
-            self._put(partial(self._chore, self._chores))
-
-    def _put(self, task: Callable[[], None] | None, rank: int = _FIRST) -> None:
-        """Give the workers something to do; of what waits the lowest rank comes first, and of these the oldest."""
-        self._work.put((rank, next(self._tickets), task))
+            _begin("chores", partial(self._chore, self._chores))
 
     def _awaiting(self) -> dict[str, list[UUID]]:
         """The runs whose job a scheduler has, by cluster; those whose inputs still travel to it among them."""
@@ -187,13 +211,23 @@ class Supervisor:
         run = self._runs.get(run_id)
         return run is not None and not run.lost and time.monotonic() < self._leased_until
 
+    def _is_unheard(self, run_id: UUID) -> bool:
+        """Whether a run's end was asked for while a step of it is under way: asked by that step."""
+        run = self._runs.get(run_id)
+        return run is not None and run.unheard
+
     def _is_busy(self) -> bool:
         return any(one.is_asked for one in self._questions.values()) or any(run.busy for run in self._runs.values())
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def _act(self) -> None:
+        """Of the steps that wait take what is furthest, and of these the oldest."""
         while (task := self._work.get()[2]) is not None:
+            task()
+
+    def _act_on_wishes(self) -> None:
+        while (task := self._ends.get()) is not None:
             task()
 
     def _step_of(self, run_id: UUID) -> Callable[[], None]:
@@ -208,7 +242,12 @@ class Supervisor:
         return step
 
     def _after_failure(self, run_id: UUID, error: Exception) -> None:
-        self._after_step(run_id, _patience(error))
+        """What a run cannot even record must not keep the others from being carried."""
+        if isinstance(errors.classify(error), Transient):
+            self._after_step(run_id, _PATIENCE)
+            return
+        logger.error("run %s is set aside for %.0f s: %s", run_id, SET_ASIDE, error, exc_info=error)
+        self._after_step(run_id, SET_ASIDE)
 
     def _after_step(self, run_id: UUID, wait: float | None) -> None:
         run = self._runs.get(run_id)
@@ -282,6 +321,12 @@ class Supervisor:
         except queue.Empty:
             pass
 
+    def _give_back(self) -> None:
+        """Let others have our runs now; those whose steps are under way once these are certain to be over."""
+        under_way = {run_id for run_id, run in self._runs.items() if run.busy and not run.lost}
+        self._leased_until = min(self._leased_until, time.monotonic() + CUT_OFF)
+        self._log.release_all(self.holder, keep=under_way, seconds=CUT_OFF)
+
     def _let_go(self, run_id: UUID) -> None:
         self._runs.pop(run_id, None)
         self._guarded(lambda: self._log.release(run_id, self.holder))
@@ -298,5 +343,9 @@ class Supervisor:
 def _patience(error: Exception) -> float:
     """Seconds to wait when the log is away; what is no such thing is a defect and raised."""
     if isinstance(errors.classify(error), Transient):
-        return 2.0
+        return _PATIENCE
     raise error
+
+
+def _begin(name: str, act: Callable[[], None]) -> None:
+    threading.Thread(target=act, name=name, daemon=True).start()

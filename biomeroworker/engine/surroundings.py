@@ -12,7 +12,7 @@ from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.engine.workspace import Workspace
-from biomeroworker.errors import Refused
+from biomeroworker.errors import Overtaken, Refused
 from biomeroworker.log.fence import LeaseLost, held
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.runlog import RunLog
@@ -25,6 +25,10 @@ Listener = Callable[[UUID, RunState, float | None, str], None]
 
 def nobody_watches(run: UUID, stage: RunState, fraction: float | None, word: str) -> None:
     """The listener of a run that nobody watches."""
+
+
+class ToEnd(Overtaken):
+    """Somebody has asked for the run's end: this step leads nowhere."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Surroundings:
         none, for a log that nobody else writes to.
     holds
         Whether the lease of a run certainly holds, as far as this process knows; asked while a step takes its time.
+    unheard
+        Whether somebody has asked for the end of a run since its step began.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Surroundings:
         self.log, self.clusters, self.sources, self.settings, self.listener = log, clusters, sources, settings, listener
         self.holder = ""
         self.holds: Callable[[UUID], bool] = lambda run_id: True
+        self.unheard: Callable[[UUID], bool] = lambda run_id: False
         self._places: dict[str, Place] = {}
         self._lock = threading.Lock()
 
@@ -99,9 +106,14 @@ class Surroundings:
             yield
 
     def tell(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
-        """Tell the listener; a step that has lost its lease meanwhile ends here, before it does more."""
+        """Tell the listener; a step that has lost its lease meanwhile ends here, before it does more.
+
+        So does one whose run is to end, but for the import: it leaves no halves.
+        """
         if not stage.is_terminal and not self.holds(run_id):
             raise LeaseLost(f"run {run_id} may be carried by somebody else by now")
+        if not stage.is_terminal and stage is not RunState.IMPORTING and self.unheard(run_id):
+            raise ToEnd(f"the end of run {run_id} was asked for")
         self.listener(run_id, stage, fraction, word)
 
     def bytes_told(self, run_id: UUID, stage: RunState) -> Callable[[int, int], None]:

@@ -18,10 +18,10 @@ from biomeroworker.cluster.scheduler import JobState, JobStatus
 from biomeroworker.engine import jobstatus
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.surroundings import Surroundings
-from biomeroworker.errors import Fault, Transient
+from biomeroworker.errors import Fault, Overtaken, Transient
 from biomeroworker.log.records import Attempt
 from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import NotAllowed, RunState, StaleAttempt
+from biomeroworker.log.states import RunState, StaleAttempt
 
 #: Seconds between the first questions about a job; short jobs should not wait, long ones should not be nagged about.
 FIRST_INTERVAL = 2.0
@@ -82,34 +82,56 @@ class Watch:
             The scheduler did not answer: nothing is known of any of them.
         """
         place = self._around.place(cluster).cluster
-        known = {run_id: one for run_id in run_ids if (one := self._asked.get(run_id) or self._look(run_id))}
+        news: dict[UUID, bool] = {}
+        known: dict[UUID, _Asked] = {}
+        for run_id in run_ids:
+            try:
+                if one := self._asked.get(run_id) or self._look(run_id):
+                    known[run_id] = one
+            except Exception as error:
+                self._own_trouble(run_id, error)
+                news[run_id] = True
         if not known:
-            return {}
+            return news
         for one in known.values():
             if one.job_id is not None:
                 place.remember(one.name, one.job_id)
         answers = place.status([one.name for one in known.values()], min(one.since for one in known.values()))
-        news = {}
         for run_id, asked in known.items():
             found = answers.get(asked.name, [])
             said = tuple((status.task, status.state, status.raw_state, status.reason, status.node) for status in found)
             progress = tuple(status.progress for status in found)
             if said == asked.answer and progress == asked.progress and _goes_on(found):
                 continue
-            run = self._log.run(run_id)
             try:
+                run = self._log.run(run_id)
                 if run.attempts[run.attempt].name != asked.name:
                     raise StaleAttempt(f"{asked.name} counts no more")
                 with self._around.lease(run_id):
                     changed, goes_on = self.heard(run_id, run, found)
                 self._asked[run_id] = replace(asked, answer=said, progress=progress)
-            except NotAllowed:  # another process was faster, or a person: look anew
+            except Overtaken:  # another process was faster, or a person: look anew
                 self.forget(run_id)
+                changed, goes_on = True, True
+            except Exception as error:
+                self._own_trouble(run_id, error)
                 changed, goes_on = True, True
             # that a job is further on is recorded, but is no reason to ask again soon
             if (changed and said != asked.answer) or goes_on:
                 news[run_id] = goes_on
         return news
+
+    def _own_trouble(self, run_id: UUID, error: Exception) -> None:
+        """What is wrong with one run is met by that run alone. That the log is away is everybody's trouble: raised."""
+        self.forget(run_id)
+        if isinstance(errors.classify(error), Transient):
+            raise error
+        try:
+            with self._around.lease(run_id):
+                self._meeting.meet(run_id, errors.classify(error))
+        except Exception as another:  # not even that: its own step will fail as well, and is said there
+            if not isinstance(another, Overtaken) and isinstance(errors.classify(another), Transient):
+                raise
 
     def _look(self, run_id: UUID) -> _Asked | None:
         run = self._log.run(run_id)
@@ -164,10 +186,15 @@ class Watch:
         """Record that the scheduler did not answer about these runs; pause them when patience is over, or useless."""
         for run_id in run_ids:
             self.forget(run_id)  # that it is heard of again will be news
-            run = self._log.run(run_id)
+            try:
+                run = self._log.run(run_id)
+            except Exception as error:
+                if isinstance(errors.classify(error), Transient):
+                    raise
+                continue  # nothing can be recorded of it; that is said where its step fails
             if run.state.is_terminal or run.paused or run.cancel_requested:
                 continue
-            with contextlib.suppress(NotAllowed), self._around.lease(run_id):
+            with contextlib.suppress(Overtaken), self._around.lease(run_id):
                 told = errors.report(silence, run.state.value, str(run_id), outcome="paused")
                 if give_up or not isinstance(silence, Transient):
                     self._meeting.record(run_id, run, silence, None)

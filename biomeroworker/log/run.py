@@ -72,6 +72,8 @@ class WorkflowRun(Aggregate):
         self.pause_reason = ""
         self.cancel_requested = False
         self.cancelled_by = ""
+        #: Results were on their way home when the end was asked for: some of them may be there.
+        self.cancelled_in_import = False
         self.report: dict[str, Any] = {}
         self._latest_intents: dict[RunState, Intent] = {}
         self._row: list[FaultRecord] = []
@@ -362,6 +364,7 @@ class WorkflowRun(Aggregate):
     @event("CancelRequested", topic=f"{TOPIC}.CancelRequested")
     def _cancel_requested(self, by: str) -> None:
         self.cancel_requested, self.cancelled_by = True, by
+        self.cancelled_in_import = self.state is RunState.IMPORTING
         self.paused, self.pause_reason = False, ""
         self._row = []
 

@@ -409,10 +409,14 @@ class RunLog:
         with self._recorder.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.run_id == run_id, LEASES.c.holder == holder))
 
-    def release_all(self, holder: str) -> None:
-        """Give all leases of ``holder`` back."""
+    def release_all(self, holder: str, *, keep: Iterable[UUID] = (), seconds: float = 0.0) -> None:
+        """Give all leases of ``holder`` back; those of the runs in ``keep`` run out in so many seconds."""
+        kept, ours = list(keep), LEASES.c.holder == holder
         with self._recorder.writing() as connection:
-            connection.execute(delete(LEASES).where(LEASES.c.holder == holder))
+            connection.execute(delete(LEASES).where(ours, LEASES.c.run_id.not_in(kept)))
+            if kept:
+                until = self._recorder.now(connection) + seconds
+                connection.execute(update(LEASES).where(ours, LEASES.c.until > until).values(until=until))
 
     def wishes(self, run_ids: Iterable[UUID]) -> list[UUID]:
         """Those of the runs whose end somebody has asked for. One indexed question."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from biomeroworker.engine import folder, retry
 from biomeroworker.log.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
@@ -90,6 +93,40 @@ def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None
             time.sleep(0.1)
     world.check(run_id, RunState.CANCELLED)
     assert not (world.home / "containers").exists()
+
+
+@SLOW
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytest.MonkeyPatch, mended: bool) -> None:
+    """It comes while an import that has failed half-way waits to be tried again; that is done at once, and once."""
+    tries: list[Path] = []
+    publish = folder._publish
+
+    def published(file: Path, target: Path) -> None:
+        tries.append(target)
+        if len(tries) > 1 and (len(tries) == 2 or not mended):
+            raise TimeoutError("the storage does not answer")
+        publish(file, target)
+
+    monkeypatch.setattr(folder, "_publish", published)
+    monkeypatch.setattr(retry, "FIRST_DELAY", 60.0)
+    monkeypatch.setattr(retry, "LONGEST_DELAY", 60.0)
+    run_id = world.accept(images=2)
+    with world.log() as log:
+        carries = world.supervisor(log)
+        thread = threading.Thread(target=carries.serve)
+        thread.start()
+        world.until(lambda: bool(world.faults(run_id)))
+        log.request_cancel(run_id, "ada")
+        run = world.await_run(run_id, 15)
+        carries.stop()
+        thread.join()
+    if mended:
+        world.check(run_id, RunState.DONE)
+    else:
+        assert "may be imported" in world.check(run_id, RunState.CANCELLED).report["message"]
+        assert len(tries) == 3, "it was tried once more"
+    assert run.cancel_requested
 
 
 @SLOW

@@ -1,0 +1,144 @@
+"""What one run does, or suffers, keeps no other waiting; and whoever wants the end of one need not wait for its step.
+
+Supervisors are in this process: what takes long here is told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import insert, select
+
+from biomeroworker.engine import supervisor
+from biomeroworker.engine.folder import FolderSource
+from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.log.tables import EVENTS, LEASES
+from tests.resilience.world import SLOW, World
+
+#: Workers of a supervisor here.
+WORKERS = 2
+
+
+@contextlib.contextmanager
+def serving(world: World, log: RunLog) -> Iterator[supervisor.Supervisor]:
+    """A supervisor at work in a thread; what it raises is raised here."""
+    raised: list[BaseException] = []
+    carries = world.supervisor(log, workers=WORKERS)
+
+    def serve() -> None:
+        try:
+            carries.serve()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield carries
+    finally:
+        carries.stop()
+        thread.join(10)
+    assert not raised, raised
+
+
+class Slow:
+    """Exports that take as long as they are told to, and tell of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: set[str] = set()
+        self.under_way: list[str] = []
+        self.go = threading.Event()
+        export = FolderSource.stage_in
+
+        def stage_in(source: FolderSource, run: str, *arguments: Any) -> None:
+            if run in self.runs:
+                self.under_way.append(run)
+                while not self.go.wait(0.02):
+                    arguments[-1](0.5, "slowly")
+            export(source, run, *arguments)
+
+        monkeypatch.setattr(FolderSource, "stage_in", stage_in)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    return Slow(monkeypatch)
+
+
+def test_long_exports_keep_nobody_from_the_end_of_a_job_nor_from_a_cancel(world: World, slow: Slow) -> None:
+    """All workers are busy: a job ends and is noticed, a queued run is cancelled, and so is one of the exports."""
+    ends, waits = world.accept(sleep=0.5), world.accept(sleep=60)
+    with world.log() as log, serving(world, log):
+        for run_id in (ends, waits):
+            world.await_run(run_id, 20, RunState.QUEUED, RunState.RUNNING)
+        long = [world.accept() for _ in range(WORKERS)]
+        slow.runs.update(map(str, long))
+        world.until(lambda: len(slow.under_way) == WORKERS)
+        world.await_run(ends, 10, RunState.FETCHING)
+        log.request_cancel(waits, "ada")
+        assert world.await_run(waits, 10).state is RunState.CANCELLED
+        log.request_cancel(long[0], "ada")
+        assert world.await_run(long[0], 10).state is RunState.CANCELLED
+        assert log.run(long[1]).state is RunState.EXPORTING, "the other goes on"
+        slow.go.set()
+        for run_id in (ends, long[1]):
+            world.await_run(run_id, 20)
+    world.check(ends)
+    world.check(long[1])
+    for run_id in (waits, long[0]):
+        world.check(run_id, RunState.CANCELLED)
+
+
+def spoil(log: RunLog, run_id: UUID) -> None:
+    """Record something of a run that this version cannot read."""
+    with log._recorder.writing() as connection:
+        row = {"originator_id": run_id, "originator_version": log.run(run_id).version + 1, "state": b"{}"}
+        connection.execute(insert(EVENTS).values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture", **row))
+
+
+def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One is unreadable when it is taken up; another becomes so while its job is watched and a cancel of it is owed."""
+    at_once, later, good = world.accept(), world.accept(sleep=60), world.accept(sleep=1)
+    cancelled = world.accept(sleep=60)
+    with world.log() as log:
+        spoil(log, at_once)
+        with serving(world, log):
+            for run_id in (later, good, cancelled):
+                world.await_run(run_id, 20, RunState.RUNNING)
+            spoil(log, later)
+            log.owed.owe(later, [f"biomero-{later}-1"], log.run(good).created_on)
+            log.owed.owe(cancelled, [log.run(cancelled).attempts[1].name], log.run(good).created_on)
+            world.await_run(good, 20)
+            world.until(lambda: not world.live(cancelled), 10)
+    world.check(good)
+    assert str(at_once) in caplog.text, "it is said which run is in trouble"
+    world.cancels(later)
+
+
+@SLOW
+def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(
+    world: World, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others get the rest at once, and this one soon: long before the lease would have run out."""
+    for name, seconds in (("LEASE_SECONDS", 60.0), ("STOP_GRACE", 0.2), ("CUT_OFF", 1.0)):
+        monkeypatch.setattr(supervisor, name, seconds)
+    busy, idle = world.accept(), world.accept(sleep=60)
+    slow.runs.add(str(busy))
+    with world.log() as log:
+        with serving(world, log):
+            world.await_run(idle, 20, RunState.RUNNING)
+            world.until(lambda: slow.under_way == [str(busy)])
+        with log._engine.connect() as connection:
+            held = set(connection.execute(select(LEASES.c.run_id)).scalars())
+        assert held == {busy}
+        slow.go.set()
+        with serving(world, log):
+            world.await_run(busy, 20)
+            log.request_cancel(idle, "ada")
+            world.await_run(idle, 20)
+    world.check(busy)
