@@ -2,7 +2,8 @@
 
 The site's ``~/.ssh/config``, jump hosts, agents and second factors work because it is the site's ssh that connects. One
 connection (a *master*, ssh_config(5) ControlMaster) serves all commands of this deployment, also after a restart of the
-worker: its socket has a name that every process of the same user finds. A command never opens a connection of its own:
+worker: its socket has a name that every process of the same user finds. Who looks at a log must not cut off a transfer
+that a supervisor has on it, so only the last one who uses the connection ends it. A command never opens one of its own:
 where ssh would fall back to that (the master is gone, or refuses a session) it is told to run a proxy that only says
 so, which also proves that the command was not started and may safely be started again.
 
@@ -13,6 +14,7 @@ which starts a POSIX shell; that reads what it is to run from its input.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shlex
@@ -42,6 +44,8 @@ _LOGIN = 40
 _CONFIGURATION = 20
 #: How long the process of the shared connection may take to answer on this machine.
 _CONTROL = 5
+#: How long a good-bye waits for somebody who is at the door: that one stays, and ends the connection in our place.
+_GOODBYE = 2
 #: What the connection outlives its last command by: longer than the longest pause between two polls.
 _PERSIST = 1200
 #: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
@@ -97,6 +101,7 @@ class OpenSshTransport(ShellTransport):
             raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
         self._door = Door(self._socket.with_suffix(".door"), host)
         self._connections = 0
+        self._seat = -1
         self._jump: tuple[str, str] | None = None
         self._alive_seconds = alive_seconds
         self._doubted = True
@@ -145,6 +150,7 @@ class OpenSshTransport(ShellTransport):
             return
         deadline = time.monotonic() + timeout
         with self._door.held(timeout) as waiting_since:
+            self._take_a_seat()
             if not self._socket.exists() or (self._doubted and not self._master_answers()):
                 options = self._site_options()
                 with self._door.knocking(waiting_since, deadline - time.monotonic()):
@@ -276,14 +282,36 @@ class OpenSshTransport(ShellTransport):
         lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
         return {name: value for name, _, value in lines}
 
+    def _take_a_seat(self) -> None:
+        """Let others know that the connection is used, until `close`, or until this process ends in whichever way."""
+        if self._seat < 0:
+            file = self._socket.with_suffix(".users")
+            self._seat = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._seat, fcntl.LOCK_SH)
+
+    def _is_last(self) -> bool:
+        try:
+            fcntl.flock(self._seat, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def close(self) -> None:
-        """End the shared connection, with whatever still runs on it."""
-        with self._door.held(30):
-            if self._socket.exists():
-                self._control("exit")
-                deadline = time.monotonic() + 5
-                while self._socket.exists() and time.monotonic() < deadline:
-                    time.sleep(0.01)
+        """Leave the shared connection; the last one to do so ends it, with whatever of its own still runs there."""
+        if self._seat < 0:
+            return
+        try:
+            with self._door.held(_GOODBYE):
+                if self._is_last() and self._socket.exists():
+                    self._control("exit")
+                    deadline = time.monotonic() + 5
+                    while self._socket.exists() and time.monotonic() < deadline:
+                        time.sleep(0.01)
+        except Transient:  # somebody opens it right now, and has a seat by then
+            pass
+        finally:
+            os.close(self._seat)
+            self._seat, self._doubted = -1, True
 
 
 def _refuse_unchecked(site: Mapping[str, str], host: str) -> None:

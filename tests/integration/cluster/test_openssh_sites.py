@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,26 @@ def test_processes_that_start_together_log_in_once(site: Callable[..., OwnSshd],
     assert sum(int(words[1]) for words in said) == 1
     assert logins(server) == 1
     assert closer.run(["true"]).ok
+
+
+def test_the_last_who_uses_a_connection_ends_it_and_nobody_before(site: Callable[..., OwnSshd], to: Make) -> None:
+    """A log is looked at while a supervisor works on the same connection."""
+    server = site()
+    works, looks = to(server), to(server)
+    works.check()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(works.run, ["sh", "-c", "echo begun >begun; while [ ! -e go ]; do sleep 0.05; done"])
+        while not works.exists("begun"):
+            time.sleep(0.02)
+        assert looks.run(["true"]).ok
+        looks.close()
+        works.write_file("go", b"")
+        assert working.result(30).ok
+    looks.close()  # a second time it leaves nothing
+    assert works.run(["true"]).ok
+    assert works.connections + looks.connections == logins(server) == 1
+    works.close()
+    assert not list(server.runtime.glob("cm-*[0-9a-f]")), "the last has ended it"
 
 
 # -- not to be banned -------------------------------------------------------------------------------------------------
