@@ -13,6 +13,7 @@ from rich.console import Console
 
 from biomeroworker import __version__
 from biomeroworker.cli import deployment, runs, work
+from biomeroworker.cli.common import harmless
 from biomeroworker.errors import BiomeroWorkerError, classify
 
 app = typer.Typer(
@@ -67,8 +68,8 @@ def main() -> None:
 def _complain(error: BiomeroWorkerError) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
-    console.print(str(error), markup=False)
+    console.print(harmless(str(error)), markup=False)
     for extra in (getattr(error, "detail", ""), getattr(error, "hint", "")):
         if extra:
-            console.print(f"  {extra}", markup=False)
+            console.print(harmless(f"  {extra}"), markup=False)
     sys.exit(1)

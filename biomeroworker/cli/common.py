@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,15 @@ RunArgument = Annotated[str, typer.Argument(help="The run's id, or the start of 
 #: In a file or a pipe a line is as long as it is; a terminal has its own width.
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 250)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+#: What a terminal obeys instead of showing it; line ends and tabs are none of it.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """A text that somebody else wrote (a container, a cluster, a user), so that it can only be read."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def client_of(config: Path | None) -> SlurmClient:
@@ -57,6 +68,8 @@ def print_json(value: Any) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return str(value)
 
 

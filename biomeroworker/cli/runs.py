@@ -23,6 +23,7 @@ from biomeroworker.cli.common import (
     client_of,
     err,
     find_run,
+    harmless,
     out,
     print_json,
 )
@@ -39,6 +40,7 @@ from biomeroworker.workflows.jobscript import task_name
 FOLLOW_INTERVAL = 2.0
 #: How many of the inputs that failed for one cause are named; ``show --json`` has them all.
 INPUTS_SHOWN = 10
+TIME = "%Y-%m-%d %H:%M:%S"
 #: How a state looks in a table.
 STYLES = {RunState.DONE: "green", RunState.FAILED: "red", RunState.CANCELLED: "yellow"}
 
@@ -78,7 +80,7 @@ def runs(
             str(run.user),
             str(run.group),
             ago(run.started, now),
-            escape(" ".join(run.message.split())[:100]),
+            escape(harmless(" ".join((run.pause_reason if run.paused else run.message).split())[:100])),
         )
     out.print(table)
     if not found:
@@ -122,6 +124,8 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     out.print(
         f"[bold]{run_id}[/]  {escape(found.name)}  [{style}]{found.state.value}{' (paused)' if found.paused else ''}[/]"
     )
+    for line in _standing(found):
+        out.print(f"  {harmless(line)}", markup=False)
     if earlier := (found.request or {}).get("retry_of"):
         out.print(f"  retry of run {earlier}", markup=False)
     if found.chunks:
@@ -132,14 +136,16 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
             f"  {found.chunks} parts; attempt {tried.number} has {len(tried.tasks)} tasks: {seen}{sent}", markup=False
         )
     if found.paused:
-        out.print(found.pause_reason, markup=False)
+        out.print(harmless(found.pause_reason), markup=False)
     if found.report:
         print_report(found.report)
     if stays:
         out.print("  " + ", ".join(f"{state.value} {lasting(took)}" for state, took in stays.items()), markup=False)
-    table = Table("#", "time", "event", "what", box=None, pad_edge=False)
+    table = Table("#", "time (UTC)", "event", "what", box=None, pad_edge=False)
     for event in events:
-        table.add_row(str(event.number), event.time.strftime("%Y-%m-%d %H:%M:%S"), event.name, _facts(event.attributes))
+        table.add_row(
+            str(event.number), event.time.astimezone(UTC).strftime(TIME), event.name, _facts(event.attributes)
+        )
     out.print(table)
 
 
@@ -153,6 +159,27 @@ def lasting(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def _standing(run: WorkflowRun) -> Iterator[str]:
+    """Whose it is, and of a run that goes on: what SLURM says of its job, and what it has met where it is."""
+    yield f"user {run.user}, group {run.group}; accepted {run.created_on.astimezone(UTC).strftime(TIME)} UTC"
+    if run.state.is_terminal:
+        return
+    tried = run.attempts.get(run.attempt)
+    if tried is not None and tried.job_id is not None and not run.chunks:
+        seen, said = tried.observation, "nothing heard of it yet"
+        if seen is not None:
+            facts = ((" (", seen.reason, ")"), (" on ", seen.node, ""), (", ", seen.progress, ""))
+            said = seen.raw_state or "SLURM does not know it"
+            said += "".join(f"{before}{fact}{after}" for before, fact, after in facts if fact)
+        yield f"attempt {tried.number} is SLURM job {tried.job_id}: {said}"
+    if run.cancel_requested:
+        yield f"its end was asked for by {run.cancelled_by}"
+    elif run.faults and not run.paused and (met := run.faults_in_a_row(run.faults[-1].stage)):
+        again = met[-1].retry_at
+        when = f"; tried again at {again.astimezone(UTC).strftime(TIME)} UTC" if again else ""
+        yield f"trouble, {len(met)} in a row: {met[-1].message}{when}"
+
+
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     """As JSON knows it."""
     return {**vars(attempt), "ready": sorted(attempt.ready), "fed": sorted(attempt.fed)}
@@ -162,15 +189,15 @@ def print_report(report: Mapping[str, Any]) -> None:
     """Why a run failed, or what of it did."""
     for key in ("stage", "kind", "message", "detail", "next_step"):
         if report.get(key):
-            out.print(f"  {key.replace('_', ' '):>9}: {report[key]}", markup=False)
+            out.print(harmless(f"  {key.replace('_', ' '):>9}: {report[key]}"), markup=False)
     for one in report.get("failed") or ():
         inputs = [f"{key} ({name})" for key, name in dict(one.get("inputs") or {}).items()]
         shown = ", ".join(inputs[:INPUTS_SHOWN]) + (
             f" and {len(inputs) - INPUTS_SHOWN} more" * (len(inputs) > INPUTS_SHOWN)
         )
-        out.print(f"     failed: {shown}: {one.get('message', '')}", markup=False)
+        out.print(harmless(f"     failed: {shown}: {one.get('message', '')}"), markup=False)
         for line in str(one.get("detail") or "").splitlines():
-            out.print(f"             {line}", markup=False)
+            out.print(harmless(f"             {line}"), markup=False)
 
 
 def _facts(attributes: dict[str, Any]) -> str:
@@ -185,7 +212,7 @@ def _facts(attributes: dict[str, Any]) -> str:
             text = str(value)
         text = " ".join(text.split())
         parts.append(f"{name}={text[:157] + '…' if len(text) > 160 else text}")
-    return escape("  ".join(parts))
+    return escape(harmless("  ".join(parts)))
 
 
 class Stream(enum.StrEnum):
@@ -217,9 +244,10 @@ def logs(
     """Print what the container (or the job script) has written, read from the cluster by byte offset."""
     with client_of(config) as client:
         run_id = find_run(client.log, run)
-        attempt, offset = 0, 0
+        attempt, offset, told = 0, 0, ""
         while True:
             found = client.log.run(run_id)
+            waits = f"the run is paused: {found.pause_reason}" if found.paused else ""
             number = _attempt_of(found, task)
             if number != attempt:  # a new attempt has a text of its own
                 attempt, offset = number, 0
@@ -230,8 +258,10 @@ def logs(
             except (Refused, Transient) as problem:
                 if not follow or found.state.is_terminal:
                     raise
-                if isinstance(problem, Transient):
-                    err.print(f"{problem}; trying again", markup=False)
+                waits = waits or f"{problem}; {'trying again' if isinstance(problem, Transient) else 'waiting for it'}"
+            if follow and waits not in ("", told):  # else a person looks at nothing and does not know why
+                err.print(harmless(waits), markup=False)
+            told = waits
             if not follow or found.state.is_terminal:
                 return
             time.sleep(FOLLOW_INTERVAL)

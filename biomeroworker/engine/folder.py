@@ -39,6 +39,11 @@ class FolderSource:
         folder = Path(str(request.inputs.get("folder", "")))
         if not folder.is_dir():
             raise Refused(f"{folder} is not a folder; give the folder that holds the images")
+        for file in _images(folder):
+            try:
+                file.name.encode()
+            except UnicodeEncodeError:
+                raise Refused(f"the name of {os.fsencode(file)!r} is not UTF-8; give the file another one") from None
         if not list(_images(folder)):
             raise Refused(f"{folder} holds no image; looked for {', '.join('*' + suffix for suffix in SUFFIXES)}")
         target = Path(str(request.outputs.get("folder", "")))

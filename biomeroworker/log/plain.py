@@ -15,6 +15,8 @@ from biomeroworker.errors import Refused
 _SECRET_WORDS = frozenset({
     "password", "passwd", "pwd", "passphrase", "secret", "token", "credential", "credentials", "apikey", "privatekey",
 })  # fmt: skip
+#: What PostgreSQL's text, or UTF-8, has no place for: a container may print it, a file may be called so.
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _LOGIN_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s]+(?=@)")
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|passwd|pwd|token)=)[^&\s]+", re.IGNORECASE)
@@ -29,7 +31,7 @@ def plain(value: Any) -> Any:
         case None | bool() | int() | float() | datetime() | UUID():
             return value.value if isinstance(value, enum.Enum) else value
         case str():
-            return masked(str(value))
+            return kept(str(value))
         case enum.Enum():
             return plain(value.value)
         case Mapping():
@@ -39,6 +41,11 @@ def plain(value: Any) -> Any:
         case Iterable():
             return [plain(item) for item in value]
     raise TypeError(f"cannot be written to the log: {value!r}")
+
+
+def kept(text: str) -> str:
+    """``text`` as the log keeps it: no password, and nothing that a database refuses, which would leave no record."""
+    return _UNKEPT.sub("\ufffd", masked(text))
 
 
 def masked(text: str) -> str:

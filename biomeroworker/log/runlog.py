@@ -24,7 +24,7 @@ from biomeroworker.log.change import Change
 from biomeroworker.log.engine import connect
 from biomeroworker.log.outbox import Outbox
 from biomeroworker.log.owed import Owed
-from biomeroworker.log.plain import masked, refuse_secrets
+from biomeroworker.log.plain import kept, refuse_secrets
 from biomeroworker.log.recorder import SQLRecorder
 from biomeroworker.log.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
 from biomeroworker.log.run import WorkflowRun
@@ -268,7 +268,7 @@ class RunLog:
         """Record a fault, and when it will be tried again."""
         change = Change(self.tracker, run_id)
         change.run.fault(
-            stage, attempt, kind=kind, message=masked(message), detail=masked(detail), hint=hint, retry_at=retry_at
+            stage, attempt, kind=kind, message=kept(message), detail=kept(detail), hint=hint, retry_at=retry_at
         )
         change.save()
 
@@ -276,7 +276,7 @@ class RunLog:
     def pause(self, run_id: UUID, reason: str, stage: RunState) -> None:
         """Stop a run before its next step, visibly."""
         change = Change(self.tracker, run_id)
-        change.run.pause(masked(reason), stage)
+        change.run.pause(kept(reason), stage)
         change.save()
 
     @decided_anew

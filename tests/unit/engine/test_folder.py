@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,12 @@ def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
     staged(request(images, tmp_path / "out"), tmp_path)
     assert not half.exists()
     assert zarr.open_group(tmp_path / "image-1.ome.zarr", mode="r")["0"][0, 0, 0, 0, 0] == 7
+
+
+def test_the_door_refuses_a_name_that_no_manifest_can_hold(images, tmp_path):
+    Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9.tif")).touch()
+    with pytest.raises(Refused, match="not UTF-8"):
+        FolderSource().check(request(images, tmp_path / "out"))
 
 
 def test_the_door_refuses_what_cannot_work(images, tmp_path):

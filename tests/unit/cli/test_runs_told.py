@@ -1,0 +1,77 @@
+"""What a person reads of a run at night, and what a program does."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from typer.testing import CliRunner
+
+from biomeroworker.cli import app
+from biomeroworker.log.runlog import RunLog, RunState
+
+#: What a container may print: a title for the window, a cleared screen, an end of the text for C programs.
+HOSTILE = "bad \x1b]0;mine\x07\x1b[2J\x00[red]x[/red]"
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> tuple[RunLog, UUID, str]:
+    """A log with one run whose job is known to SLURM."""
+    config = tmp_path / "config.ini"
+    url = f"sqlite:///{tmp_path}/log.sqlite"
+    config.write_text(f"[SSH]\nhost = nowhere\n[ANALYTICS]\nsqlalchemy_url = {url}\n")
+    log = RunLog.open(url)
+    run = log.accept({"workflow": "w"}, name="n", description="d", user=7, group=8)
+    log.intend(run, RunState.EXPORTING)
+    log.begin_attempt(run, 1, f"biomero-{run}-1")
+    log.intend(run, RunState.SUBMITTING, attempt=1)
+    log.submitted(run, 1, 1234)
+    log.observe(run, 1, state="PENDING", raw_state="PENDING", reason="Priority", node="")
+    return log, run, str(config)
+
+
+def said(*words: str) -> str:
+    answer = CliRunner().invoke(app, words)
+    assert answer.exit_code == 0, answer.output
+    return answer.output
+
+
+def test_show_says_where_a_run_stands_and_when_it_is_tried_again(deployment: tuple[RunLog, UUID, str]) -> None:
+    log, run, config = deployment
+    when = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+    log.fault(run, RunState.QUEUED, attempt=1, kind="transient", message="no answer", retry_at=when)
+    lines = said("show", str(run)[:8], "--config", config).splitlines()
+    assert "  attempt 1 is SLURM job 1234: PENDING (Priority)" in lines
+    assert "  trouble, 1 in a row: no answer; tried again at 2030-01-02 03:04:05 UTC" in lines
+    assert any(line.startswith("  user 7, group 8; accepted ") for line in lines)
+
+
+def test_the_list_says_why_a_run_is_paused(deployment: tuple[RunLog, UUID, str]) -> None:
+    log, run, config = deployment
+    log.pause(run, "the disk is full\nNext: resume", RunState.QUEUED)
+    assert "queued (paused)" in said("runs", "--config", config)
+    assert "the disk is full Next: resume" in said("runs", "--config", config)
+
+
+def test_a_program_reads_what_slurm_said(deployment: tuple[RunLog, UUID, str]) -> None:
+    _, run, config = deployment
+    (attempt,) = json.loads(said("show", str(run), "--json", "--config", config))["attempts"]
+    assert (attempt["observation"]["state"], attempt["observation"]["reason"]) == ("PENDING", "Priority")
+
+
+def test_the_last_words_of_a_container_are_read_and_not_obeyed(deployment: tuple[RunLog, UUID, str]) -> None:
+    log, run, config = deployment
+    log.fail(run, {"stage": "fetching", "message": f"failed: {HOSTILE}", "detail": HOSTILE})
+    for words in (("show", str(run)), ("runs",)):
+        text = said(*words, "--config", config)
+        assert "[red]x[/red]" in text
+        assert not {"\x1b", "\x07", "\x00"} & set(text)
+
+
+def test_the_log_keeps_what_databases_take(deployment: tuple[RunLog, UUID, str]) -> None:
+    log, run, _ = deployment
+    log.fault(run, RunState.QUEUED, attempt=1, kind="transient", message="a\x00b", detail="c\udce9d")
+    log.fail(run, {"message": "a\x00b\udce9"})
+    assert log.run(run).faults[-1].message == "a\ufffdb"
+    assert log.run(run).report["message"] == "a\ufffdb\ufffd"
