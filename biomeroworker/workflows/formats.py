@@ -20,6 +20,9 @@ from biomeroworker.workflows.descriptor import Family, ParameterType, Workflow
 
 Content = Mapping[str, Any]
 
+#: What values of the wrong kind make Python say.
+_SENSELESS = (TypeError, AttributeError, ValueError, KeyError, IndexError, OverflowError, RecursionError)
+
 
 class DescriptorFault(Exception):
     """A field of a descriptor that is missing or makes no sense; ``field`` is its path (``inputs[2].type``)."""
@@ -30,7 +33,7 @@ class DescriptorFault(Exception):
 
 
 def read(content: Any, origin: str = "") -> Workflow:
-    """The workflow that a descriptor describes, whatever its format; raises `DescriptorFault`."""
+    """The workflow that a descriptor describes, whatever its format; raises `DescriptorFault`, whatever it holds."""
     if not isinstance(content, Mapping):
         raise DescriptorFault("", "a descriptor is an object with fields, not " + type(content).__name__)
     reader = _reader(content)
@@ -40,6 +43,8 @@ def read(content: Any, origin: str = "") -> Workflow:
         first = error.errors()[0]
         problem = str(first["msg"]).removeprefix("Value error, ")
         raise DescriptorFault(_path(first["loc"]), f"{problem} (it is {first['input']!r:.80})") from error
+    except _SENSELESS as error:  # a strange value where no reader looked for one costs this workflow, not the others
+        raise DescriptorFault("", f"makes no sense: {error}") from error
 
 
 def _reader(content: Content) -> Callable[[Content], dict[str, Any]]:
@@ -172,7 +177,8 @@ def _bilayers(content: Content) -> dict[str, Any]:
     organisation, name = str(image.get("org") or ""), _needed(image, "name", "docker_image")
     tag = str(image.get("tag") or "")
     citations = _object(content, "citations", {}).get("algorithm") or content.get("algorithm_description") or []
-    described = citations[0].get("description") if isinstance(citations, list) and citations else ""
+    first = citations[0] if isinstance(citations, list) and citations else citations
+    described = first.get("description") if isinstance(first, Mapping) else first
     command = content.get("exec_function") or {}
     hidden = command.get("hidden_args") if isinstance(command, Mapping) else None
     called = " ".join(_texts(command.get("cli_command"))) if isinstance(command, Mapping) else ""
@@ -247,23 +253,30 @@ def _bilayers_flag(one: Content) -> str:
 
 def _words(text: str, where: str) -> list[str]:
     """A command line as words. No shell reads it, so what only a shell would understand is refused."""
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise DescriptorFault(where, f"{text!r}: {error}") from error
+    words = _split(text, where)
     if strange := [word for word in words if word in {"&&", "||", "|", ";", "&", ">", "<", ">>"}]:
         raise DescriptorFault(where, f"{text!r} needs a shell ({strange[0]})")
     return words
 
 
+def _split(text: str, where: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise DescriptorFault(where, f"{text!r}: {error}") from error
+
+
 def _hidden(hidden: Any) -> list[str]:
     """Arguments that every run gets: a list of ``{cli_tag, value, append_value}``."""
     words: list[str] = []
-    for one in hidden if isinstance(hidden, list) else []:
+    for number, one in enumerate(hidden if isinstance(hidden, list) else []):
+        where = f"exec_function.hidden_args[{number}]"
+        if not isinstance(one, Mapping):
+            raise DescriptorFault(where, f"must be an object with cli_tag and value, not {one!r:.80}")
         flag, value = _bilayers_flag(one), one.get("value")
         words += [flag] if flag else []
         if one.get("append_value") and value is not None:
-            words += shlex.split(str(value)) or [""]
+            words += _split(str(value), f"{where}.value") or [""]
     return words
 
 
@@ -284,8 +297,8 @@ def _default(value: Any, kind: ParameterType, where: str) -> Any:
     if kind in (ParameterType.INTEGER, ParameterType.FLOAT, ParameterType.NUMBER):
         try:
             number = float(value)
-        except (TypeError, ValueError):
-            raise DescriptorFault(where, f"{value!r} is not a number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise DescriptorFault(where, f"{value!r:.80} is not a number") from None
         if kind is ParameterType.FLOAT:
             return number
         if isinstance(value, float) and kind is ParameterType.NUMBER:
@@ -313,7 +326,7 @@ def _choices(given: Any, where: str) -> list[Any]:
 
 
 def _labels(given: Any, labels: Any) -> list[str]:
-    if labels:
+    if isinstance(labels, Sequence) and not isinstance(labels, str) and labels:
         return [str(value if label is None else label) for value, label in zip(given or (), labels, strict=False)]
     if given and all(isinstance(one, Mapping) for one in given):
         return [str(one.get("label", one.get("value"))) for one in given]

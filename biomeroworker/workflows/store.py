@@ -70,7 +70,7 @@ class DescriptorStore:
         ConfigError
             Nothing can be had there, or it is no good descriptor: names the file and the field.
         """
-        found = self._from_web(location, network) if is_address(location) else _from_disk(Path(location).expanduser())
+        found = self._from_web(location, network) if is_address(location) else _from_disk(location)
         return parse(found.text, found.origin)
 
     def load_all(
@@ -103,7 +103,11 @@ class DescriptorStore:
 
     def _fetch(self, location: str) -> Found:
         tried = []
-        for address in candidates(location):
+        try:
+            addresses = list(candidates(location))
+        except ValueError as error:
+            raise ConfigError(f"{location} is not an address: {error}") from error
+        for address in addresses:
             try:
                 text = self._get(address)
                 read(_content(text, address))  # a web page with status 200 is no descriptor
@@ -158,7 +162,7 @@ def _is_fresh(fetched: float, location: str, seconds: float) -> bool:
 
 def is_address(location: str) -> bool:
     """Whether a location is on the web."""
-    return urlsplit(location).scheme in {"http", "https"}
+    return location.lower().startswith(("http://", "https://"))
 
 
 def candidates(location: str) -> Iterator[str]:
@@ -205,20 +209,35 @@ def parse(text: str, origin: str) -> Workflow:
 def _content(text: str, origin: str) -> Any:
     try:
         return json.loads(text) if origin.endswith(".json") else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise DescriptorFault("", " ".join(str(error).split())) from error
+    except Exception as error:  # YAML's own, and what Python says of a date, a number or a depth that cannot be
+        kind = "JSON" if origin.endswith(".json") else "YAML"
+        raise DescriptorFault("", f"is no {kind}: {' '.join(str(error).split())}") from error
 
 
-def _from_disk(path: Path) -> Found:
+def _from_disk(location: str) -> Found:
+    try:
+        path = Path(location).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{location}: {error}") from error
     tried = [path / name for name in NAMES] if path.is_dir() else [path]
     for file in tried:
         try:
             return Found(file.read_text(encoding="utf-8"), str(file))
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: cannot be read ({error})") from error
-    raise ConfigError(f"{path}: no descriptor there; looked for {', '.join(map(str, tried))}")
+    meant = _meant(location)
+    raise ConfigError(
+        f"{path}: no descriptor there; "
+        + (f"is {meant} meant?" if meant else f"looked for {', '.join(map(str, tried))}")
+    )
+
+
+def _meant(location: str) -> str:
+    """The address that was meant by what is none (``git@host:org/name``, ``github.com/org/name``); empty if none."""
+    found = re.match(r"(?:ssh://)?(?:git@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[a-z]{2,})[:/]+(.+)", location)
+    return f"https://{found[1]}/{found[2].removesuffix('.git')}" if found else ""
 
 
 __all__ = ["DescriptorStore", "Found", "Network", "candidates", "is_address", "parse"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from biomeroworker.cluster.runtime import Reference, image_file, versions
 from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.descriptors import Refresher
-from biomeroworker.errors import Refused
+from biomeroworker.errors import ConfigError, Refused
 from biomeroworker.workflows.descriptor import ParameterType
 from biomeroworker.workflows.formats import DescriptorFault, read
 from biomeroworker.workflows.parameters import Folders, arguments, validate
-from biomeroworker.workflows.store import candidates
+from biomeroworker.workflows.store import DescriptorStore, candidates
 from tests.unit.workflows.test_store import Site, address, site
 from tests.unit.workflows.test_workflow_formats import BIAFLOWS, BILAYERS, BIOMERO
 
@@ -166,6 +168,65 @@ def test_a_bad_descriptor_switches_off_one_workflow_and_is_back_when_it_is_mende
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(BIOMERO))
     assert sorted(name for name, _ in catalogue.usable()) == ["bad", "good"]
     assert catalogue.problems == {}
+
+
+def places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield place
+    for key in content if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
+        yield from places(content[key], (*place, key))
+
+
+STRANGE: list[Any] = [None, True, -1, 10**400, float("nan"), "", "a b", "'", [], [[]], [None], {}, {"a": 1}, ["'"]]
+
+
+@pytest.mark.parametrize("content", [BIAFLOWS, BIOMERO, BILAYERS], ids=["biaflows", "biomero", "bilayers"])
+def test_whatever_stands_in_a_field_the_descriptor_is_read_or_its_fault_is_told(content: dict[str, Any]) -> None:
+    for place in places(content):
+        for value in STRANGE if place else ():
+            changed = inner = copy.deepcopy(content)
+            for step in place[:-1]:
+                inner = inner[step]
+            inner[place[-1]] = copy.deepcopy(value)
+            with contextlib.suppress(DescriptorFault):
+                read(changed)
+
+
+@pytest.mark.parametrize("text", ["when: 2026-13-45", "n: 0b_", "n: !!bool x", "[" * 100_000, "n: " + "1" * 5000, "\0"])
+def test_yaml_that_python_cannot_hold_switches_off_one_workflow(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    (tmp_path / "good.json").write_text(json.dumps(BIAFLOWS))
+    catalogue = Catalogue(Settings.model_validate({
+        "workflows": {
+            "bad": {"path": "bad", "repo": f"{tmp_path}/bad.yaml"},
+            "good": {"path": "good", "repo": f"{tmp_path}/good.json"},
+        },
+    }))  # fmt: skip
+    assert [name for name, _ in catalogue.usable()] == ["good"]
+    assert "bad.yaml: is no YAML" in catalogue.problems["bad"]
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("http://[bad", "http://.bad is not an address"),
+        ("git@github.com:lab/w.git", "is https://github.com/lab/w meant"),
+        ("github.com/lab/w", "is https://github.com/lab/w meant"),
+        ("ssh://git@git.lab.org/g/w", "is https://git.lab.org/g/w meant"),
+        ("~nobody-at-all/w", "nobody-at-all"),
+        ("a\0b", "cannot be read"),
+    ],
+)
+def test_a_location_that_is_none_says_what_is_meant(tmp_path: Path, location: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        DescriptorStore(tmp_path).load(location)
+
+
+def test_hidden_arguments_and_citations_of_another_form_are_told_or_read() -> None:
+    content = copy.deepcopy(BILAYERS)
+    content["exec_function"]["hidden_args"] = ["--quiet"]
+    with pytest.raises(DescriptorFault, match=r"exec_function.hidden_args\[0\]: must be an object"):
+        read(content)
+    assert read({**BILAYERS, "citations": {"algorithm": "Segments nuclei."}}).description == "Segments nuclei."
 
 
 def test_nothing_waits_for_a_host_that_is_silent_and_what_is_kept_is_used(tmp_path: Path, site: Site) -> None:
