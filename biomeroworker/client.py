@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from fabric import Config, Connection
 from invoke import Result
 
 from biomeroworker.cluster.site import Cluster
@@ -27,6 +26,7 @@ from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.log.tracker import WorkflowTracker
 from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 from biomeroworker.scripting import dropped
+from biomeroworker.scripting.connection import ClusterConnection
 from biomeroworker.scripting.data import DataMethods
 from biomeroworker.scripting.jobs import JobMethods
 from biomeroworker.scripting.workflows import WorkflowMethods
@@ -40,7 +40,7 @@ WAIT_INTERVAL = 1.0
 SUBMIT_PATIENCE = (1.0, 2.0, 4.0, 8.0)
 
 
-class SlurmClient(Connection, WorkflowMethods, DataMethods, JobMethods):  # type: ignore[misc]  # fabric has no types
+class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, JobMethods):
     """One deployment: its log, its cluster, its workflows.
 
     It is a fabric ``Connection`` to the cluster too, for code that uses it as one (``client.run("squeue")``).
@@ -52,13 +52,7 @@ class SlurmClient(Connection, WorkflowMethods, DataMethods, JobMethods):  # type
     """
 
     def __init__(self, settings: Settings) -> None:
-        file = settings.ssh.config_file
-        super().__init__(
-            settings.ssh.host,
-            config=Config(runtime_ssh_path=str(file)) if file else None,
-            inline_ssh_env=settings.ssh.inline_ssh_env,
-        )
-        # fabric's Connection guards its attributes; ours are set past its guard
+        # fabric's part is made when it is asked for; it guards its attributes, and ours are set past its guard
         object.__setattr__(self, "settings", settings)
 
     settings: Settings

@@ -1,0 +1,135 @@
+"""The client as a fabric connection, to a real sshd: when the SSH configuration is read, and whom is believed."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from biomeroworker.client import SlurmClient
+from biomeroworker.errors import Blocked, ConfigError
+from tests.integration.cluster.own_sshd import OwnSshd
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OwnSshd]:
+    one = OwnSshd()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def ini(server: OwnSshd, tmp_path: Path) -> Path:
+    server.trust()
+    config = tmp_path / "ssh_config"
+    config.write_text(server.config.read_text())
+    file = tmp_path / "slurm.ini"
+    file.write_text(
+        f"[SSH]\nhost = cluster\nconfig_file = {config}\n[ANALYTICS]\nsqlalchemy_url = sqlite:///{tmp_path}/log.sqlite\n"
+    )
+    return file
+
+
+def said(client: SlurmClient) -> str:
+    return str(client.run("echo hello", hide=True, in_stream=False).stdout).strip()
+
+
+def known_hosts(server: OwnSshd) -> Path:
+    return server.root / "known_hosts"
+
+
+def test_a_host_that_is_known_is_spoken_to(ini: Path) -> None:
+    with SlurmClient.from_config(ini) as client:
+        assert said(client) == "hello"
+        assert client.host == "127.0.0.1"
+
+
+def test_a_host_that_nobody_knows_is_not_spoken_to(ini: Path, server: OwnSshd) -> None:
+    known_hosts(server).write_text("")
+    with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="no known_hosts file: SHA256"):
+        said(client)
+
+
+def test_a_host_that_shows_another_key_is_not_spoken_to(ini: Path, server: OwnSshd, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    other = (tmp_path / "other.pub").read_text().split()
+    known_hosts(server).write_text(f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n")
+    with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="the host key changed"):
+        said(client)
+
+
+def test_a_key_that_was_revoked_is_not_believed_though_it_is_listed(ini: Path, server: OwnSshd) -> None:
+    line = known_hosts(server).read_text()
+    known_hosts(server).write_text(f"{line}@revoked * {line.partition(' ')[2]}")
+    with SlurmClient.from_config(ini) as client, pytest.raises(Blocked):
+        said(client)
+
+
+def test_names_that_are_hashed_or_patterns_or_aliases_are_found(ini: Path, server: OwnSshd) -> None:
+    key = known_hosts(server).read_text().partition(" ")[2]
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", known_hosts(server)], check=True, capture_output=True)
+    assert known_hosts(server).read_text().startswith("|1|")
+    with SlurmClient.from_config(ini) as client:
+        assert said(client) == "hello"
+    known_hosts(server).write_text(f"[127.0.0.*]:{server.port} {key}")
+    with SlurmClient.from_config(ini) as client:
+        assert said(client) == "hello"
+    known_hosts(server).write_text(f"front-ends {key}")
+    config = ini.parent / "ssh_config"
+    config.write_text(config.read_text() + "  HostKeyAlias front-ends\n")
+    with SlurmClient.from_config(ini) as client:
+        assert said(client) == "hello"
+
+
+def test_a_key_that_may_be_taken_at_first_sight_is_taken_by_ssh_and_kept(ini: Path, server: OwnSshd) -> None:
+    known_hosts(server).write_text("")
+    config = ini.parent / "ssh_config"
+    config.write_text(config.read_text() + "  StrictHostKeyChecking accept-new\n")
+    with SlurmClient.from_config(ini) as client:
+        assert said(client) == "hello"
+        assert "ed25519" in known_hosts(server).read_text()
+        client.cluster.close()
+
+
+def test_a_jump_host_must_be_known_as_well(ini: Path, server: OwnSshd) -> None:
+    config = ini.parent / "ssh_config"
+    text = config.read_text()
+    config.write_text(f"{text}  ProxyJump way\n{text.replace('Host cluster', 'Host way')}".replace(
+        "  ProxyJump way\nHost way", "  HostKeyAlias end\n  ProxyJump way\nHost way"
+    ))  # fmt: skip
+    way = known_hosts(server).read_text()
+    known_hosts(server).write_text(f"end {way.partition(' ')[2]}{way}")
+    with SlurmClient.from_config(ini) as client:
+        assert said(client) == "hello"
+    known_hosts(server).write_text(f"end {way.partition(' ')[2]}")
+    with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="no known_hosts file"):
+        said(client)
+
+
+def test_the_ssh_configuration_is_read_when_the_connection_is_wanted_and_not_before(
+    ini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # which paramiko lets the programs of the configuration read
+    config, ran = ini.parent / "ssh_config", ini.parent / "ran"
+    config.write_text(f'Match exec "touch {ran}"\n  User nobody\n{config.read_text()}')
+    with SlurmClient.from_config(ini) as client:
+        assert client.log.runs() == []
+        assert client.slurm_data_path
+        assert "not connected" in repr(client)
+        assert not ran.exists()
+        assert client.user == "nobody"
+    assert ran.exists()
+
+
+def test_an_ssh_configuration_that_is_not_there_is_told_with_its_line_and_keeps_nobody_from_the_log(ini: Path) -> None:
+    (ini.parent / "ssh_config").unlink()
+    with SlurmClient.from_config(ini) as client:
+        assert client.log.runs() == []
+        with pytest.raises(ConfigError, match=r"slurm\.ini:3: \[SSH\] config_file: the SSH configuration cannot"):
+            said(client)
+        findings = {finding.subject: finding for finding in client.examine()}
+    assert findings["ssh configuration"].level == "fail"
+    assert findings["ssh configuration"].setting.endswith("slurm.ini:3: [SSH] config_file")
