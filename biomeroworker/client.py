@@ -254,9 +254,7 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, JobMethods):
     def setup_directories(self) -> None:
         """Make the folders on the clusters."""
         for name in self.clusters:
-            slurm = self.settings.on(name).slurm
-            folders = [slurm.slurm_data_path, slurm.slurm_images_path, slurm.slurm_converters_path]
-            self.clusters[name].transport.make_dirs(folders)
+            setup.make_folders(self.clusters[name])
 
     def setup_container_images(self) -> None:
         """Pull the images that the clusters lack, converters' too."""

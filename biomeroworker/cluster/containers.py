@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def runtime_of(settings: SlurmSettings) -> Runtime:
     """The runtime of one cluster's ``[SLURM]`` section; raises `ConfigError` for what it cannot do."""
-    binds = [text.strip() for text in (settings.slurm_data_bind_path or "").split(",") if text.strip()]
+    binds = _binds(settings)
     tmpdir = _below_home(settings.apptainer_tmpdir)
     if settings.container_runtime == "charliecloud":
         return Charliecloud(
@@ -26,11 +26,25 @@ def runtime_of(settings: SlurmSettings) -> Runtime:
         )
     return Apptainer(
         settings.container_runtime,
-        binds=binds,
+        binds=[text for text in binds if text not in binds_below_home(settings)],
         insecure_registries=settings.insecure_registries,
         tmpdir=tmpdir,
         cachedir=_below_home(settings.apptainer_cachedir),
     )
+
+
+def binds_below_home(settings: SlurmSettings) -> list[str]:
+    """The folders of ``slurm_data_bind_path`` that are relative, as old files have them: to the home folder, then.
+
+    Not Charliecloud's, whose images need a mount point for each when they are made.
+    """
+    if settings.container_runtime == "charliecloud":
+        return []
+    return [text for text in _binds(settings) if not text.startswith("/") and ":" not in text]
+
+
+def _binds(settings: SlurmSettings) -> list[str]:
+    return [text.strip() for text in (settings.slurm_data_bind_path or "").split(",") if text.strip()]
 
 
 def _below_home(path: str | None) -> str:

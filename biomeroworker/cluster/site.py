@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from biomeroworker.cluster import layout, logins, slurm, submission
-from biomeroworker.cluster.containers import runtime_of
+from biomeroworker.cluster.containers import binds_below_home, runtime_of
 from biomeroworker.cluster.images import TIFF_CONVERTER, Images
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.refusals import classify_submission, scheduler_silence
@@ -36,6 +36,8 @@ class Cluster:
         Folders on the cluster; relative ones start at the user's home.
     converter_images
         Image by key, as the ini's ``[CONVERTERS]`` gives them.
+    binds
+        Folders that containers see besides their run's, relative to the user's home.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Cluster:
         converters: str,
         converter_images: Mapping[str, str] | None = None,
         credentials: Callable[[Reference], Login | None] = lambda reference: None,
+        binds: Sequence[str] = (),
     ) -> None:
         self.transport = transport
+        self._binds = tuple(binds)
         self.runtime = container
         self._folders = (data, images, converters)
         self.images = Images(transport, container, (images, converters), converter_images or {}, credentials)
@@ -70,6 +74,7 @@ class Cluster:
             converters=slurm_settings.slurm_converters_path,
             converter_images=settings.converters,
             credentials=logins.reader(slurm_settings.registry_credentials),
+            binds=binds_below_home(slurm_settings),
         )
 
     # -- the way there -------------------------------------------------------------------------------------------------
@@ -109,6 +114,10 @@ class Cluster:
     def attempt_folder(self, run: UUID | str, number: int) -> str:
         """An attempt's folder, absolute."""
         return self.layout.attempt_folder(run, number)
+
+    def binds(self, folder: str) -> list[str]:
+        """What a container sees of the cluster: a folder of data, and what the configuration has below the home."""
+        return [folder, *(layout.resolved(path, self.home) for path in self._binds)]
 
     def attempt_name(self, run: UUID | str, number: int) -> str:
         """The job name of an attempt."""

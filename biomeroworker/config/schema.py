@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -32,6 +41,42 @@ def _home(value: Any) -> Any:
     return Path(value).expanduser() if isinstance(value, str) else value
 
 
+_HOME = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?:/|$)")
+
+
+def _on_the_cluster(path: str) -> str:
+    """No shell reads the path: nothing in it stands for something else, but for the home folder at its start."""
+    rest = _HOME.sub("", path, count=1) if _HOME.match(path) else path
+    if "$" in rest or rest.startswith("~"):
+        raise ValueError("only ~/ and $HOME/ stand for something in a path on the cluster: write it out")
+    return path
+
+
+def _without_marks(path: str) -> str:
+    if ":" in path or "," in path:
+        raise ValueError("a path with a colon or a comma cannot be given to a container")
+    return path
+
+
+_BIND = re.compile(
+    r"(?:~/|\$HOME/|\$\{HOME\}/)?[A-Za-z0-9._][A-Za-z0-9._/@+-]*|/[^:\n\r\0]*(?::/[^:\n\r\0]*(?::(?:ro|rw))?)?"
+)
+
+
+def _bindable(value: str) -> str:
+    for part in filter(None, map(str.strip, value.split(","))):
+        if not _BIND.fullmatch(part):
+            raise ValueError(f"{part!r} is not /folder, /source:/target or /source:/target:ro")
+    return value
+
+
+def _below_the_images(path: str) -> str:
+    if any(part in ("", ".", "..") for part in path.strip("/").split("/")):
+        raise ValueError("should be a folder below slurm_images_path, such as the workflow's name")
+    return path
+
+
+ClusterPath = Annotated[str, AfterValidator(_on_the_cluster)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 LocalPath = Annotated[Path, BeforeValidator(_home)]
 
@@ -66,21 +111,30 @@ class SshSettings(Section):
         None, "A configuration file for `ssh -F`; unset: what `ssh` reads by itself.", "BIOMERO_SSH_CONFIG_FILE"
     )
 
+    @field_validator("host")
+    @classmethod
+    def _one_word(cls, value: str) -> str:
+        if not re.fullmatch(r"[^\s-]\S*", value):
+            raise ValueError("should be one word, as in `ssh <host>`; a comment stands in a line of its own")
+        return value
+
 
 class SlurmSettings(Section):
     """Folders, options and habits of the cluster. Relative paths start at the home of the SSH user."""
 
-    slurm_data_path: str = _setting("my-scratch/data", "Folder on the cluster for the data of runs.")
-    slurm_images_path: str = _setting(
+    slurm_data_path: Annotated[ClusterPath, AfterValidator(_without_marks)] = _setting(
+        "my-scratch/data", "Folder on the cluster for the data of runs."
+    )
+    slurm_images_path: ClusterPath = _setting(
         "my-scratch/singularity_images/workflows", "Folder on the cluster for workflow images."
     )
-    slurm_converters_path: str = _setting(
+    slurm_converters_path: ClusterPath = _setting(
         "my-scratch/singularity_images/converters", "Folder on the cluster for converter images."
     )
     slurm_script_path: str = _ignored("slurm-scripts", "Job scripts are not kept on the cluster any more.")
     slurm_script_repo: str | None = _ignored(None, "There is one job script, and it comes with this program.")
-    slurm_data_bind_path: str | None = _setting(
-        None, "A path that containers must be able to see besides their run's own folder."
+    slurm_data_bind_path: Annotated[str, AfterValidator(_bindable)] | None = _setting(
+        None, "Paths, separated by commas, that containers must be able to see besides their run's own folder."
     )
     slurm_conversion_partition: str | None = _ignored(None, "Images are converted within the workflow's own job.")
     slurm_default_partition: str | None = _setting(
@@ -108,10 +162,10 @@ class SlurmSettings(Section):
     )
     image_pull_cpus: str = _setting("8", "Cores of that job.", "BIOMERO_PULL_CPUS")
     image_pull_mem: str = _setting("32G", "Memory of that job.", "BIOMERO_PULL_MEM")
-    apptainer_tmpdir: str | None = _setting(
+    apptainer_tmpdir: ClusterPath | None = _setting(
         None, "`APPTAINER_TMPDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_TMPDIR"
     )
-    apptainer_cachedir: str | None = _setting(
+    apptainer_cachedir: ClusterPath | None = _setting(
         None, "`APPTAINER_CACHEDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_CACHEDIR"
     )
     slurm_zip_cmd: str = _setting(
@@ -324,7 +378,9 @@ class ClusterSettings(BaseModel):
 class WorkflowSettings(Section):
     """One workflow: `<name>` and what begins with it."""
 
-    path: str = Field(description="Folder of its images, below `slurm_images_path`.")
+    path: Annotated[str, AfterValidator(_below_the_images)] = Field(
+        description="Folder of its images, below `slurm_images_path`."
+    )
     repo: str = Field(
         "",
         description="Where its descriptor is: a repository at GitHub or GitLab (with `/tree/<ref>`), any address, "

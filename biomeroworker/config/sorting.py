@@ -19,6 +19,10 @@ from biomeroworker.errors import ConfigError
 
 #: The sections that each cluster has one of.
 OF_A_CLUSTER: Mapping[str, str] = {"SSH": "ssh", "SLURM": "slurm", "ACCOUNTS": "accounts"}
+#: The settings in whose values a blank before ``;`` or ``#`` means something.
+_WITH_MARKS = frozenset({"slurm_zip_cmd", "sbatch_comment"})
+#: The settings that may take several lines.
+_LISTS = frozenset({"insecure_registries"})
 _CLUSTER = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 Place = tuple[str | int, ...]
@@ -65,6 +69,10 @@ def sort(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Sort
             inner = inner.setdefault(str(step), {})
         inner[str(place[-1])] = value.text
         found.places[place] = value
+        if re.search(r"\s[#;]", value.text) and value.key not in _WITH_MARKS:
+            found.warnings.append(
+                f"{value.origin}: [{section}] {value.key}: all of the line is the value; a comment stands in its own"
+            )
         kind = sections.get(head)
         if kind and value.key in kind.model_fields and noted(kind.model_fields[value.key]).get("ignored"):
             meaning = kind.model_fields[value.key].description
@@ -114,8 +122,16 @@ def _place(section: str, key: str, sections: Mapping[str, type[Section]]) -> Pla
 
 
 def contradictions(found: Sorted) -> list[str]:
-    """What cannot be meant: two ways to ask for GPUs, of one cluster."""
+    """What cannot be meant: two ways to ask for GPUs, of one cluster; a value that swallowed the setting after it."""
     told = []
+    for place, value in found.places.items():
+        _, broken, rest = value.text.partition("\n")
+        if broken and place[-1] not in _LISTS:
+            rest = rest.partition("\n")[0].partition("=")[0].strip()
+            told.append(
+                f"{value.origin}: [{value.section}] {value.key}: the line after it is indented, and so part of it; "
+                f"remove the blanks before {rest!r}"
+            )
     for at in [("slurm",), *(("clusters", name, "slurm") for name in found.data["clusters"])]:
         both = [found.places.get((*at, key)) for key in ("gpu_gres", "gpu_gpus")]
         if all(both):
@@ -137,7 +153,10 @@ def _unknown(section: str, key: str, sections: Mapping[str, type[Section]]) -> s
     if head not in sections:
         return f"there is no section [{section}]"
     close = difflib.get_close_matches(key, sections[head].model_fields, n=1)
-    return f"[{section}] {key} is not a setting" + (f"; is {close[0]} meant?" if close else "")
+    told = f"[{section}] {key} is not a setting"
+    if head == "SSH" and not close:
+        return f"{told}: user, port, keys and jump hosts stand in the SSH configuration (~/.ssh/config) under that host"
+    return told + (f"; is {close[0]} meant?" if close else "")
 
 
 def _names_of(kind: type[AccountSettings]) -> str:

@@ -79,6 +79,7 @@ class Plan(BaseModel):
         wants_tiff = bool(self.converter)
         runtime = cluster.runtime
         called = runtime.exec_prefix if self.workflow.command else runtime.run_prefix
+        binds = cluster.binds(run_folder)
 
         def arguments(task: int | None) -> Sequence[str]:
             places = jobscript.folders(remote_attempt, tiff=wants_tiff, task=task)
@@ -87,8 +88,8 @@ class Plan(BaseModel):
         jobscript.prepare_attempt(
             folder,
             remote_attempt=remote_attempt,
-            prefix=[*called(self.image, binds=[run_folder], gpu=self.gpu), *self.workflow.command],
-            converter_prefix=runtime.exec_prefix(self.converter, binds=[run_folder], gpu=False) if wants_tiff else None,
+            prefix=[*called(self.image, binds=binds, gpu=self.gpu), *self.workflow.command],
+            converter_prefix=runtime.exec_prefix(self.converter, binds=binds, gpu=False) if wants_tiff else None,
             arguments={task: arguments(task) for task in tasks} if tasks else arguments(None),
             image_path=self.image,
             converter_image=self.converter,

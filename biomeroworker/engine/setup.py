@@ -62,11 +62,17 @@ def set_up(
 def _prepare(
     cluster: Cluster, slurm: SlurmSettings, wanted: list[Wanted], tell: Callable[[str], None]
 ) -> list[Outcome]:
-    cluster.transport.make_dirs([slurm.slurm_data_path, slurm.slurm_images_path, slurm.slurm_converters_path])
+    make_folders(cluster)
     run = None
     if slurm.slurm_image_pull_via_sbatch:
-        run = PullJobs(cluster.transport, f"{slurm.slurm_images_path}/.pulls", pull_options(slurm))
+        run = PullJobs(cluster.transport, f"{cluster.layout.images}/.pulls", pull_options(slurm))
     return pull_all(cluster.images, wanted, tell, at_once=slurm.image_pull_at_once, run=run)
+
+
+def make_folders(cluster: Cluster) -> None:
+    """Make a cluster's folders, where the configuration's ``~`` and ``$HOME`` lead: no shell reads them there."""
+    at = cluster.layout
+    cluster.transport.make_dirs([at.data, at.images, at.converters])
 
 
 def pull_options(slurm: SlurmSettings) -> dict[str, str]:

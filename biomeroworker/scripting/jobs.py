@@ -109,7 +109,7 @@ class JobMethods(Parts):
         called = cluster.runtime.exec_prefix if workflow.command else cluster.runtime.run_prefix
         inside = Folders(input=f"{folder}/data/in", output=f"{folder}/data/out", ground_truth=f"{folder}/data/gt")
         words = [
-            *called(image.path, binds=[folder], gpu=gpu),
+            *called(image.path, binds=cluster.binds(folder), gpu=gpu),
             *workflow.command,
             *arguments(workflow, values, inside),
         ]

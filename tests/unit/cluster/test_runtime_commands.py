@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from biomeroworker.cluster import apptainer, charliecloud, pullscript
 from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.charliecloud import Charliecloud
-from biomeroworker.cluster.containers import runtime_of
+from biomeroworker.cluster.containers import binds_below_home, runtime_of
+from biomeroworker.cluster.fake import FakeTransport
 from biomeroworker.cluster.runtime import Login, Reference, Runtime
+from biomeroworker.cluster.site import Cluster
 from biomeroworker.config.schema import SlurmSettings
 from biomeroworker.errors import ConfigError
 
@@ -58,12 +62,23 @@ def test_singularity_is_apptainer_by_another_name() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["scratch", "/a:b", "/a:/b:exec", "/a:/b:ro:x", "/a\n/b", "-v", "/a:-b", "$HOME/x", *HOSTILE],
+    ["/a:b", "/a:/b:exec", "/a:/b:ro:x", "/a\n/b", "-v", "/a:-b", "$SCRATCH/x", "scratch:/x", *HOSTILE],
 )
 def test_a_bind_of_the_ini_that_could_be_misread_is_refused(value: str) -> None:
     for name in ("apptainer", "singularity", "charliecloud"):
-        with pytest.raises(ConfigError, match="slurm_data_bind_path"):
+        with pytest.raises((ConfigError, ValidationError), match="slurm_data_bind_path"):
             runtime_of(settings(container_runtime=name, slurm_data_bind_path=value))
+
+
+def test_a_relative_bind_of_an_old_file_is_below_the_home_folder_as_it_was(tmp_path: Path) -> None:
+    slurm = settings(slurm_data_bind_path="my-scratch/data, /scratch, ~/more")
+    one = Cluster(
+        FakeTransport(tmp_path / "me"), runtime_of(slurm), data="d", images="i", converters="c",
+        binds=binds_below_home(slurm),
+    )  # fmt: skip
+    words = one.runtime.exec_prefix("/i/x.sif", binds=one.binds("/d/run"))
+    bound = [word for option, word in itertools.pairwise(words) if option == "--bind"]
+    assert bound == ["/d/run", f"{tmp_path}/me/my-scratch/data", f"{tmp_path}/me/more", "/scratch"]
 
 
 def test_a_bind_that_cannot_be_made_read_only_is_refused_and_not_made_writable() -> None:

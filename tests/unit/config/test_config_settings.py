@@ -183,6 +183,14 @@ def test_every_variable_of_old_deployments_is_heard() -> None:
         ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host stands in line 2 already"]),
         ("host = a\n", {}, ["named.ini:1", "before the first [SECTION]"]),
         ("[SLURM]\npoll_seconds = x\nsacct_days_ago = y\n", {}, ["named.ini:2", "named.ini:3"]),
+        ("[SLURM]\nslurm_data_path = $SCRATCH/x\n", {}, ["named.ini:2: [SLURM] slurm_data_path", "write it out"]),
+        ("[SLURM]\napptainer_tmpdir = /tmp/$USER\n", {}, ["named.ini:2: [SLURM] apptainer_tmpdir", "write it out"]),
+        ("[SLURM]\nslurm_data_path = /a,b\n", {}, ["named.ini:2", "comma"]),
+        ("[SLURM]\nslurm_data_bind_path = /a:b\n", {}, ["named.ini:2", "'/a:b' is not /folder"]),
+        ("[SLURM]\nslurm_data_path = /a\n  poll_seconds = 9\n", {}, ["named.ini:2", "blanks before 'poll_seconds'"]),
+        ("[SSH]\nhost = front end\n", {}, ["named.ini:2: [SSH] host", "one word"]),
+        ("[SSH]\nhost = -oProxyCommand=x\n", {}, ["named.ini:2: [SSH] host", "one word"]),
+        ("[WORKFLOWS]\na = ../x\na_repo = r\n", {}, ["named.ini:2: [WORKFLOWS] a", "below slurm_images_path"]),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(
@@ -200,6 +208,24 @@ def test_a_named_file_must_be_there_and_readable(tmp_path: Path) -> None:
     (tmp_path / "binary.ini").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary\.ini: cannot be read"):
         Settings.load(tmp_path / "binary.ini", {"HOME": str(tmp_path)}, standard=[])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[SSH]\nuser = me\n", "named.ini:2: [SSH] user is not a setting: user, port, keys and jump hosts stand in"),
+        ("[SLURM]\ngpu_partition = gpu # new\n", "named.ini:2: [SLURM] gpu_partition: all of the line is the value"),
+    ],
+)
+def test_what_is_likely_a_slip_is_a_warning_that_says_what_to_do(tmp_path: Path, text: str, told: str) -> None:
+    (warning,) = load(tmp_path, text).warnings
+    assert told in warning
+
+
+def test_a_list_may_go_on_in_the_next_line_and_a_value_may_begin_there(tmp_path: Path) -> None:
+    text = "[SLURM]\ninsecure_registries = a:5000\n  b:5000\nslurm_data_path =\n    ~/data\n"
+    found = load(tmp_path, text).slurm
+    assert (found.insecure_registries, found.slurm_data_path) == (("a:5000", "b:5000"), "~/data")
 
 
 def test_what_means_nothing_is_a_warning_with_its_place(tmp_path: Path) -> None:

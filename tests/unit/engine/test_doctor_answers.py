@@ -68,7 +68,8 @@ def test_what_stands_in_the_ini_is_asked_byte_for_byte_and_executes_nothing(
 
 def test_a_probe_executes_nothing_either_and_leaves_nothing(tmp_path: Path, front_end: dict[str, str]) -> None:
     (tmp_path / NASTY).mkdir()
-    found = settings(tmp_path, f"[SLURM]\nslurm_data_path = ~/{NASTY}\n")
+    found = settings(tmp_path)  # which would refuse such a path; the probe does not rely on that
+    found = found.model_copy(update={"slurm": found.slurm.model_copy(update={"slurm_data_path": f"~/{NASTY}"})})
     nodes = [probe.Node("n1", "cpu", "idle")]
     command = probe.command(
         found, nodes, {"cpu": {"account": NASTY}}, token="abc", deadline=1, runtime="apptainer", modules=NASTY

@@ -25,7 +25,7 @@ def test_a_bilayers_program_is_called_as_its_descriptor_says(
     plan = Plan(
         image="/i/w.sif", version="v1", digest="", converter="", gpu=False, options={}, parameters={}, workflow=workflow
     )
-    cluster: Any = SimpleNamespace(runtime=Apptainer("apptainer"))
+    cluster: Any = SimpleNamespace(runtime=Apptainer("apptainer"), binds=lambda folder: [folder])
     plan.lay_out(tmp_path, "/data/run", "/data/run/attempt-1", cluster)
     called = (tmp_path / "runtime").read_bytes().decode().split("\0")[:-1]
     assert verb in called

@@ -1,0 +1,17 @@
+"""Where the folders of a cluster are made."""
+
+from pathlib import Path
+
+from biomeroworker.cluster.apptainer import Apptainer
+from biomeroworker.cluster.fake import FakeTransport
+from biomeroworker.cluster.site import Cluster
+from biomeroworker.engine import setup
+
+
+def test_folders_are_made_where_runs_look_for_them_and_none_is_called_tilde(tmp_path: Path) -> None:
+    cluster = Cluster(
+        FakeTransport(tmp_path / "me"), Apptainer(), data="~/data", images="$HOME/images", converters="converters"
+    )
+    setup.make_folders(cluster)
+    assert sorted(one.name for one in (tmp_path / "me").iterdir()) == ["converters", "data", "images"]
+    assert Path(cluster.layout.data) == tmp_path / "me" / "data"
