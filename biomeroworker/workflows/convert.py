@@ -614,7 +614,8 @@ class Target:
         for index in np.ndindex(band.shape[:-2] if whole_rows else band.shape[:-1]):
             start = [part.start + (index[axis] if axis < len(index) else 0) for axis, part in enumerate(region)]
             place = self.offset + sum(i * stride for i, stride in zip(start, self.strides))
-            rows = band[index].reshape(-1).view(np.uint8).data
+            # (A single row or column of a chunk has gaps between its pixels, which a flat view would keep.)
+            rows = np.ascontiguousarray(band[index]).reshape(-1).view(np.uint8).data
             while rows:
                 written = os.pwrite(self.descriptor, rows, place)
                 rows, place = rows[written:], place + written

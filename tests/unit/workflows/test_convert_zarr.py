@@ -134,6 +134,21 @@ def test_pixels_and_sizes_come_back_however_they_are_stored(how: dict[str, Any])
         assert found.get(f"PhysicalSize{axis.upper()}") == (None if unit is None else str(size))
 
 
+@pytest.mark.parametrize(("shape", "chunks"), [((2, 7, 1), (1, 7, 3)), ((2, 1, 7), (2, 4, 7)), ((1, 5, 7), (1, 5, 4))])
+@pytest.mark.parametrize("order", "CF")
+def test_lines_of_one_pixel_are_images_too(
+    tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "BAND", 1)  # each chunk on its own, as it is with large ones
+    pixels = write(tmp_path / "in/image-1.ome.zarr", {
+        "axes": "zyx", "shape": shape, "chunks": chunks, "dtype": "uint16", "zarr_format": 2, "endian": "<", "fill": 0,
+        "gone": 0, "seed": 1, "units": {}, "scale": [1, 1, 1], "separator": ".", "compressor": None, "order": order,
+        "delta": False,
+    })  # fmt: skip
+    assert convert.main([str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/image-1.tif").reshape(shape), pixels)
+
+
 @pytest.mark.parametrize("axes", [axes for axes in SUBSETS if not axes.endswith("yx")])
 def test_axes_that_are_no_image_are_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], axes: str
