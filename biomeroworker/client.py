@@ -27,8 +27,8 @@ from biomeroworker.log.tracker import WorkflowTracker
 from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 from biomeroworker.scripting import dropped
 from biomeroworker.scripting.connection import ClusterConnection
+from biomeroworker.scripting.conversion import ConversionMethods
 from biomeroworker.scripting.data import DataMethods
-from biomeroworker.scripting.jobs import JobMethods
 from biomeroworker.scripting.workflows import WorkflowMethods
 from biomeroworker.source import RunRequest
 
@@ -40,7 +40,7 @@ WAIT_INTERVAL = 1.0
 SUBMIT_PATIENCE = (1.0, 2.0, 4.0, 8.0)
 
 
-class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, JobMethods):
+class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, ConversionMethods):
     """One deployment: its log, its cluster, its workflows.
 
     It is a fabric ``Connection`` to the cluster too, for code that uses it as one (``client.run("squeue")``).
@@ -102,9 +102,16 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, JobMethods):
         return self._part("_catalogue", Catalogue, lambda: Catalogue(self.settings))
 
     def __getattr__(self, name: str) -> Any:
-        """What biomero had and this has not says what to use instead."""
+        """Settings by the names of old; what biomero had and this has not says what to use instead."""
         if name in dropped.CLIENT:
             raise dropped.missing("SlurmClient", name, dropped.CLIENT)
+        if name == "settings":
+            raise AttributeError(name)
+        if name == "sqlalchemy_url":
+            return self.settings.database_url
+        for section in (self.settings.slurm, self.settings.analytics):
+            if name in type(section).model_fields:
+                return getattr(section, name)
         return super().__getattr__(name)
 
     def _part(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
@@ -159,6 +166,13 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, JobMethods):
         log = self.log
         if reset_tables:
             log.rebuild()
+
+    def bring_listener_uptodate(self, listener: Any, start: int = 1) -> None:
+        """Nothing is to be done: the read tables are written in the transaction of each event."""
+
+    def setup_listeners(self, runner: Any = None, reset_tables: bool = False) -> None:
+        """The same; ``reset_tables`` makes the read tables again."""
+        self.initialize_analytics_system(reset_tables)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -255,6 +269,13 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, JobMethods):
         """Make the folders on the clusters."""
         for name in self.clusters:
             setup.make_folders(self.clusters[name])
+
+    def setup_job_scripts(self) -> None:
+        """Nothing is to be done: the one job script travels with each run."""
+
+    def update_slurm_scripts(self, generate_jobs: bool = False, env: Mapping[str, str] | None = None) -> Result:
+        """The same, with an answer."""
+        return Result(exited=0)
 
     def setup_container_images(self) -> None:
         """Pull the images that the clusters lack, converters' too."""

@@ -136,7 +136,11 @@ class SlurmSettings(Section):
     slurm_data_bind_path: Annotated[str, AfterValidator(_bindable)] | None = _setting(
         None, "Paths, separated by commas, that containers must be able to see besides their run's own folder."
     )
-    slurm_conversion_partition: str | None = _ignored(None, "Images are converted within the workflow's own job.")
+    slurm_conversion_partition: str | None = _setting(
+        None,
+        "Partition for conversions that a script submits (`SlurmClient.run_conversion_workflow_job`); a run is "
+        "converted within its workflow's own job.",
+    )
     slurm_default_partition: str | None = _setting(
         None, "Partition for jobs that name none.", "BIOMERO_DEFAULT_PARTITION"
     )

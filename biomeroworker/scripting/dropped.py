@@ -6,35 +6,27 @@ from collections.abc import Mapping
 
 _SCRIPTS = "there is one job script, which comes with the program: nothing is generated or uploaded beforehand"
 _RUN = "submit(RunRequest(...)) accepts a run that is carried to its end; run_workflow(...) submits one job"
-_CONVERT = "images are converted within the workflow's own job; [CONVERTERS] names the image that does it"
+_CONVERT = "run_conversion_workflow_job(folder) submits it; a run that is submitted is converted within its own job"
 _DESCRIPTOR = "get_workflow_parameters(name), or biomeroworker.workflows.parameters, makes the container's arguments"
 _TABLES = "the read tables are kept by the log itself, in the transaction of each event"
 _CONFIG = "Settings.load(file), or `biomeroworker config show --origin`"
 
 #: Sentence by name: of `SlurmClient`.
 CLIENT: Mapping[str, str] = {
-    "setup_job_scripts": _SCRIPTS,
-    "update_slurm_scripts": _SCRIPTS,
     "get_update_slurm_scripts_command": _SCRIPTS,
     "generate_slurm_job_for_workflow": _SCRIPTS,
     "workflow_params_to_subs": _SCRIPTS,
     "workflow_template_subs": _SCRIPTS,
     "workflow_bilayers_folder_params_to_subs": _DESCRIPTOR,
     "workflow_params_to_envvars": _DESCRIPTOR,
-    "slurm_script_path": _SCRIPTS,
-    "slurm_script_repo": _SCRIPTS,
     "get_workflow_command": _RUN,
     "get_cellpose_command": _RUN,
-    "run_conversion_workflow_job": _CONVERT,
     "get_conversion_command": _CONVERT,
-    "get_conversion_logfile_from_slurm": _CONVERT,
     "get_job_status_command": "check_job_status(ids)",
     "get_jobs_info_command": "list_active_jobs(), list_completed_jobs(), list_all_jobs()",
     "get_recent_log_command": "get_active_job_progress(id), get_logfile_from_slurm(id)",
     "get_or_create_github_session": "descriptors are fetched and kept here: generic_descriptor_from_github(...)",
-    "setup_listeners": _TABLES,
     "get_listeners": _TABLES,
-    "bring_listener_uptodate": _TABLES,
     "str_to_class": "importlib.import_module",
     "load_config": _CONFIG,
     "get_config_paths": _CONFIG,

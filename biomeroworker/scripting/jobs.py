@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,24 +117,8 @@ class JobMethods(Parts):
         if wf_id is None:
             wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
         task = tracker.add_task_to_workflow(wf_id, workflow_name, image.version, input_data, values)
-        name = f"omero-job-{workflow_name}"
-        options = {"job-name": re.sub(r"[^A-Za-z0-9._-]", "_", name), **job.options(settings, request)}
-        flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in options.items()]
-        command = ["sh", "-c", _SUBMIT, "submit", folder, str(task), _JOB, *flags]
-        try:
-            answer = asked(
-                cluster, command, "submitting", timeout=90, stdin=b"".join(word.encode() + b"\0" for word in words)
-            )
-            job_id = slurm.parse_submitted(answer.stdout)
-            if job_id is None:
-                raise Refused(f"sbatch gave no job id: {answer.stdout.strip()}")
-        except Exception as error:
-            tracker.fail_task(task, str(error))
-            raise
-        tracker.start_task(task)
-        tracker.add_job_id(task, job_id)
-        tracker.add_result(task, answer)
-        self._on[job_id] = cluster
+        options = {"job-name": f"omero-job-{workflow_name}", **job.options(settings, request)}
+        answer, job_id = handed_in(self, cluster, folder, task, _JOB, words, options)
         return answer, job_id, wf_id, task
 
     def run_workflow_job(
@@ -249,9 +233,7 @@ class JobMethods(Parts):
 
     @property
     def _on(self) -> dict[int, Cluster]:
-        """On which cluster the jobs are that this client submitted; those of others are looked for on the first."""
-        found: dict[int, Cluster] = self.__dict__.setdefault("_jobs_on", {})
-        return found
+        return jobs_on(self)
 
     def _cluster_of(self, workflow: str) -> Cluster:
         self.catalogue.get(workflow)
@@ -278,6 +260,38 @@ class JobMethods(Parts):
         if not answer.ok:
             raise FileNotFoundError(f"job {job_id} has no log in {folder}")
         return answer.stdout.encode()
+
+
+def handed_in(
+    client: Parts, cluster: Cluster, folder: str, task: uuid.UUID, script: str, words: Sequence[str],
+    options: Mapping[str, str],
+) -> tuple[Result, int]:  # fmt: skip
+    """Submit a job that starts these words in a folder of data; the log's task knows what became of that."""
+    tracker = client.log.tracker
+    named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
+    flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
+    command = ["sh", "-c", _SUBMIT, "submit", folder, str(task), script, *flags]
+    try:
+        answer = asked(
+            cluster, command, "submitting", timeout=90, stdin=b"".join(word.encode() + b"\0" for word in words)
+        )
+        job_id = slurm.parse_submitted(answer.stdout)
+        if job_id is None:
+            raise Refused(f"sbatch gave no job id: {answer.stdout.strip()}")
+    except Exception as error:
+        tracker.fail_task(task, str(error))
+        raise
+    tracker.start_task(task)
+    tracker.add_job_id(task, job_id)
+    tracker.add_result(task, answer)
+    jobs_on(client)[job_id] = cluster
+    return answer, job_id
+
+
+def jobs_on(client: Parts) -> dict[int, Cluster]:
+    """On which cluster the jobs are that this client submitted; those of others are looked for on the first."""
+    found: dict[int, Cluster] = client.__dict__.setdefault("_jobs_on", {})
+    return found
 
 
 def read_states(text: str, ids: Sequence[int]) -> dict[int, str]:

@@ -359,7 +359,7 @@ def test_every_key_of_old_is_accepted_and_what_is_ignored_is_named(tmp_path: Pat
     settings = load(tmp_path, OLD)
     ignored = {warning.partition("] ")[2].split()[0] for warning in settings.warnings}
     assert ignored == {
-        "slurm_conversion_partition", "slurm_script_path", "track_workflows", "enable_job_accounting",
+        "slurm_script_path", "track_workflows", "enable_job_accounting",
         "enable_job_progress", "enable_workflow_analytics", "cellpose_job",
     }  # fmt: skip
     assert all(" is ignored. " in warning and "named.ini:" in warning for warning in settings.warnings)
