@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _complain(error: BiomeroWorkerError) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     console.print("error:", style="bold red", end=" ")
     console.print(harmless(str(error)), markup=False)
     for extra in (getattr(error, "detail", ""), getattr(error, "hint", "")):

@@ -28,8 +28,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunArgument = Annotated[str, typer.Argument(help="The run's id, or the start of it.", metavar="RUN")]
 
 #: In a file or a pipe a line is as long as it is; a terminal has its own width.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 250)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 250)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 #: What a terminal obeys instead of showing it; line ends and tabs are none of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json
@@ -81,5 +82,5 @@ def config_show(
         return
     table = Table("setting", "value", *(["origin"] if origin else []), box=None, pad_edge=False)
     for key, value in shown.items():
-        table.add_row(key, value.replace("[", r"\["), *([settings.origins.get(key, "default")] if origin else []))
+        table.add_row(key, escape(value), *([settings.origins.get(key, "default")] if origin else []))
     out.print(table)

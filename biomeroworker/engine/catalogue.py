@@ -9,6 +9,7 @@ import difflib
 import time
 from collections.abc import Iterator
 
+from biomeroworker.cluster.runtime import Reference
 from biomeroworker.config import Settings
 from biomeroworker.engine import descriptors
 from biomeroworker.errors import ConfigError, Refused
@@ -49,6 +50,7 @@ class Catalogue:
                 if not location:
                     raise ConfigError(f"[WORKFLOWS] {name}_repo is not set")
                 workflow = self._store.load(location, self._network)
+                _check_image(workflow)
             except ConfigError as error:
                 self.problems[name] = str(error)
                 raise Refused(f"workflow {name!r} is switched off: {error}") from error
@@ -74,3 +76,11 @@ class Catalogue:
         if close:
             return f"did you mean {close[0]!r}?"
         return f"this deployment has: {', '.join(known)}" if known else "the configuration names none ([WORKFLOWS])"
+
+
+def _check_image(workflow: Workflow) -> None:
+    """What no registry can have would stop whoever looks for the images of all workflows."""
+    try:
+        Reference.parse(workflow.container_image)
+    except ConfigError as error:
+        raise ConfigError(f"{workflow.origin}: container image: {error}") from error

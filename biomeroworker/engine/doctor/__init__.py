@@ -112,7 +112,7 @@ def _tests(settings: Settings, own: list[str]) -> Iterator[site.Test | Finding]:
         unknown = {
             option: settings.line("WORKFLOWS", f"{name}_job_{flag}")
             for flag in settings.workflows[name].job_params
-            if (option := sbatch.spelled(flag)) not in sbatch.KNOWN
+            if (option := sbatch.spelled(flag)) not in sbatch.KNOWN and option not in {name for _, name, _ in wrong}
         }
         for option, line in unknown.items():
             yield warn(f"options of {name}", f"sbatch's {option!r} is not known here; it is passed on", "", line)

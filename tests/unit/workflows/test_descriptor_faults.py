@@ -205,6 +205,16 @@ def test_yaml_that_python_cannot_hold_switches_off_one_workflow(tmp_path: Path, 
     assert "bad.yaml: is no YAML" in catalogue.problems["bad"]
 
 
+@pytest.mark.parametrize("image", ["lab/x:v1:v2", "lab//x", "Lab/X:v1", "lab/x@sha256:12"])
+def test_an_image_that_no_registry_can_have_switches_off_one_workflow(tmp_path: Path, image: str) -> None:
+    content = copy.deepcopy(BIAFLOWS)
+    content["container-image"]["image"] = image
+    (tmp_path / "w.json").write_text(json.dumps(content))
+    catalogue = Catalogue(Settings.model_validate({"workflows": {"w": {"path": "w", "repo": f"{tmp_path}/w.json"}}}))
+    with pytest.raises(Refused, match=r"w\.json: container image: .* does not name a container image"):
+        catalogue.get("w")
+
+
 @pytest.mark.parametrize(
     ("location", "told"),
     [
