@@ -182,3 +182,32 @@ def test_real_numbers_have_no_pyramid(ada, store):
     _, pixels = new_pixels(ada, "float", (3200, 3200, 1, 1), 1)
     store.setPixelsId(pixels, True)
     assert not store.requiresPixelsPyramid()
+
+
+def test_a_file_set_again_stays_open_and_another_one_drops_what_was_not_saved(ada):
+    one, other = new_file(ada).id.val, new_file(ada).id.val
+    query, store = ada.sf.getQueryService(), ada.sf.createRawFileStore()
+    store.setFileId(one)
+    store.write(b"abc", 0, 3)
+    store.setFileId(one)
+    assert store.save().size.val == 3
+    store.write(b"def", 3, 3)
+    store.setFileId(other)
+    assert query.get("OriginalFile", one).size.val == 3
+    store.setFileId(one)  # its row says another size than it has
+    assert store.save().size.val == 6
+    store.close()
+
+
+def test_a_reader_hears_of_a_wrong_length_before_hearing_that_nothing_may_be_written(login, new_user, new_group):
+    group = new_group("rwr---")
+    owner, reader = login(new_user(group)), login(new_user(group))
+    number = new_file(owner).id.val
+    store = reader.sf.createRawFileStore()
+    store.setFileId(number)
+    with pytest.raises(omero.ApiUsageException, match="newLimit > capacity"):
+        store.write(b"a", 0, 5)
+    with pytest.raises(omero.SecurityViolation, match="not writeable"):
+        store.write(b"a", 0, 1)
+    assert store.truncate(10) is False
+    store.close()

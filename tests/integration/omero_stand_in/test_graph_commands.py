@@ -184,3 +184,14 @@ def test_a_handle_is_gone_after_its_close(ada):
     callback.close(True)
     with pytest.raises(Exception, match="ObjectNotExist"):
         handle.getResponse()
+
+
+def test_a_request_that_is_cancelled_is_given_up_before_its_next_step(ada):
+    handle = ada.sf.submit(omero.cmd.Timing(steps=1000, millisPerStep=20))
+    time.sleep(0.2)
+    assert handle.cancel()
+    response, status = handle.getResponse(), handle.getStatus()
+    assert (type(response), response.name) == (omero.cmd.ERR, "not-ready")
+    assert {str(flag) for flag in status.flags} == {"CANCELLED", "FAILURE"}
+    assert 0 < status.currentStep < status.steps == 1000
+    handle.close()

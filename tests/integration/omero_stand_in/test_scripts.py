@@ -1,5 +1,8 @@
 """Official scripts on the stand-in server, with unmodified clients and omero-py's own processor."""
 
+import time
+import uuid
+
 import omero
 import omero.clients  # before other parts of omero
 import pytest
@@ -130,3 +133,12 @@ def test_without_a_processor_the_run_is_refused_in_time(tmp_path):
         with pytest.raises(omero.NoProcessorAvailable) as raised:
             service.runScript(script, {"Word": rstring("x")}, rint(1))
         assert raised.value.processorCount == 0
+
+
+def test_a_look_up_table_is_kept_among_the_scripts_and_never_parsed(root):
+    service = root.sf.getScriptService()
+    before = time.monotonic()
+    number = service.uploadOfficialScript(f"/test/{uuid.uuid4().hex}.lut", "0 0 0\n")
+    assert time.monotonic() - before < 5  # nobody was asked to parse it
+    assert number in {file.id.val for file in service.getScriptsByMimetype("text/x-lut")}
+    assert number not in {file.id.val for file in service.getScripts()}

@@ -116,3 +116,19 @@ def test_a_null_input_is_refused(ada):
     with pytest.raises(omero.ApiUsageException, match="Can't handle input class"):
         ada.setInput("number", None)
     assert ada.getInput("number", unwrap=True) == 3
+
+
+def test_a_session_that_is_gone_is_closed_with_a_number_and_not_with_an_error(ada, root):
+    service, session = root.sf.getSessionService(), omero.model.SessionI()
+    session.uuid = rstring(ada.getSessionId())
+    assert service.closeSession(session) == -2
+    assert service.closeSession(session) == -1
+
+
+def test_a_further_session_of_ones_own_cannot_be_kept_from_idling(ada):
+    service = ada.sf.getSessionService()
+    with pytest.raises(omero.SecurityViolation, match="Cannot disable timeToIdle"):
+        service.createUserSession(0, 0, "")
+    further = service.createUserSession(0, 10**9, "")
+    assert further.timeToIdle.val == 6_000_000
+    assert service.getMyOpenSessions()[0].uuid.val == further.uuid.val
