@@ -18,6 +18,7 @@ _LEFT_OUT = {
         "no ROIs from {} label image of a whole plate (ROIs lie on single images)",
         "no ROIs from {} label images of whole plates (ROIs lie on single images)",
     ),
+    "DatasetGone": ("the dataset named for them cannot take them any more, they are in a new one",) * 2,
     "RoiReadOnly": (
         "no ROIs from {} label image (you may only look at its original, and result images are not imported)",
         "no ROIs from {} label images (you may only look at their originals, and result images are not imported)",

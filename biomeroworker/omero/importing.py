@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 NO_ROIS = "RoiLeftOut"
 #: The same where the original image may only be read, and there is no result image to lay them on either.
 READ_ONLY = "RoiReadOnly"
+#: What is said when the dataset that was named for the results cannot take them any more.
+DATASET_GONE = "DatasetGone"
 
 
 class Options(BaseModel):
@@ -177,8 +179,13 @@ class Import:
 
     def _dataset(self) -> int:
         """The dataset for the images: the one asked for, the one made before, or a new one beside the source's."""
-        if self.options.dataset_id is not None:
-            return self.options.dataset_id
+        asked = self.options.dataset_id
+        if asked is not None:
+            if self._allowed("Dataset", [asked], "canLink"):
+                return asked
+            # it was there when the run was accepted; what has been computed since is not given up for that
+            log.warning("dataset %s, named for the results, is gone or read-only: they go into a new one", asked)
+            self._tell_of(Made(DATASET_GONE, f"Dataset:{asked}", RUN))
         name = self.options.dataset or f"{self.by.workflow} results {self.by.run[:8]}"
         there = self.marks.one_each("Dataset", [RUN]).get(RUN)
         if there is not None:

@@ -16,3 +16,7 @@ def test_what_was_left_out_is_a_sentence_and_not_a_count_of_something_strange():
 
 def test_rois_that_had_nowhere_to_lie_are_told_of():
     assert "you may only look at its original" in made_text({"Table": 1, "RoiReadOnly": 1})
+
+
+def test_results_that_are_elsewhere_than_asked_for_are_told_of():
+    assert made_text({"Image": 2, "DatasetGone": 1}).startswith("2 images, the dataset named for them cannot take them")

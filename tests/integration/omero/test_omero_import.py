@@ -377,6 +377,17 @@ def test_a_result_whose_planes_omero_keeps_as_a_pyramid_is_written_by_tiles(sess
             assert np.array_equal(tile, values[0, 0, 0, y : y + 200, x : x + 200])
 
 
+def test_results_go_into_a_new_dataset_when_the_one_named_for_them_is_gone(server, person, session, tmp_path):
+    named = make_dataset(session, "mine")
+    run = Run(server, person, session, tmp_path, dataset_id=named)
+    session.delete("Dataset", [named])
+    made = run.stage_out()
+    (dataset,) = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Dataset"]
+    assert session.rows("select count(l.id) from DatasetImageLink l where l.parent.id = :id", id=dataset) == [[2]]
+    assert [one.reference for one in made if one.kind == "DatasetGone"] == [f"Dataset:{named}"]
+    assert run.stage_out() == made
+
+
 def test_what_is_no_number_has_no_part_in_what_is_shown(session):
     values = np.array([[[[[np.nan, -2.5], [np.inf, 7]]]]], np.float32)
     image = make_image(session, "ratio", values)
