@@ -67,6 +67,7 @@ class Calls:
     def enter(self, service: Service, current: Ice.Current | None) -> Iterator[Call]:
         """Answer a call to a service for the length of the ``with`` block."""
         session = service.session
+        self.server.sessions.check(session)
         session.touch()
         call = self.of(session, dict(current.ctx) if current else {}, current, service.checks_group)
         with self.entered(call):

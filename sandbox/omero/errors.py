@@ -63,6 +63,11 @@ def removed_session(message: str) -> Exception:
     return make("RemovedSessionException", message)
 
 
+def session_timeout(message: str) -> Exception:
+    """The session has outlived one of its times."""
+    return make("SessionTimeoutException", message)
+
+
 def optimistic_lock(message: str) -> Exception:
     """The object given is older than the one stored."""
     return make("OptimisticLockException", message)

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import Ice
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Milliseconds without a call after which a session ends, as the server's default has it.
 TIME_TO_IDLE = 600_000
+#: Milliseconds that a session which has timed out may lie there before it is ended, if nobody asks for it.
+UNSEEN = 60_000
 #: How much longer than that a plain user may make it.
 LONGEST_IDLE_FACTOR = 10
 
@@ -57,6 +60,7 @@ class Session:
     roles: list[int] = field(default_factory=list)
     references: int = 1
     touched: int = field(default_factory=now)
+    hits: int = 1
     inputs: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     #: The router's controls of the clients: what proxies they may reach.
@@ -72,11 +76,19 @@ class Session:
     def touch(self) -> None:
         """Something was asked in this session: it is not idle."""
         self.touched = now()
+        self.hits += 1
 
-    def expired(self, at: int) -> bool:
-        """Whether the session has outlived one of its times."""
-        too_old = 0 < self.time_to_live < at - self.started
-        return too_old or 0 < self.time_to_idle < at - self.touched
+    def expired(self, at: int) -> str:
+        """Why the session has ended by itself, in the server's words; empty while it has not."""
+        for name, limit, since in (
+            ("timeToLive", self.time_to_live, self.started),
+            ("timeToIdle", self.time_to_idle, self.touched),
+        ):
+            if 0 < limit < at - since:
+                begun, last = (_shown(moment) for moment in (self.started, self.touched))
+                told = f"Session (started={begun}, hits={self.hits}, last access={last})"
+                return f"{told} exceeded {name} ({limit}) by {at - since - limit} ms"
+        return ""
 
     # -- services -----------------------------------------------------------------------------------------------------
     def register(self, service: Service, name: str = "") -> Ice.ObjectPrx:
@@ -167,6 +179,11 @@ class Session:
         return context
 
 
+def _shown(moment: int) -> str:
+    """A time as Java's Timestamp is printed."""
+    return f"{datetime.fromtimestamp(moment / 1000):%Y-%m-%d %H:%M:%S}.{moment % 1000}"
+
+
 def permissions_of(group: Any) -> omero.model.Permissions:
     """A group's permissions as the object that clients get."""
     return omero.model.PermissionsI(group.permissions)
@@ -223,10 +240,19 @@ class Sessions:
 
     def get(self, session_uuid: str) -> Session:
         """The open session of that uuid; raises the server's exception if there is none."""
-        session = self.find(session_uuid)
+        with self._lock:
+            session = self._open.get(session_uuid)
         if session is None:
             raise errors.removed_session(f"No context for {session_uuid}")
+        self.check(session)
         return session
+
+    def check(self, session: Session) -> None:
+        """Raise for a session that has outlived one of its times, and end it: who asks next finds it no more."""
+        why = session.expired(now())
+        if why:
+            self._end(session)
+            raise errors.session_timeout(why)
 
     def create(
         self,
@@ -311,6 +337,6 @@ class Sessions:
         while not self._stop.wait(2):
             at = now()
             for session in self.all():
-                if session.expired(at):
+                if session.expired(at - UNSEEN):
                     log.info("session %s of user %s has timed out", session.row_id, session.user_id)
                     self._end(session)

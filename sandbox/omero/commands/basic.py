@@ -8,6 +8,7 @@ from typing import Any
 import omero
 import omero.clients
 import omero.cmd
+import omero.grid
 
 from sandbox.omero.call import Call
 
@@ -82,6 +83,8 @@ for _kind in (
     omero.cmd.FindPyramids,
     omero.cmd.ResetPasswordRequest,
     omero.cmd.SendEmailRequest,
+    omero.grid.ImportRequest,
+    omero.grid.RawAccessRequest,
 ):
     command(_kind)(_refused)
 

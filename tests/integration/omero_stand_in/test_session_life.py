@@ -60,6 +60,17 @@ def test_a_session_ends_when_it_was_idle_too_long(root, login, new_user):
         login(session.uuid.val, session.uuid.val)
 
 
+def test_the_first_call_after_an_idle_time_is_told_of_it_and_the_next_finds_nothing(ada):
+    query = ada.sf.getQueryService()
+    request = omero.cmd.UpdateSessionTimeoutRequest(ada.getSessionId(), None, rlong(300))
+    ada.submit(request)
+    time.sleep(0.8)
+    with pytest.raises(omero.SessionTimeoutException, match=r"exceeded timeToIdle \(300\) by \d+ ms"):
+        query.find("Dataset", 1)
+    with pytest.raises(Ice.ObjectNotExistException):
+        query.find("Dataset", 1)
+
+
 def test_an_administrator_acts_for_a_user_and_is_named(root, login, new_user):
     name = new_user()
     session = root.sf.getSessionService().createSessionWithTimeout(omero.sys.Principal(name, None, "Task"), 60000)
