@@ -112,6 +112,7 @@ class Import:
             if image.origin.get("type") == "Image"
         }
         self.made: list[Made] = []
+        self._places: list[tuple[str, int]] = []
 
     def run(self, listener: Tell) -> list[Made]:
         """Do it all; returns what was made or adopted.
@@ -239,7 +240,9 @@ class Import:
         If all of that is a colleague's and may only be read, it is the dataset of the results, which is made for that
         if need be: what hangs on nothing is found by nobody.
         """
-        return self._annotatable() or [("Dataset", self._dataset())]
+        if not self._places:  # asked once: there may be thousands of files
+            self._places = self._annotatable() or [("Dataset", self._dataset())]
+        return self._places
 
     def _annotatable(self) -> list[tuple[str, int]]:
         """Of the inputs asked for (of images, the datasets that they are in), those that the user may annotate."""
