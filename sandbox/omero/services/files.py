@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import omero
@@ -16,6 +17,7 @@ from sandbox.omero.graph.calls import context_of
 from sandbox.omero.servant import Service
 
 from .checksums import checksum
+from .script_files import ScriptFiles
 from .writing import check_group
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class RawFileStoreService(Service):
         super().__init__(server, session)
         self._id: int | None = None
         self._handle: int | None = None
+        self._path = Path()
         self._size_of_row: int | None = None
         self._writable = self._modified = False
         self._last_call: Call | None = None
@@ -53,7 +56,8 @@ class RawFileStoreService(Service):
         with graph.transaction(context_of(call)) as tx:
             row = tx.get("OriginalFile", number)
             self._writable, self._size_of_row = tx.can(row, "edit"), row.get("size")
-        self._handle = os.open(self.server.disk.file(number), os.O_RDWR | os.O_CREAT, 0o640)
+        self._path = ScriptFiles.of(self.server).place(row)
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o640)
         self._last_call = call if self._writable else None
 
     def getFileId(self, call: Call) -> Any:
@@ -75,7 +79,7 @@ class RawFileStoreService(Service):
     def exists(self, call: Call) -> bool:
         """Whether there is content."""
         self._open()
-        return self._id is not None and self.server.disk.file(self._id).exists()
+        return self._path.exists()
 
     def read(self, call: Call, position: int, length: int) -> bytes:
         """``length`` bytes; those past the end are zero."""
@@ -137,7 +141,7 @@ class RawFileStoreService(Service):
         return self._modified or size == 0 or self._size_of_row not in (None, size)
 
     def _saved(self, call: Call) -> Any:
-        graph, path = self.server.graph, self.server.disk.file(self._id or 0)
+        graph, path = self.server.graph, self._path
         everywhere, status = context_of(call).in_group(ALL_GROUPS), path.stat()
         with graph.transaction(everywhere) as tx:
             row = tx.get("OriginalFile", self._id)

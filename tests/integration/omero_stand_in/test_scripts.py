@@ -142,3 +142,14 @@ def test_a_look_up_table_is_kept_among_the_scripts_and_never_parsed(root):
     assert time.monotonic() - before < 5  # nobody was asked to parse it
     assert number in {file.id.val for file in service.getScriptsByMimetype("text/x-lut")}
     assert number not in {file.id.val for file in service.getScripts()}
+
+
+def test_the_text_of_an_official_script_is_a_file_that_can_be_read(root, ada):
+    service = root.sf.getScriptService()
+    number = service.uploadOfficialScript(f"/test/{uuid.uuid4().hex}.lut", "0 0 0\n")
+    for reader in (ada, root):
+        store = reader.sf.createRawFileStore()
+        store.setFileId(number)
+        assert bytes(store.read(0, store.size())) == b"0 0 0\n"
+        store.close()
+    assert number in {file.id.val for file in service.getScriptsByMimetype("text/x-lut")}
