@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert, select
 
+from biomeroworker.cluster.shell import ShellTransport
+from biomeroworker.cluster.site import Cluster
 from biomeroworker.engine import supervisor
 from biomeroworker.engine.folder import FolderSource
 from biomeroworker.log.runlog import RunLog, RunState
@@ -72,7 +75,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
 
 def test_long_exports_keep_nobody_from_the_end_of_a_job_nor_from_a_cancel(world: World, slow: Slow) -> None:
     """All workers are busy: a job ends and is noticed, a queued run is cancelled, and so is one of the exports."""
-    ends, waits = world.accept(sleep=0.5), world.accept(sleep=60)
+    ends, waits = world.accept(sleep=0.3), world.accept(sleep=60)
     with world.log() as log, serving(world, log):
         for run_id in (ends, waits):
             world.await_run(run_id, 20, RunState.QUEUED, RunState.RUNNING)
@@ -103,7 +106,7 @@ def spoil(log: RunLog, run_id: UUID) -> None:
 
 def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """One is unreadable when it is taken up; another becomes so while its job is watched and a cancel of it is owed."""
-    at_once, later, good = world.accept(), world.accept(sleep=60), world.accept(sleep=1)
+    at_once, later, good = world.accept(), world.accept(sleep=60), world.accept(sleep=0.5)
     cancelled = world.accept(sleep=60)
     with world.log() as log:
         spoil(log, at_once)
@@ -142,3 +145,31 @@ def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(
             log.request_cancel(idle, "ada")
             world.await_run(idle, 20)
     world.check(busy)
+
+
+def test_a_run_on_which_nothing_befalls_takes_each_step_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may be taken twice without harm; that a second one hides here would be seen nowhere else."""
+    monkeypatch.setattr(supervisor, "LEASE_SECONDS", 60.0)
+    taken: Counter[str] = Counter()
+
+    def counted(kind: type, name: str) -> None:
+        act = getattr(kind, name)
+
+        def acts(*arguments: Any, **more: Any) -> Any:
+            taken[name] += 1
+            return act(*arguments, **more)
+
+        monkeypatch.setattr(kind, name, acts)
+
+    for kind, names in (
+        (FolderSource, ("check", "survey", "stage_in", "stage_out")),
+        (Cluster, ("submit", "cancel", "find")),
+        (ShellTransport, ("send_tree", "fetch_tree")),
+    ):
+        for name in names:
+            counted(kind, name)
+    run_id = world.accept()
+    with world.log() as log:
+        world.supervisor(log).carry(run_id)
+    assert world.check(run_id).attempt == 1
+    assert taken == dict.fromkeys(("check", "survey", "stage_in", "send_tree", "submit", "fetch_tree", "stage_out"), 1)
