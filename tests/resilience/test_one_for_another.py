@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from biomeroworker.cluster.shell import ShellTransport
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.engine import supervisor
 from biomeroworker.engine.folder import FolderSource
+from biomeroworker.log.fence import LeaseLost
 from biomeroworker.log.runlog import RunLog, RunState
 from biomeroworker.log.tables import EVENTS, LEASES
 from tests.resilience.world import SLOW, World
@@ -55,14 +57,19 @@ class Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runs: set[str] = set()
         self.under_way: list[str] = []
+        self.cut: list[BaseException] = []
         self.go = threading.Event()
         export = FolderSource.stage_in
 
         def stage_in(source: FolderSource, run: str, *arguments: Any) -> None:
             if run in self.runs:
                 self.under_way.append(run)
-                while not self.go.wait(0.02):
-                    arguments[-1](0.5, "slowly")
+                try:
+                    while not self.go.wait(0.02):
+                        arguments[-1](0.5, "slowly")
+                except BaseException as error:
+                    self.cut.append(error)
+                    raise
             export(source, run, *arguments)
 
         monkeypatch.setattr(FolderSource, "stage_in", stage_in)
@@ -104,6 +111,7 @@ def spoil(log: RunLog, run_id: UUID) -> None:
         connection.execute(insert(EVENTS).values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture", **row))
 
 
+@SLOW
 def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """One is unreadable when it is taken up; another becomes so while its job is watched and a cancel of it is owed."""
     at_once, later, good = world.accept(), world.accept(sleep=60), world.accept(sleep=0.5)
@@ -121,6 +129,20 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, cap
     world.check(good)
     assert str(at_once) in caplog.text, "it is said which run is in trouble"
     world.cancels(later)
+
+
+def test_a_step_ends_where_it_tells_of_itself_when_its_run_is_somebody_elses(world: World, slow: Slow) -> None:
+    """What it writes to the log is refused in any case; what it would do to OMERO is not."""
+    run_id = world.accept()
+    slow.runs.add(str(run_id))
+    with world.log() as log, serving(world, log):
+        world.until(lambda: slow.under_way == [str(run_id)])
+        with log._recorder.writing() as connection:
+            connection.execute(update(LEASES).values(holder="another", until=log._recorder.now(connection) + 60))
+        world.until(lambda: bool(slow.cut), 5)
+        assert isinstance(slow.cut[0], LeaseLost)
+        time.sleep(0.3)
+        assert slow.under_way == [str(run_id)], "it is not taken again"
 
 
 @SLOW
