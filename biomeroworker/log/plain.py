@@ -19,7 +19,9 @@ _SECRET_WORDS = frozenset({
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _LOGIN_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s]+(?=@)")
-_PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|passwd|pwd|token)=)[^&\s]+", re.IGNORECASE)
+_PASSWORD_IN_QUERY = re.compile(
+    r"([?&][\w.-]*(?:password|passwd|pwd|token|secret|signature|api_?key)=)[^&\s]+", re.IGNORECASE
+)
 
 
 def plain(value: Any) -> Any:

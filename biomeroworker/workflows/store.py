@@ -2,6 +2,9 @@
 
 Opening a dialog must never need the network. What was fetched once is kept on disk and used while it is fresh; when it
 is stale it is used all the same if the network does not answer, or may not be asked.
+
+An address may hold a password or a token. Whoever opens the dialog reads what is said of a workflow, and the log keeps
+where each came from: neither ever has it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import requests
 import yaml
 
 from biomeroworker.errors import ConfigError
+from biomeroworker.log.plain import masked
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.formats import DescriptorFault, read
 
@@ -91,7 +95,7 @@ class DescriptorStore:
         if kept is not None and (network is Network.NEVER or (network is Network.IF_STALE and is_fresh)):
             return kept
         if network is Network.NEVER:
-            raise ConfigError(f"{location}: was never fetched, and the network may not be asked now")
+            raise ConfigError(f"{masked(location)}: was never fetched, and the network may not be asked now")
         try:
             fetched = self._fetch(location)
         except ConfigError:
@@ -106,20 +110,21 @@ class DescriptorStore:
         try:
             addresses = list(candidates(location))
         except ValueError as error:
-            raise ConfigError(f"{location} is not an address: {error}") from error
+            raise ConfigError(f"{masked(location)} is not an address: {error}") from error
         for address in addresses:
+            shown = masked(address)
             try:
                 text = self._get(address)
-                read(_content(text, address))  # a web page with status 200 is no descriptor
-                return Found(text, address, time.time())
+                read(_content(text, shown))  # a web page with status 200 is no descriptor
+                return Found(text, shown, time.time())
             except requests.HTTPError as error:
-                tried.append(f"{address}: {error.response.status_code}")
+                tried.append(f"{shown}: {error.response.status_code}")
             except requests.RequestException as error:
                 # The host does not answer: the other names on it will not either.
-                raise ConfigError(f"{address}: cannot be fetched ({type(error).__name__})") from error
+                raise ConfigError(f"{shown}: cannot be fetched ({type(error).__name__})") from None
             except DescriptorFault as error:
-                raise ConfigError(f"{address}: {error}") from error
-        raise ConfigError(f"{location}: no descriptor there; tried {'; '.join(tried)}")
+                raise ConfigError(f"{shown}: {error}") from error
+        raise ConfigError(f"{masked(location)}: no descriptor there; tried {'; '.join(tried)}")
 
     def _get(self, address: str) -> str:
         deadline = time.monotonic() + 3 * self._timeout
@@ -133,7 +138,7 @@ class DescriptorStore:
         try:
             return body.decode()
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{address}: is not text") from error
+            raise ConfigError(f"{masked(address)}: is not text") from error
 
     def _file(self, location: str) -> Path:
         return self._cache / f"{hashlib.sha256(location.encode()).hexdigest()[:32]}.json"
@@ -141,7 +146,7 @@ class DescriptorStore:
     def _kept(self, location: str) -> Found | None:
         try:
             facts = json.loads(self._file(location).read_text())
-            return Found(facts["text"], facts["origin"], float(facts["fetched"]))
+            return Found(facts["text"], masked(facts["origin"]), float(facts["fetched"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -151,7 +156,7 @@ class DescriptorStore:
             self._cache.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._cache, prefix=".part-")
             with os.fdopen(descriptor, "w") as stream:
-                json.dump({"location": location, **vars(found)}, stream)
+                json.dump({"location": masked(location), **vars(found)}, stream)
             Path(name).replace(self._file(location))
 
 

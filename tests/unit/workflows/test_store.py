@@ -112,6 +112,27 @@ def test_a_web_page_is_no_descriptor_and_is_not_kept(tmp_path: Path, site: Site)
     assert store.load(address(site, "/w.json")).name == "W"
 
 
+@pytest.mark.parametrize("secret", ["http://me:s3cret@{}/w.json", "http://{}/w.json?private_token=s3cret"])
+def test_a_password_in_an_address_is_used_and_neither_told_nor_kept(tmp_path: Path, site: Site, secret: str) -> None:
+    place = secret.format(address(site, "").removeprefix("http://"))
+    path = place.partition("/w.json")[2]
+    store = DescriptorStore(tmp_path)
+    told = []
+    for pages in ({}, {f"/w.json{path}": "<html>"}, {f"/w.json{path}": "\xff"}):
+        site.pages = pages
+        with pytest.raises(ConfigError) as refused:
+            store.load(place)
+        told.append(str(refused.value))
+    with pytest.raises(ConfigError) as refused:
+        store.load(place, Network.NEVER)
+    told.append(str(refused.value))
+    site.pages = {f"/w.json{path}": GOOD}
+    told += [store.load(place).origin, *(file.read_text() for file in tmp_path.iterdir())]
+    assert len(told) == 6
+    assert not [text for text in told if "s3cret" in text]
+    assert all("***" in text for text in told)
+
+
 def test_a_damaged_copy_is_fetched_anew(tmp_path: Path, site: Site) -> None:
     site.pages["/w.json"] = GOOD
     store = DescriptorStore(tmp_path)
