@@ -13,7 +13,7 @@ from biomeroworker.manifest import Chunk, InputImage, InputManifest
 
 
 def split(manifest: InputManifest, size: int, most: int) -> InputManifest:
-    """The same manifest with its chunks; with none where all fits into one, or ``size`` is 0.
+    """The same manifest with its chunks; none where all fits into one, ``size`` is 0, or the cluster has no arrays.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def split(manifest: InputManifest, size: int, most: int) -> InputManifest:
     most
         How many tasks an array may have on the cluster: chunks are made larger until there are no more.
     """
-    if size < 1:
+    if size < 1 or most < 2:  # (MaxArraySize 0 or 1: a site that switched arrays off)
         return manifest
     chunks = _chunks(manifest.images, size)
     while len(chunks) > most:

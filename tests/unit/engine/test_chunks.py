@@ -67,6 +67,12 @@ def test_chunks_grow_until_the_cluster_allows_so_many_tasks():
     assert [key for chunk in found.chunks for key in chunk.keys] == [f"image-{n}" for n in range(1, 101)]
 
 
+@pytest.mark.parametrize("most", [0, 1])
+def test_where_arrays_are_switched_off_one_job_does_it_all(most):
+    assert chunks.split(manifest(*(image(n) for n in range(5))), 2, most).chunks == ()
+    assert chunks.split(manifest(plate(1, [("A", 1)], 1), plate(2, [("A", 1)], 1)), 1, most).chunks == ()
+
+
 def test_more_plates_than_tasks_are_said_to_be_too_many():
     with pytest.raises(Permanent, match="3 plates"):
         chunks.split(manifest(*(plate(n, [("A", 1)], 1) for n in (1, 2, 3))), 1, 2)
