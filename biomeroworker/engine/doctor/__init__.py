@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+from biomeroworker.cluster import logins
 from biomeroworker.cluster.runtime import Reference
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
@@ -19,6 +20,7 @@ from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.doctor import far, here, keys, probe, site
 from biomeroworker.engine.doctor.finding import Finding, fail, fault_of, ok, tried, warn
+from biomeroworker.errors import ConfigError
 from biomeroworker.source import RunRequest
 
 __all__ = ["PROBE_SECONDS", "Finding", "examine"]
@@ -182,6 +184,7 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
         yield finding
         if finding.level == "ok":
             described[name] = finding.message
+    yield from _credentials(settings, [*described.values(), *settings.converters.values()])
     if cluster is None:
         return
     try:
@@ -194,6 +197,21 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
     if any(catalogue.get(name).format == "tiff" for name in described):
         line = settings.line("CONVERTERS", "zarr_to_tiff")
         yield tried("converter", lambda: cluster.converter().path, "biomeroworker init", line)
+
+
+def _credentials(settings: Settings, images: list[str]) -> Iterator[Finding]:
+    """Whether the file with logins for registries can be read, and for how many images it has one. Nobody is asked."""
+    file = settings.slurm.registry_credentials
+    if file is None:
+        return
+    line = settings.line("SLURM", "registry_credentials")
+    try:
+        logins.login_for(Reference("", "any"), file)
+        found = [image for image in images if logins.login_for(Reference.parse(image), file)]
+    except ConfigError as error:
+        yield fail("registry credentials", str(error), "a file as `podman login --authfile` writes it", line)
+    else:
+        yield ok("registry credentials", f"{file} has a login for {len(found)} of {len(images)} images")
 
 
 def _described(catalogue: Catalogue, name: str) -> str:

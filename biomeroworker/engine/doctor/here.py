@@ -87,8 +87,12 @@ def work_folder(settings: Settings) -> Finding:
     """Whether exports fit on this machine."""
     folder, line = settings.worker.work_folder, settings.line("WORKER", "work_folder")
     above = folder
-    while not above.exists():
-        above = above.parent
+    try:
+        while not above.exists():
+            above = above.parent
+    except OSError as error:  # above it is a folder that this account may not enter
+        told = f"{folder} cannot be looked at ({error.strerror})"
+        return fail("work folder", told, "another folder, or access to it", line)
     if not above.is_dir() or not os.access(above, os.W_OK):
         return fail("work folder", f"{folder} cannot be written to", "another folder, or access to it", line)
     free = shutil.disk_usage(above).free

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.doctor import far, here, probe, site
+from biomeroworker.engine.catalogue import Catalogue
+from biomeroworker.engine.clusters import Clusters
+from biomeroworker.engine.doctor import examine, far, here, probe, site
 from biomeroworker.engine.doctor.finding import Finding
 from biomeroworker.log.runlog import RunLog
 
@@ -201,3 +203,34 @@ def test_a_log_of_biomero_is_recognised_and_left_alone(tmp_path: Path) -> None:
     assert "a log of biomero" in next(iter(here.database(found))).message
     with contextlib.closing(sqlite3.connect(file)) as old:
         assert [row[0] for row in old.execute("select name from sqlite_master")] == ["workflowtracker_events"]
+
+
+def test_a_work_folder_that_cannot_be_looked_at_is_told_and_not_the_end(tmp_path: Path) -> None:
+    found = here.work_folder(settings(tmp_path, f"[WORKER]\nwork_folder = {tmp_path}/{'x' * 300}\n"))
+    assert (found.level, found.setting.partition(": ")[2]) == ("fail", "[WORKER] work_folder")
+    assert "cannot be looked at" in found.message
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "level", "told"),
+    [
+        (None, 0o600, "fail", "cannot be read (FileNotFoundError)"),
+        ("{", 0o600, "fail", "cannot be read"),
+        ('{"auths": {}}', 0o644, "fail", "chmod 600"),
+        ('{"auths": {"reg.lab": {"auth": "!"}}}', 0o600, "fail", "no name and password for reg.lab"),
+        ('{"auths": {"reg.lab": {"auth": "bWU6cHc="}}}', 0o600, "ok", "a login for 1 of 1 images"),
+    ],
+)
+def test_logins_for_registries_are_looked_at_before_a_pull_needs_them(
+    tmp_path: Path, content: str | None, mode: int, level: str, told: str
+) -> None:
+    file = tmp_path / "auth.json"
+    if content is not None:
+        file.write_text(content)
+        file.chmod(mode)
+    configured = f"[SLURM]\nregistry_credentials = {file}\n[CONVERTERS]\nzarr_to_tiff = reg.lab/convert:v1\n"
+    deployment = settings(tmp_path, configured + "[SSH]\nhost = nowhere.invalid\n")
+    findings = {one.subject: one for one in examine(deployment, Clusters(deployment), Catalogue(deployment))}
+    found = findings["registry credentials"]
+    assert (found.level, told in found.message) == (level, True), found
+    assert (found.setting.endswith("site.ini:2: [SLURM] registry_credentials")) == (level == "fail")
