@@ -88,8 +88,8 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, ConversionMet
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster of ``[SSH]`` and ``[SLURM]``."""
-        return self.clusters[""]
+        """The cluster of ``[SSH]`` and ``[SLURM]``; where all have names and workflows on them, the first of these."""
+        return self.clusters[self.settings.main.cluster]
 
     @property
     def clusters(self) -> Clusters:
@@ -109,7 +109,7 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, ConversionMet
             raise AttributeError(name)
         if name == "sqlalchemy_url":
             return self.settings.database_url
-        for section in (self.settings.slurm, self.settings.analytics):
+        for section in (self.settings.main.slurm, self.settings.analytics):
             if name in type(section).model_fields:
                 return getattr(section, name)
         return super().__getattr__(name)
@@ -267,7 +267,7 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, ConversionMet
 
     def setup_directories(self) -> None:
         """Make the folders on the clusters."""
-        for name in self.clusters:
+        for name in self.settings.clusters_in_use:
             setup.make_folders(self.clusters[name])
 
     def setup_job_scripts(self) -> None:
@@ -294,8 +294,9 @@ class SlurmClient(ClusterConnection, WorkflowMethods, DataMethods, ConversionMet
         return doctor.examine(self.settings, self.clusters, self.catalogue, probe_nodes=probe_nodes, deadline=deadline)
 
     def validate(self, validate_slurm_setup: bool = False) -> bool:
-        """Raise the fault that keeps us from the cluster, if any; with ``validate_slurm_setup`` set it up as well."""
-        self.cluster.check()
+        """Raise the fault that keeps us from a cluster, if any; with ``validate_slurm_setup`` set it up as well."""
+        for name in self.settings.clusters_in_use:
+            self.clusters[name].check()
         if validate_slurm_setup:
             self.setup_slurm()
         return True

@@ -127,6 +127,17 @@ class Settings(BaseModel):
         """All clusters; the one without a name (``[SSH]``, ``[SLURM]``) is ``""`` and comes first."""
         return ("", *self.clusters)
 
+    @property
+    def clusters_in_use(self) -> tuple[str, ...]:
+        """Those that a workflow may run on: a configuration may name all of its clusters, and have none without."""
+        nameless = not self.clusters or any(not one.cluster for one in self.workflows.values())
+        return tuple(name for name in self.cluster_names if name or nameless)
+
+    @property
+    def main(self) -> Self:
+        """The settings of the cluster that is meant where none is named: the one without a name, or else the first."""
+        return self.on(self.clusters_in_use[0]) if not self.cluster else self
+
     def on(self, cluster: str) -> Self:
         """The same settings with `ssh`, `slurm` and `accounts` of a cluster; KeyError for one that there is not.
 

@@ -49,7 +49,7 @@ def set_up(
         configured = settings.workflows[name]
         wanted.setdefault(configured.cluster, []).append(Wanted(name, workflow.container_image, configured.path))
     prepared.problems.update({name: Permanent(problem) for name, problem in catalogue.problems.items()})
-    for cluster in wanted or {"": []}:
+    for cluster in wanted or settings.clusters_in_use[:1]:
         converters = [Wanted(key, image) for key, image in settings.converters.items()]
         try:
             slurm = settings.on(cluster).slurm

@@ -50,11 +50,12 @@ class ClusterConnection(Connection):  # type: ignore[misc]  # fabric has no type
         return super().__getattr__(name)
 
     def __repr__(self) -> str:
-        made = "_config" in self.__dict__
-        return str(super().__repr__()) if made else f"<{type(self).__name__} {self.settings.ssh.host!r}, not connected>"
+        if "_config" in self.__dict__:
+            return str(super().__repr__())
+        return f"<{type(self).__name__} {self.settings.main.ssh.host!r}, not connected>"
 
     def _become_connection(self) -> None:
-        ssh = self.settings.ssh
+        ssh = self.settings.main.ssh
         own = set(self.__dict__)
         try:
             config = Config(runtime_ssh_path=str(ssh.config_file)) if ssh.config_file else None
@@ -62,7 +63,7 @@ class ClusterConnection(Connection):  # type: ignore[misc]  # fabric has no type
         except Exception as error:  # paramiko's, a resolver's, a file's
             for name in set(self.__dict__) - own:
                 del self.__dict__[name]
-            line = self.settings.line("SSH", "config_file" if ssh.config_file else "host")
+            line = self.settings.main.line("SSH", "config_file" if ssh.config_file else "host")
             raise ConfigError(f"{line}: the SSH configuration cannot be used: {error}") from error
 
     def open(self) -> Any:

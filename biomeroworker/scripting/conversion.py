@@ -76,7 +76,7 @@ class ConversionMethods(JobMethods):
         return self.get_logfile_from_slurm(slurm_job_id, local_tmp_storage, Path(logfile or name).name)
 
     def _options(self) -> dict[str, str]:
-        slurm = self.settings.slurm
+        slurm = self.settings.main.slurm
         found = dict(job.DEFAULTS)
         sbatch.lay(found, {sbatch.spelled(name): value for name, value in slurm.sbatch.items()})
         partition = slurm.slurm_conversion_partition or slurm.slurm_default_partition

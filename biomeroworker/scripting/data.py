@@ -51,7 +51,7 @@ class DataMethods(Parts):
         inside = [f"{folder}/data/{name}" for name in ("in", "out", "gt")]
         words = ["x", "-y", f"-o{inside[0]}", f"{data}/{posixpath.relpath(folder, data)}.zip"]
         patterns = (filter_filetypes or "").split()
-        unpack = f"{self.settings.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
+        unpack = f"{self.settings.main.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
         return f"{shlex.join(['mkdir', '-p', *inside])} && {unpack}"
 
     def unpack_data(self, zipfile: str, env: dict[str, str] | None = None) -> Result:
@@ -65,7 +65,7 @@ class DataMethods(Parts):
         folder = data_folder(self.cluster, data_location)
         target = data_folder(self.cluster, f"{folder}/{filename}.zip")
         words = shlex.join(["a", "-y", target, "-tzip", "."])
-        return f"{shlex.join(['cd', f'{folder}/data/out'])} && {self.settings.slurm.slurm_zip_cmd} {words}"
+        return f"{shlex.join(['cd', f'{folder}/data/out'])} && {self.settings.main.slurm.slurm_zip_cmd} {words}"
 
     def zip_data_on_slurm_server(self, data_location: str, filename: str, env: dict[str, str] | None = None) -> Result:
         """Pack the results of ``data_location`` on the cluster."""

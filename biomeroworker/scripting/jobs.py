@@ -167,11 +167,11 @@ class JobMethods(Parts):
 
     def list_completed_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of the account's jobs that ended well since ``sacct_start_time``, newest first."""
-        return self._listed(sacct(self.settings, "cd"))
+        return self._listed(sacct(self.settings.main, "cd"))
 
     def list_all_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of all the account's jobs since ``sacct_start_time``, newest first."""
-        return self._listed(sacct(self.settings, _ALL_STATES))
+        return self._listed(sacct(self.settings.main, _ALL_STATES))
 
     def get_active_job_progress(
         self, slurm_job_id: int | str, pattern: str = r"\d+%", env: dict[str, str] | None = None

@@ -27,17 +27,17 @@ class WorkflowMethods(Parts):
     @property
     def slurm_data_path(self) -> str:
         """Folder for data on the cluster."""
-        return self.settings.slurm.slurm_data_path
+        return self.settings.main.slurm.slurm_data_path
 
     @property
     def slurm_images_path(self) -> str:
         """Folder for workflow images on the cluster."""
-        return self.settings.slurm.slurm_images_path
+        return self.settings.main.slurm.slurm_images_path
 
     @property
     def slurm_converters_path(self) -> str:
         """Folder for converter images on the cluster."""
-        return self.settings.slurm.slurm_converters_path
+        return self.settings.main.slurm.slurm_converters_path
 
     @property
     def slurm_model_paths(self) -> dict[str, str]:

@@ -66,3 +66,15 @@ def test_a_secret_in_a_request_is_refused_not_recorded(client):
 def test_it_is_a_fabric_connection_for_those_who_use_it_as_one(client):
     assert client.host == "nowhere.invalid"
     assert callable(client.run)
+
+
+def test_where_all_clusters_have_names_the_first_is_meant(tmp_path):
+    config = tmp_path / "slurm-config.ini"
+    config.write_text(
+        "[SSH:far]\nhost = far.invalid\n[SLURM:far]\nslurm_data_path = /far/data\ngpu_partition = a100\n"
+        f"[ANALYTICS]\nsqlalchemy_url = sqlite:///{tmp_path}/log.sqlite\n"
+    )
+    with SlurmClient.from_config(config) as client:
+        assert client.host == "far.invalid"
+        assert (client.slurm_data_path, client.gpu_partition) == ("/far/data", "a100")
+        assert client.cluster is client.clusters["far"]

@@ -45,15 +45,9 @@ def examine(
     yield from here.database(settings)
     yield here.work_folder(settings)
     yield from here.omero()
-    for name in settings.cluster_names:
-        if name or _is_used(settings):
-            for finding in _cluster(settings.on(name), clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline):
-                yield finding.of(name)
-
-
-def _is_used(settings: Settings) -> bool:
-    """Whether anything runs on the cluster without a name: a configuration may name all of its clusters."""
-    return not settings.clusters or any(not one.cluster for one in settings.workflows.values())
+    for name in settings.clusters_in_use:
+        for finding in _cluster(settings.on(name), clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline):
+            yield finding.of(name)
 
 
 def _cluster(

@@ -414,6 +414,16 @@ def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
     assert set(settings.origins) <= set(shown)
 
 
+def test_the_cluster_that_is_meant_is_one_that_something_runs_on(tmp_path: Path) -> None:
+    assert load(tmp_path).clusters_in_use == ("",)
+    two = load(tmp_path, TWO)
+    assert (two.clusters_in_use, two.main.ssh.host) == (("", "far"), "near")
+    named = load(tmp_path, "[SSH:far]\nhost = f\n[SSH:b]\nhost = b\n[WORKFLOWS]\na = a\na_repo = /a\na_cluster = far\n")
+    assert (named.clusters_in_use, named.main.ssh.host) == (("far", "b"), "f")
+    far = named.main
+    assert far.main is far
+
+
 def test_a_cluster_is_called_as_its_host_where_none_is_given(tmp_path: Path) -> None:
     settings = load(tmp_path, "[SLURM:spider]\nsbatch_mem = 1G\n")
     assert settings.on("spider").ssh.host == "spider"
