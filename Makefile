@@ -18,11 +18,12 @@ packages: ## the Debian packages (as root it installs them, else it names the mi
 
 # made anew when what is installed changes
 $(VENV)/.installed: pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
-	@echo "making $(VENV) with the versions of requirements.lock"
-	@$(PYTHON3) -m venv $(VENV)
-	@$(PYTHON) -m pip -q --disable-pip-version-check install "$$($(PYTHON3) tools/build_ice_wheel.py)"
-	@$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock
-	@$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e .
+	@wheel=$$($(PYTHON3) tools/build_ice_wheel.py); \
+	echo "making $(VENV) with the versions of requirements.lock"; \
+	$(PYTHON3) -m venv $(VENV); \
+	$(PYTHON) -m pip -q --disable-pip-version-check install "$$wheel"; \
+	$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock; \
+	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e .
 	@touch $@
 
 install: $(VENV)/.installed ## the Python environment, with every extra

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from rich.table import Table
 from sandbox import deployment
 from sandbox.env import as_shell, variables
 from sandbox.errors import SandboxError
-from sandbox.house import House
+from sandbox.house import House, insist_on_root
 from sandbox.root import Root, default_root
 
 
@@ -74,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.command == "status":
             return _show(house, console)
-        if os.geteuid() != 0:
-            raise SandboxError("the sandbox needs root: its daemons run under accounts of their own")
+        insist_on_root()
         if options.command == "down" and not root.exists:
             console.print(f"nothing was started in {root.path}")
             return 0

@@ -27,7 +27,7 @@ from rich.table import Table
 from sandbox import demo_data, deployment
 from sandbox.env import variables
 from sandbox.errors import SandboxError
-from sandbox.house import House
+from sandbox.house import House, insist_on_root
 from sandbox.root import Root, default_root
 from sandbox.workflow.build import build_and_push
 
@@ -263,6 +263,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Ctrl-C and SIGTERM both clean up
     root = Root(options.root or default_root())
     try:
+        insist_on_root()
         options.output.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.callback(_take_down(root, options.keep))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
@@ -27,6 +28,12 @@ class Health:
     pid: int | None
     healthy: bool
     detail: str
+
+
+def insist_on_root() -> None:
+    """Raises `SandboxError` for whoever may not start daemons under accounts of their own."""
+    if os.geteuid() != 0:
+        raise SandboxError("the sandbox needs root: its daemons run under accounts of their own")
 
 
 def expand(names: Iterable[str]) -> set[str]:

@@ -7,7 +7,8 @@ later calls print its path at once.
 
     python tools/build_ice_wheel.py [--cache FOLDER]
 
-Needs g++ and the headers of OpenSSL and bzip2 (Debian: g++ libssl-dev libbz2-dev). Takes 3 to 6 minutes.
+Needs g++ and the headers of Python, OpenSSL and bzip2 (Debian: g++ libbz2-dev libssl-dev python3-dev). Takes 3 to 6
+minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
@@ -26,6 +28,9 @@ from pathlib import Path
 
 VERSION = "3.6.5"
 SDIST = f"zeroc-ice-{VERSION}.tar.gz"
+
+#: The first Python that the wheel is made for, and the first that it is not.
+PYTHONS = ((3, 11), (3, 14))
 
 #: (file, pattern, replacement, why). A pattern that no longer matches is an error: the source is not the one we know.
 EDITS = [
@@ -104,6 +109,26 @@ def edited(source: Path) -> None:
     types.write_text(text[:at] + READ_BUFFER + text[at:])
 
 
+def insist_on_python() -> None:
+    """Raises SystemExit under a Python that neither the wheel nor this project is made for."""
+    if not PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
+        raise SystemExit(
+            f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}; needed is one of 3.11 to 3.13 "
+            "(with make: PYTHON3=/the/path/of/one)"
+        )
+
+
+def insist_on_headers() -> None:
+    """Raises SystemExit when the build would end minutes later for want of what compiles it."""
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    missing = [what for what, there in (("g++", shutil.which("g++")), (header, header.exists())) if not there]
+    if missing:
+        raise SystemExit(
+            f"zeroc-ice: {' and '.join(str(one) for one in missing)} is missing; "
+            "on Debian: apt-get install g++ libbz2-dev libssl-dev python3-dev"
+        )
+
+
 def wheel_in(folder: Path) -> Path | None:
     """The wheel for this interpreter, if the folder has one."""
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
@@ -143,11 +168,13 @@ def main() -> None:
         "--cache", type=Path, default=default_cache(), help="where wheels are kept (default: %(default)s)"
     )
     cache = parser.parse_args().cache
+    insist_on_python()
     (cache / "wheels").mkdir(parents=True, exist_ok=True)
     with (cache / "wheels/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two first installs at once build once
         wheel = wheel_in(cache / "wheels")
         if wheel is None:
+            insist_on_headers()
             begun = time.monotonic()
             print(
                 f"zeroc-ice: building the wheel for Python {sys.version_info.major}.{sys.version_info.minor}, "

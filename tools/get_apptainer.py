@@ -50,15 +50,15 @@ def run(*argv: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def mirror() -> str:
-    """The Debian mirror that this machine uses."""
-    for file in [*sorted(Path("/etc/apt").glob("sources.list*/*.sources")), Path("/etc/apt/sources.list")]:
+def mirror(apt: Path = Path("/etc/apt")) -> str:
+    """The Debian mirror that this machine uses; on one that is no Debian, Debian's own."""
+    for file in [*sorted(apt.glob("sources.list*/*.sources")), apt / "sources.list"]:
         text = file.read_text() if file.exists() else ""
         if found := re.search(
             r"^URIs:\s*(\S+/debian)/?\s*$|^deb\s+(?:\[.*?\]\s*)?(\S+/debian)/?\s", text, re.MULTILINE
         ):
             return found[1] or found[2]
-    raise Failed("no Debian mirror is named in /etc/apt")
+    return "http://deb.debian.org/debian"
 
 
 def checksum(file: Path) -> str:
