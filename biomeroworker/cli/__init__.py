@@ -10,11 +10,12 @@ import sys
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from biomeroworker import __version__
 from biomeroworker.cli import deployment, runs, work
 from biomeroworker.cli.common import harmless
-from biomeroworker.errors import BiomeroWorkerError, classify
+from biomeroworker.errors import BiomeroWorkerError, Transient, classify
 
 app = typer.Typer(
     name="biomeroworker",
@@ -54,13 +55,12 @@ def main() -> None:
         sys.exit(130)
     except BiomeroWorkerError as error:
         _complain(error)
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        _complain(Transient(f"the log of runs: {said}", hint="it is kept where [ANALYTICS] sqlalchemy_url says"))
     except Exception as error:
         fault = classify(error)
-        if (
-            str(fault).startswith(type(error).__name__)
-            and not isinstance(error, OSError)
-            and "sqlalchemy" not in repr(type(error))
-        ):
+        if str(fault).startswith(type(error).__name__) and not isinstance(error, OSError):
             raise  # a defect of ours: whoever reports it needs the traceback
         _complain(fault)
 

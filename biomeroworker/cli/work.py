@@ -149,12 +149,14 @@ def attach(
     user: Annotated[
         str, typer.Option(envvar="OMERO_USER", help="Whose scripts are served; an admin's: official ones.")
     ] = "root",
-    password: Annotated[
-        str, typer.Option(envvar="OMERO_PASSWORD", prompt=True, hide_input=True, help="Better in the environment.")
-    ] = "",
+    password: Annotated[str, typer.Option(envvar="OMERO_PASSWORD", help="Better in the environment.")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Serve scripts for a running OMERO server from outside its grid, until stopped. Its grid is left untouched."""
+    if not password:
+        if not sys.stdin.isatty():
+            raise Refused(f"there is no password for {user}: put it into the environment as OMERO_PASSWORD")
+        password = getpass.getpass(f"password of {user} on {host}: ")
     if config is not None:  # the scripts, which are processes of their own, read it too
         os.environ["BIOMERO_CONFIG"] = str(config.absolute())
     with told_by_signals() as told:

@@ -1,0 +1,41 @@
+"""What the command line says when what it needs is not there: no cluster, no database, no OMERO is started."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = Path(sys.executable).with_name("biomeroworker")
+
+
+def said(*arguments, **environment):
+    """What a command that must fail says."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
+    }
+    done = subprocess.run(
+        [PROGRAM, *arguments],
+        env={**kept, **environment},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_log_that_cannot_be_reached_is_one_sentence_and_the_setting_to_look_at():
+    told = said("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
+    assert told.startswith("error: the log of runs: ")
+    assert "refused" in told
+    assert "[ANALYTICS] sqlalchemy_url" in told
+    assert "sqlalche.me" not in told, "a stranger's page about the error is no help"
+
+
+def test_nobody_is_asked_for_a_password_where_nobody_sits():
+    told = said("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
+    assert "no password for ada" in told
+    assert "OMERO_PASSWORD" in told
