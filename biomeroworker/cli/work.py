@@ -83,7 +83,7 @@ def run(
 def _supervisor(client: SlurmClient, listener: Listener) -> Supervisor:
     carrier = Carrier(client.log, client.clusters, Sources(), client.settings, listener)
     chores = Chores(client.log, client.clusters, client.settings)
-    return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds, chores=chores)
+    return Supervisor(client.log, carrier, chores=chores)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

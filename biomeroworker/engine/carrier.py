@@ -105,6 +105,11 @@ class Carrier:
         """The name of the cluster of a run that was taken a step on here."""
         return self._seen[run_id][1] if run_id in self._seen else ""
 
+    def poll_seconds(self, cluster: str) -> float:
+        """The longest wait between two questions to a cluster; to one that is not in the ini any more, any will do."""
+        settings = self.around.settings
+        return (settings.on(cluster) if cluster in settings.clusters else settings).slurm.poll_seconds
+
     def stage_of(self, run_id: UUID) -> RunState:
         """Where a run was found when it was last taken a step on here."""
         return self._seen[run_id][0] if run_id in self._seen else RunState.ACCEPTED

@@ -44,7 +44,7 @@ class Question:
     def hurry(self, now: float) -> None:
         """A job is new to us: it should not wait for the cadence of the old ones."""
         self._interval = None
-        self._ask_at = min(self._ask_at, now + watch.FIRST_INTERVAL)
+        self._ask_at = min(self._ask_at, now + watch.next_interval(None, changed=True, longest=self._longest))
 
     def answered(self, now: float, *, changed: bool) -> None:
         """The cluster has answered; whether anything was new."""

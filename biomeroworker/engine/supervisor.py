@@ -69,7 +69,15 @@ class _Carried:
 
 
 class Supervisor:
-    """Carries every unfinished run of the log, or only one; ``chores`` are looked after meanwhile."""
+    """Carries every unfinished run of the log, or only one.
+
+    Parameters
+    ----------
+    poll_seconds
+        The longest wait between two questions to a cluster; by default what is set for each.
+    chores
+        Are looked after meanwhile.
+    """
 
     def __init__(
         self,
@@ -77,7 +85,7 @@ class Supervisor:
         carrier: Carrier,
         *,
         workers: int = WORKERS,
-        poll_seconds: float = 15.0,
+        poll_seconds: float | None = None,
         chores: Chores | None = None,
     ) -> None:
         self._log, self._carrier, self._poll_seconds = log, carrier, poll_seconds
@@ -203,7 +211,8 @@ class Supervisor:
 
     def _question_to(self, cluster: str) -> Question:
         if cluster not in self._questions:
-            self._questions[cluster] = Question(self._poll_seconds)
+            given = self._poll_seconds
+            self._questions[cluster] = Question(self._carrier.poll_seconds(cluster) if given is None else given)
         return self._questions[cluster]
 
     def _holds(self, run_id: UUID) -> bool:

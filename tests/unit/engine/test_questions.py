@@ -1,8 +1,12 @@
 """One question to each cluster for all of its jobs; silence is asked again, told once, and endured for so long."""
 
+from biomeroworker.config import Settings
 from biomeroworker.engine import retry, watch
+from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.questions import Question
+from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import Blocked, Transient
+from biomeroworker.log.runlog import RunLog
 
 
 def asked(question, now):
@@ -29,6 +33,22 @@ def test_it_is_asked_more_rarely_when_nothing_is_new_and_soon_for_a_new_job():
     assert not question.is_due(now + 14)
     question.hurry(now)
     assert question.is_due(now + watch.FIRST_INTERVAL)
+
+
+def test_no_wait_is_longer_than_the_sites_not_even_that_for_a_new_job():
+    question = Question(0.5)
+    question.hurry(0.0)
+    assert question.is_due(0.5)
+
+
+def test_each_cluster_is_asked_as_often_as_its_own_section_says(tmp_path):
+    config = tmp_path / "slurm-config.ini"
+    config.write_text("[SLURM]\npoll_seconds = 20\n[SSH:far]\n[SLURM:far]\npoll_seconds = 60\n")
+    with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
+        carrier = Carrier(log, {}, {}, Settings.load(config))
+        assert [carrier.poll_seconds(name) for name in ("", "far", "gone")] == [20, 60, 20]
+        supervisor = Supervisor(log, carrier)
+        assert [supervisor._question_to(name)._longest for name in ("", "far")] == [20, 60]
 
 
 def test_silence_is_told_when_it_begins_and_given_up_when_patience_is_over():
