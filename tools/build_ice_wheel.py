@@ -148,7 +148,8 @@ def build(cache: Path) -> Path:
         download = [python, *pip[1:], "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
         subprocess.run([*download, "-d", scratch, f"zeroc-ice=={VERSION}"], check=True)
         with tarfile.open(scratch / SDIST) as archive:
-            archive.extractall(scratch, filter="data")
+            # the archive is one that pip has checked; a Python before 3.11.4 has no filters
+            archive.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         source = scratch / f"zeroc-ice-{VERSION}"
         edited(source)
         flags = {"CFLAGS": "-O1 -w -fPIC", "LDFLAGS": "-s"}
