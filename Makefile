@@ -62,6 +62,6 @@ docs: $(VENV)/.installed ## the documentation, warnings are errors
 	@$(PYTHON) -m sphinx -q -W --keep-going docs docs/_build
 
 clean: ## what was built here; caches outside the checkout stay
-	@rm -rf $(VENV) docs/_build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) docs/_build build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 .PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test bench lint docs clean
