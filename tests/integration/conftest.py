@@ -133,7 +133,7 @@ class Site:
             client.settings,
             lambda run, stage, fraction, word: self.told.append((stage.value, word)),
         )
-        return Supervisor(client.log, carrier, poll_seconds=client.settings.slurm.poll_seconds)
+        return Supervisor(client.log, carrier)
 
     def carry(self, request: RunRequest) -> WorkflowRun:
         """Hand a run in and carry it to its end."""
@@ -182,11 +182,19 @@ def obedient_image(registry: str, tmp_path_factory: pytest.TempPathFactory) -> s
 
 @pytest.fixture(scope="session")
 def make_site(apptainer, postgres: str, registry: str, obedient_image: str, tmp_path_factory) -> Callable[..., Site]:
-    """Make deployments on the session's cluster; images are pulled by ``init``'s own code."""
+    """Make deployments on the session's cluster; images are pulled by ``init``'s own code.
+
+    They ask about their jobs twice a second; where questions are counted, ``poll_seconds`` is a site's.
+    """
     env = apptainer.env
 
     def make(
-        *, database: str = postgres, ssh_config: str = env["SSH_CONFIG"], pull: bool = True, extra: str = ""
+        *,
+        database: str = postgres,
+        ssh_config: str = env["SSH_CONFIG"],
+        pull: bool = True,
+        extra: str = "",
+        poll_seconds: float = 0.5,
     ) -> Site:
         folder = tmp_path_factory.mktemp("site")
         descriptor = json.loads(json.dumps(DESCRIPTOR))
@@ -207,7 +215,7 @@ slurm_data_path = {home}/data
 slurm_images_path = {home}/images
 slurm_converters_path = {home}/converters
 insecure_registries = {registry}
-poll_seconds = 5
+poll_seconds = {poll_seconds}
 sbatch_mem = 256M
 {extra}
 [ANALYTICS]

@@ -10,7 +10,7 @@ import time
 import omero.clients
 import omero.scripts
 import pytest
-from omero.rtypes import rint, rlong
+from omero.rtypes import rint, rlong, rstring
 
 from biomeroworker.node import attach
 from biomeroworker.omero.session import OmeroSession
@@ -20,8 +20,15 @@ import os, signal, sys, time
 import omero.scripts as scripts
 from omero.rtypes import rstring
 client = scripts.client("Told", "says what it is told", scripts.Long("Seconds", default=0, optional=True),
-                        scripts.Long("Code", default=0, optional=True), scripts.String("Message").out())
+                        scripts.Long("Code", default=0, optional=True), scripts.String("Ready", optional=True),
+                        scripts.String("Message").out())
+ready = client.getInput("Ready", unwrap=True)
+def say(word):
+    if ready:
+        with open(ready, "w") as file:
+            file.write(word)
 def ended(number, frame):
+    say(signal.Signals(number).name)
     client.setOutput("Message", rstring("got " + signal.Signals(number).name))
     client.closeSession()
     sys.exit(0)
@@ -29,6 +36,7 @@ signal.signal(signal.SIGTERM, ended)
 signal.signal(signal.SIGHUP, ended)
 client.setOutput("Message", rstring(os.environ.get("BIOMERO_TEST", "") + " ready"))
 print("some output")
+say("ready")
 time.sleep(client.getInput("Seconds", unwrap=True))
 code = client.getInput("Code", unwrap=True)
 client.closeSession()
@@ -61,9 +69,20 @@ def script(session, serving):
     return session.sf.getScriptService().uploadScript("/test/told.py", SCRIPT)
 
 
-def start(session, script, **inputs):
+def start(session, script, *, patience=15, **inputs):
     given = {name: rlong(value) for name, value in inputs.items()}
-    return session.sf.getScriptService().runScript(script, given, rint(15))
+    return session.sf.getScriptService().runScript(script, given, rint(patience))
+
+
+def start_and_wait(session, script, ready):
+    """Start a script that goes on for a minute; return when it listens to signals."""
+    given = {"Seconds": rlong(60), "Ready": rstring(str(ready))}
+    process = session.sf.getScriptService().runScript(script, given, rint(15))
+    end = time.monotonic() + 30
+    while not ready.exists():
+        assert time.monotonic() < end, "the script did not come so far"
+        time.sleep(0.05)
+    return process
 
 
 def finished(session, process, seconds=30):
@@ -86,7 +105,7 @@ def message(process):
 
 def test_parameters_are_asked_for_and_a_job_ends_though_nobody_polls(session, script):
     params = session.sf.getScriptService().getParams(script)
-    assert set(params.inputs) == {"Seconds", "Code"}
+    assert set(params.inputs) == {"Seconds", "Code", "Ready"}
     process = start(session, script)
     assert finished(session, process) == "Finished"
     process.poll()
@@ -102,9 +121,8 @@ def test_a_script_that_fails_is_a_job_in_error(session, script):
     process.close(False)
 
 
-def test_a_cancel_reaches_the_script_and_the_job_is_cancelled(session, script):
-    process = start(session, script, Seconds=60)
-    time.sleep(3)
+def test_a_cancel_reaches_the_script_and_the_job_is_cancelled(session, script, tmp_path):
+    process = start_and_wait(session, script, tmp_path / "ready")
     process.cancel()
     assert finished(session, process) == "Cancelled"
     process.poll()
@@ -131,7 +149,7 @@ def test_it_comes_back_when_its_session_is_ended(session, script, server, person
     end = time.monotonic() + 30
     while True:
         try:
-            process = start(session, script)
+            process = start(session, script, patience=1)  # nobody may be there yet
             break
         except omero.ServerError:
             assert time.monotonic() < end, "it did not come back"
@@ -151,17 +169,15 @@ serve(lambda: OmeroSession.login(host, int(port), user, password), stop, ready=l
 """
 
 
-def test_a_node_that_stops_tells_its_scripts_so_and_it_is_no_cancel(server, person, session):
+def test_a_node_that_stops_tells_its_scripts_so_and_it_is_no_cancel(server, person, session, tmp_path):
     command = [sys.executable, "-c", SERVE, server.host, str(server.port), person.name, person.password]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as node:
         assert node.stdout.readline() == "ready\n"
         script = session.sf.getScriptService().uploadScript("/test/stopped.py", SCRIPT)
-        process = start(session, script, Seconds=60)
-        time.sleep(3)
+        process = start_and_wait(session, script, tmp_path / "ready")
         node.send_signal(signal.SIGTERM)
         begun = time.monotonic()
         node.wait(20)
         assert time.monotonic() - begun < 10
     assert finished(session, process) == "Finished"
-    number = process.getJob().id.val
-    assert session.rows("select j.message from Job j where j.id = :id", id=number) is not None
+    assert (tmp_path / "ready").read_text() == "SIGHUP", "a stop, not a cancel"

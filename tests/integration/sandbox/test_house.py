@@ -83,10 +83,13 @@ def test_a_killed_database_comes_back_with_its_data(sandbox: Sandbox, postgres: 
         connection.exec_driver_sql("DROP TABLE kept")
 
 
-def test_two_sandboxes_live_side_by_side_and_one_ends_without_the_other(
-    apptainer: Sandbox, new_sandbox: Callable[[], Sandbox]
-) -> None:
-    other = new_sandbox()
+@pytest.fixture(scope="module")
+def other(new_sandbox: Callable[[], Sandbox]) -> Sandbox:
+    """A sandbox beside the session's. Each test brings up what it needs; what one has made, the next finds warm."""
+    return new_sandbox()
+
+
+def test_two_sandboxes_live_side_by_side_and_one_ends_without_the_other(apptainer: Sandbox, other: Sandbox) -> None:
     other.up("cluster", "apptainer")
     users = set()
     for sandbox in (apptainer, other):
@@ -100,13 +103,15 @@ def test_two_sandboxes_live_side_by_side_and_one_ends_without_the_other(
     assert other.run("down").returncode == 0
     other.up("apptainer")
     assert (FUSE_USERS / Root(other.path).tag).exists(), "it found /dev/fuse open, but does not hold it open"
-    assert other.run("down", "--purge").returncode == 0
+    assert other.run("down").returncode == 0
+    assert not (FUSE_USERS / Root(other.path).tag).exists()
     assert not down_parts(apptainer) & {*GROUPS["cluster"], "apptainer"}  # /dev/fuse is still open for it
 
 
-def test_down_leaves_no_process_no_mount_no_cgroup_and_purge_no_account(new_sandbox: Callable[[], Sandbox]) -> None:
+def test_down_leaves_no_process_no_mount_no_cgroup_and_purge_no_account(other: Sandbox) -> None:
+    sandbox = other
+    assert sandbox.run("down").returncode == 0
     fuse = Path("/dev/fuse").stat().st_mode
-    sandbox = new_sandbox()
     sandbox.up("cluster", "apptainer", "postgres")
     user = sandbox.env["CLUSTER_USER"]
     job = "#!/bin/bash\nsetsid sleep 1000 &\nsleep 1000\n"
@@ -130,16 +135,16 @@ def test_down_leaves_no_process_no_mount_no_cgroup_and_purge_no_account(new_sand
         pwd.getpwnam(user)
 
 
-def test_what_was_kept_comes_up_warm_within_six_seconds(new_sandbox: Callable[[], Sandbox]) -> None:
-    sandbox = new_sandbox()
+def test_what_was_kept_comes_up_warm_within_six_seconds(other: Sandbox) -> None:
+    sandbox = other
     sandbox.up("cluster")
     sandbox.ssh("touch", "kept")
     assert sandbox.run("down").returncode == 0
     began = time.monotonic()
     sandbox.up("cluster")
     took = time.monotonic() - began
-    assert sandbox.ssh("ls").stdout.split() == ["kept"]
-    assert sandbox.run("status").returncode == 0
+    assert "kept" in sandbox.ssh("ls").stdout.split()
+    assert not down_parts(sandbox) & set(GROUPS["cluster"])
     assert took < 6 * max(1.0, os.getloadavg()[0] / 2)  # the aim is for a machine that has nothing else to do
 
 
