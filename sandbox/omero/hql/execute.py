@@ -73,10 +73,12 @@ class Plan:
         self._stages = [self._stage(place, source) for place, source in enumerate(query.sources)]
         self._place_conditions()
         self._compile_select()
-        self._order = [(self.compiler.compile(one.expr), one.descending) for one in query.order]
+        named = {(item.alias,): item.expr for item in query.items if item.alias and parent is None}
+        order = [(named.get(getattr(one.expr, "names", ())) or one.expr, one.descending) for one in query.order]
+        self._order = [(self.compiler.compile(expr), descending) for expr, descending in order]
         self._group = [self.compiler.compile(one) for one in query.group]
         self._having = self.compiler.compile(query.having) if query.having is not None else None
-        parts = [*(item.expr for item in query.items), *(one.expr for one in query.order), query.having]
+        parts = [*(item.expr for item in query.items), *(expr for expr, _ in order), query.having]
         self.grouped = bool(query.group) or any(has_aggregate(part) for part in parts)
         self._check_fetches()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import math
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -47,11 +49,19 @@ PLAIN: dict[str, tuple[Callable[..., Any], str]] = {
     "locate": (lambda what, value, start=1: value.find(what, start - 1) + 1, "RInt"),
     "abs": (abs, "same"),
     "sqrt": (lambda value: value**0.5, "RDouble"),
-    "mod": (lambda one, other: one % other, "same"),
+    "mod": (lambda one, other: int(math.fmod(one, other)), "same"),
     "extract": (extract, "RDouble"),
     "year": (lambda value: extract("year", value), "RInt"),
     "month": (lambda value: extract("month", value), "RInt"),
     "day": (lambda value: extract("day", value), "RInt"),
+    "hour": (lambda value: extract("hour", value), "RInt"),
+    "minute": (lambda value: extract("minute", value), "RInt"),
+    "second": (lambda value: extract("second", value), "RInt"),
+    "substr": (substring, "RString"),
+    "md5": (lambda value: hashlib.md5(value.encode(), usedforsecurity=False).hexdigest(), "RString"),
+    "sign": (lambda value: (value > 0) - (value < 0), "RInt"),
+    "floor": (math.floor, "same"),
+    "ceil": (math.ceil, "same"),
 }
 
 CASTS: dict[str, tuple[Callable[[Any], Any], str]] = {

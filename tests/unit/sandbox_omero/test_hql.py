@@ -71,6 +71,10 @@ ANSWERS: list[tuple[str, list[Any]]] = [
     ("select d.details.owner.omeName from Dataset d order by d.id", [("ada",), ("bob",)]),
     ("select upper(i.name) || '!' from Image i where i.id between 101 and 101", [("FIRST!",)]),
     ("select size(p.datasetLinks) from Project p", [(1,)]),
+    ("select i.name as title, i.id as n from Image i order by title desc", [("first", 101), ("Second", 102)]),
+    ("select d.name as n, count(l.id) as many from Dataset d left join d.imageLinks l group by d.name order by many",
+     [("bobs", 0), ("d", 2)]),
+    ("select mod(-7, 3), sign(-2), substr(d.name, 1, 1) from Dataset d where d.name = 'd'", [(-1, -1, "d")]),
     ("select min(i.id), max(i.id), sum(i.id) from Image i where i.id < 0", [(None, None, None)]),
 ]  # fmt: skip
 
