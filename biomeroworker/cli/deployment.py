@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +14,7 @@ from rich.table import Table
 from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json
 from biomeroworker.config import Settings
 from biomeroworker.engine import doctor as examination
+from biomeroworker.errors import ConfigError
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -52,19 +56,33 @@ def doctor(
     ] = examination.PROBE_SECONDS,
 ) -> None:
     """Examine the deployment: one line each, ok, warn or fail, and which line to change. Exits with 1 if any fails."""
-    with client_of(config) as client:
-        findings = []
-        for finding in client.examine(probe_nodes=probe_nodes, deadline=deadline):
-            findings.append(finding)
-            if not as_json:
-                out.print(f"[{STYLES[finding.level]}]{finding.level:<4}[/] ", end="")
-                out.print(f"{finding.subject}: {finding.message}", markup=False)
-                for more in filter(None, (finding.setting, finding.remedy)):
-                    out.print(f"     {more}", markup=False)
+    findings = []
+    for finding in _examined(config, probe_nodes=probe_nodes, deadline=deadline):
+        findings.append(finding)
+        if not as_json:
+            out.print(f"[{STYLES[finding.level]}]{finding.level:<4}[/] ", end="")
+            out.print(f"{finding.subject}: {finding.message}", markup=False)
+            for more in filter(None, (finding.setting, finding.remedy)):
+                out.print(f"     {more}", markup=False)
     if as_json:
         print_json([vars(finding) for finding in findings])
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+def _examined(config: Path | None, *, probe_nodes: bool, deadline: int) -> Iterator[examination.Finding]:
+    """The findings; those of a configuration that cannot be read are what is wrong with it, and no more."""
+    try:
+        client = client_of(config)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            where, _, told = line.partition(": ")
+            setting = re.match(r"\[[^]]+\] [^\s:]+", told)
+            shown = f"{where}: {setting[0]}" if setting else where
+            yield examination.Finding("fail", "configuration", line, "change that line", shown)
+        return
+    with client:
+        yield from client.examine(probe_nodes=probe_nodes, deadline=deadline)
 
 
 def config_show(

@@ -1,5 +1,6 @@
 """What the command line prints is what it was given."""
 
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -21,3 +22,18 @@ def test_a_value_is_shown_as_it_stands_in_the_file(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["config", "show", "--config", str(ini)]).output
     assert "gpu:a:2" in shown
     assert "[red]a\\[b]" in shown
+
+
+def test_the_doctor_tells_of_a_configuration_that_cannot_be_read_as_of_all_else(tmp_path: Path) -> None:
+    ini = tmp_path / "site.ini"
+    ini.write_text("[SLURM]\npoll_seconds = soon\nfree_space_gb = -1\n")
+    told = CliRunner().invoke(app, ["doctor", "--json", "--config", str(ini)])
+    found = [(one["level"], one["subject"], one["setting"]) for one in json.loads(told.output)]
+    assert told.exit_code == 1
+    assert sorted(found) == [
+        ("fail", "configuration", f"{ini}:2: [SLURM] poll_seconds"),
+        ("fail", "configuration", f"{ini}:3: [SLURM] free_space_gb"),
+    ]
+    ini.write_text("host = x\n")
+    told = CliRunner().invoke(app, ["doctor", "--config", str(ini)])
+    assert (told.exit_code, f"fail configuration: {ini}:1: an option before" in told.output) == (1, True)
