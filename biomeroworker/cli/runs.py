@@ -161,7 +161,14 @@ def lasting(seconds: float) -> str:
 
 def _standing(run: WorkflowRun) -> Iterator[str]:
     """Whose it is, and of a run that goes on: what SLURM says of its job, and what it has met where it is."""
-    yield f"user {run.user}, group {run.group}; accepted {run.created_on.astimezone(UTC).strftime(TIME)} UTC"
+    asked = run.request or {}
+    whose = [
+        f"{kind} {name}" + f" ({number})" * (number >= 0) if (name := asked.get(f"{kind}_name")) else f"{kind} {number}"
+        for kind, number in (("user", run.user), ("group", run.group))
+        if number >= 0 or asked.get(f"{kind}_name")
+    ]
+    accepted = f"accepted {run.created_on.astimezone(UTC).strftime(TIME)} UTC"
+    yield "; ".join([", ".join(whose), accepted] if whose else [accepted])
     if run.state.is_terminal:
         return
     tried = run.attempts.get(run.attempt)

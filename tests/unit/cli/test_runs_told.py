@@ -47,6 +47,16 @@ def test_show_says_where_a_run_stands_and_when_it_is_tried_again(deployment: tup
     assert any(line.startswith("  user 7, group 8; accepted ") for line in lines)
 
 
+def test_show_names_whose_a_run_is(deployment: tuple[RunLog, UUID, str]) -> None:
+    log, _, config = deployment
+    for names, user, group, told in (
+        ({"user_name": "ada", "group_name": "lab"}, 7, 8, "  user ada (7), group lab (8); accepted "),
+        ({"user_name": "ada"}, -1, -1, "  user ada; accepted "),  # of a folder, without OMERO
+    ):
+        run = log.accept({"workflow": "w", **names}, name="n", description="d", user=user, group=group)
+        assert told in said("show", str(run), "--config", config)
+
+
 def test_the_list_says_why_a_run_is_paused(deployment: tuple[RunLog, UUID, str]) -> None:
     log, run, config = deployment
     log.pause(run, "the disk is full\nNext: resume", RunState.QUEUED)
