@@ -166,7 +166,7 @@ class Demo:
             f"{name}_|_export_csv=True",
             "3a) Import into NEW Dataset=nuclei",
         )
-        for line in said.splitlines():
+        for line in without_objects(said).splitlines():
             if line.strip():
                 console.print(f"         {line}", markup=False)
 
@@ -207,6 +207,11 @@ class Demo:
         console.print(found)
         console.print(f"overlay: {self.output / 'overlay.png'}")
         return 0
+
+
+def without_objects(said: str) -> str:
+    """What ``omero script launch`` says, but not the members of the objects that a script returned: pages of them."""
+    return re.sub(r"^\{\n(?:(?: .*)?\n)*\}\n", "", said, flags=re.MULTILINE)
 
 
 def _script_id(said: str) -> int:
