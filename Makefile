@@ -19,7 +19,7 @@ packages: ## the Debian packages (as root it installs them, else it names the mi
 # made anew when what is installed changes
 $(VENV)/.installed: pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
 	@wheel=$$($(PYTHON3) tools/build_ice_wheel.py); \
-	echo "making $(VENV) with the versions of requirements.lock"; \
+	echo "making $(VENV) with the versions of requirements.lock" >&2; \
 	$(PYTHON3) -m venv $(VENV); \
 	$(PYTHON) -m pip -q --disable-pip-version-check install "$$wheel"; \
 	$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock; \

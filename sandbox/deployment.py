@@ -41,7 +41,6 @@ def write(root: Path, env: Mapping[str, str]) -> Path | None:
         "slurm_data_path": f"{home}/data",
         "slurm_images_path": f"{home}/images/workflows",
         "slurm_converters_path": f"{home}/images/converters",
-        "slurm_script_path": f"{home}/scripts",
         "insecure_registries": registry,
         "sbatch_mem": "2G",
     }
@@ -51,7 +50,6 @@ def write(root: Path, env: Mapping[str, str]) -> Path | None:
     ini["WORKFLOWS"] = {
         WORKFLOW: WORKFLOW,
         f"{WORKFLOW}_repo": str(folder / WORKFLOW),
-        f"{WORKFLOW}_job": f"jobs/{WORKFLOW}.sh",
         f"{WORKFLOW}_job_time": "00:10:00",
         f"{WORKFLOW}_job_cpus-per-task": "2",
     }

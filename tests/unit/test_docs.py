@@ -1,10 +1,36 @@
+import re
 from pathlib import Path
 
-from biomeroworker.config import settings_table
+import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+from biomeroworker.config import Settings, settings_table
+from sandbox import deployment
+
+CHECKOUT = Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+SAMPLES = re.findall(
+    r"^:::\{code-block\} ini\n(.*?)^:::", (DOCS / "configure.md").read_text(), re.DOTALL | re.MULTILINE
+)
 
 
 def test_the_documented_settings_are_the_ones_there_are():
     # after a change: python -c 'from biomeroworker.config import settings_table as t; print(t().rstrip())'
     assert (DOCS / "settings.md").read_text() == settings_table().rstrip() + "\n"
+
+
+@pytest.mark.parametrize("text", [*SAMPLES, (CHECKOUT / "slurm-config.ini").read_text()])
+def test_nobody_is_warned_of_what_a_sample_says(tmp_path, text):
+    assert len(SAMPLES) >= 3
+    (tmp_path / "slurm-config.ini").write_text(text)
+    assert not Settings.load(tmp_path / "slurm-config.ini").warnings
+
+
+def test_nobody_is_warned_of_the_sandboxs_own_configuration(tmp_path):
+    env = {
+        "REGISTRY": "r:1",
+        "CLUSTER_HOME": "/h",
+        "SSH_HOST": "hpc",
+        "SSH_CONFIG": "/c",
+        "SQLALCHEMY_URL": "sqlite://",
+    }
+    assert not Settings.load(deployment.write(tmp_path, env)).warnings
