@@ -160,9 +160,13 @@ def attach(
     if config is not None:  # the scripts, which are processes of their own, read it too
         os.environ["BIOMERO_CONFIG"] = str(config.absolute())
     with told_by_signals() as told:
-        from biomeroworker.node.attach import serve  # only here: it needs Ice
-        from biomeroworker.omero.session import OmeroSession
-
+        try:  # only here: it needs Ice
+            from biomeroworker.node.attach import serve
+            from biomeroworker.omero.session import OmeroSession
+        except ModuleNotFoundError as error:
+            raise Refused(
+                f"no Processor can be run here: {error.name} is missing; pip install biomeroworker[omero]"
+            ) from None
         serve(
             lambda: OmeroSession.login(host, port, user, password),
             told.event,

@@ -5,16 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAM = Path(sys.executable).with_name("biomeroworker")
+PROGRAM = [Path(sys.executable).with_name("biomeroworker")]
+#: The same where omero-py is not installed.
+WITHOUT_ICE = [
+    sys.executable,
+    "-c",
+    "import sys; sys.modules['Ice'] = None; from biomeroworker.cli import main; main()",
+]
 
 
-def said(*arguments, **environment):
+def said(*arguments, program=PROGRAM, **environment):
     """What a command that must fail says."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
     }
     done = subprocess.run(
-        [PROGRAM, *arguments],
+        [*program, *arguments],
         env={**kept, **environment},
         text=True,
         capture_output=True,
@@ -39,3 +45,9 @@ def test_nobody_is_asked_for_a_password_where_nobody_sits():
     told = said("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
     assert "no password for ada" in told
     assert "OMERO_PASSWORD" in told
+
+
+def test_who_has_not_installed_omero_py_is_told_so():
+    told = said("attach", "--host", "127.0.0.1", program=WITHOUT_ICE, OMERO_PASSWORD="x")
+    assert "Ice is missing" in told
+    assert "biomeroworker[omero]" in told
