@@ -1,12 +1,14 @@
 """What has to be done now and then beside carrying runs: deliver notices, remove what has served, keep lists fresh.
 
 Nothing here may disturb a run: a chore that fails is tried again later and later, and is said in the program's own log.
+Nor another chore: notices do not wait for folders that take minutes to remove.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,12 +37,17 @@ class _Chore:
     name: str
     act: Callable[[], float]
     due: float
-    always: bool = False  #: whenever anything is done at all
+    always: bool = False  #: whenever `Chores.run` is called
     failures: int = 0
+    busy: bool = False
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be done at ``now`` (of ``time.monotonic()``), and nobody is at it."""
+        return self.due <= now and not self.busy
 
 
 class Chores:
-    """To be run by one thread at a time; cheap when there is nothing to do.
+    """Looked at by one thread; cheap when there is nothing to do.
 
     Raises ConfigError when what the settings call for is not there.
     """
@@ -59,25 +66,31 @@ class Chores:
             _Chore("tidying the outbox", self._tidy, begun + SWEEP),
         ]
 
-    def due(self, now: float) -> bool:
-        """Whether there is something to look after at ``now`` (of ``time.monotonic()``). Asks nothing and nobody."""
-        return any(chore.due <= now for chore in self._chores)
+    def begin(self, now: float) -> None:
+        """Begin what is due at ``now``, each in a thread of its own. Asks nothing and nobody when nothing is."""
+        for chore in self._chores:
+            if chore.is_due(now):
+                chore.busy = True
+                threading.Thread(target=self._do, args=(chore,), name=chore.name, daemon=True).start()
 
     def run(self) -> None:
-        """Do what is due, and deliver what waits in any case: a run may just have ended. Never raises."""
+        """Do what is due here and now, and deliver what waits in any case: a run may just have ended. Never raises."""
         for chore in self._chores:
-            if chore.due > time.monotonic() and not chore.always:
-                continue
-            try:
-                again = chore.act()
-            except Exception as error:
-                chore.failures = min(chore.failures + 1, 20)
-                again = retry.delay_before(chore.failures)
-                if chore.failures == 1:
-                    logger.warning("%s: %s; again in %.0f s", chore.name, error, again)
-            else:
-                chore.failures = 0
-            chore.due = time.monotonic() + again
+            if chore.always or chore.is_due(time.monotonic()):
+                self._do(chore)
+
+    def _do(self, chore: _Chore) -> None:
+        try:
+            again = chore.act()
+        except Exception as error:
+            chore.failures = min(chore.failures + 1, 20)
+            again = retry.delay_before(chore.failures)
+            if chore.failures == 1:
+                logger.warning("%s: %s; again in %.0f s", chore.name, error, again)
+        else:
+            chore.failures = 0
+        chore.due = time.monotonic() + again
+        chore.busy = False
 
     def _deliver(self) -> float:
         self._courier.deliver()

@@ -20,7 +20,7 @@ from biomeroworker.cluster import remote
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.sshfaults import far_fault
 from biomeroworker.config import Settings
-from biomeroworker.errors import Blocked, Fault, Permanent
+from biomeroworker.errors import Blocked, Fault, Permanent, Transient, classify
 from biomeroworker.log.runlog import RunLog
 from biomeroworker.log.states import RunState
 
@@ -97,9 +97,24 @@ class Housekeeper:
         if not claimed:
             return 0
         ends = self._log.swept.ends(claimed)
-        ended = [run_id for run_id in claimed if run_id in ends and ends[run_id][0].is_terminal]
-        self.remove(ended)
+        self.remove([
+            run_id
+            for run_id in claimed
+            if run_id in ends and ends[run_id][0].is_terminal and self._is_readable(run_id)
+        ])  # fmt: skip
         return len(claimed)
+
+    def _is_readable(self, run_id: UUID) -> bool:
+        """Whether this version can read the run; the folder of one that it cannot stays, and keeps no other's."""
+        try:
+            self._log.run(run_id)
+        except Exception as error:
+            if isinstance(classify(error), Transient):
+                raise
+            self._log.swept.note((), {run_id: f"its history cannot be read: {error}"})
+            logger.warning("the folder of run %s stays: its history cannot be read: %s", run_id, error)
+            return False
+        return True
 
     def remove(self, run_ids: Collection[UUID]) -> None:
         """Remove the folders of these runs on the cluster, and note it; refused unless the log says that each ended.

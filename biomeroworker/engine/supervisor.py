@@ -107,7 +107,6 @@ class Supervisor:
         self._delivering = False
         self._deliver_at = -math.inf
         self._chores = chores
-        self._choring = False
 
     def stop(self) -> None:
         """Stop soon; safe to call from a signal handler."""
@@ -197,9 +196,8 @@ class Supervisor:
         if now >= self._deliver_at and not self._delivering:
             self._delivering = True
             _begin("cancels that are owed", self._deliver)
-        if self._chores and not self._choring and self._chores.due(now):
-            self._choring = True
-            _begin("chores", partial(self._chore, self._chores))
+        if self._chores:
+            self._chores.begin(now)
 
     def _awaiting(self) -> dict[str, list[UUID]]:
         """The runs whose job a scheduler has, by cluster; those whose inputs still travel to it among them."""
@@ -309,15 +307,6 @@ class Supervisor:
     def _after_delivery(self) -> None:
         self._delivering = False
         self._deliver_at = time.monotonic() + OWED_INTERVAL
-
-    def _chore(self, chores: Chores) -> None:
-        try:
-            chores.run()
-        finally:
-            self._done.put(self._after_chore)
-
-    def _after_chore(self) -> None:
-        self._choring = False
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 

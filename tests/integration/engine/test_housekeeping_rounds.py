@@ -21,7 +21,7 @@ from biomeroworker.engine.housekeeping import Housekeeper
 from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.errors import Blocked, Permanent, Transient
 from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import SWEPT, VIEWS
+from biomeroworker.log.tables import EVENTS, SWEPT, VIEWS
 from tests.contract.test_recorder import conftest as logs
 from tests.log_steps import accept, bring_to
 
@@ -94,6 +94,22 @@ def test_folders_of_runs_that_ended_long_ago_go_and_all_others_stay(
     assert before - _there(transport) == set().union(*map(_both, old))
     assert _both(young) <= _there(transport)
     assert all(_both(run) <= _there(transport) for run in open_ones)
+
+
+def test_a_run_that_this_version_cannot_read_keeps_its_folder_and_no_other_one(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    strange, plain = _run(log, transport, days=30), _run(log, transport)
+    with log._recorder.writing() as connection:
+        connection.execute(
+            update(EVENTS)
+            .where(EVENTS.c.originator_id == strange, EVENTS.c.originator_version == 2)
+            .values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture")
+        )
+    anew = RunLog(log._engine)  # has not read it before
+    assert Housekeeper(anew, {"": cluster}, settings()).sweep_cluster() == 2
+    assert _both(strange) <= _there(transport)
+    assert not _both(plain) & _there(transport)
 
 
 def test_a_round_is_one_execution_of_a_bounded_size_and_nothing_is_asked_twice(

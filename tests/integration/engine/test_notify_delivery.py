@@ -301,20 +301,38 @@ def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
         """A cluster that must not be asked."""
 
     chores = Chores(log, {"": Nowhere()}, settings(), {})  # type: ignore[arg-type]
-    assert chores.due(time.monotonic())
     chores.run()
-    assert not chores.due(time.monotonic())
-    assert chores.due(time.monotonic() + 6)
     asked: list[str] = []
     event.listen(log._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
     chores.run()
     assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 1
-    log._engine.dispose()
+    chores.begin(time.monotonic())
+    assert not any(chore.busy for chore in chores._chores), "nothing is due"
+    failed: list[str] = []
     for chore in chores._chores:
         chore.due = 0.0
-        chore.act = lambda: 1 / 0
+        chore.act = lambda name=chore.name: failed.append(name) or 1 / 0
     chores.run()
-    assert not chores.due(time.monotonic())
+    chores.begin(time.monotonic())
+    assert failed == [chore.name for chore in chores._chores], "tried again later only"
+
+
+def test_a_notice_does_not_wait_for_folders_that_take_long_to_remove(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook
+) -> None:
+    chores = Chores(log, {}, settings(), {})
+    removed = threading.Event()
+    sweep = next(chore for chore in chores._chores if "on the cluster" in chore.name)
+    sweep.act = lambda: float(removed.wait(60))
+    _end(log)
+    chores.begin(time.monotonic() + 10)
+    deadline = time.monotonic() + 30
+    while not hook.taken:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert sweep.busy
+    chores.begin(time.monotonic() + 100)
+    removed.set()
 
 
 @pytest.mark.parametrize("log_url", ["sqlite"], indirect=True)
