@@ -51,17 +51,21 @@ def login(server, person):
 
 @pytest.fixture
 def serving(login, monkeypatch):
-    """A Processor of the person, in a thread."""
+    """A Processor of the person, in a thread; calling it ends it."""
     monkeypatch.setenv("BIOMERO_TEST", "passed on")
     monkeypatch.setattr(attach, "CHECK", 0.3)
     stop, ready = threading.Event(), threading.Event()
     thread = threading.Thread(target=attach.serve, args=(login, stop), kwargs={"ready": lambda session: ready.set()})
     thread.start()
     assert ready.wait(20)
-    yield stop
-    stop.set()
-    thread.join(30)
-    assert not thread.is_alive()
+
+    def leave():
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+    yield leave
+    leave()
 
 
 @pytest.fixture
@@ -131,10 +135,9 @@ def test_a_cancel_reaches_the_script_and_the_job_is_cancelled(session, script, t
 
 
 def test_after_it_has_gone_nobody_answers(session, script, serving):
-    serving.set()
-    time.sleep(2)
+    serving()
     with pytest.raises((omero.NoProcessorAvailable, omero.ResourceError)):
-        session.sf.getScriptService().runScript(script, {}, rint(3))
+        session.sf.getScriptService().runScript(script, {}, rint(1))
 
 
 def test_it_comes_back_when_its_session_is_ended(session, script, server, person):
