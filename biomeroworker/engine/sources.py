@@ -1,14 +1,14 @@
 """The sources that a worker serves, by the name that a request gives them.
 
 The one place where the engine's process meets OMERO's client library, and only when a run comes from OMERO: everything
-else installs and runs without it.
+else installs and runs without it. Nor does a command that shows a run load what reads images.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 
-from biomeroworker.engine.folder import FolderSource
 from biomeroworker.errors import Refused
 from biomeroworker.source import Source
 
@@ -17,18 +17,26 @@ class Sources(Mapping[str, Source]):
     """``folder`` always; ``omero`` where omero-py is installed."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Source] = {"folder": FolderSource()}
+        self._made: dict[str, Source] = {}
+        self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> Source:
-        if name == "omero" and name not in self._made:
-            self._made[name] = _omero()
-        return self._made[name]
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = _SOURCES[name]()
+            return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("folder", "omero"))
+        return iter(_SOURCES)
 
     def __len__(self) -> int:
-        return 2
+        return len(_SOURCES)
+
+
+def _folder() -> Source:
+    from biomeroworker.engine.folder import FolderSource
+
+    return FolderSource()
 
 
 def _omero() -> Source:
@@ -41,3 +49,6 @@ def _omero() -> Source:
         ) from error
     source: Source = OmeroSource(provider_from_environment())
     return source
+
+
+_SOURCES = {"folder": _folder, "omero": _omero}
