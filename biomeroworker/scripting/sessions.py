@@ -21,15 +21,22 @@ class EngineManager:
 
     @classmethod
     def create_scoped_session(cls, sqlalchemy_url: str | None = None) -> str:
-        """Make sessions for this database (by default the configured one); answers with the place of their class."""
+        """Make sessions for this database (by default the configured one), with its tables if it has none yet.
+
+        Returns
+        -------
+        The place of their class.
+        """
         from biomeroworker.config import Settings  # who imports names only should not wait for it
+        from biomeroworker.log.recorder import SQLRecorder
 
         url = sqlalchemy_url or Settings.load().database_url
         with cls._lock:
             if cls._engine is None or url != cls._url:
                 cls._let_go()
-                cls._url, cls._engine = url, connect(url)
-                cls._sessions = scoped_session(sessionmaker(cls._engine))
+                engine = connect(url)
+                SQLRecorder(engine).create()
+                cls._url, cls._engine, cls._sessions = url, engine, scoped_session(sessionmaker(engine))
         return f"{cls.__module__}:{cls.__name__}"
 
     @classmethod

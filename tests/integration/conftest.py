@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +152,24 @@ class Site:
         done = self.client.cluster.transport.run(["squeue", "--noheader", "--format=%j"])
         assert done.ok
         return done.stdout.split()
+
+    def jobs_ever(self, prefix: str, *, tasks: int = 1) -> list[str]:
+        """Names of the jobs that accounting knows and that begin so; it hears of them seconds late.
+
+        Parameters
+        ----------
+        tasks
+            How many there are at least.
+        """
+        command = ["sacct", "-nXP", "--format=JobName", "-S", "now-2hours"]
+        deadline = time.monotonic() + 60
+        while True:
+            names = self.client.cluster.transport.run(command).stdout.split()
+            found = [name for name in names if name.startswith(prefix)]
+            if len(found) >= tasks:
+                return found
+            assert time.monotonic() < deadline, f"accounting never heard of {prefix}"
+            time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")

@@ -168,10 +168,7 @@ def test_init_pulls_in_jobs_of_the_cluster_says_what_is_missing_and_ends_with_a_
     assert "obedient: v1.0.0 is there" in said
     assert "missing: there is no image" in said
     assert "1 images are there, 1 things are not" in said
-    jobs = site.client.cluster.transport.run(
-        ["sacct", "-nXP", "--format=JobName%40,AllocCPUS,ReqMem", "-S", "now-10minutes"]
-    )
-    assert any(line.startswith("biomero-pull-") for line in jobs.stdout.splitlines())
+    assert site.jobs_ever("biomero-pull-")
     descriptor["container-image"]["image"] = good
     (tmp_path / "descriptor.json").write_text(json.dumps(descriptor))
     code, said = init(site)

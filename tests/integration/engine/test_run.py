@@ -253,16 +253,6 @@ def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
     assert site.jobs() == []
 
 
-def jobs_ever(site, name):
-    """The ids of all jobs that were ever submitted under a name; accounting hears of them some seconds late."""
-    command = ["sacct", "-X", "--noheader", "--format=JobID", f"--name={name}"]
-    deadline = time.monotonic() + 20
-    while not (found := site.client.cluster.transport.run(command).stdout.split()):
-        assert time.monotonic() < deadline, "accounting never heard of the job"
-        time.sleep(0.5)
-    return found
-
-
 DIES_AFTER_SBATCH = """
 import os, sys, uuid
 from biomeroworker.client import SlurmClient
@@ -288,7 +278,7 @@ def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(
     site.supervisor().carry(run_id)
     run = site.client.log.run(run_id)
     assert run.state is RunState.DONE, run.report
-    assert len(jobs_ever(site, run.attempts[1].name)) == 1
+    assert len(site.jobs_ever(run.attempts[1].name)) == 1
 
 
 def test_many_runs_are_carried_at_once_and_asked_about_together(unhurried):

@@ -174,9 +174,17 @@ def test_it_is_a_connection_that_runs_commands(client):
     assert client.run("echo hello", hide=True, in_stream=False).stdout.strip() == "hello"
 
 
-def test_the_tables_can_be_asked_by_their_classes(client):
-    EngineManager.create_scoped_session(client.settings.database_url)
+def test_the_tables_can_be_asked_by_their_classes(client, tmp_path):
+    EngineManager.create_scoped_session(f"sqlite:///{tmp_path}/new.db")
     try:
-        assert EngineManager.get_session().execute(select(JobView)).all()
+        assert EngineManager.get_session().execute(select(JobView)).all() == []
+        EngineManager.create_scoped_session(client.settings.database_url)
+        tracker = client.workflowTracker
+        run_id = tracker.initiate_workflow("shell", "a query", 5, 7)
+        task_id = tracker.add_task_to_workflow(run_id, "obedient", "v1.0.0", "in", {})
+        tracker.start_task(task_id)
+        tracker.add_job_id(task_id, 4711)
+        found = EngineManager.get_session().execute(select(JobView).where(JobView.task_id == task_id)).scalars().all()
+        assert [(job.slurm_job_id, job.user, job.group) for job in found] == [(4711, 5, 7)]
     finally:
         EngineManager.close_engine()
