@@ -77,7 +77,7 @@ class Site:
     """The sandbox's cluster with the workflow's image."""
 
     def __init__(self, context: Context, program: str = PROGRAM, name: str = "obedient") -> None:
-        self.env = context.up("apptainer", "postgres")
+        self.env = context.up("cluster", "apptainer", "postgres")
         self.root = Root(context.sandbox)
         self.home = Path(self.env["CLUSTER_HOME"])
         self.port = self.root.port("sshd")

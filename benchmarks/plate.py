@@ -62,7 +62,7 @@ def measure(context: Context) -> Figures:
         "two nodes with four processors each.",
     )
     context.say("OMERO, the cluster and the plate")
-    env = context.up("apptainer", "postgres", "tables", "glacier2")
+    env = context.up("cluster", "apptainer", "postgres", "tables", "glacier2")
     site = Site(context, PROGRAM, "plates")
     plate = _make_plate(env, wells, fields)
     ways = {
