@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -148,11 +148,3 @@ def environment(kind: str) -> dict[str, str]:
 def _commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True)
     return done.stdout.strip()
-
-
-def last_line(argv: Sequence[str]) -> str:
-    """What a program prints last; empty if it is not there."""
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout.strip().splitlines()[-1]
-    except (OSError, IndexError, subprocess.TimeoutExpired):
-        return ""

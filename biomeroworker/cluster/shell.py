@@ -58,7 +58,6 @@ class ShellTransport(abc.ABC):
         self._lock = threading.Lock()
         self._executions = 0
         self._nearest = float("inf")
-        self._waited = 0.0
 
     # What a child provides ------------------------------------------------------------------------------------------
 
@@ -92,11 +91,6 @@ class ShellTransport(abc.ABC):
     def executions(self) -> int:
         """How many remote commands have been started."""
         return self._executions
-
-    @property
-    def waited_seconds(self) -> float:
-        """How long commands have waited, in all, for one of the channels."""
-        return self._waited
 
     def check(self) -> None:
         """Run nothing, successfully."""
@@ -202,12 +196,9 @@ class ShellTransport(abc.ABC):
         if not argv or any("\0" in word for word in argv):
             raise ValueError("a command is a list of words without NUL")
         deadline = time.monotonic() + timeout
-        began = time.monotonic()
         if not self._slots.acquire(timeout):
             raise Transient(f"all channels to {self.host} were busy for {timeout:g} s")
         try:
-            with self._lock:
-                self._waited += time.monotonic() - began
             channel = self._begin(argv, deadline, timeout)
             try:
                 yield channel

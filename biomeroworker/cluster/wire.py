@@ -93,9 +93,12 @@ def _write(out: "IO[bytes]", part: memoryview) -> None:
         out.write(part)
         return
     out.flush()
-    pipe = out.fileno()
+    _write_all(out.fileno(), part)
+
+
+def _write_all(file: int, part: memoryview) -> None:
     while part:
-        part = part[os.write(pipe, part) :]
+        part = part[os.write(file, part) :]
 
 
 def receive(
@@ -130,8 +133,7 @@ def receive(
                     raise EOFError
                 part = room[:read]
                 hashed.update(part)
-                while part:
-                    part = part[os.write(file, part) :]
+                _write_all(file, part)
                 left -= read
                 moved(read)
         finally:

@@ -65,7 +65,6 @@ def folder_case(tmp_path):
 
 @pytest.fixture
 def omero_case(request):
-    pytest.importorskip("omero")
     from biomeroworker.omero.source import OmeroSource
     from tests.integration.omero.conftest import make_dataset, make_image
 

@@ -5,7 +5,6 @@ Whatever happens to a line, the run goes on by itself once it is well again, and
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,11 +145,7 @@ def test_a_line_that_is_long_and_thin_only_takes_its_time(far: RealWorld, ssh_li
     ended_once(far, run_id)
 
 
-CAN_WALL = pytest.mark.skipif(not shutil.which("iptables"), reason="needs iptables")
-
-
 @SLOW
-@CAN_WALL
 def test_a_front_end_that_ceases_to_exist_for_a_while(far: RealWorld, ssh_line: tuple[Line, Path]) -> None:
     run_id = far.accept(sleep=2)
     with far.supervised():
@@ -214,7 +209,6 @@ def test_the_line_to_the_log_is_long_and_thin(logged_far: RealWorld, log_line: L
 
 
 @SLOW
-@CAN_WALL
 @pytest.mark.parametrize("stage", [RunState.SUBMITTING, RunState.RUNNING])
 def test_a_database_that_ceases_to_exist_for_a_while(logged_far: RealWorld, log_line: Line, stage: RunState) -> None:
     """Nobody ever answers what was asked before: those who wait for it have to find that out by themselves."""
