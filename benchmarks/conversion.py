@@ -16,9 +16,9 @@ from benchmarks import incumbent
 from benchmarks.context import Context
 from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.processes import Spent, watched
-from biomeroworker.manifest import PhysicalSize
-from biomeroworker.ngff import create_image
-from biomeroworker.workflows import convert
+from biomeroworker.domain.manifest import PhysicalSize
+from biomeroworker.imaging.ome_zarr import create_image
+from biomeroworker.remote import convert
 
 #: Its own list; numcodecs only so that the pinned zarr can be imported at all.
 PINS = (

@@ -25,10 +25,10 @@ from benchmarks.context import Context, environment
 from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.relay import delayed
 from biomeroworker.client import SlurmClient
+from biomeroworker.domain.manifest import PhysicalSize
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.imaging.ome_zarr import write_image
 from biomeroworker.log.states import RunState
-from biomeroworker.manifest import PhysicalSize
-from biomeroworker.ngff import write_image
-from biomeroworker.source import RunRequest
 from sandbox.root import Root
 
 PROGRAM = """#!/bin/sh

@@ -21,9 +21,9 @@ from benchmarks.context import Context, environment
 from benchmarks.executions import Site, descriptor
 from benchmarks.figures import OURS, Figures
 from biomeroworker.client import SlurmClient
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.log.states import RunState
 from biomeroworker.omero.session import OmeroSession
-from biomeroworker.source import RunRequest
 
 #: Milliseconds that the container takes for each field.
 EACH = 250

@@ -27,9 +27,9 @@ from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.frontend import FrontEnd
 from benchmarks.processes import Cost, cost
 from biomeroworker.client import SlurmClient
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.log.runlog import RunLog
 from biomeroworker.log.states import RunState
-from biomeroworker.source import RunRequest
 
 #: After so long without news our supervisor asks as seldom as it ever does.
 SETTLES = 45

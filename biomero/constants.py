@@ -1,3 +1,3 @@
-"""`biomeroworker.constants`, under the name that scripts know."""
+"""`biomeroworker.domain.constants`, under the name that scripts know."""
 
-from biomeroworker.constants import *  # noqa: F403
+from biomeroworker.domain.constants import *  # noqa: F403

@@ -17,6 +17,7 @@ from invoke import Result
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import again, doctor, setup
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
@@ -30,7 +31,6 @@ from biomeroworker.scripting.connection import ClusterConnection
 from biomeroworker.scripting.conversion import ConversionMethods
 from biomeroworker.scripting.data import DataMethods
 from biomeroworker.scripting.workflows import WorkflowMethods
-from biomeroworker.source import RunRequest
 
 T = TypeVar("T")
 

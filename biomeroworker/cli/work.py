@@ -21,6 +21,7 @@ from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, o
 from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.cli.runs import STYLES, print_report
 from biomeroworker.client import SlurmClient
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.sources import Sources
@@ -29,7 +30,6 @@ from biomeroworker.engine.surroundings import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.log.runlog import WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.source import RunRequest
 
 
 def add_to(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from .channel import Channel
+from biomeroworker.cluster.channel import Channel
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from biomeroworker.cluster.sshfaults import is_refusal
 from biomeroworker.errors import Blocked, Fault, Transient
-
-from .sshfaults import is_refusal
 
 #: Most logins in a minute, good or bad; a burst is fine, then one waits.
 LOGINS_A_MINUTE = 10

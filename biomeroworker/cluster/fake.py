@@ -20,8 +20,8 @@ from pathlib import Path
 from biomeroworker.cluster import remote as far
 from biomeroworker.cluster.shell import ShellTransport
 from biomeroworker.cluster.transport import Completed
-from biomeroworker.cluster.wire import STREAM_BUFFER
 from biomeroworker.errors import Fault, Transient
+from biomeroworker.remote.tree_agent import STREAM_BUFFER
 
 #: Lets so many bytes pass in each direction. One more, and all of it dies without a word, as when a link is lost.
 _CUT = r"""

@@ -26,13 +26,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from biomeroworker.cluster import remote as far
+from biomeroworker.cluster.door import Door
+from biomeroworker.cluster.shell import ShellTransport
+from biomeroworker.cluster.sshfaults import NO_MASTER, NO_SESSION, link_fault
 from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
-
-from . import remote as far
-from .door import Door
-from .shell import ShellTransport
-from .sshfaults import NO_MASTER, NO_SESSION, link_fault
-from .wire import STREAM_BUFFER
+from biomeroworker.remote.tree_agent import STREAM_BUFFER
 
 #: A dead link is noticed when so many questions in a row were not answered, one interval after the last of them.
 _ALIVE_TRIES = 3

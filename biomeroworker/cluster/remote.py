@@ -3,7 +3,7 @@
 The far side has a POSIX shell, tar and GNU coreutils and findutils, and nothing of ours installed. Each program is one
 fixed text; whatever varies (paths, names of files) comes as positional arguments or NUL-separated on standard input, so
 that no name is ever parsed by a shell. Dialogues are lines that say how many bytes follow. Where the front-end has a
-python3, it does the far side's part of a tree transfer (`wire`): it hashes what comes while it comes.
+python3, it does the far side's part of a tree transfer (`tree_agent`): it hashes what comes while it comes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ hashed() { xargs -0 -r sha256sum -- | sed 's/^\\//' | cut -c1-64; }
 
 #: Target, staging folder beside it. Says what is there; is told which of it to hash and which stale parts to drop, what
 #: folders to make and which files have come in part; takes the rest of those, then a tar stream whose last members are
-#: the names sent and their digests; checks; publishes. `wire` has the same in Python, without the tar.
+#: the names sent and their digests; checks; publishes. `tree_agent` has the same in Python, without the tar.
 _TAKE = rf"""{_PYTHON}
 case $1 in /*) target=$1 stage=$2;; *) target=$PWD/$1 stage=$PWD/$2;; esac
 have() {{ [ ! -d "$1" ] || (cd -- "$1" && find . -type f -printf '%s %P\0'); printf '\0'; }}
@@ -144,23 +144,23 @@ def program(text: str, *arguments: str) -> list[str]:
 
 def taking(target: str, stage: str, pythons: str) -> list[str]:
     """The argv that receives a tree."""
-    return program(_TAKE, pythons, _wire(), "take", target, stage)
+    return program(_TAKE, pythons, _tree_agent(), "take", target, stage)
 
 
 def giving(folder: str, pythons: str) -> list[str]:
     """The argv that sends a tree."""
-    return program(_GIVE, pythons, _wire(), "give", folder)
+    return program(_GIVE, pythons, _tree_agent(), "give", folder)
 
 
 def sharing(part: str, folder: str, pythons: str) -> list[str]:
     """The argv that takes or gives (``part``) a share of a tree's files; only for front-ends with Python."""
-    return program(f"{_PYTHON}\nexit 69", pythons, _wire(), f"{part} share", folder)
+    return program(f"{_PYTHON}\nexit 69", pythons, _tree_agent(), f"{part} share", folder)
 
 
 @functools.cache
-def _wire() -> str:
-    """The text of `wire` as a program."""
-    text = resources.files(__package__).joinpath("wire.py").read_text("utf-8")
+def _tree_agent() -> str:
+    """The text of `tree_agent` as a program."""
+    text = resources.files("biomeroworker.remote").joinpath("tree_agent.py").read_text("utf-8")
     return text + "\n\nsys.exit(main([os.fsencode(word) for word in sys.argv[1:]]))\n"
 
 

@@ -17,15 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from biomeroworker.cluster import remote as far
+from biomeroworker.cluster.channel import Channel, LinkCut
+from biomeroworker.cluster.crew import Beside
+from biomeroworker.cluster.slots import Slots
+from biomeroworker.cluster.sshfaults import far_fault
+from biomeroworker.cluster.transfer import Fetching, Sending
+from biomeroworker.cluster.transport import Completed, Progress, Sent
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
-
-from . import remote as far
-from .channel import Channel, LinkCut
-from .crew import Beside
-from .slots import Slots
-from .sshfaults import far_fault
-from .transfer import Fetching, Sending
-from .transport import Completed, Progress, Sent
 
 #: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
 MAX_ANSWER = 64 << 20

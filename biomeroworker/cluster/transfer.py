@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from biomeroworker.cluster import remote as far
+from biomeroworker.cluster import tree
+from biomeroworker.cluster.channel import Channel
+from biomeroworker.cluster.crew import MANY, Beside, Crew, shares
+from biomeroworker.cluster.transport import Progress, Sent
 from biomeroworker.errors import Transient
-
-from . import remote as far
-from . import tree, wire
-from .channel import Channel
-from .crew import MANY, Beside, Crew, shares
-from .transport import Progress, Sent
+from biomeroworker.remote import tree_agent
 
 _log = logging.getLogger(__name__)
 _PROGRESS_EVERY = 4 << 20
@@ -91,7 +91,7 @@ class Sending:
                 self._send_bytes(channel, beside, halves, whole)
             else:
                 self._send_tar(channel, halves, whole)
-        except wire.Changed as changed:
+        except tree_agent.Changed as changed:
             raise Transient(f"{os.fsdecode(changed.args[0])} changed while it was being sent") from None
         if channel.line() != "done":
             raise EOFError
@@ -106,13 +106,13 @@ class Sending:
         published, staged = (_sizes(channel.records()) for _ in ("published", "staged"))
         alike = [name for name, size in published.items() if name in by_name and by_name[name].size == size]
         for name, there in line.asked(alike, far.names(alike)):
-            if wire.hash_file(by_name[name].source, by_name[name].size).hexdigest() == there:
+            if tree_agent.hash_file(by_name[name].source, by_name[name].size).hexdigest() == there:
                 self._digests[name] = there
         stale = set(staged)
         lacking = {entry.name: entry.size for entry in self.files if entry.name not in self._digests}
         parts = [n for n, size in staged.items() if n in lacking and (0 < size <= lacking[n] or size == lacking[n])]
         for name, there in line.asked(parts, far.names(parts)):
-            hashed = wire.hash_file(by_name[name].source, staged[name])
+            hashed = tree_agent.hash_file(by_name[name].source, staged[name])
             if hashed.hexdigest() != there:
                 continue
             stale.remove(name)
@@ -151,7 +151,7 @@ class Sending:
         channel.stdin.write(far.names(records))
         wanted = [(entry.source, offset, entry.size) for entry, offset, _ in coming]
         begun = {entry.source: hashed for entry, offset, hashed in coming if offset}
-        digests = wire.send(channel.stdin, wanted, self._meter, begun)
+        digests = tree_agent.send(channel.stdin, wanted, self._meter, begun)
         self._digests.update((entry.name, one) for (entry, *_), one in zip(coming, digests, strict=True))
         return "".join(f"{one}\n" for one in digests).encode() + b".\n"
 
@@ -160,7 +160,7 @@ class Sending:
         pairs = [word for entry, offset, _ in halves for word in (b"%d" % (entry.size - offset), entry.name)]
         channel.stdin.write(far.names(pairs))
         wanted = [(entry.source, offset, entry.size) for entry, offset, _ in halves]
-        digests = wire.send(channel.stdin, wanted, self._meter, {entry.source: one for entry, _, one in halves})
+        digests = tree_agent.send(channel.stdin, wanted, self._meter, {entry.source: one for entry, _, one in halves})
         writer = tree.TarWriter(channel.stdin, self._meter)
         digests += [writer.file(b"data/", entry) for entry in whole]
         names = [entry.name for entry, _, _ in halves] + [entry.name for entry in whole]
@@ -229,7 +229,7 @@ class Fetching:
         wanted = [(name, offset, self._offer[name], _MODE) for name, (offset, _) in halves.items()]
         wanted += [(name, 0, self._offer[name], _MODE) for name in whole]
         begun = {name: hashed for name, (_, hashed) in halves.items()}
-        arrived = wire.receive(channel.stdout, wanted, os.fsencode(self._stage), meter, begun)
+        arrived = tree_agent.receive(channel.stdout, wanted, os.fsencode(self._stage), meter, begun)
         if channel.digests() != arrived:
             raise Transient("a file changed while it was being fetched")
         return dict(zip((name for name, *_ in wanted), arrived, strict=True))
@@ -238,7 +238,7 @@ class Fetching:
         """Put what was staged in place."""
         for folder in self._folders:
             (self._stage / os.fsdecode(folder)).mkdir(parents=True, exist_ok=True)
-        wire.publish(os.fsencode(self._stage), os.fsencode(self._local))
+        tree_agent.publish(os.fsencode(self._stage), os.fsencode(self._local))
 
     def _kept(self, line: _Line) -> dict[bytes, str]:
         """The digests of files that are here already, in place or staged, and are the same there."""
@@ -246,17 +246,19 @@ class Fetching:
             (root + b"/" + name, name)
             for root in (os.fsencode(self._local), os.fsencode(self._stage))
             for name, size in self._offer.items()
-            if wire.regular_size(root + b"/" + name) == size
+            if tree_agent.regular_size(root + b"/" + name) == size
         ]
         asked = line.asked(places, far.names([name for _, name in places]))
-        return {n: there for (path, n), there in asked if wire.hash_file(path, self._offer[n]).hexdigest() == there}
+        return {
+            n: there for (path, n), there in asked if tree_agent.hash_file(path, self._offer[n]).hexdigest() == there
+        }
 
     def _halves(self, line: _Line) -> dict[bytes, tuple[int, Any]]:
         """How much of which files is staged, and is what their beginning is there; with its hash."""
         stage = os.fsencode(self._stage) + b"/"
-        sizes = {name: wire.regular_size(stage + name) for name in self._offer}
+        sizes = {name: tree_agent.regular_size(stage + name) for name in self._offer}
         sizes = {name: size for name, size in sizes.items() if 0 < size < self._offer[name]}
-        hashes = {name: wire.hash_file(stage + name, size) for name, size in sizes.items()}
+        hashes = {name: tree_agent.hash_file(stage + name, size) for name, size in sizes.items()}
         asked = line.asked(list(sizes), _pairs([(size, name) for name, size in sizes.items()]))
         return {name: (sizes[name], hashes[name]) for name, there in asked if hashes[name].hexdigest() == there}
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from biomeroworker.errors import Permanent
-
-from . import wire
+from biomeroworker.remote import tree_agent
 
 _BLOCK = 512
 
@@ -77,7 +76,7 @@ class TarWriter:
     def file(self, prefix: bytes, entry: Entry) -> str:
         """Add a file, read once; its digest."""
         self._pipe.write(_header(prefix + entry.name, entry.size, entry.mode))
-        (digest,) = wire.send(self._pipe, [(entry.source, 0, entry.size)], self._moved, {})
+        (digest,) = tree_agent.send(self._pipe, [(entry.source, 0, entry.size)], self._moved, {})
         self._pipe.write(bytes(-entry.size % _BLOCK))
         return digest
 

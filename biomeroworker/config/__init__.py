@@ -29,8 +29,8 @@ from biomeroworker.config.schema import (
     WorkflowSettings,
     state_folder,
 )
+from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import ConfigError
-from biomeroworker.log.plain import masked
 
 __all__ = [
     "SECTIONS",

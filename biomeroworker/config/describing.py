@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy.engine import make_url
 
 from biomeroworker.config.schema import AccountSettings, Section, WorkflowSettings
-from biomeroworker.log.plain import masked
+from biomeroworker.domain.redaction import masked
 
 SBATCH = "sbatch_"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.verdicts import failed_inputs
 from biomeroworker.errors import Refused
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.source import RunRequest
 
 
 def request(run: WorkflowRun, *, failed: bool = False) -> RunRequest:

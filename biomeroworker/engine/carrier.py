@@ -18,6 +18,8 @@ from biomeroworker.cluster.refusals import SubmissionInDoubt
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.submission import AttemptClaimed, AttemptGivenUp
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Source
 from biomeroworker.engine import watch
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.catalogue import Catalogue
@@ -30,7 +32,6 @@ from biomeroworker.errors import NodeFault
 from biomeroworker.log.fence import LeaseLost
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.log.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
-from biomeroworker.source import RunRequest, Source
 
 #: What `Carrier.advance` answers for a run whose next step is the scheduler's.
 AWAITS_SCHEDULER = math.inf

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
-from biomeroworker.engine import retry
+from biomeroworker.domain import backoff
 from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.engine.housekeeping import FOLDERS, Housekeeper
 from biomeroworker.engine.outbox import Courier
@@ -84,7 +84,7 @@ class Chores:
             again = chore.act()
         except Exception as error:
             chore.failures = min(chore.failures + 1, 20)
-            again = retry.delay_before(chore.failures)
+            again = backoff.backoff_delay(chore.failures)
             if chore.failures == 1:
                 logger.warning("%s: %s; again in %.0f s", chore.name, error, again)
         else:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from biomeroworker.domain.manifest import Chunk, InputImage, InputManifest
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import Chunk, InputImage, InputManifest
 
 
 def split(manifest: InputManifest, size: int, most: int) -> InputManifest:

@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from biomeroworker import imagefile
+from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Made, Provenance, Tell
 from biomeroworker.errors import Blocked, Permanent, Refused
-from biomeroworker.imagefile import ImageFile
-from biomeroworker.manifest import InputImage, InputManifest, Portion, ResultManifest
-from biomeroworker.ngff import write_image
-from biomeroworker.source import Made, Provenance, RunRequest, Tell
+from biomeroworker.imaging import reader
+from biomeroworker.imaging.ome_zarr import write_image
+from biomeroworker.imaging.reader import ImageFile
 
-SUFFIXES = imagefile.TIFF
+SUFFIXES = reader.TIFF
 #: Beside the results: what made them, from what, and which files they are.
 PROVENANCE = "provenance.json"
 #: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.
@@ -126,7 +127,7 @@ def _images(folder: Path) -> Iterator[Path]:
 def _opened(file: Path) -> Iterator[ImageFile]:
     """An image; one that is not there any more is named."""
     try:
-        with imagefile.opened(file) as image:
+        with reader.opened(file) as image:
             yield image
     except FileNotFoundError:
         raise Permanent(f"{file.name} is gone", hint="was it moved after the run was accepted?") from None

@@ -9,6 +9,9 @@ from uuid import UUID
 
 from biomeroworker.cluster.scheduler import JobState, JobStatus
 from biomeroworker.cluster.transport import Sent
+from biomeroworker.domain.manifest import InputManifest, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.summary import made_text
 from biomeroworker.engine import jobstatus, verdicts, watch
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.plan import Plan
@@ -17,9 +20,6 @@ from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.made import made_text
-from biomeroworker.manifest import InputManifest, ResultManifest
-from biomeroworker.source import RunRequest
 from biomeroworker.workflows import jobscript, markers
 
 

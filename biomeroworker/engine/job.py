@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import sbatch
 from biomeroworker.errors import ConfigError, Refused
-from biomeroworker.source import RunRequest
 
 #: Asked of sbatch where nobody says otherwise.
 DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": "5G"}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from biomeroworker.cluster.scheduler import JobState, JobStatus, by_task
-from biomeroworker.log import indices
+from biomeroworker.domain import ranges
 
 
 def unknown(name: str) -> JobStatus:
@@ -94,12 +94,12 @@ def described_tasks(tasks: Mapping[int, JobStatus]) -> list[dict[str, Any]]:
     for task, status in tasks.items():
         said = {key: value for key, value in described(status).items() if key != "usage"}
         lines.setdefault(repr(said), ([], said))[0].append(task)
-    return [{"tasks": indices.written(numbers), **said} for numbers, said in lines.values()]
+    return [{"tasks": ranges.written(numbers), **said} for numbers, said in lines.values()]
 
 
 def kept_tasks(described: Iterable[Mapping[str, Any]], name: str, tasks: Iterable[int]) -> dict[int, JobStatus]:
     """The inverse of `described_tasks`; a task of which nothing was written down is unknown."""
-    found = {task: kept(line, name) for line in described for task in indices.read(str(line.get("tasks", "")))}
+    found = {task: kept(line, name) for line in described for task in ranges.read(str(line.get("tasks", "")))}
     return {task: replace(found.get(task, unknown(name)), task=task) for task in tasks}
 
 

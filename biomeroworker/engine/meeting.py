@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from biomeroworker import errors
+from biomeroworker.domain import ranges
 from biomeroworker.engine import retry
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.surroundings import Surroundings
 from biomeroworker.errors import Blocked, Fault, NodeFault
-from biomeroworker.log import indices
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
 
@@ -82,7 +82,7 @@ class Meeting:
         """Some tasks of an array were lost to their nodes: a further attempt has only these."""
         run = self._log.run(run_id)
         example = next(iter(faults.values()))
-        count = f"{len(faults)} of {len(run.attempts[run.attempt].tasks)} tasks ({indices.written(faults)}): "
+        count = f"{len(faults)} of {len(run.attempts[run.attempt].tasks)} tasks ({ranges.written(faults)}): "
         nodes = sorted({fault.node for fault in faults.values()})
         told = NodeFault(f"{count}{example}", node=example.node, hint=example.hint, detail=example.detail)
         lost = retry.lost_in_a_row(run)

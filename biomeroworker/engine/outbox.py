@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Mapping
 
 from biomeroworker.config import Settings
-from biomeroworker.engine import notify, retry
+from biomeroworker.domain import backoff
+from biomeroworker.engine import notify
 from biomeroworker.engine.notice import Ended
 from biomeroworker.errors import Permanent
 from biomeroworker.log.outbox import EMAIL, Notice
@@ -94,10 +95,10 @@ class Courier:
         return "delivered"
 
     def _postpone(self, notice: Notice, error: Exception) -> None:
-        delay = retry.delay_before(min(notice.tries + 1, 20))
+        delay = backoff.backoff_delay(min(notice.tries + 1, 20))
         self._log.outbox.postpone(notice, self._holder, delay, str(error))
         if notice.tries == 0:
             logger.warning("%s of run %s is tried again: %s", notice.channel, notice.run_id, error)
         if getattr(error, "channel", False):
             failures = self._failures[notice.channel] = min(self._failures.get(notice.channel, 0) + 1, 20)
-            self._rests[notice.channel] = time.monotonic() + retry.delay_before(failures)
+            self._rests[notice.channel] = time.monotonic() + backoff.backoff_delay(failures)

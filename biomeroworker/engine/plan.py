@@ -17,11 +17,12 @@ from biomeroworker.cluster.scheduler import JobSpec
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.slurmwords import array_expression
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Provenance
 from biomeroworker.engine import job
 from biomeroworker.log.records import Attempt
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.source import Provenance, RunRequest
 from biomeroworker.workflows import jobscript, parameters
 from biomeroworker.workflows.descriptor import Workflow
 

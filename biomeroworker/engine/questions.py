@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from biomeroworker.engine import retry, watch
+from biomeroworker.domain import backoff
+from biomeroworker.engine import watch
 from biomeroworker.errors import Fault, Transient
 
 
@@ -58,7 +59,7 @@ class Question:
         if self._silences == 1:
             self._silent_since = now
         passes = isinstance(silence, Transient)
-        delay = retry.delay_before(self._silences) if passes else retry.LONGEST_DELAY
+        delay = backoff.backoff_delay(self._silences) if passes else backoff.LONGEST_DELAY_SECONDS
         self._ask_at = now + delay
         over = not passes or now - self._silent_since > patience
         told = over or self._silences == 1

@@ -6,15 +6,12 @@ losing it: nobody's work is thrown away because a front-end was down over the we
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
 from biomeroworker.log.run import WorkflowRun
-
-FIRST_DELAY = 20.0
-LONGEST_DELAY = 15 * 60.0
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,6 @@ class End:
 
 
 Decision = Retry | Pause | End
-
-
-def delay_before(attempt: int, *, jitter: float = 0.1) -> float:
-    """Seconds to wait before retry number ``attempt`` (from 1), spread by ± ``jitter``: runs must not march in step."""
-    plain = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY)
-    return plain * random.uniform(1 - jitter, 1 + jitter)  # noqa: S311  not a secret
 
 
 def decide(
@@ -68,7 +59,7 @@ def decide(
         case Transient():
             if at_door:
                 return End() if failures > 2 else Retry(2.0)
-            return Pause() if now - since > budget else Retry(delay_before(failures))
+            return Pause() if now - since > budget else Retry(backoff_delay(failures))
         case _:
             return End()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 
+from biomeroworker.domain.source import Source
 from biomeroworker.errors import Refused
-from biomeroworker.source import Source
 
 
 class Sources(Mapping[str, Source]):

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from biomeroworker.domain import ranges
+from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import chunks
 from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.surroundings import Place, Surroundings
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Permanent
-from biomeroworker.log import indices
 from biomeroworker.log.records import Attempt
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.manifest import INPUTS_FILE, InputManifest
-from biomeroworker.source import RunRequest
 from biomeroworker.workflows import axes
 
 #: No manifest of inputs is larger.
@@ -236,7 +236,7 @@ class Staging:
         self._send_manifest(place, folder, manifest)
         self._lay_out(run_id, run, place, space)
         remote = self._remote(run_id, place, attempt)
-        return {"chunks": indices.written(there), **self._send(run_id, place, space.attempt(attempt.number), remote)}
+        return {"chunks": ranges.written(there), **self._send(run_id, place, space.attempt(attempt.number), remote)}
 
     def _there(self, run_id: UUID, run: WorkflowRun, place: Place) -> set[int]:
         """The chunks that earlier attempts have brought, as far as the cluster still has them."""

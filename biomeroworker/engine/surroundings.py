@@ -10,6 +10,8 @@ from uuid import UUID
 
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Source
 from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Overtaken, Refused
@@ -17,7 +19,6 @@ from biomeroworker.log.fence import LeaseLost, held
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.runlog import RunLog
 from biomeroworker.log.states import RunState
-from biomeroworker.source import RunRequest, Source
 
 #: Told the run, its stage, a fraction from 0 to 1 (None: not known) and a word: what a person watches.
 Listener = Callable[[UUID, RunState, float | None, str], None]

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from biomeroworker.cluster.scheduler import JobStatus
+from biomeroworker.domain import ranges
+from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest, folder_name
 from biomeroworker.engine import chunks
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
-from biomeroworker.log import indices
-from biomeroworker.manifest import InputManifest, ResultFile, ResultManifest, folder_name
 from biomeroworker.workflows import jobscript, markers
 
 #: Of how many different causes the evidence is kept, and how much of each.
@@ -36,8 +36,8 @@ class Verdicts:
     def detail(self) -> dict[str, Any]:
         """As the log keeps it."""
         return {
-            "good": indices.written(self.good),
-            "lost": indices.written(self.lost),
+            "good": ranges.written(self.good),
+            "lost": ranges.written(self.lost),
             "failed": _grouped(self.failed),
         }
 
@@ -93,7 +93,7 @@ def _grouped(failed: Mapping[int, Fault]) -> list[dict[str, Any]]:
         causes.setdefault((str(fault), fault.hint), []).append(task)
     return [
         {
-            "tasks": indices.written(tasks),
+            "tasks": ranges.written(tasks),
             "message": message,
             "hint": hint,
             "detail": failed[tasks[0]].detail[-EVIDENCE:] if number < CAUSES_TOLD else "",
@@ -143,7 +143,7 @@ def partly(failed: Sequence[Mapping[str, Any]], inputs: InputManifest, run: str)
     """What the end of a run says of chunks that failed; nothing where none has."""
     if not failed:
         return {}
-    told = [{**one, "inputs": chunks.named_inputs(inputs, indices.read(str(one.get("tasks", ""))))} for one in failed]
+    told = [{**one, "inputs": chunks.named_inputs(inputs, ranges.read(str(one.get("tasks", ""))))} for one in failed]
     count = sum(len(one["inputs"]) for one in told)
     total = len(chunks.named_inputs(inputs, range(len(inputs.chunks))))
     causes = "" if len(failed) == 1 else f", and {len(failed) - 1} more cause{'s' * (len(failed) > 2)}"

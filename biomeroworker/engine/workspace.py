@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
-from biomeroworker.manifest import INPUTS_FILE, InputManifest, folder_name
+from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest, folder_name
 
 
 class Workspace:

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import Refused
 
 _SECRET_WORDS = frozenset({
@@ -18,10 +19,6 @@ _SECRET_WORDS = frozenset({
 #: What PostgreSQL's text, or UTF-8, has no place for: a container may print it, a file may be called so.
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
-_LOGIN_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s]+(?=@)")
-_PASSWORD_IN_QUERY = re.compile(
-    r"([?&][\w.-]*(?:password|passwd|pwd|token|secret|signature|api_?key)=)[^&\s]+", re.IGNORECASE
-)
 
 
 def plain(value: Any) -> Any:
@@ -48,11 +45,6 @@ def plain(value: Any) -> Any:
 def kept(text: str) -> str:
     """``text`` as the log keeps it: no password, and nothing that a database refuses, which would leave no record."""
     return _UNKEPT.sub("\ufffd", masked(text))
-
-
-def masked(text: str) -> str:
-    """``text`` with the passwords of URLs replaced by stars."""
-    return _PASSWORD_IN_QUERY.sub(r"\1***", _LOGIN_IN_URL.sub(r"\1***", text))
 
 
 def refuse_secrets(value: Any, path: str = "request") -> None:

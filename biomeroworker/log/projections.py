@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from biomeroworker.constants import (
+from biomeroworker.domain.constants import (
     IMAGE_EXPORT_SCRIPT,
     IMAGE_IMPORT_SCRIPT,
     IMAGE_IMPORT_TASK,

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from eventsourcing.domain import Aggregate, event
 
-from biomeroworker.log import indices
+from biomeroworker.domain import ranges
 from biomeroworker.log.plain import plain, whole_percent
 from biomeroworker.log.records import Attempt, FaultRecord, Intent, Observation
 from biomeroworker.log.states import (
@@ -101,7 +101,7 @@ class WorkflowRun(Aggregate):
         return {
             chunk: attempt.number
             for attempt in self.attempts.values()
-            for chunk in indices.read(str(attempt.verdicts.get("good", "")))
+            for chunk in ranges.read(str(attempt.verdicts.get("good", "")))
         }
 
     @property
@@ -158,7 +158,7 @@ class WorkflowRun(Aggregate):
         if number != self.attempt + 1:
             raise StaleAttempt(f"attempt {number} cannot follow attempt {self.attempt}")
         check_transition(self.state, RunState.TRANSFERRING)
-        listed = indices.written(tasks)
+        listed = ranges.written(tasks)
         self._attempt_started(number=number, name=name, excluded_nodes=list(excluded_nodes), tasks=listed)
         self._stage_intended(stage=RunState.TRANSFERRING.value, attempt=number, detail={})
 
@@ -183,7 +183,7 @@ class WorkflowRun(Aggregate):
         if tried is None or tried.job_id is None or self.state not in (RunState.QUEUED, RunState.RUNNING):
             raise NotAllowed(f"a run that is {self.state} is not fed")
         if new := set(chunks).intersection(tried.unfed):
-            self._chunks_sent(attempt=attempt, chunks=indices.written(new), outcome=plain(outcome))
+            self._chunks_sent(attempt=attempt, chunks=ranges.written(new), outcome=plain(outcome))
 
     def observe(
         self, attempt: int, *, state: str, raw_state: str, reason: str, node: str, progress: str | None
@@ -298,7 +298,7 @@ class WorkflowRun(Aggregate):
         self.outcomes[done] = outcome
         self._row = []
         if attempt in self.attempts and done is RunState.TRANSFERRING:
-            ready = frozenset(indices.read(str(outcome.get("chunks", ""))))
+            ready = frozenset(ranges.read(str(outcome.get("chunks", ""))))
             self.attempts[attempt] = replace(self.attempts[attempt], ready=ready)
         if attempt in self.attempts and done is RunState.FETCHING:
             self.attempts[attempt] = replace(self.attempts[attempt], verdicts=outcome.get("tasks") or {})
@@ -309,7 +309,7 @@ class WorkflowRun(Aggregate):
     ) -> None:
         assert timestamp is not None
         self.attempt = number
-        self.attempts[number] = Attempt(number, name, timestamp, tuple(excluded_nodes), tasks=indices.read(tasks))
+        self.attempts[number] = Attempt(number, name, timestamp, tuple(excluded_nodes), tasks=ranges.read(tasks))
 
     @event("JobSubmitted", topic=f"{TOPIC}.JobSubmitted")
     def _job_submitted(self, attempt: int, job_id: int, timestamp: datetime | None = None) -> None:
@@ -322,7 +322,7 @@ class WorkflowRun(Aggregate):
     @event("ChunksSent", topic=f"{TOPIC}.ChunksSent")
     def _chunks_sent(self, attempt: int, chunks: str, outcome: dict[str, Any]) -> None:
         before = self.attempts[attempt]
-        self.attempts[attempt] = replace(before, fed=before.fed.union(indices.read(chunks)))
+        self.attempts[attempt] = replace(before, fed=before.fed.union(ranges.read(chunks)))
         self._row = [fault for fault in self._row if fault.stage not in FEEDING]
 
     @event("JobObserved", topic=f"{TOPIC}.JobObserved")

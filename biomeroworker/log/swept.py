@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from biomeroworker.log.recorder import SQLRecorder
 
 #: A folder that could not be removed is tried again after an hour, doubling to a week.
-FIRST_DELAY, LONGEST_DELAY = 3600.0, 7 * 86400.0
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 3600.0, 7 * 86400.0
 
 
 class Swept:
@@ -69,7 +69,7 @@ class Swept:
                 connection.execute(done)
             for run_id, problem in problems.items():
                 tries = connection.execute(select(SWEPT.c.tries).where(SWEPT.c.run_id == run_id)).scalar_one()
-                delay = min(FIRST_DELAY * 2.0 ** min(tries, 20), LONGEST_DELAY)
+                delay = min(FIRST_DELAY_SECONDS * 2.0 ** min(tries, 20), LONGEST_DELAY_SECONDS)
                 again = update(SWEPT).where(SWEPT.c.run_id == run_id)
                 connection.execute(again.values(due=now + delay, tries=tries + 1, problem=problem))
 

@@ -13,8 +13,8 @@ from typing import Any
 import omero.model
 from omero.rtypes import rstring
 
+from biomeroworker.domain.source import Provenance
 from biomeroworker.omero.session import IDS_PER_QUERY, OmeroSession, portions
-from biomeroworker.source import Provenance
 
 #: Where tools that know the incumbent look for it.
 NAMESPACE = "biomero/workflow"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.errors import Refused
-from biomeroworker.manifest import PhysicalSize
 from biomeroworker.omero.session import OmeroSession
 
 ObjectType = Literal["Image", "Dataset", "Plate", "Project", "Screen"]

@@ -1,6 +1,6 @@
 """The dialog of the OMERO script that runs a workflow: its parameters, and what a filled-in one asks for.
 
-Parameter names are those that people, OMERO.biomero and other scripts use already (`biomeroworker.constants`). Making
+Parameter names are those that people, OMERO.biomero and other scripts use already (`domain.constants`). Making
 the dialog needs no network: descriptors come from the cache. Bounds stand in the description rather than in the
 parameter, because OMERO would refuse a bad value before anybody could say what to do about it.
 """
@@ -16,9 +16,9 @@ import omero.clients
 import omero.scripts
 from omero.rtypes import rstring
 
-from biomeroworker.constants import CLEANUP, transfer, workflow, workflow_batched
+from biomeroworker.domain.constants import CLEANUP, transfer, workflow, workflow_batched
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import Refused
-from biomeroworker.source import RunRequest
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
 
 log = logging.getLogger(__name__)

@@ -22,13 +22,13 @@ from uuid import uuid4
 
 import numpy as np
 
+from biomeroworker.domain.manifest import InputImage
+from biomeroworker.domain.source import Tell
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import InputImage
 from biomeroworker.omero import zarr_layout
 from biomeroworker.omero.describe import ImageInfo, PlateInfo, Selection
 from biomeroworker.omero.faults import faults
 from biomeroworker.omero.session import OmeroSession, pixels_store
-from biomeroworker.source import Tell
 
 #: Connections that pixels travel over: four move twice what one does, more move no more.
 CONNECTIONS = 4

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.summary import made_text
 from biomeroworker.errors import Transient, classify
 from biomeroworker.log.states import AlreadyEnded
-from biomeroworker.made import made_text
-from biomeroworker.source import RunRequest
 
 #: Seconds between two tries to read a log that is away.
 RETRY = 5.0

@@ -17,7 +17,7 @@ import omero.model
 from omero.model.enums import UnitsLength
 from omero.rtypes import rstring
 
-from biomeroworker.manifest import PhysicalSize
+from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.omero.annotations import Marks
 from biomeroworker.omero.export import CONNECTIONS, LARGEST_READ, PLANE_LIMIT
 from biomeroworker.omero.faults import faults

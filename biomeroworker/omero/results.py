@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from biomeroworker import imagefile
+from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
+from biomeroworker.imaging import reader
 
 Kind = Literal["image", "table", "file"]
 _TABLE_SUFFIXES = (".csv", ".tsv")
@@ -103,7 +103,7 @@ def kind_of(path: str) -> Kind:
     if any(part.endswith(".zarr") for part in PurePosixPath(path).parts[:-1]):
         return "file"
     name = path.lower()
-    if name.endswith((*imagefile.TIFF, *imagefile.PNG)):
+    if name.endswith((*reader.TIFF, *reader.PNG)):
         return "image"
     return "table" if name.endswith(_TABLE_SUFFIXES) else "file"
 
@@ -163,7 +163,7 @@ def read_image(path: Path, source: InputImage | None) -> Pixels:
     for axes of which the input says nothing, those in the file. Channels are called what the file calls them, or what
     the input does if these are as many.
     """
-    found = imagefile.read(path)
+    found = reader.read(path)
     values = to_omero_type(to_tczyx(found.values, found.axes, source.shape if source else None))
     sizes = dict(found.pixel_size)
     names = [found.channels]

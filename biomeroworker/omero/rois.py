@@ -14,7 +14,7 @@ import numpy as np
 import omero.model
 from omero.rtypes import rint, rstring
 
-from biomeroworker.manifest import InputImage
+from biomeroworker.domain.manifest import InputImage
 from biomeroworker.omero.annotations import Marks
 from biomeroworker.omero.labels import Outline, looks_like_labels, outlines, packed_mask
 from biomeroworker.omero.session import OmeroSession, portions

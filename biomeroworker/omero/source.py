@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Made, Provenance, Tell
 from biomeroworker.errors import Permanent, Refused
-from biomeroworker.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.omero.credentials import SessionProvider
 from biomeroworker.omero.describe import ObjectType, PlateInfo, Selection, select, wanted
 from biomeroworker.omero.export import describe, describe_plate, export, refuse_strange_pixels
 from biomeroworker.omero.importing import Import, Options
 from biomeroworker.omero.session import OmeroSession
-from biomeroworker.source import Made, Provenance, RunRequest, Tell
 
 #: Of how many runs it is remembered what is in their plates.
 PLATES_KEPT = 8

@@ -1,4 +1,4 @@
-"""How OMERO's images and plates lie in OME-Zarr: what `biomeroworker.ngff` does not know because only OMERO has it.
+"""How OMERO's images and plates lie in OME-Zarr: what `imaging.ome_zarr` does not know because only OMERO has it.
 
 Display ranges of channels, the HCS layout of plates (https://ngff.openmicroscopy.org/0.4/ §§ plate, well), pixel
 types, and how an image is cut into reads that never share a chunk.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from biomeroworker import ngff
+from biomeroworker.imaging import ome_zarr
 from biomeroworker.omero.describe import ChannelInfo, ImageInfo, PlateInfo
 
 #: OMERO's words for pixel types. A bit image travels as one byte per pixel.
@@ -33,7 +33,7 @@ DTYPES = {
 
 def write_image(path: Path, image: ImageInfo) -> Any:
     """Lay out an image without pixels; returns its array. Display ranges are those that OMERO knows."""
-    level = ngff.create_image(
+    level = ome_zarr.create_image(
         path, name=image.name, shape=image.shape, dtype=DTYPES[image.pixel_type], pixel_size=image.pixel_size
     )
     zarr.open_group(path, mode="r+", zarr_format=2).attrs["omero"] = omero_attributes(image)
@@ -45,7 +45,7 @@ def omero_attributes(image: ImageInfo) -> dict[str, Any]:
     return {
         "id": image.id,
         "name": image.name,
-        "version": ngff.VERSION,
+        "version": ome_zarr.VERSION,
         "channels": [_channel(channel, image.pixel_type) for channel in _channels(image)],
         "rdefs": {"defaultT": 0, "defaultZ": image.shape[2] // 2, "model": "color"},
     }
@@ -102,7 +102,7 @@ def plate_attributes(plate: PlateInfo) -> dict[str, Any]:
     columns = sorted({field.column for field in plate.fields})
     wells = sorted({(field.row, field.column) for field in plate.fields})
     described: dict[str, Any] = {
-        "version": ngff.VERSION,
+        "version": ome_zarr.VERSION,
         "name": plate.name,
         "field_count": max(field.index for field in plate.fields) + 1,
         "rows": [{"name": row_name(row)} for row in rows],
@@ -130,7 +130,7 @@ def well_attributes(plate: PlateInfo, row: int, column: int) -> dict[str, Any]:
             if field.acquisition is not None:
                 image["acquisition"] = field.acquisition
             images.append(image)
-    return {"well": {"version": ngff.VERSION, "images": images}}
+    return {"well": {"version": ome_zarr.VERSION, "images": images}}
 
 
 def create_group(path: Path, attributes: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ def regions(shape: tuple[int, ...], itemsize: int, largest: int, plane_limit: in
     if height * width * itemsize <= largest and max(height, width) <= plane_limit:
         step_y, step_x = height, width
     else:
-        side = max(ngff.TILE, int((largest / itemsize) ** 0.5) // ngff.TILE * ngff.TILE)
+        side = max(ome_zarr.TILE, int((largest / itemsize) ** 0.5) // ome_zarr.TILE * ome_zarr.TILE)
         step_y, step_x = side, side
     for t in range(t_count):
         for c in range(c_count):

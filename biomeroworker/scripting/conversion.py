@@ -13,6 +13,7 @@ from pathlib import Path
 import fabric.transfer
 from invoke import Result
 
+from biomeroworker import remote
 from biomeroworker.engine import job, sbatch
 from biomeroworker.errors import BiomeroWorkerError, Refused
 from biomeroworker.scripting.jobs import JobMethods, handed_in
@@ -59,9 +60,7 @@ class ConversionMethods(JobMethods):
             if not cluster.transport.exists(f"{folder}/data/in"):
                 raise Refused(f"there is no data/in in {folder}")
             cluster.transport.make_dirs([own])
-            cluster.transport.write_file(
-                f"{own}/{CONVERTER}", (files("biomeroworker.workflows") / CONVERTER).read_bytes()
-            )
+            cluster.transport.write_file(f"{own}/{CONVERTER}", (files(remote) / CONVERTER).read_bytes())
             answer, job_id = handed_in(self, cluster, folder, task, _JOB, words, self._options())
         except BiomeroWorkerError as error:
             tracker.fail_task(task, str(error))

@@ -22,11 +22,11 @@ from biomeroworker.cluster.scheduler import JobState
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.slurmwords import state_of
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import job
 from biomeroworker.errors import Refused
 from biomeroworker.scripting.parts import Parts, asked, data_folder, moved, result
 from biomeroworker.scripting.slurmjob import SlurmJob
-from biomeroworker.source import RunRequest
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
 #: Asks of ids, given with commas.

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from biomeroworker.constants import schema_formats
+from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import formats
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
@@ -26,7 +26,7 @@ def read(descriptor_data: Any) -> Workflow:
 
 
 def detect_schema_format(descriptor_data: Any) -> str:
-    """The format of a descriptor, as `biomeroworker.constants.schema_formats` names it; ValueError if it has none."""
+    """The format of a descriptor, as `domain.constants.schema_formats` names it; ValueError if it has none."""
     return _FORMATS[read(descriptor_data).family]
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from biomeroworker.domain.manifest import InputImage
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import InputImage
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
 
 #: Images that a message names.

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
+from biomeroworker import remote
+from biomeroworker.domain.manifest import folder_name
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import folder_name
 from biomeroworker.workflows.parameters import Folders
 
 SCRIPT = "job.sh"
@@ -102,7 +103,7 @@ def prepare_attempt(
         if any(character in value for character in "\n\r\0"):
             raise Permanent(f"{key} holds a line break or a NUL byte: {value!r}")
     attempt_folder.mkdir(parents=True, exist_ok=True)
-    package = files(__package__)
+    package = files(remote)
     for name in (SCRIPT, CONVERTER):
         (attempt_folder / name).write_bytes((package / name).read_bytes())
     (attempt_folder / SCRIPT).chmod(0o755)

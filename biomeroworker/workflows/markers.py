@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.errors import Blocked, NodeFault, Permanent, Transient
-from biomeroworker.manifest import ResultFile, ResultManifest
 
 STARTED, PREFLIGHT, EXITED, RESULTS, PROGRESS = "started", "preflight", "exited", "results", "progress"
 

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 import requests
 import yaml
 
+from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import ConfigError
-from biomeroworker.log.plain import masked
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.formats import DescriptorFault, read
 

@@ -15,7 +15,7 @@ from sandbox.workflow.oci import MANIFEST, Layer, write_layout
 from sandbox.workflow.rootfs import layers
 
 HERE = Path(__file__).parent
-CONVERTER = HERE.parents[1] / "biomeroworker/workflows/convert.py"
+CONVERTER = HERE.parents[1] / "biomeroworker/remote/convert.py"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sandbox.workflow.oci import Layer
 SUITE = "bookworm"
 PYTHON = "3.11"  # what the suite has
 PACKAGES = ("python3", "libgomp1")
-#: What the converter needs: the same as in biomeroworker/workflows/convert_zarr_to_tiff.def.
+#: What the converter needs: the same as in biomeroworker/remote/convert_zarr_to_tiff.def.
 WHEELS = ("numpy>=2,<3", "numcodecs>=0.16,<1", "google-crc32c>=1.5,<2", "tifffile>=2024.8")
 #: What a workflow needs besides; zarr for those that read OME-Zarr themselves.
 SCIENCE = ("scipy>=1.11,<2", "scikit-image>=0.24,<1", "zarr>=3.0,<4")

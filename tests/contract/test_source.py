@@ -11,10 +11,11 @@ import pytest
 import tifffile
 import zarr
 
+from biomeroworker.domain.manifest import ResultFile, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Provenance, Source
 from biomeroworker.engine.folder import FolderSource
 from biomeroworker.errors import Permanent, Refused
-from biomeroworker.manifest import ResultFile, ResultManifest
-from biomeroworker.source import Provenance, RunRequest, Source
 
 with contextlib.suppress(ModuleNotFoundError):  # without OMERO's client library the folder alone is a source
     from tests.integration.omero.conftest import person, server, session  # noqa: F401

@@ -9,8 +9,8 @@ import pytest
 from biomeroworker.cluster import slurm
 from biomeroworker.cluster.scheduler import JobState, by_task
 from biomeroworker.cluster.slurmwords import array_expression
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.log.states import AlreadyEnded, RunState
-from biomeroworker.source import RunRequest
 from tests.log_steps import rows
 from tests.resilience import child
 from tests.resilience.world import CONTAINER, SLOW, World

@@ -20,11 +20,11 @@ import pytest
 import tifffile
 
 from biomeroworker.client import SlurmClient
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.log.runlog import WorkflowRun
-from biomeroworker.source import RunRequest
 from sandbox.workflow import oci
 
 #: What the container does: each parameter is one behaviour, so that a test reads as what it asks for.

@@ -16,10 +16,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.e
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are short, also in this process."""
-    from biomeroworker.engine import retry, supervisor, watch
+    from biomeroworker.domain import backoff
+    from biomeroworker.engine import supervisor, watch
 
     for module, names in (
-        (retry, ("FIRST_DELAY", "LONGEST_DELAY")),
+        (backoff, ("FIRST_DELAY_SECONDS", "LONGEST_DELAY_SECONDS")),
         (watch, ("FIRST_INTERVAL", "UNKNOWN_DEADLINE")),
         (supervisor, ("LOOK_INTERVAL", "LEASE_SECONDS", "OWED_INTERVAL", "STOP_GRACE")),
     ):

@@ -19,10 +19,10 @@ import numpy as np
 import tifffile
 
 from biomeroworker.cli.ending import told_by_signals
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.log.runlog import WorkflowRun
 from biomeroworker.log.states import RunState
 from biomeroworker.omero.session import OmeroSession
-from biomeroworker.source import RunRequest
 from tests.integration.omero.conftest import Person, Server, make_dataset, make_image
 from tests.resilience.world import World, hurry
 

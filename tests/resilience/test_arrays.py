@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from biomeroworker.domain import ranges
 from biomeroworker.engine import again
-from biomeroworker.log import indices
 from biomeroworker.log.runlog import RunState, WorkflowRun
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
@@ -33,7 +33,7 @@ def test_many_images_are_one_array_that_computes_while_the_rest_is_on_its_way(wo
     run = carried(world, run_id)
     assert {job["id"] for job in world.jobs()} == {run.job_ids[0]}, "one array, whatever the number of chunks"
     sent = events(world, run_id, "ChunksSent")
-    assert [number for one in sent for number in indices.read(str(one["chunks"]))] == list(range(6))
+    assert [number for one in sent for number in ranges.read(str(one["chunks"]))] == list(range(6))
     with world.log() as log:
         names = [event.name for event in log.events(run_id)]
     assert names.index("JobSubmitted") < names.index("ChunksSent"), "it is submitted when its first chunk is there"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.engine import folder, retry
+from biomeroworker.domain import backoff
+from biomeroworker.engine import folder
 from biomeroworker.log.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
@@ -109,8 +110,8 @@ def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytes
         publish(file, target)
 
     monkeypatch.setattr(folder, "_publish", published)
-    monkeypatch.setattr(retry, "FIRST_DELAY", 60.0)
-    monkeypatch.setattr(retry, "LONGEST_DELAY", 60.0)
+    monkeypatch.setattr(backoff, "FIRST_DELAY_SECONDS", 60.0)
+    monkeypatch.setattr(backoff, "LONGEST_DELAY_SECONDS", 60.0)
     run_id = world.accept(images=2)
     with world.log() as log:
         carries = world.supervisor(log)

@@ -28,11 +28,12 @@ from biomeroworker.cluster.fake import FakeTransport
 from biomeroworker.cluster.runtime import Reference
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
-from biomeroworker.engine import carrier, retry, supervisor, watch
+from biomeroworker.domain import backoff
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.engine import carrier, supervisor, watch
 from biomeroworker.engine.sources import Sources
 from biomeroworker.log.runlog import RunLog, WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.source import RunRequest
 
 #: The container: says that it ran, then writes one result for each image.
 CONTAINER = """#!/bin/sh
@@ -103,7 +104,7 @@ class Link(FakeTransport):
 
 def hurry() -> None:
     """Let a run that takes minutes by its pauses take a second."""
-    retry.FIRST_DELAY, retry.LONGEST_DELAY = 0.2, 0.6
+    backoff.FIRST_DELAY_SECONDS, backoff.LONGEST_DELAY_SECONDS = 0.2, 0.6
     watch.FIRST_INTERVAL = 0.1
     supervisor.LOOK_INTERVAL, supervisor.LEASE_SECONDS, supervisor.OWED_INTERVAL = 0.1, 1.0, 0.3
     supervisor.STOP_GRACE = 1.0

@@ -3,10 +3,10 @@ import sqlalchemy.exc
 
 from biomeroworker import client as module
 from biomeroworker.client import SlurmClient
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import Refused
 from biomeroworker.log.runlog import RunLog
 from biomeroworker.log.states import RunState
-from biomeroworker.source import RunRequest
 
 REQUEST = RunRequest(workflow="nuclei", source="folder", inputs={"folder": "/in"}, outputs={"folder": "/out"})
 

@@ -15,13 +15,13 @@ from biomeroworker.cluster import logins
 from biomeroworker.cluster.runtime import Reference
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.config import Settings
+from biomeroworker.domain.findings import Finding, fail, fault_of, ok, tried, warn
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import job, sbatch
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.doctor import far, here, keys, probe, site
-from biomeroworker.engine.doctor.finding import Finding, fail, fault_of, ok, tried, warn
 from biomeroworker.errors import ConfigError
-from biomeroworker.source import RunRequest
 
 __all__ = ["PROBE_SECONDS", "Finding", "examine"]
 

@@ -13,7 +13,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.engine import make_url
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
+from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.errors import classify
 from biomeroworker.log import projections
 from biomeroworker.log.engine import LIMITS, connect

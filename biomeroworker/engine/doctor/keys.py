@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
+from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 _SECONDS = 15.0
 #: ``ssh -G`` names these whether or not they are there.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
+from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 #: The bits of a job's exit code.
 NO_DATA, STALE, READ_ONLY, NO_IMAGES, NO_RUNTIME, NO_TEMPORARY = 1, 2, 4, 8, 16, 32

@@ -13,8 +13,8 @@ from itertools import islice
 from biomeroworker.cluster.refusals import classify_submission
 from biomeroworker.cluster.transport import Completed
 from biomeroworker.config import Settings
+from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.engine.doctor.far import FOR_PULLS, PROGRAMS, Answer
-from biomeroworker.engine.doctor.finding import Finding, fail, ok, warn
 
 #: The folders that are asked about, by the key that names them.
 FOLDERS = ("slurm_data_path", "slurm_images_path", "slurm_converters_path")

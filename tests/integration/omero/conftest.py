@@ -16,7 +16,7 @@ import omero.model
 import pytest
 from omero.rtypes import rbool, rstring
 
-from biomeroworker.manifest import PhysicalSize
+from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.omero.credentials import PasswordProvider
 from biomeroworker.omero.pictures import _write
 from biomeroworker.omero.results import Pixels

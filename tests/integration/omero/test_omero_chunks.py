@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import zarr
 
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import chunks
 from biomeroworker.errors import Permanent
 from biomeroworker.omero.source import OmeroSource
-from biomeroworker.source import RunRequest
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 from tests.integration.omero.conftest import make_dataset, make_image, make_plate, noise
 
 

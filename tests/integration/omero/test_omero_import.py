@@ -9,15 +9,16 @@ import omero.gateway
 import pytest
 import tifffile
 
+from biomeroworker.domain.manifest import ResultFile, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Provenance
 from biomeroworker.errors import BiomeroWorkerError, Permanent, Refused, Transient
 from biomeroworker.log.fence import LeaseLost
-from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.omero import pictures
 from biomeroworker.omero import session as sessions
 from biomeroworker.omero.describe import describe_images
 from biomeroworker.omero.session import OmeroSession
 from biomeroworker.omero.source import OmeroSource
-from biomeroworker.source import Provenance, RunRequest
 from tests.integration.omero.conftest import (
     make_dataset,
     make_group,

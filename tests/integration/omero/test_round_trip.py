@@ -8,13 +8,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from biomeroworker import imagefile, ngff
-from biomeroworker.manifest import PhysicalSize, ResultFile, ResultManifest
+from biomeroworker.domain.manifest import PhysicalSize, ResultFile, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Provenance
+from biomeroworker.imaging import ome_zarr, reader
 from biomeroworker.omero.describe import select
 from biomeroworker.omero.export import export
 from biomeroworker.omero.source import OmeroSource
-from biomeroworker.source import Provenance, RunRequest
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 from tests.integration.omero.conftest import make_dataset, make_image, noise
 
 PIXELS = noise(2, 2, 3, 30, 40, seed=4)
@@ -47,8 +48,8 @@ def made(server, person, session, tmp_path):
     tifffile.imwrite(out / f"{key}_small.ome.tif", PIXELS[0, :, 0, ::2, ::2], photometric="minisblack", metadata=own)
     size = {"x": PhysicalSize(value=7, unit="nanometer")}
     zarr = out / f"{key}_z.ome.zarr"
-    ngff.write_image(zarr, PIXELS[..., :20], name="z", pixel_size=size, channels=("r", "s"), version="0.5")
-    ngff.write_image(zarr / "labels/cells", PIXELS[:1, :1, ...] > 100, name="cells", version="0.5")
+    ome_zarr.write_image(zarr, PIXELS[..., :20], name="z", pixel_size=size, channels=("r", "s"), version="0.5")
+    ome_zarr.write_image(zarr / "labels/cells", PIXELS[:1, :1, ...] > 100, name="cells", version="0.5")
     Image.fromarray(np.moveaxis(PIXELS[0, [0, 1, 0], 0], 0, 2).astype(np.uint8)).save(out / f"{key}_view.png")
     files = tuple(
         ResultFile(path=str(path.relative_to(out)), size=path.stat().st_size, sha256="0")
@@ -83,4 +84,4 @@ def test_what_went_out_comes_home_with_all_that_it_says_of_itself(made, session,
     }
     again = tmp_path / "again"
     (back,) = export(session, select(session, "Image", [made["same"].id]), again, lambda fraction, word: None)
-    np.testing.assert_array_equal(imagefile.read(again / back.path).values, PIXELS)
+    np.testing.assert_array_equal(reader.read(again / back.path).values, PIXELS)

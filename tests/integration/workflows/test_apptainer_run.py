@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from biomeroworker import imagefile, ngff
 from biomeroworker.cluster.apptainer import Apptainer
 from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize
 from biomeroworker.errors import NodeFault, Permanent
-from biomeroworker.manifest import InputImage, InputManifest, PhysicalSize
-from biomeroworker.ngff import write_image
+from biomeroworker.imaging import ome_zarr, reader
+from biomeroworker.imaging.ome_zarr import write_image
 from biomeroworker.workflows import jobscript
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.markers import read_markers, verdict
@@ -219,7 +219,7 @@ def test_workflows_read_both_versions_of_ome_zarr_as_they_are_or_as_tiff(
     job = Job(apptainer, "reader-tiff" if tiff else "reader-zarr")
     pixels = np.random.default_rng(3).integers(0, 60_000, (2, 3, 2, 33, 21)).astype("uint16")
     size: dict[Any, PhysicalSize] = {"x": PhysicalSize(value=0.5), "y": PhysicalSize(value=0.25)}
-    for number, version in enumerate(ngff.VERSIONS, start=1):
+    for number, version in enumerate(ome_zarr.VERSIONS, start=1):
         path = job.run / f"in/image-{number}.ome.zarr"
         write_image(path, pixels, name="a", pixel_size=size, channels=["r", "g", "b"], version=version)
     (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
@@ -249,7 +249,7 @@ def test_workflows_read_both_versions_of_ome_zarr_as_they_are_or_as_tiff(
     if not tiff:
         assert any(one.path.startswith("image-2.ome.zarr/") for one in results.files)
         for number in (1, 2):
-            back = imagefile.read(job.attempt / f"out/image-{number}.ome.zarr")
+            back = reader.read(job.attempt / f"out/image-{number}.ome.zarr")
             np.testing.assert_array_equal(back.values, pixels + 1)
             assert back.channels == ("r", "g", "b")
             assert back.pixel_size == size

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biomeroworker import remote
 from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.domain.manifest import InputManifest, PhysicalSize
 from biomeroworker.errors import Blocked, NodeFault, Permanent
-from biomeroworker.manifest import InputManifest, PhysicalSize
-from biomeroworker.ngff import write_image
+from biomeroworker.imaging.ome_zarr import write_image
 from biomeroworker.workflows import jobscript
 from biomeroworker.workflows.markers import JobExit, read_markers, verdict
 
@@ -118,7 +119,7 @@ def attempt(tmp_path: Path) -> Attempt:
 
 
 def test_the_script_is_clean() -> None:
-    script = Path(jobscript.__file__).with_name(jobscript.SCRIPT)
+    script = Path(remote.__path__[0]) / jobscript.SCRIPT
     subprocess.run(["shellcheck", script], check=True, timeout=60)
 
 

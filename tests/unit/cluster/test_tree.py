@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.cluster import tree, wire
+from biomeroworker.cluster import tree
 from biomeroworker.errors import Permanent
+from biomeroworker.remote import tree_agent
 
 
 @pytest.mark.parametrize("name", [b"/etc/passwd", b"../x", b"a/../../x", b"a//b", b"./a", b"", b"a/", b"a\0b"])
@@ -24,7 +25,7 @@ def test_an_odd_name_that_stays_inside_is_fine(name: bytes) -> None:
 
 
 def received(root: Path, stream: bytes, *wanted: tuple[bytes, int, int, int]) -> list[str]:
-    return wire.receive(io.BytesIO(stream), wanted, os.fsencode(root), lambda size: None, {})
+    return tree_agent.receive(io.BytesIO(stream), wanted, os.fsencode(root), lambda size: None, {})
 
 
 def test_a_stream_that_ends_early_is_noticed(tmp_path: Path) -> None:
@@ -64,12 +65,12 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(tmp_path: Path, content
     (tmp_path / "f").write_bytes(b"12345")
     (entry,), _ = tree.scan(tmp_path)
     (tmp_path / "f").write_bytes(content)
-    with pytest.raises(wire.Changed):
+    with pytest.raises(tree_agent.Changed):
         tree.TarWriter(io.BytesIO(), lambda size: None).file(b"", entry)
 
 
 def test_what_runs_on_the_cluster_is_read_by_an_old_python() -> None:
-    ast.parse(Path(wire.__file__).read_text(), feature_version=(3, 6))
+    ast.parse(Path(tree_agent.__file__).read_text(), feature_version=(3, 6))
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 17, (1 << 17) + 1, (1 << 18) * 20 + 7])
@@ -84,11 +85,11 @@ def test_what_is_sent_is_what_is_received_from_any_offset_on_and_so_are_the_dige
     source, target = (os.fsencode(tmp_path / name) for name in ("from", "to"))
     digest = [hashlib.sha256(content).hexdigest()]
     with (tmp_path / "stream").open("wb") as out:
-        begun = {source: wire.hash_file(source, offset)}
-        assert wire.send(out, [(source, offset, size)], lambda size: None, begun) == digest
+        begun = {source: tree_agent.hash_file(source, offset)}
+        assert tree_agent.send(out, [(source, offset, size)], lambda size: None, begun) == digest
     assert (tmp_path / "stream").stat().st_size == size - offset
     with (tmp_path / "stream").open("rb") as stream:
-        begun = {b"to": wire.hash_file(target, offset)}
+        begun = {b"to": tree_agent.hash_file(target, offset)}
         wanted = [(b"to", offset, size, 0o644)]
-        assert wire.receive(stream, wanted, os.fsencode(tmp_path), lambda size: None, begun) == digest
+        assert tree_agent.receive(stream, wanted, os.fsencode(tmp_path), lambda size: None, begun) == digest
     assert (tmp_path / "to").read_bytes() == content

@@ -164,7 +164,7 @@ def test_every_variable_of_old_deployments_is_heard() -> None:
         for field in kind.model_fields.values()
         for variable in (field.json_schema_extra or {}).get("env", [])  # type: ignore[union-attr]
     }
-    from biomeroworker.constants import slurm_env
+    from biomeroworker.domain.constants import slurm_env
 
     old = {value for name, value in vars(slurm_env).items() if not name.startswith("_")}
     assert old - heard == {"BIOMERO_SLURM_CONFIG_FILE"}, "that one names the file"

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biomeroworker.domain import ranges
+from biomeroworker.domain.manifest import InputImage, InputManifest
 from biomeroworker.engine import chunks
 from biomeroworker.errors import Permanent
-from biomeroworker.log import indices
-from biomeroworker.manifest import InputImage, InputManifest
 
 
 def image(number):
@@ -93,9 +93,9 @@ def test_nothing_is_lost_or_doubled_by_a_split(images, wells, size, most):
 
 @given(st.sets(st.integers(0, 400)))
 def test_numbers_of_chunks_survive_the_log(numbers):
-    assert indices.read(indices.written(numbers)) == tuple(sorted(numbers))
+    assert ranges.read(ranges.written(numbers)) == tuple(sorted(numbers))
 
 
 def test_a_thousand_chunks_are_a_short_word():
-    assert indices.written(range(1000)) == "0-999"
-    assert indices.written([]) == ""
+    assert ranges.written(range(1000)) == "0-999"
+    assert ranges.written([]) == ""

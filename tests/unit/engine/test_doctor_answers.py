@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from biomeroworker.config import Settings
+from biomeroworker.domain.findings import Finding
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.doctor import examine, far, here, probe, site
-from biomeroworker.engine.doctor.finding import Finding
 from biomeroworker.log.runlog import RunLog
 
 NASTY = 'it\'s $(touch injected) "x" `touch injected`;touch injected & [end 0] *'

@@ -7,10 +7,11 @@ import pytest
 import tifffile
 import zarr
 
+from biomeroworker.domain.manifest import PhysicalSize, ResultFile, ResultManifest
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Provenance
 from biomeroworker.engine.folder import FolderSource
 from biomeroworker.errors import Blocked, Permanent, Refused
-from biomeroworker.manifest import PhysicalSize, ResultFile, ResultManifest
-from biomeroworker.source import Provenance, RunRequest
 
 BY = Provenance("r", 1, "nuclei", "v1", "image.sif", "sha256:0", {"diameter": 30}, 7)
 

@@ -1,9 +1,9 @@
 import pytest
 
 from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import job
 from biomeroworker.errors import ConfigError, Refused
-from biomeroworker.source import RunRequest
 
 
 def settings(tmp_path, slurm="", workflow=""):

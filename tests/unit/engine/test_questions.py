@@ -1,7 +1,8 @@
 """One question to each cluster for all of its jobs; silence is asked again, told once, and endured for so long."""
 
 from biomeroworker.config import Settings
-from biomeroworker.engine import retry, watch
+from biomeroworker.domain import backoff
+from biomeroworker.engine import watch
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.questions import Question
 from biomeroworker.engine.supervisor import Supervisor
@@ -57,7 +58,7 @@ def test_silence_is_told_when_it_begins_and_given_up_when_patience_is_over():
     assert (first.told, first.over) == (True, False)
     second = question.unanswered(200, silence, patience=3600)
     assert (second.told, second.over) == (False, False)
-    assert second.delay >= retry.FIRST_DELAY
+    assert second.delay >= backoff.FIRST_DELAY_SECONDS
     last = question.unanswered(100 + 3601, silence, patience=3600)
     assert (last.told, last.over) == (True, True)
 

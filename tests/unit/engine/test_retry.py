@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from biomeroworker.domain import backoff
 from biomeroworker.engine import retry
 from biomeroworker.errors import Blocked, Permanent, Transient
 
@@ -14,12 +15,12 @@ def decide(fault, *, failures=1, since=NOW, at_door=False):
 
 
 def test_backoff_doubles_from_twenty_seconds_to_a_quarter_of_an_hour():
-    delays = [retry.delay_before(number, jitter=0) for number in range(1, 9)]
+    delays = [backoff.backoff_delay(number, jitter=0) for number in range(1, 9)]
     assert delays == [20, 40, 80, 160, 320, 640, 900, 900]
 
 
 def test_delays_are_spread_so_that_runs_do_not_march_in_step():
-    delays = {retry.delay_before(1) for _ in range(50)}
+    delays = {backoff.backoff_delay(1) for _ in range(50)}
     assert len(delays) > 40
     assert all(18 <= delay <= 22 for delay in delays)
 

@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 
 from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.domain.manifest import Chunk, InputManifest
 from biomeroworker.engine import again, verdicts
 from biomeroworker.errors import Refused, Transient
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import RunState
-from biomeroworker.manifest import Chunk, InputManifest
 from tests.unit.engine.test_chunks import image
 
 

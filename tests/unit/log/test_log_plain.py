@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomeroworker.cluster.scheduler import JobState
+from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import Refused
-from biomeroworker.log.plain import masked, plain, refuse_secrets, whole_percent
+from biomeroworker.log.plain import plain, refuse_secrets, whole_percent
 from biomeroworker.log.states import RunState
 
 

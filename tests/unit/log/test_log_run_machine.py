@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from biomeroworker.log import indices
+from biomeroworker.domain import ranges
 from biomeroworker.log.run import WorkflowRun
 from biomeroworker.log.states import TRANSITIONS, NotAllowed, RunState
 
@@ -76,7 +76,7 @@ class ARun(RuleBasedStateMachine):
 
     @rule(behind=st.integers(0, 1), ready=TASKS)
     def transferred(self, behind: int, ready: set[int]) -> None:
-        outcome = {"chunks": indices.written(ready)}
+        outcome = {"chunks": ranges.written(ready)}
         self.command(lambda: self.run.complete(RunState.TRANSFERRING, self.run.attempt - behind, outcome))
 
     @rule(behind=st.integers(0, 1), chunks=TASKS)
@@ -85,7 +85,7 @@ class ARun(RuleBasedStateMachine):
 
     @rule(behind=st.integers(0, 1), good=TASKS)
     def judged(self, behind: int, good: set[int]) -> None:
-        outcome = {"tasks": {"good": indices.written(good), "lost": "", "failed": []}}
+        outcome = {"tasks": {"good": ranges.written(good), "lost": "", "failed": []}}
         self.command(lambda: self.run.complete(RunState.FETCHING, self.run.attempt - behind, outcome))
 
     @rule(behind=st.integers(0, 1), job=st.integers(1, 3))
@@ -148,7 +148,7 @@ class ARun(RuleBasedStateMachine):
     def no_chunk_is_let_go_twice(self) -> None:
         for number in self.run.attempts:
             events = [self.mapper.to_domain_event(event) for event in self.stored if event.topic.endswith("ChunksSent")]
-            sent = [chunk for one in events if one.attempt == number for chunk in indices.read(one.chunks)]  # type: ignore[attr-defined]
+            sent = [chunk for one in events if one.attempt == number for chunk in ranges.read(one.chunks)]  # type: ignore[attr-defined]
             assert len(sent) == len(set(sent))
             assert set(sent) == self.run.attempts[number].fed <= set(self.run.attempts[number].tasks)
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.omero import mirror
-from biomeroworker.source import RunRequest
 
 REQUEST = RunRequest(workflow="nuclei", source="omero", inputs={"type": "Image", "ids": [1]})
 
@@ -96,7 +96,7 @@ def test_datasets_that_were_made_are_named():
 SCRIPT = textwrap.dedent("""
     import sys, time, uuid
     from biomeroworker.omero import mirror
-    from biomeroworker.source import RunRequest
+    from biomeroworker.domain.source import RunRequest
     class Client:
         def submit(self, request):
             print("submitting", flush=True); time.sleep(0.5); return uuid.uuid4()

@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.log.states import AlreadyEnded
 from biomeroworker.omero import mirror
-from biomeroworker.source import RunRequest
 
 AWAY = OperationalError("select", {}, Exception("server closed the connection"))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from biomeroworker.manifest import PhysicalSize
+from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.omero.describe import ChannelInfo, Field, ImageInfo, PlateInfo
 from biomeroworker.omero.zarr_layout import (
     create_group,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from biomeroworker.domain.manifest import InputImage
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import InputImage
 from biomeroworker.workflows import axes, formats
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 

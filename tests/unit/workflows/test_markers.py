@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.domain.manifest import ResultFile
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
-from biomeroworker.manifest import ResultFile
 from biomeroworker.workflows.markers import (
     Exited,
     JobExit,

@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
+from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.errors import Transient
-from biomeroworker.manifest import ResultFile, ResultManifest
 from biomeroworker.workflows.markers import verify
 
 

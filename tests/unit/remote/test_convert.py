@@ -16,7 +16,7 @@ import pytest
 import tifffile
 import zarr
 
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 
 SIZES = {"t": 2, "c": 2, "z": 3, "y": 17, "x": 23}
 UNITS = {"t": "second", "z": "micrometer", "y": "nanometer", "x": "micrometer"}

@@ -1,7 +1,7 @@
 """Where a run comes from and where its results go.
 
 The engine carries runs; a *source* knows what a run's inputs and results mean. OMERO is one (`biomeroworker.omero`),
-a folder on disk is another (`folder`); the engine never assumes either.
+a folder on disk is another (`FolderSource`); the engine never assumes either.
 """
 
 from __future__ import annotations
@@ -9,37 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from biomeroworker.manifest import InputManifest, Portion, ResultManifest
+from biomeroworker.domain.manifest import InputManifest, Portion, ResultManifest
+from biomeroworker.domain.request import RunRequest
 
 #: Told a fraction from 0 to 1 and a word about what is going on.
 Tell = Callable[[float, str], None]
-
-
-class RunRequest(BaseModel):
-    """All that a run needs, as it is committed when the run is accepted. Holds no secret."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    workflow: str  #: its name in the configuration
-    version: str = ""  #: of the image; empty for the newest on the cluster
-    parameters: dict[str, str | int | float | bool | None] = {}  #: by parameter id; checked against the descriptor
-    source: Literal["omero", "folder"]
-    inputs: dict[str, Any]  #: what the source needs to find them: {"type": "Dataset", "ids": [1]} or {"folder": "…"}
-    outputs: dict[str, Any] = {}  #: what the source is to do with the results
-    user: int = -1  #: OMERO's ids, -1 for none
-    group: int = -1
-    user_name: str = ""
-    group_name: str = ""
-    email: str = ""
-    job_options: dict[str, str] = Field(default_factory=dict)  #: sbatch options of this run alone
-    use_gpu: bool | None = None  #: against what the configuration says of the workflow; None: as it says
-    batch_size: int = Field(default=0, ge=0)  #: images (fields of a plate) per job of an array; 0: all in one job
-    only: dict[str, str] = {}  #: of the inputs only these: key (``image-7``, ``plate-5/A/1/0``) and name; empty: all
-    retry_of: str = ""  #: the run whose request this was
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import zarr
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
-from biomeroworker.manifest import PhysicalSize
+from biomeroworker.domain.manifest import PhysicalSize
 
 VERSION = "0.4"
 VERSIONS = ("0.4", "0.5")

@@ -1,6 +1,6 @@
 """What a run has made, in words that a biologist reads."""
 
-from biomeroworker.made import made_text
+from biomeroworker.domain.summary import made_text
 
 
 def test_counts_are_words():

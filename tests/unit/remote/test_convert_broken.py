@@ -19,7 +19,7 @@ import tifffile
 import zarr
 import zarr.codecs
 
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 
 NAME = "image-9.ome.zarr"
 

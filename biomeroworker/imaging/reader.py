@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 
+from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.errors import Permanent
-from biomeroworker.manifest import PhysicalSize
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 
 TIFF = (".tif", ".tiff")
 PNG = (".png",)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import zarr
 
-from biomeroworker import ngff
-from biomeroworker.manifest import PhysicalSize
+from biomeroworker.domain.manifest import PhysicalSize
+from biomeroworker.imaging import ome_zarr
 
 SIZES: dict[Any, PhysicalSize] = {"x": PhysicalSize(value=0.325), "z": PhysicalSize(value=1.5)}
 PIXELS = np.arange(2 * 3 * 4 * 17 * 23, dtype="uint16").reshape(2, 3, 4, 17, 23)
 
 
-@pytest.mark.parametrize("version", ngff.VERSIONS)
+@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
 def test_zarr_python_reads_what_is_sent(tmp_path: Path, version: str) -> None:
-    ngff.write_image(tmp_path / "a.zarr", PIXELS, name="a", pixel_size=SIZES, channels=("r", "g", "b"), version=version)
+    ome_zarr.write_image(
+        tmp_path / "a.zarr", PIXELS, name="a", pixel_size=SIZES, channels=("r", "g", "b"), version=version
+    )
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
     np.testing.assert_array_equal(np.asarray(group["0"]), PIXELS)
@@ -31,16 +33,16 @@ def test_zarr_python_reads_what_is_sent(tmp_path: Path, version: str) -> None:
 
 def test_a_version_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"0\.6 is not one of 0\.4, 0\.5"):
-        ngff.write_image(tmp_path / "a.zarr", PIXELS, name="a", version="0.6")
+        ome_zarr.write_image(tmp_path / "a.zarr", PIXELS, name="a", version="0.6")
 
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngff, "TILE", 8)
+    monkeypatch.setattr(ome_zarr, "TILE", 8)
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("version", ngff.VERSIONS)
+@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
 @pytest.mark.parametrize(
     "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64", "bool"]
 )
@@ -50,7 +52,7 @@ def test_planes_of_any_byte_order_are_written_by_many_threads(
 ) -> None:
     pixels = np.random.default_rng(2).integers(0, 2 if dtype == "bool" else 100, (2, 2, 3, height, 23))
     big = pixels.astype(np.dtype(dtype).newbyteorder(">"))
-    level = ngff.create_image(
+    level = ome_zarr.create_image(
         tmp_path / "a.zarr", name="a", shape=(2, 2, 3, height, 23), dtype=dtype, version=version
     )  # fmt: skip
     with ThreadPoolExecutor(4) as pool:
@@ -62,7 +64,7 @@ def test_planes_of_any_byte_order_are_written_by_many_threads(
 
 @pytest.mark.usefixtures("small_tiles")
 def test_a_plane_is_written_in_regions_of_whole_tiles(tmp_path: Path) -> None:
-    level = ngff.create_image(tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16")
+    level = ome_zarr.create_image(tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16")
     for rows in (slice(0, 16), slice(16, 17)):
         for columns in (slice(0, 8), slice(8, 23)):
             level[1, 2, 3, rows, columns] = PIXELS[1, 2, 3, rows, columns]
@@ -84,26 +86,26 @@ def test_a_plane_is_written_in_regions_of_whole_tiles(tmp_path: Path) -> None:
 def test_a_region_that_would_share_a_chunk_with_another_is_refused(
     tmp_path: Path, rows: slice, columns: slice, shape: tuple[int, int]
 ) -> None:
-    level = ngff.create_image(tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16")
+    level = ome_zarr.create_image(tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16")
     with pytest.raises(ValueError, match=r"whole tiles|pixels of shape"):
         level[0, 0, 0, rows, columns] = np.ones(shape, "uint16")
     assert not list((tmp_path / "a.zarr/0").glob("0*"))
 
 
 def test_all_pixels_have_to_be_of_the_images_shape(tmp_path: Path) -> None:
-    level = ngff.create_image(tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16")
+    level = ome_zarr.create_image(tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16")
     with pytest.raises(ValueError, match="for an image of"):
         level[...] = PIXELS[:1]
 
 
-@pytest.mark.parametrize("version", ngff.VERSIONS)
+@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
 def test_tiles_of_zeros_cost_no_file(tmp_path: Path, version: str) -> None:
     empty = np.zeros_like(PIXELS)
-    ngff.write_image(tmp_path / "a.zarr", empty, name="a", version=version)
+    ome_zarr.write_image(tmp_path / "a.zarr", empty, name="a", version=version)
     assert {path.name for path in (tmp_path / "a.zarr/0").iterdir()} <= {".zarray", ".zattrs", "zarr.json"}
     np.testing.assert_array_equal(np.asarray(zarr.open_array(tmp_path / "a.zarr/0", mode="r")), empty)
 
 
 def test_big_endian_pixels_are_stored_as_their_values(tmp_path: Path) -> None:
-    ngff.write_image(tmp_path / "a.zarr", PIXELS.astype(">u2"), name="a")
+    ome_zarr.write_image(tmp_path / "a.zarr", PIXELS.astype(">u2"), name="a")
     np.testing.assert_array_equal(np.asarray(zarr.open_array(tmp_path / "a.zarr/0", mode="r")), PIXELS)

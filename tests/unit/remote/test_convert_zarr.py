@@ -18,7 +18,7 @@ import zarr.codecs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 
 DTYPES = [
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "bool",

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from biomeroworker.manifest import InputImage, InputManifest, ResultFile
+from biomeroworker.domain.manifest import InputImage, InputManifest, ResultFile
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from biomeroworker.workflows import convert
+from biomeroworker.remote import convert
 from sandbox.workflow import build, rootfs
 
 PROGRAM = Path(convert.__file__)

@@ -32,7 +32,7 @@ def made_text(counts: Mapping[str, int]) -> str:
     Parameters
     ----------
     counts
-        By the kinds that sources use in `biomeroworker.source.Made`.
+        By the kinds that sources use in `biomeroworker.domain.source.Made`.
     """
     said = [f"{counts[kind]} {words[counts[kind] != 1]}" for kind, words in _WORDS.items() if counts.get(kind)]
     said += [words[counts[kind] != 1].format(counts[kind]) for kind, words in _LEFT_OUT.items() if counts.get(kind)]

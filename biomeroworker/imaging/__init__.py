@@ -1,0 +1,1 @@
+"""OME-Zarr and image files on this machine."""
