@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# Run the services of this container and restart each when it ends: IceGrid's node (mode "node") or the attached
+# Processor (mode "attached"), and beside it the supervisor. SIGTERM stops all and ends with status 0.
+#
+# This process is PID 1 of the container: it collects the orphans that its services leave.
+set -euo pipefail
+# shellcheck source=startup/functions.sh
+source "${STARTUP_FOLDER:=$(dirname -- "${BASH_SOURCE[0]}")}/functions.sh"
+
+MODE=${BIOMEROWORKER_MODE:-node}
+VENV=${BIOMEROWORKER_VENV:-/opt/biomeroworker}
+# What healthcheck.sh reads: for each service a file with its process id.
+STATE=${STARTUP_STATE_FOLDER:-/tmp/biomeroworker-startup}
+
+RESTART_DELAY_SECONDS=${RESTART_DELAY_SECONDS:-2}
+RESTART_DELAY_LIMIT_SECONDS=${RESTART_DELAY_LIMIT_SECONDS:-30}
+RESTART_LIMIT=${RESTART_LIMIT:-5}
+# A service that ran for so long is taken to work: its next end is counted as the first.
+RESTART_RESET_SECONDS=${RESTART_RESET_SECONDS:-60}
+STOP_SECONDS=${STOP_SECONDS:-12}
+# Status of a service that must not be started again.
+readonly GIVE_UP=78
+
+if [[ $MODE == node ]]; then
+    # shellcheck source=startup/node.sh
+    source "$STARTUP_FOLDER/node.sh"
+fi
+
+# Each service is a function `service_NAME`, run by a process of this script in a session of its own: the id of the session
+# is that of the process, and what it starts stays in the session.
+
+service_attach() {
+    exec "$VENV/bin/biomeroworker" attach
+}
+
+service_supervisor() {
+    if [[ $MODE == node ]]; then
+        # A member of the grid needs no password. Only the supervisor gets this: scripts must not have it.
+        export OMERO_LOCATOR="IceGrid/Locator:tcp -h $CONFIG_omero_master_host -p $CONFIG_omero_master_port"
+    fi
+    exec "$VENV/bin/biomeroworker" supervise
+}
+
+declare -A pid since failures due
+declare -A title=(
+    [node]="IceGrid's node" [registration]="the watch over the registration"
+    [attach]="the attached Processor" [supervisor]="the supervisor"
+)
+
+start() {
+    setsid bash "${BASH_SOURCE[0]}" "$1" &
+    pid[$1]=$!
+    since[$1]=$SECONDS
+    echo "$!" > "$STATE/$1.pid"
+}
+
+# Processes of the session $1, without its leader's zombie.
+session_members() {
+    local file stat fields
+    for file in /proc/[0-9]*/stat; do
+        { read -r stat < "$file"; } 2> /dev/null || continue
+        read -ra fields <<< "${stat##*) }" # state, parent, group, session
+        [[ ${fields[3]} != "$1" || ${fields[0]} == [ZX] ]] || { file=${file#/proc/}; echo "${file%/stat}"; }
+    done
+}
+
+signal_session() {
+    local members
+    mapfile -t members < <(session_members "$2")
+    (( ! ${#members[@]} )) || kill "-$1" "${members[@]}" 2> /dev/null || true
+}
+
+# End what a dead service left running: a new IceGrid node would start its servers a second time.
+end_leftovers() {
+    local seconds
+    signal_session TERM "$1"
+    for (( seconds = 0; seconds < 5; seconds++ )); do
+        [[ -n $(session_members "$1") ]] || return 0
+        pause 1
+    done
+    signal_session KILL "$1"
+}
+
+# The service $1 ended with status $2: start it again later, or give up.
+ended() {
+    local name=$1 status=$2 delay
+    rm -f -- "$STATE/$name.pid"
+    if (( status == GIVE_UP )); then
+        stop_all 1
+    fi
+    end_leftovers "${pid[$name]}"
+    if (( SECONDS - since[$name] >= RESTART_RESET_SECONDS )); then
+        failures[$name]=0
+    fi
+    failures[$name]=$(( ${failures[$name]:-0} + 1 ))
+    unset "pid[$name]"
+    if [[ $name == node || $name == attach ]] && (( failures[$name] > RESTART_LIMIT )); then
+        say "error: ${title[$name]} ended ${failures[$name]} times in a row, the last time with status $status: see the" \
+            "lines above; stopping"
+        stop_all 1
+    fi
+    delay=$(( failures[$name] > 6 ? RESTART_DELAY_LIMIT_SECONDS : RESTART_DELAY_SECONDS << (failures[$name] - 1) ))
+    (( delay <= RESTART_DELAY_LIMIT_SECONDS )) || delay=$RESTART_DELAY_LIMIT_SECONDS
+    due[$name]=$(( SECONDS + delay ))
+    say "${title[$name]} ended with status $status; starting it again in $delay s"
+}
+
+# Stop every service, wait, end what is left, and exit with status $1.
+stop_all() {
+    trap '' TERM INT HUP
+    local name deadline=$(( SECONDS + STOP_SECONDS )) running
+    for name in "${!pid[@]}"; do
+        kill -TERM "${pid[$name]}" 2> /dev/null || true
+    done
+    while running=0; (( SECONDS < deadline )); do
+        for name in "${!pid[@]}"; do
+            [[ -z $(session_members "${pid[$name]}") ]] || running=1
+        done
+        (( running )) || break
+        pause 0.2
+    done
+    for name in "${!pid[@]}"; do
+        if (( running )) && [[ -n $(session_members "${pid[$name]}") ]]; then
+            say "${title[$name]} did not stop within $STOP_SECONDS s: killed"
+        fi
+        signal_session KILL "${pid[$name]}"
+    done
+    rm -rf -- "$STATE"
+    say "stopped"
+    exit "$1"
+}
+
+# Wait $1 seconds without a child process. Signals are handled afterwards at the latest.
+pause() {
+    read -r -t "$1" -u "$never" || true
+}
+
+main() {
+    local services=(supervisor) name status
+    case $MODE in
+        node) services+=(node registration); write_node_files ;;
+        attached) services+=(attach) ;;
+    esac
+    rm -rf -- "$STATE"
+    mkdir -p -- "$STATE"
+    chmod 700 -- "$STATE"
+    exec {never}<> <(:)
+    trap 'stop_all 0' TERM INT HUP
+    for name in "${services[@]}"; do
+        start "$name"
+    done
+    while true; do
+        pause 1
+        for name in "${services[@]}"; do
+            if [[ -z ${pid[$name]:-} ]]; then
+                (( SECONDS < due[$name] )) || start "$name"
+            elif ! kill -0 "${pid[$name]}" 2> /dev/null; then
+                status=0
+                wait "${pid[$name]}" || status=$?
+                ended "$name" "$status"
+            fi
+        done
+    done
+}
+
+if (( $# )); then
+    "service_$1"
+else
+    main
+fi
