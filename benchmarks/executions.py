@@ -27,8 +27,8 @@ from benchmarks.relay import delayed
 from biomeroworker.client import SlurmClient
 from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.domain.request import RunRequest
+from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.imaging.ome_zarr import write_image
-from biomeroworker.log.states import RunState
 from sandbox.root import Root
 
 PROGRAM = """#!/bin/sh

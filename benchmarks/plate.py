@@ -22,7 +22,7 @@ from benchmarks.executions import Site, descriptor
 from benchmarks.figures import OURS, Figures
 from biomeroworker.client import SlurmClient
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.omero.session import OmeroSession
 
 #: Milliseconds that the container takes for each field.

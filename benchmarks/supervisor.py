@@ -28,8 +28,8 @@ from benchmarks.frontend import FrontEnd
 from benchmarks.processes import Cost, cost
 from biomeroworker.client import SlurmClient
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.log.runlog import RunLog
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog
 
 #: After so long without news our supervisor asks as seldom as it ever does.
 SETTLES = 45

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from biomeroworker.log.views import Base, JobProgressView, JobView, TaskExecution, WorkflowProgressView
+from biomeroworker.eventlog.legacy_views import Base, JobProgressView, JobView, TaskExecution, WorkflowProgressView
 from biomeroworker.scripting import dropped
 from biomeroworker.scripting.sessions import EngineManager
 

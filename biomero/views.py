@@ -1,6 +1,6 @@
 """What can be asked of the read tables."""
 
-from biomeroworker.log.views import (
+from biomeroworker.eventlog.legacy_views import (
     JobAccounting,
     JobProgress,
     JobProgressView,

@@ -23,9 +23,9 @@ from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.errors import Refused, Transient, classify
-from biomeroworker.log.runlog import RunLog, WorkflowRun
-from biomeroworker.log.tracker import WorkflowTracker
-from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
+from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
+from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
+from biomeroworker.eventlog.tracker import WorkflowTracker
 from biomeroworker.scripting import dropped
 from biomeroworker.scripting.connection import ClusterConnection
 from biomeroworker.scripting.conversion import ConversionMethods

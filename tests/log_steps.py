@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import VIEWS
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.tables import VIEWS
 
 REQUEST: dict[str, Any] = {
     "workflow": "nuclei",

@@ -5,7 +5,7 @@ import sys
 import time
 from uuid import UUID
 
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
 
 REQUEST = {"workflow": "nuclei", "version": "v1", "source": "omero", "inputs": {"ids": [7]}, "parameters": {"d": 12}}
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 
-from biomeroworker.log.fence import held
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store.fence import held
 
 REQUEST = {"workflow": "nuclei", "version": "v1", "source": "omero", "inputs": {"ids": [7]}, "parameters": {"d": 12}}
 
@@ -56,7 +56,7 @@ def main(url):
         run = uuid4()
         for at, (what, act) in enumerate(way(log, run, 100 + number)):
             if at == 1:
-                log.take("us", 60)
+                log.leases.acquire("us", 60)
             marks = [(newest(), len(statements), len(commits))]
             if at == 0:
                 act()

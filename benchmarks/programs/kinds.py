@@ -8,7 +8,7 @@ from typing import Any
 def tracker_at(kind: str, url: str) -> Any:
     """The tracker with all its projections on, as a script has it."""
     if kind == "ours":
-        from biomeroworker.log.runlog import RunLog
+        from biomeroworker.eventlog.runlog import RunLog
 
         return RunLog.open(url).tracker
     import logging

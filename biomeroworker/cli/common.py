@@ -16,7 +16,7 @@ from rich.console import Console
 
 from biomeroworker.client import SlurmClient
 from biomeroworker.errors import Refused
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 ConfigOption = Annotated[
     Path | None,

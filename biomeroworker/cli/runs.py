@@ -31,9 +31,9 @@ from biomeroworker.client import SlurmClient
 from biomeroworker.engine import again
 from biomeroworker.engine.surroundings import cluster_name
 from biomeroworker.errors import Refused, Transient
-from biomeroworker.log.records import Attempt
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.records import Attempt
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.workflows.jobscript import task_name
 
 #: Seconds between two looks into a text that grows.

@@ -28,8 +28,8 @@ from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.engine.surroundings import Listener
 from biomeroworker.errors import Refused, Transient, classify
-from biomeroworker.log.runlog import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import WorkflowRun
 
 
 def add_to(app: typer.Typer) -> None:

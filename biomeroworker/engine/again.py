@@ -5,8 +5,8 @@ from __future__ import annotations
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.verdicts import failed_inputs
 from biomeroworker.errors import Refused
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 
 
 def request(run: WorkflowRun, *, failed: bool = False) -> RunRequest:

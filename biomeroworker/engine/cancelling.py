@@ -13,8 +13,8 @@ from uuid import UUID
 from biomeroworker import errors
 from biomeroworker.engine.surroundings import Surroundings, cluster_name
 from biomeroworker.errors import Fault
-from biomeroworker.log.owed import OwedCancel
-from biomeroworker.log.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.store.pending_cancels import OwedCancel
 
 #: How long the cluster may take to hear of a cancel before it is owed.
 ANSWER_SECONDS = 10.0

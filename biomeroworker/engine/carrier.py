@@ -29,9 +29,9 @@ from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.staging import Staging
 from biomeroworker.engine.surroundings import Listener, Surroundings, ToEnd, cluster_name, nobody_watches
 from biomeroworker.errors import NodeFault
-from biomeroworker.log.fence import LeaseLost
-from biomeroworker.log.runlog import RunLog, WorkflowRun
-from biomeroworker.log.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
+from biomeroworker.eventlog.aggregates.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
+from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
+from biomeroworker.eventlog.store.fence import LeaseLost
 
 #: What `Carrier.advance` answers for a run whose next step is the scheduler's.
 AWAITS_SCHEDULER = math.inf

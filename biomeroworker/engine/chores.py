@@ -19,7 +19,7 @@ from biomeroworker.domain import backoff
 from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.engine.housekeeping import FOLDERS, Housekeeper
 from biomeroworker.engine.outbox import Courier
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.surroundings import Surroundings
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.workflows import jobscript, markers
 
 

@@ -21,8 +21,8 @@ from biomeroworker.cluster.site import Cluster
 from biomeroworker.cluster.sshfaults import far_fault
 from biomeroworker.config import Settings
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient, classify
-from biomeroworker.log.runlog import RunLog
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from biomeroworker.engine import retry
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.surroundings import Surroundings
 from biomeroworker.errors import Blocked, Fault, NodeFault
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 
 #: How many attempts in a row may be lost to their nodes before it is no longer the nodes.
 MOST_ATTEMPTS = 4

@@ -15,8 +15,8 @@ from uuid import UUID
 from biomeroworker.config.schema import is_address
 from biomeroworker.domain.summary import made_text
 from biomeroworker.errors import Permanent
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 
 #: What does not belong into a header or a line: whatever is no printable character, line ends among them.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")

@@ -17,8 +17,9 @@ from biomeroworker.domain import backoff
 from biomeroworker.engine import notify
 from biomeroworker.engine.notice import Ended
 from biomeroworker.errors import Permanent
-from biomeroworker.log.outbox import EMAIL, Notice
-from biomeroworker.log.runlog import NoSuchRun, RunLog
+from biomeroworker.eventlog.runlog import NoSuchRun, RunLog
+from biomeroworker.eventlog.store.outbox import Notice
+from biomeroworker.eventlog.store.outbox_rows import EMAIL
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.engine import job
-from biomeroworker.log.records import Attempt
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.records import Attempt
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.workflows import jobscript, parameters
 from biomeroworker.workflows.descriptor import Workflow
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
-from biomeroworker.log.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
 
 
 @dataclass(frozen=True)

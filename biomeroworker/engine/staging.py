@@ -23,9 +23,9 @@ from biomeroworker.engine.plan import Plan
 from biomeroworker.engine.surroundings import Place, Surroundings
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Permanent
-from biomeroworker.log.records import Attempt
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.records import Attempt
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.workflows import axes
 
 #: No manifest of inputs is larger.

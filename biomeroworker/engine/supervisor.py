@@ -32,7 +32,7 @@ from biomeroworker.engine.carrier import AWAITS_SCHEDULER, Carrier
 from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.questions import Question
 from biomeroworker.errors import Transient
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 logger = logging.getLogger(__name__)
 
@@ -151,16 +151,16 @@ class Supervisor:
         if now - self._looked < LOOK_INTERVAL:
             return
         if now - self._renewed > LEASE_SECONDS / 4:
-            kept = self._log.renew(self.holder, LEASE_SECONDS)
+            kept = self._log.leases.renew(self.holder, LEASE_SECONDS)
             for run_id in [run_id for run_id in self._runs if run_id not in kept]:  # somebody else's by now
                 if self._runs[run_id].busy:
                     self._runs[run_id].lost = True
                 else:
                     del self._runs[run_id]
             for run_id in kept - self._runs.keys():  # ours though we do not carry it: an answer of the log got lost
-                self._log.release(run_id, self.holder)
+                self._log.leases.release(run_id, self.holder)
             self._renewed, self._leased_until = now, now + LEASE_SECONDS
-        for run_id in self._log.take(self.holder, LEASE_SECONDS, only=self._only):
+        for run_id in self._log.leases.acquire(self.holder, LEASE_SECONDS, only=self._only):
             self._runs.setdefault(run_id, _Carried(now))
         for run_id in self._log.wishes(self._runs):
             run = self._runs[run_id]
@@ -323,11 +323,11 @@ class Supervisor:
         """Let others have our runs now; those whose steps are under way once these are certain to be over."""
         under_way = {run_id for run_id, run in self._runs.items() if run.busy and not run.lost}
         self._leased_until = min(self._leased_until, time.monotonic() + CUT_OFF)
-        self._log.release_all(self.holder, keep=under_way, seconds=CUT_OFF)
+        self._log.leases.release_all(self.holder, keep=under_way, seconds=CUT_OFF)
 
     def _let_go(self, run_id: UUID) -> None:
         self._runs.pop(run_id, None)
-        self._guarded(lambda: self._log.release(run_id, self.holder))
+        self._guarded(lambda: self._log.leases.release(run_id, self.holder))
         self._looked = -math.inf  # was it the one that is waited for?
 
     def _guarded(self, act: Callable[[], object]) -> None:

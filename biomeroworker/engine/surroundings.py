@@ -15,10 +15,10 @@ from biomeroworker.domain.source import Source
 from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Overtaken, Refused
-from biomeroworker.log.fence import LeaseLost, held
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.runlog import RunLog
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.eventlog.store.fence import LeaseLost, held
 
 #: Told the run, its stage, a fraction from 0 to 1 (None: not known) and a word: what a person watches.
 Listener = Callable[[UUID, RunState, float | None, str], None]

@@ -19,9 +19,9 @@ from biomeroworker.engine import jobstatus
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.surroundings import Surroundings
 from biomeroworker.errors import Fault, Overtaken, Transient
-from biomeroworker.log.records import Attempt
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState, StaleAttempt
+from biomeroworker.eventlog.aggregates.records import Attempt
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState, StaleAttempt
 
 #: Seconds between the first questions about a job; short jobs should not wait, long ones should not be nagged about.
 FIRST_INTERVAL = 2.0

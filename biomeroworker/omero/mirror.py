@@ -17,7 +17,7 @@ from uuid import UUID
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.summary import made_text
 from biomeroworker.errors import Transient, classify
-from biomeroworker.log.states import AlreadyEnded
+from biomeroworker.eventlog.aggregates.states import AlreadyEnded
 
 #: Seconds between two tries to read a log that is away.
 RETRY = 5.0

@@ -16,7 +16,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.errors import Refused
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 
 class Parts(Protocol):

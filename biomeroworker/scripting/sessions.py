@@ -8,7 +8,7 @@ from typing import ClassVar
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from biomeroworker.log.engine import connect
+from biomeroworker.eventlog.database import connect
 
 
 class EngineManager:
@@ -28,7 +28,7 @@ class EngineManager:
         The place of their class.
         """
         from biomeroworker.config import Settings  # who imports names only should not wait for it
-        from biomeroworker.log.recorder import SQLRecorder
+        from biomeroworker.eventlog.store.recorder import SQLRecorder
 
         url = sqlalchemy_url or Settings.load().database_url
         with cls._lock:

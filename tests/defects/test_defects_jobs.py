@@ -10,7 +10,7 @@ from biomeroworker.cluster import slurm
 from biomeroworker.cluster.scheduler import JobState, by_task
 from biomeroworker.cluster.slurmwords import array_expression
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.log.states import AlreadyEnded, RunState
+from biomeroworker.eventlog.aggregates.states import AlreadyEnded, RunState
 from tests.log_steps import rows
 from tests.resilience import child
 from tests.resilience.world import CONTAINER, SLOW, World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
 from tests.log_steps import accept, bring_to, rows, walk
 
 _fresh = multiprocessing.get_context("forkserver")

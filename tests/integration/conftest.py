@@ -24,7 +24,7 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
-from biomeroworker.log.runlog import WorkflowRun
+from biomeroworker.eventlog.runlog import WorkflowRun
 from sandbox.workflow import oci
 
 #: What the container does: each parameter is one behaviour, so that a test reads as what it asks for.

@@ -24,9 +24,9 @@ from sqlalchemy.exc import OperationalError
 
 from biomeroworker.cluster.channel import Channel
 from biomeroworker.cluster.shell import ShellTransport
-from biomeroworker.log.recorder import SQLRecorder
-from biomeroworker.log.runlog import RunLog
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.eventlog.store.recorder import SQLRecorder
 from tests.resilience import world
 
 _context = multiprocessing.get_context("forkserver")

@@ -20,8 +20,8 @@ import tifffile
 
 from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.log.runlog import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import WorkflowRun
 from biomeroworker.omero.session import OmeroSession
 from tests.integration.omero.conftest import Person, Server, make_dataset, make_image
 from tests.resilience.world import World, hurry

@@ -10,7 +10,7 @@ import pytest
 
 from biomeroworker.domain import ranges
 from biomeroworker.engine import again
-from biomeroworker.log.runlog import RunState, WorkflowRun
+from biomeroworker.eventlog.runlog import RunState, WorkflowRun
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

@@ -10,7 +10,7 @@ import pytest
 
 from biomeroworker.domain import backoff
 from biomeroworker.engine import folder
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

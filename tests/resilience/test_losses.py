@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

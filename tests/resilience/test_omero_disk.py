@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 from tests.resilience import omero_world
 from tests.resilience.omero_fixtures import omero_world_of, server  # noqa: F401
 from tests.resilience.omero_world import ONE_SET, OmeroWorld

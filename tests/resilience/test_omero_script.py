@@ -13,8 +13,8 @@ import omero.model
 import pytest
 from omero.rtypes import rbool, rfloat, rint, rlist, rlong, rstring
 
-from biomeroworker.log.runlog import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import WorkflowRun
 from sandbox.parts.grid import Processor, icegridadmin
 from sandbox.root import Root
 from tests.resilience import omero_world

@@ -10,7 +10,7 @@ import omero.model
 import pytest
 from omero.rtypes import rbool, rstring
 
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 from tests.integration.omero.conftest import Person
 from tests.resilience import omero_world
 from tests.resilience.omero_fixtures import omero_world_of, server  # noqa: F401

@@ -20,9 +20,9 @@ from biomeroworker.cluster.shell import ShellTransport
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.engine import supervisor
 from biomeroworker.engine.folder import FolderSource
-from biomeroworker.log.fence import LeaseLost
-from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import EVENTS, LEASES
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store.fence import LeaseLost
+from biomeroworker.eventlog.tables import EVENTS, LEASES
 from tests.resilience.world import SLOW, World
 
 #: Workers of a supervisor here.

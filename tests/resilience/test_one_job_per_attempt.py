@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.log.runlog import RunState
-from biomeroworker.log.states import TERMINAL
+from biomeroworker.eventlog.aggregates.states import TERMINAL
+from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 

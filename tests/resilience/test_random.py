@@ -20,7 +20,7 @@ from uuid import UUID
 
 import pytest
 
-from biomeroworker.log.runlog import NotAllowed, RunState
+from biomeroworker.eventlog.runlog import NotAllowed, RunState
 from tests.resilience import child
 from tests.resilience.world import World
 

@@ -32,8 +32,8 @@ from biomeroworker.domain import backoff
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import carrier, supervisor, watch
 from biomeroworker.engine.sources import Sources
-from biomeroworker.log.runlog import RunLog, WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 
 #: The container: says that it ran, then writes one result for each image.
 CONTAINER = """#!/bin/sh

@@ -5,8 +5,8 @@ from biomeroworker import client as module
 from biomeroworker.client import SlurmClient
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import Refused
-from biomeroworker.log.runlog import RunLog
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog
 
 REQUEST = RunRequest(workflow="nuclei", source="folder", inputs={"folder": "/in"}, outputs={"folder": "/out"})
 

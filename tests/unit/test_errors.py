@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy.exc
 
 from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient, classify, report
-from biomeroworker.log.fence import LeaseLost
-from biomeroworker.log.states import AlreadyEnded, NoSuchRun, NotAllowed, StaleAttempt
+from biomeroworker.eventlog.aggregates.states import AlreadyEnded, NoSuchRun, NotAllowed, StaleAttempt
+from biomeroworker.eventlog.store.fence import LeaseLost
 
 
 def _database(error: Exception) -> sqlalchemy.exc.DBAPIError:

@@ -15,10 +15,10 @@ from sqlalchemy.engine import make_url
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.errors import classify
-from biomeroworker.log import projections
-from biomeroworker.log.engine import LIMITS, connect
-from biomeroworker.log.runlog import RunLog
-from biomeroworker.log.tables import EVENTS, TRACKING
+from biomeroworker.eventlog.database import LIMITS, connect
+from biomeroworker.eventlog.projections import handlers
+from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.eventlog.tables import EVENTS, TRACKING
 
 #: Of the work folder's disk, in bytes: less holds no export.
 _ROOM = 5e9
@@ -78,7 +78,7 @@ def _state(url: str) -> _State:
             if not tables.has_table(TRACKING.name):
                 return _State.BIOMERO
             version = connection.execute(select(TRACKING.c.version)).scalar()
-            return _State.CURRENT if version == projections.VERSION else _State.OTHER
+            return _State.CURRENT if version == handlers.VERSION else _State.OTHER
     finally:
         engine.dispose()
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import create_engine, select, text
 
 from biomeroworker.errors import Transient, classify
-from biomeroworker.log import engine
-from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import TRACKING
+from biomeroworker.eventlog import database
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.tables import TRACKING
 from tests.log_steps import accept, bring_to
 
 pytestmark = pytest.mark.sandbox
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.sandbox
 def test_a_lock_that_somebody_keeps_is_a_passing_fault_and_nothing_is_recorded_twice(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engine.LIMITS, "lock_timeout", "500ms")
+    monkeypatch.setitem(database.LIMITS, "lock_timeout", "500ms")
     other = create_engine(postgres_url)
     with RunLog.open(postgres_url) as log:
         run = accept(log)
@@ -37,10 +37,10 @@ def test_a_lock_that_somebody_keeps_is_a_passing_fault_and_nothing_is_recorded_t
 
 
 def test_limits_hold_for_a_session_and_longer_ones_for_a_rebuild_alone(postgres_url: str) -> None:
-    with engine.connect(postgres_url).connect() as connection:
+    with database.connect(postgres_url).connect() as connection:
         show = text("SHOW statement_timeout")
         with connection.begin():
             assert connection.execute(show).scalar_one() == "1min"
-            engine.allow_long(connection)
+            database.allow_long(connection)
             assert connection.execute(show).scalar_one() == "1h"
         assert connection.execute(show).scalar_one() == "1min"

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
 from tests.log_steps import accept, bring_to, newest, rows
 
 DATA = Path(__file__).parents[2] / "data" / "compat"

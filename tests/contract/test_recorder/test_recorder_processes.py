@@ -14,8 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from biomeroworker.log.runlog import AlreadyEnded, RunLog, RunState
-from biomeroworker.log.tables import EVENTS, TRACKING
+from biomeroworker.eventlog.runlog import AlreadyEnded, RunLog, RunState
+from biomeroworker.eventlog.tables import EVENTS, TRACKING
 from tests.log_steps import accept, bring_to, newest, rows
 
 # processes that share nothing with this one, but need not import everything again

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from biomeroworker.errors import ConfigError, Refused, Transient, classify
-from biomeroworker.log.runlog import AlreadyEnded, NoSuchRun, NotAllowed, RunLog, RunState, StaleAttempt
+from biomeroworker.eventlog.runlog import AlreadyEnded, NoSuchRun, NotAllowed, RunLog, RunState, StaleAttempt
 from tests.log_steps import REQUEST, accept, bring_to, newest, rows, see, walk
 
 
@@ -316,28 +316,28 @@ def test_what_is_done_to_a_run_that_was_read_stays_outside_the_log(log: RunLog) 
 def test_one_supervisor_carries_a_run(log: RunLog, log_url: str) -> None:
     run = accept(log)
     with RunLog.open(log_url) as other:
-        assert log.take("one", 60) == {run}
-        assert other.take("two", 60) == set()
-        assert log.take("one", 60) == set(), "what is held already is not taken anew"
-        assert log.renew("one", 60) == {run}
-        other.release(run, "two")
-        assert other.take("two", 60) == set(), "released by its holder alone"
-        log.release(run, "one")
-        assert other.take("two", -1) == {run}
-        assert log.take("one", 60) == {run}, "an expired lease is free"
-        assert other.renew("two", 60) == set(), "and lost for who held it"
+        assert log.leases.acquire("one", 60) == {run}
+        assert other.leases.acquire("two", 60) == set()
+        assert log.leases.acquire("one", 60) == set(), "what is held already is not taken anew"
+        assert log.leases.renew("one", 60) == {run}
+        other.leases.release(run, "two")
+        assert other.leases.acquire("two", 60) == set(), "released by its holder alone"
+        log.leases.release(run, "one")
+        assert other.leases.acquire("two", -1) == {run}
+        assert log.leases.acquire("one", 60) == {run}, "an expired lease is free"
+        assert other.leases.renew("two", 60) == set(), "and lost for who held it"
 
 
 def test_what_nobody_may_carry_is_not_taken(log: RunLog) -> None:
     paused, ended, other, wanted = (accept(log) for _ in range(4))
     log.pause(paused, "disk full", RunState.ACCEPTED)
     log.fail(ended, {"message": "no such dataset"})
-    assert log.take("one", 60, only=wanted) == {wanted}
-    assert log.take("one", 60) == {other}
+    assert log.leases.acquire("one", 60, only=wanted) == {wanted}
+    assert log.leases.acquire("one", 60) == {other}
     log.resume(paused)
-    assert log.take("one", 60) == {paused}
-    log.release_all("one")
-    assert log.take("two", 60) == {paused, other, wanted}
+    assert log.leases.acquire("one", 60) == {paused}
+    log.leases.release_all("one")
+    assert log.leases.acquire("two", 60) == {paused, other, wanted}
 
 
 def test_a_wish_to_cancel_is_heard(log: RunLog) -> None:

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event
 
-from biomeroworker.log.fence import LeaseLost, held
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store.fence import LeaseLost, held
 from tests.log_steps import accept, bring_to, newest, rows, see
 
 Count = Callable[[Callable[[], Any]], tuple[int, int, int]]
@@ -71,7 +71,7 @@ def _way(log: RunLog, run: UUID, job: int) -> list[Callable[[], Any]]:
 def test_a_change_costs_few_statements_and_one_commit(log: RunLog, count: Count, leased: bool) -> None:
     run = accept(log)
     if leased:
-        assert log.take("us", 60) == {run}
+        assert log.leases.acquire("us", 60) == {run}
     events = statements = 0
     with held(run, "us") if leased else nullcontext():
         for number, change in enumerate(_way(log, run, 101)):
@@ -125,7 +125,7 @@ def test_a_copy_that_is_changed_changes_nothing_that_is_kept(log: RunLog) -> Non
 
 def test_a_lease_that_was_lost_records_nothing(log: RunLog, count: Count) -> None:
     run = accept(log)
-    log.take("them", 60)
+    log.leases.acquire("them", 60)
     before = rows(log)
 
     def late() -> None:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from biomeroworker.log.recorder import APPLICATION
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store.recorder import APPLICATION
 from tests.log_steps import newest, rows
 
 

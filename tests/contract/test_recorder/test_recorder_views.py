@@ -11,9 +11,9 @@ import pytest
 from eventsourcing.persistence import Notification
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from biomeroworker.log import recorder as recorder_module
-from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import EVENTS, TRACKING, VIEWS
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store import recorder as recorder_module
+from biomeroworker.eventlog.tables import EVENTS, TRACKING, VIEWS
 from tests.log_steps import accept, bring_to, newest, rows, see, walk
 
 

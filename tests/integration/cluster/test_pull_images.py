@@ -20,7 +20,7 @@ from biomeroworker.cluster.images import Images
 from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.runtime import Runtime
 from biomeroworker.errors import Permanent
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 from sandbox import images as samples
 from sandbox.workflow import build
 from tests.integration.conftest import Site

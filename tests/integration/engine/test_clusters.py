@@ -6,7 +6,7 @@ from biomeroworker.client import SlurmClient
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.plan import Plan
 from biomeroworker.errors import Blocked
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 
 
 def test_a_run_goes_to_the_cluster_of_its_workflow(make_site):

@@ -20,8 +20,8 @@ from biomeroworker.engine import housekeeping, space
 from biomeroworker.engine.housekeeping import Housekeeper
 from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.errors import Blocked, Permanent, Transient
-from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import EVENTS, SWEPT, VIEWS
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.tables import EVENTS, SWEPT, VIEWS
 from tests.contract.test_recorder import conftest as logs
 from tests.log_steps import accept, bring_to
 

@@ -15,7 +15,7 @@ from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.housekeeping import Housekeeper
 from biomeroworker.engine.sources import Sources
 from biomeroworker.engine.supervisor import Supervisor
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.notice_servers import Hook, Post, serving
 
 

@@ -23,9 +23,9 @@ from biomeroworker.engine import notify
 from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.notify import signature
 from biomeroworker.engine.outbox import Courier
-from biomeroworker.log import recorder as recorder_module
-from biomeroworker.log.runlog import RunLog, RunState
-from biomeroworker.log.tables import OUTBOX
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store import recorder as recorder_module
+from biomeroworker.eventlog.tables import OUTBOX
 from tests.contract.test_recorder import conftest as logs
 from tests.log_steps import accept, bring_to
 from tests.notice_servers import Hook, Post, serving
@@ -279,7 +279,7 @@ def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
     settings()
     program = (
         "import sys; from biomeroworker.config import Settings; from biomeroworker.engine.outbox import Courier; "
-        "from biomeroworker.log.runlog import RunLog; "
+        "from biomeroworker.eventlog.runlog import RunLog; "
         "Courier(RunLog.open(sys.argv[1]), Settings.load(sys.argv[2], environ={}, standard=[]), {}).deliver()"
     )
     child = subprocess.Popen([sys.executable, "-c", program, log_url, str(tmp_path / "slurm-config.ini")])

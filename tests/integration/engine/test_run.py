@@ -11,7 +11,7 @@ import time
 import pytest
 
 from biomeroworker.cluster import openssh
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 
 HOSTILE_NAME = "a b [1];$(touch x).tif"
 HOSTILE_TEXT = 'it\'s "$(touch /tmp/pwned)" `id`; --exit 9 \n [x] ü -- *'
@@ -259,7 +259,7 @@ from biomeroworker.client import SlurmClient
 from biomeroworker.engine import supervisor
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.sources import Sources
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 supervisor.LEASE_SECONDS = 2.0
 RunLog.submitted = lambda *arguments, **keywords: os._exit(9)

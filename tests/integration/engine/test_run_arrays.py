@@ -3,7 +3,7 @@
 import pytest
 
 from biomeroworker.engine import again
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 
 
 def split(site, images, size=1, **parameters):

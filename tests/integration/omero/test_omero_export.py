@@ -10,7 +10,7 @@ import zarr
 from omero.rtypes import rstring
 
 from biomeroworker.errors import Refused, Transient
-from biomeroworker.log.fence import LeaseLost
+from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.omero import export as exporting
 from biomeroworker.omero.describe import select
 from biomeroworker.omero.export import export

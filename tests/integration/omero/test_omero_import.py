@@ -13,7 +13,7 @@ from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.errors import BiomeroWorkerError, Permanent, Refused, Transient
-from biomeroworker.log.fence import LeaseLost
+from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.omero import pictures
 from biomeroworker.omero import session as sessions
 from biomeroworker.omero.describe import describe_images

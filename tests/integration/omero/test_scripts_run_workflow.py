@@ -10,7 +10,7 @@ import omero.clients  # noqa: F401  loads omero-py in the order that it needs
 import pytest
 from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.node import attach
 from biomeroworker.omero.session import OmeroSession
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from omero.rtypes import rbool, rint, rlist, rlong, rstring
 
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 from tests.integration.omero.conftest import make_dataset, make_image
 
 CHECKOUT = Path(__file__).parents[3]

@@ -29,8 +29,8 @@ from biomeroworker.cluster.openssh import OpenSshTransport
 from biomeroworker.cluster.site import Cluster
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.supervisor import Supervisor
-from biomeroworker.log.runlog import RunLog, WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from sandbox.parts.slurm import Slurmctld, Slurmd1, Slurmd2, Slurmdbd, slurm_conf
 from sandbox.processes import Process
 from sandbox.root import Root

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from sandbox.parts.slurm import Slurmctld, Slurmdbd
 from tests.resilience.real.deployment import EATS_MEMORY, Admin, RealWorld, forgotten_by_the_queue
 from tests.resilience.world import SLOW

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.links import Line
 from tests.resilience.real.deployment import FILLS_THE_DISK, RealWorld
 from tests.resilience.world import SLOW

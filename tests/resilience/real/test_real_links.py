@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.engine import make_url
 
-from biomeroworker.log.runlog import RunState
+from biomeroworker.eventlog.runlog import RunState
 from tests.links import Line, walled
 from tests.resilience.real.deployment import RealWorld
 from tests.resilience.world import SLOW

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from biomeroworker.cli import app
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
 
 #: What a container may print: a title for the window, a cleared screen, an end of the text for C programs.
 HOSTILE = "bad \x1b]0;mine\x07\x1b[2J\x00[red]x[/red]"

@@ -15,7 +15,7 @@ from biomeroworker.domain.findings import Finding
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.doctor import examine, far, here, probe, site
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 NASTY = 'it\'s $(touch injected) "x" `touch injected`;touch injected & [end 0] *'
 

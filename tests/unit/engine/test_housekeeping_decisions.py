@@ -11,7 +11,7 @@ import pytest
 from biomeroworker.engine.housekeeping import is_to_go, local_folders, parse_removed, remove_command
 from biomeroworker.engine.space import Free, parse_free
 from biomeroworker.errors import Permanent
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -16,7 +16,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine import notify
 from biomeroworker.engine.notice import Ended, document, letter
 from biomeroworker.errors import ConfigError, Permanent
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 
 RUN = UUID("12345678-1234-5678-1234-567812345678")
 

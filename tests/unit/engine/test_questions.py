@@ -7,7 +7,7 @@ from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.questions import Question
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import Blocked, Transient
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 
 
 def asked(question, now):

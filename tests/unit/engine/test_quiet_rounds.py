@@ -11,7 +11,7 @@ from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.surroundings import Surroundings, nobody_watches
 from biomeroworker.engine.watch import Watch
-from biomeroworker.log.runlog import RunLog, RunState
+from biomeroworker.eventlog.runlog import RunLog, RunState
 
 
 def test_a_round_without_news_asks_the_log_nothing(tmp_path):

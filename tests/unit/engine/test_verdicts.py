@@ -9,8 +9,8 @@ from biomeroworker.cluster.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import Chunk, InputManifest
 from biomeroworker.engine import again, verdicts
 from biomeroworker.errors import Refused, Transient
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
 from tests.unit.engine.test_chunks import image
 
 

@@ -6,7 +6,7 @@ import omero.clients
 import pytest
 
 from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient
-from biomeroworker.log.fence import LeaseLost
+from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.omero.faults import fault_of, faults
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.log.states import AlreadyEnded
+from biomeroworker.eventlog.aggregates.states import AlreadyEnded
 from biomeroworker.omero import mirror
 
 AWAY = OperationalError("select", {}, Exception("server closed the connection"))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from biomeroworker.domain import ranges
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import TRANSITIONS, NotAllowed, RunState
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import TRANSITIONS, NotAllowed, RunState
 
 STAGES = st.sampled_from(list(RunState))
 ATTEMPTS = st.integers(0, 3)

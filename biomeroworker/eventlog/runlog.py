@@ -14,27 +14,33 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from eventsourcing.persistence import IntegrityError
-from sqlalchemy import Engine, delete, literal, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Engine, select
 
 from biomeroworker import __version__
 from biomeroworker.domain.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
-from biomeroworker.log.change import Change
-from biomeroworker.log.engine import connect
-from biomeroworker.log.outbox import Outbox
-from biomeroworker.log.owed import Owed
-from biomeroworker.log.plain import kept, refuse_secrets
-from biomeroworker.log.recorder import SQLRecorder
-from biomeroworker.log.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import AlreadyEnded, LogError, NoSuchRun, NotAllowed, RunState, StaleAttempt
-from biomeroworker.log.swept import Swept
-from biomeroworker.log.tables import LEASES, VIEWS
-from biomeroworker.log.task import Task
-from biomeroworker.log.timeline import stays
-from biomeroworker.log.tracker import WorkflowTracker, decided_anew
-from biomeroworker.log.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
+from biomeroworker.eventlog.aggregates.durations import stays
+from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import (
+    AlreadyEnded,
+    LogError,
+    NoSuchRun,
+    NotAllowed,
+    RunState,
+    StaleAttempt,
+)
+from biomeroworker.eventlog.aggregates.task import Task
+from biomeroworker.eventlog.database import connect
+from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
+from biomeroworker.eventlog.store.cleanup_queue import Swept
+from biomeroworker.eventlog.store.leases import Leases
+from biomeroworker.eventlog.store.outbox import Outbox
+from biomeroworker.eventlog.store.pending_cancels import Owed
+from biomeroworker.eventlog.store.recorder import SQLRecorder
+from biomeroworker.eventlog.tables import VIEWS
+from biomeroworker.eventlog.tracker import WorkflowTracker, decided_anew
+from biomeroworker.eventlog.unit_of_work import Change
+from biomeroworker.eventlog.values import kept, refuse_secrets
 
 __all__ = [
     "AlreadyEnded", "Attempt", "FaultRecord", "Intent", "LogError", "LoggedEvent", "NoSuchRun", "NotAllowed",
@@ -55,6 +61,7 @@ class RunLog:
         self.job_progress = JobProgress(self._recorder)
         self.workflow_progress = WorkflowProgress(self._recorder)
         self.workflow_analytics = WorkflowAnalytics(self._recorder)
+        self.leases = Leases(self._recorder)
         #: Jobs that are still to be cancelled.
         self.owed = Owed(self._recorder)
         #: What is still to be told of ended runs, and which of them still have folders.
@@ -371,52 +378,6 @@ class RunLog:
     def rebuild(self) -> int:
         """Make all read tables again from the events, beside the live ones; returns how many events there are."""
         return self._recorder.rebuild()
-
-    # -- leases -------------------------------------------------------------------------------------------------------
-
-    def take(self, holder: str, seconds: float, *, only: UUID | None = None) -> set[UUID]:
-        """Lease every run that is to be carried and that nobody holds; the ones that are ``holder``'s since this call.
-
-        One statement, whatever the number of runs; it writes nothing when there is nothing to take.
-        """
-        runs = VIEWS.runs.c
-        with self._recorder.writing() as connection:
-            now = self._recorder.now(connection)
-            held = select(LEASES.c.run_id).where(LEASES.c.until > now)
-            free = select(runs.run_id, literal(holder), literal(now + seconds)).where(
-                runs.ended.is_(None), runs.carried, runs.paused.is_(False), runs.run_id.not_in(held)
-            )
-            if only is not None:
-                free = free.where(runs.run_id == only)
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-            statement = insert(LEASES).from_select(["run_id", "holder", "until"], free)
-            statement = statement.on_conflict_do_update(
-                index_elements=[LEASES.c.run_id],
-                set_={"holder": statement.excluded.holder, "until": statement.excluded.until},
-                where=LEASES.c.until <= now,
-            )
-            return set(connection.execute(statement.returning(LEASES.c.run_id)).scalars())
-
-    def renew(self, holder: str, seconds: float) -> set[UUID]:
-        """Prolong all leases of ``holder``; the runs that are still its own."""
-        with self._recorder.writing() as connection:
-            until = self._recorder.now(connection) + seconds
-            statement = update(LEASES).where(LEASES.c.holder == holder).values(until=until)
-            return set(connection.execute(statement.returning(LEASES.c.run_id)).scalars())
-
-    def release(self, run_id: UUID, holder: str) -> None:
-        """Give a lease back, if it is still ``holder``'s."""
-        with self._recorder.writing() as connection:
-            connection.execute(delete(LEASES).where(LEASES.c.run_id == run_id, LEASES.c.holder == holder))
-
-    def release_all(self, holder: str, *, keep: Iterable[UUID] = (), seconds: float = 0.0) -> None:
-        """Give all leases of ``holder`` back; those of the runs in ``keep`` run out in so many seconds."""
-        kept, ours = list(keep), LEASES.c.holder == holder
-        with self._recorder.writing() as connection:
-            connection.execute(delete(LEASES).where(ours, LEASES.c.run_id.not_in(kept)))
-            if kept:
-                until = self._recorder.now(connection) + seconds
-                connection.execute(update(LEASES).where(ours, LEASES.c.until > until).values(until=until))
 
     def wishes(self, run_ids: Iterable[UUID]) -> list[UUID]:
         """Those of the runs whose end somebody has asked for. One indexed question."""

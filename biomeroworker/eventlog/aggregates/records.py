@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
 
 
 class Immutable:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from biomeroworker.log.states import RunState
-from biomeroworker.log.tables import SWEPT, VIEWS
-
-if TYPE_CHECKING:
-    from biomeroworker.log.recorder import SQLRecorder
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.store.recorder import SQLRecorder
+from biomeroworker.eventlog.tables import SWEPT, VIEWS
 
 #: A folder that could not be removed is tried again after an hour, doubling to a week.
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 3600.0, 7 * 86400.0

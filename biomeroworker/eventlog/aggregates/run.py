@@ -16,9 +16,8 @@ from uuid import UUID
 from eventsourcing.domain import Aggregate, event
 
 from biomeroworker.domain import ranges
-from biomeroworker.log.plain import plain, whole_percent
-from biomeroworker.log.records import Attempt, FaultRecord, Intent, Observation
-from biomeroworker.log.states import (
+from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, Observation
+from biomeroworker.eventlog.aggregates.states import (
     AlreadyEnded,
     NotAllowed,
     RunState,
@@ -26,6 +25,7 @@ from biomeroworker.log.states import (
     after_observation,
     check_transition,
 )
+from biomeroworker.eventlog.values import plain, whole_percent
 
 TOPIC = "biomero.eventsourcing:WorkflowRun"
 

@@ -15,8 +15,8 @@ from sqlalchemy import Column, DateTime, String, Table, Uuid, delete, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from biomeroworker.log.recorder import SQLRecorder
-from biomeroworker.log.tables import metadata
+from biomeroworker.eventlog.store.recorder import SQLRecorder
+from biomeroworker.eventlog.tables import metadata
 
 #: By the attempt's name, which is its job's.
 OWED = Table(

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.log import states
-from biomeroworker.log.states import TERMINAL, TRANSITIONS, AlreadyEnded, NotAllowed, RunState, check_transition
+from biomeroworker.eventlog.aggregates import states
+from biomeroworker.eventlog.aggregates.states import (
+    TERMINAL,
+    TRANSITIONS,
+    AlreadyEnded,
+    NotAllowed,
+    RunState,
+    check_transition,
+)
 
 GOING_ON = [state for state in RunState if not state.is_terminal]
 

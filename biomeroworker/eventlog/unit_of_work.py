@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
-from biomeroworker.log.task import Task
-from biomeroworker.log.tracker import WorkflowTracker
+from biomeroworker.eventlog.aggregates.task import Task
+from biomeroworker.eventlog.tracker import WorkflowTracker
 
 
 class Change:

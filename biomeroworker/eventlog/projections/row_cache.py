@@ -11,7 +11,7 @@ from sqlalchemy import BindParameter, Connection, Executable, Select, Table, bin
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from biomeroworker.log.tables import Views
+from biomeroworker.eventlog.tables import Views
 
 Row = dict[str, Any]
 

@@ -17,10 +17,10 @@ from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.persistence import IntegrityError
 from eventsourcing.utils import Environment, EnvType
 
-from biomeroworker.log.recorder import APPLICATION, SQLRecorder
-from biomeroworker.log.run import WorkflowRun
-from biomeroworker.log.states import NoSuchRun
-from biomeroworker.log.task import Task
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import NoSuchRun
+from biomeroworker.eventlog.aggregates.task import Task
+from biomeroworker.eventlog.store.recorder import APPLICATION, SQLRecorder
 
 logger = logging.getLogger(__name__)
 

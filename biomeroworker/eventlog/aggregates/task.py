@@ -7,7 +7,7 @@ from uuid import UUID
 
 from eventsourcing.domain import Aggregate, event
 
-from biomeroworker.log.states import NotAllowed
+from biomeroworker.eventlog.aggregates.states import NotAllowed
 
 TOPIC = "biomero.eventsourcing:Task"
 

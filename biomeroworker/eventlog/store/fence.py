@@ -16,8 +16,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, null, select
 
-from biomeroworker.log.states import NotAllowed
-from biomeroworker.log.tables import LEASES
+from biomeroworker.eventlog.aggregates.states import NotAllowed
+from biomeroworker.eventlog.tables import LEASES
 
 
 class LeaseLost(NotAllowed):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from biomeroworker.cluster.scheduler import JobState
 from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import Refused
-from biomeroworker.log.plain import plain, refuse_secrets, whole_percent
-from biomeroworker.log.states import RunState
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.values import plain, refuse_secrets, whole_percent
 
 
 def test_values_become_what_they_are_read_back_as() -> None:

@@ -50,10 +50,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
-from biomeroworker.log import fence, outbox, projections
-from biomeroworker.log.engine import allow_long
-from biomeroworker.log.rows import Rows
-from biomeroworker.log.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
+from biomeroworker.eventlog.database import allow_long
+from biomeroworker.eventlog.projections import handlers
+from biomeroworker.eventlog.projections.row_cache import Rows
+from biomeroworker.eventlog.store import fence, outbox_rows
+from biomeroworker.eventlog.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class SQLRecorder(ApplicationRecorder):
             metadata.create_all(connection)
             connection.execute(delete(TRACKING))
             connection.execute(
-                insert(TRACKING).values(application_name=APPLICATION, notification_id=0, version=projections.VERSION)
+                insert(TRACKING).values(application_name=APPLICATION, notification_id=0, version=handlers.VERSION)
             )
             for view in VIEWS.all():
                 connection.execute(delete(view))
@@ -174,7 +175,7 @@ class SQLRecorder(ApplicationRecorder):
         with self.writing() as connection:
             position = self._position(connection, fenced=True)
             numbers = self._insert(connection, stored_events)
-            notices = outbox.post(connection, stored_events)
+            notices = outbox_rows.post(connection, stored_events)
             if numbers == list(range(position + 1, position + 1 + len(numbers))):
                 # nothing came in between: what is to be projected is known and need not be read
                 self._project(connection, VIEWS, stored_events, self._moved_to(numbers[-1]), *notices)
@@ -210,7 +211,7 @@ class SQLRecorder(ApplicationRecorder):
 
         Raises
         ------
-        biomeroworker.log.fence.LeaseLost
+        biomeroworker.eventlog.store.fence.LeaseLost
             If ``fenced``: the run that this thread records is carried by somebody else.
         """
         query = select(TRACKING.c.notification_id, fence.question() if fenced else null())
@@ -221,7 +222,7 @@ class SQLRecorder(ApplicationRecorder):
         return int(position)
 
     def _is_current(self, connection: Connection) -> bool:
-        return inspect(connection).has_table(TRACKING.name) and self._version(connection) == projections.VERSION
+        return inspect(connection).has_table(TRACKING.name) and self._version(connection) == handlers.VERSION
 
     def _missing(self, connection: Connection) -> set[str]:
         return set(metadata.tables) - set(inspect(connection).get_table_names())
@@ -256,9 +257,9 @@ class SQLRecorder(ApplicationRecorder):
             assert isinstance(event.originator_id, UUID)
             facts.append((event.topic, event.originator_id, self.attributes(event)))
         if len(facts) <= _TOGETHER:
-            rows.fetch(*projections.concerned(facts))
+            rows.fetch(*handlers.concerned(facts))
         for fact in facts:
-            projections.project(rows, *fact)
+            handlers.project(rows, *fact)
         rows.flush(*others)
 
     def attributes(self, event: StoredEvent) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import DeclarativeBase
 
-from biomeroworker.log.recorder import SQLRecorder
-from biomeroworker.log.tables import VIEWS, metadata
+from biomeroworker.eventlog.store.recorder import SQLRecorder
+from biomeroworker.eventlog.tables import VIEWS, metadata
 
 Named = tuple[str, str | None]
 

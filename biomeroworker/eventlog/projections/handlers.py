@@ -18,8 +18,8 @@ from biomeroworker.domain.constants import (
     RUN_WF_SCRIPT,
     workflow_status,
 )
-from biomeroworker.log.rows import Rows
-from biomeroworker.log.states import RunState, after_observation
+from biomeroworker.eventlog.aggregates.states import RunState, after_observation
+from biomeroworker.eventlog.projections.row_cache import Rows
 
 #: To be raised when the meaning of an event for the rows changes: read tables of another version are made again.
 VERSION = 1

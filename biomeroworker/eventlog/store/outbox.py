@@ -8,26 +8,14 @@ run out, and is delivered again: at least once, and never by two at the same tim
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
-from sqlalchemy import Connection, Insert, Update, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Update, delete, func, select, update
 
-from biomeroworker.log.tables import OUTBOX
-
-if TYPE_CHECKING:
-    from biomeroworker.log.recorder import SQLRecorder
-
-#: The ways of telling. Which of them lead anywhere is known where the row is delivered, not where a run ends.
-EMAIL, WEBHOOK = "email", "webhook"
-
-_ENDS = tuple(f"WorkflowRun.{name}" for name in ("WorkflowCompleted", "WorkflowFailed", "RunCancelled"))
+from biomeroworker.eventlog.store.recorder import SQLRecorder
+from biomeroworker.eventlog.tables import OUTBOX
 
 
 @dataclass(frozen=True)
@@ -39,26 +27,6 @@ class Notice:
     channel: str
     recorded: float  #: seconds since 1970
     tries: int  #: how many deliveries have failed before this one
-
-
-def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:
-    """What writes, for each terminal event among these, a row per way of telling: to be executed in the transaction
-    that records them.
-    """
-    ended = [event.originator_id for event in events if event.topic.endswith(_ENDS)]
-    if not ended:
-        return []
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-    rows = [
-        {
-            "run_id": run_id, "channel": channel, "recorded": time.time(), "due": 0.0, "tries": 0, "holder": "",
-            "until": 0.0, "outcome": "",
-        }
-        for run_id in ended
-        for channel in (EMAIL, WEBHOOK)
-    ]  # fmt: skip
-    # another program may record a second end of a run; it is told once all the same
-    return [insert(OUTBOX).values(rows).on_conflict_do_nothing()]
 
 
 class Outbox:
