@@ -1,3 +1,3 @@
-"""Fixtures for all tests. The parts of the sandbox come from `tests.sandbox_fixtures`."""
+"""Fixtures for all tests: the parts of the sandbox, and databases for the log."""
 
-pytest_plugins = ["tests.sandbox_fixtures"]
+pytest_plugins = ["tests.sandbox_fixtures", "tests.database_fixtures"]

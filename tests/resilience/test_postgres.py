@@ -7,13 +7,11 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
@@ -22,25 +20,10 @@ from tests.resilience.world import SLOW, World
 pytestmark = pytest.mark.sandbox
 
 
-def database_of(server: str) -> str:
-    """A new database on a server; its URL."""
-    name = f"resilience_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
-
-
 @pytest.fixture
-def world(postgres: str, tmp_path: Path) -> Iterator[World]:
+def world(postgres_url: str, tmp_path: Path) -> World:
     """A world on a database of its own."""
-    url = database_of(postgres)
-    yield World(tmp_path / "world", url).make()
-    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {make_url(url).database} WITH (FORCE)"))
-    engine.dispose()
+    return World(tmp_path / "world", postgres_url).make()
 
 
 @SLOW
@@ -93,7 +76,7 @@ def own_postgres(new_sandbox: Callable[[], Any]) -> Any:
 
 @SLOW
 def test_a_database_that_is_stopped_and_started_at_every_stage_loses_nothing(own_postgres: Any, tmp_path: Path) -> None:
-    world = World(tmp_path / "world", database_of(own_postgres.env["SQLALCHEMY_URL"])).make()
+    world = World(tmp_path / "world", own_postgres.env["SQLALCHEMY_URL"]).make()
     (pid_file,) = own_postgres.path.rglob("postmaster.pid")
     stages = [stage for stage in RunState if not stage.is_terminal]
     stopped = []

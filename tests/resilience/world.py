@@ -128,13 +128,9 @@ class World:
 
     def make(self) -> World:
         """Lay everything out."""
-        for name in ("bin", "obedient", "home/images/obedient", "home/.slurm/faults"):
+        for name in ("obedient", "home/images/obedient", "home/.slurm/faults"):
             (self.folder / name).mkdir(parents=True)
-        program = Path(__file__).with_name("fake_slurm.py")
-        for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
-            file = self.folder / "bin" / name
-            file.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {program} {name} "$@"\n')
-            file.chmod(0o755)
+        self.install_slurm()
         (self.home / "images/obedient/obedient_v1.0.0.sif").write_text(CONTAINER)
         (self.folder / "obedient/descriptor.json").write_text(json.dumps(DESCRIPTOR))
         (self.folder / "config.ini").write_text(
@@ -146,6 +142,15 @@ class World:
         with self.log():
             pass
         return self
+
+    def install_slurm(self) -> None:
+        """Put the programs of SLURM where this cluster finds them."""
+        (self.folder / "bin").mkdir()
+        program = Path(__file__).with_name("fake_slurm.py")
+        for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
+            file = self.folder / "bin" / name
+            file.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {program} {name} "$@"\n')
+            file.chmod(0o755)
 
     @property
     def settings(self) -> Settings:
@@ -237,12 +242,22 @@ class World:
         words = [sys.executable, "-IS", program, "scancel", *(f"--name={name}" for name in names)]
         subprocess.run(words, env=environment, check=True, timeout=30)
 
+    def start_held_job(self, run_id: UUID) -> None:
+        """Start the held job of a run that has one, as ``scontrol release`` does."""
+        (job,) = [job for job in self.jobs() if str(run_id) in job["name"]]
+        file = self.slurm / f"job-{job['number']}.json"
+        file.write_text(json.dumps({**job, "held": False}))
+        self._start(job)
+
     def requeue(self, job: dict[str, Any]) -> None:
         """What ``scontrol requeue`` does: the job ends here and starts again under the same number."""
         file = self.slurm / f"job-{job['number']}.json"
         file.write_text(json.dumps({**job, "state": "REQUEUED"}))
         os.killpg(job["pid"], signal.SIGKILL)
         time.sleep(0.3)
+        self._start(job)
+
+    def _start(self, job: dict[str, Any]) -> None:
         program = Path(__file__).with_name("fake_slurm.py")
         environment = {**os.environ, "HOME": str(self.home)}
         subprocess.Popen([sys.executable, "-IS", program, "_run", str(job["number"])], env=environment)

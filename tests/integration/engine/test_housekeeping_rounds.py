@@ -22,10 +22,7 @@ from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.errors import Blocked, Permanent, Transient
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.tables import EVENTS, SWEPT, VIEWS
-from tests.contract.test_recorder import conftest as logs
 from tests.log_steps import accept, bring_to
-
-log, log_url, postgres_url = logs.log, logs.log_url, logs.postgres_url  # fixtures
 
 
 @pytest.fixture

@@ -26,11 +26,8 @@ from biomeroworker.engine.outbox import Courier
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store import recorder as recorder_module
 from biomeroworker.eventlog.tables import OUTBOX
-from tests.contract.test_recorder import conftest as logs
 from tests.log_steps import accept, bring_to
 from tests.notice_servers import Hook, Post, serving
-
-log, log_url, postgres_url = logs.log, logs.log_url, logs.postgres_url  # fixtures
 
 REPORT = {"stage": "running", "message": "the container ended with 3"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -9,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from biomeroworker.engine import supervisor, watch
 from sandbox.parts.slurm import slurm_conf
+from tests.database_fixtures import new_database
 from tests.links import Line
 from tests.resilience.real.deployment import Admin, RealWorld
-from tests.resilience.test_postgres import database_of
 
 
 @pytest.fixture(autouse=True)
@@ -42,20 +41,15 @@ def admin(cluster: Any) -> Iterator[Admin]:
 @pytest.fixture
 def new_world(postgres: str, admin: Admin, tmp_path: Path) -> Iterator[Callable[..., RealWorld]]:
     """Make worlds, each on a database of its own."""
-    made: list[RealWorld] = []
+    with contextlib.ExitStack() as made:
 
-    def make(**more: Any) -> RealWorld:
-        folder = tmp_path / f"real-{os.urandom(4).hex()}"
-        made.append(RealWorld(folder, database_of(postgres), admin, **more))
-        return made[-1].make()
+        def make(**more: Any) -> RealWorld:
+            url = made.enter_context(new_database(postgres))
+            world = RealWorld(tmp_path / f"real-{os.urandom(4).hex()}", url, admin, **more)
+            made.callback(world.remove)
+            return world.make()
 
-    yield make
-    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    for world in made:
-        world.remove()
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {make_url(world.url).database} WITH (FORCE)"))
-    engine.dispose()
+        yield make
 
 
 @pytest.fixture

@@ -1,0 +1,308 @@
+"""A database that an earlier version wrote opens here, shows its history, and the runs that were under way go on.
+
+The stores are in ``tests/data/stores``, one folder for each version, with the program that wrote them. Each is the log
+of a deployment whose supervisor was killed, together with its cluster, which went on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import sqlite3
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from typer.testing import CliRunner
+
+from biomeroworker.cli import app
+from biomeroworker.config import Settings
+from biomeroworker.engine.housekeeping import Housekeeper
+from biomeroworker.engine.outbox import Courier
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.runlog import RunState
+from tests.database_fixtures import KINDS, new_database
+from tests.log_steps import rows
+from tests.notice_servers import Hook, serving
+from tests.resilience import child
+from tests.resilience.world import TERMINAL_EVENTS, World
+
+STORES = Path(__file__).parents[2] / "data" / "stores"
+VERSIONS = ["ff58aaa"]
+
+#: What becomes of the runs that were under way: their state, and the number of their last attempt.
+ENDS = {
+    "accepted": (RunState.DONE, 1),
+    "exporting": (RunState.DONE, 1),
+    "transferring": (RunState.DONE, 1),
+    "submitting": (RunState.DONE, 1),
+    "submitting, the job submitted": (RunState.DONE, 1),
+    "queued": (RunState.DONE, 1),
+    "running": (RunState.DONE, 1),
+    "running, its end not recorded": (RunState.DONE, 1),
+    "running, its inputs not all sent": (RunState.DONE, 1),
+    "fetching": (RunState.DONE, 1),
+    "importing": (RunState.DONE, 1),
+    "second attempt": (RunState.DONE, 2),
+    "after faults": (RunState.DONE, 1),
+    "accepted, a cancel requested": (RunState.CANCELLED, 0),
+    "running, a cancel requested": (RunState.CANCELLED, 1),
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store as the test finds it: the deployment, and what the version that wrote it showed."""
+
+    world: World
+    shown: dict[str, Any]
+
+    def id_of(self, label: str) -> UUID:
+        """The run that was given this name when it was recorded."""
+        return UUID(self.shown["labels"][label])
+
+    def show(self, *words: str) -> Any:
+        """What the command line of this version shows."""
+        answer = CliRunner().invoke(app, [*words, "--json", "--config", str(self.world.folder / "config.ini")])
+        assert answer.exit_code == 0, answer.output
+        return json.loads(answer.stdout)
+
+    def execute(self, *statements: str) -> None:
+        """Change the database past the product."""
+        engine = create_engine(self.world.url)
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+        engine.dispose()
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table, as they were recorded."""
+        engine = create_engine(self.world.url)
+        with engine.connect() as connection:
+            found = [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()]
+        engine.dispose()
+        return list(json.loads(json.dumps(found, default=str)))
+
+
+def _moved(content: str, recorded: str, folder: Path) -> str:
+    """A store in which the deployment is in another folder than it was; events are hexadecimal there."""
+    old, new = recorded.encode().hex(), str(folder).encode().hex()
+    return content.replace(recorded, str(folder)).replace(old, new).replace(old.upper(), new.upper())
+
+
+def _read(file: Path) -> str:
+    return gzip.decompress(file.read_bytes()).decode()
+
+
+def _restore(version: str, kind: str, folder: Path, url: str) -> Store:
+    data = STORES / version
+    text_of_shown = _read(data / f"{kind}.json.gz")
+    recorded = json.loads(text_of_shown)["folder"]
+    with tarfile.open(data / f"{kind}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    for path in folder.rglob("*"):
+        if path.is_file() and recorded.encode() in (content := path.read_bytes()):
+            path.write_bytes(content.replace(recorded.encode(), str(folder).encode()))
+    config = folder / "config.ini"
+    config.write_text(config.read_text().replace("[ANALYTICS]\n", f"[ANALYTICS]\nsqlalchemy_url = {url}\n"))
+    script = _moved(_read(data / f"{kind}.sql.gz"), recorded, folder)
+    if kind == "sqlite":
+        with contextlib.closing(sqlite3.connect(make_url(url).database or "")) as database:
+            database.executescript(script)
+    else:
+        script = "\n".join(line for line in script.splitlines() if not line.startswith("\\"))  # psql's own commands
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.connection.cursor().execute(script)  # several statements at once: past SQLAlchemy
+        engine.dispose()
+    world = World(folder, url)
+    world.install_slurm()
+    store = Store(world, json.loads(_moved(text_of_shown, recorded, folder)))
+    # all leases have run out and all notices are due, also on a machine whose clock is behind the one that wrote them
+    store.execute("UPDATE biomeroworker_lease SET until = 0", "UPDATE biomeroworker_outbox SET until = 0, due = 0")
+    return store
+
+
+@contextlib.contextmanager
+def _store(request: pytest.FixtureRequest, version: str, kind: str, folder: Path) -> Iterator[Store]:
+    if kind == "sqlite":
+        yield _restore(version, kind, folder, f"sqlite:///{folder}/log.sqlite")
+    else:
+        with new_database(request.getfixturevalue("postgres")) as url:
+            yield _restore(version, kind, folder, url)
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, version: str, tmp_path: Path) -> Iterator[Store]:
+    """A store of its own for one test."""
+    with _store(request, version, request.param, tmp_path / "store") as restored:
+        yield restored
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def carried_on(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Store]]:
+    """Stores that a supervisor of this version has carried on until nothing was left to do."""
+    with contextlib.ExitStack() as stores:
+        made: dict[str, Store] = {}
+
+        def make(version: str) -> Store:
+            if version not in made:
+                folder = tmp_path_factory.mktemp("carried") / "store"
+                store = made[version] = stores.enter_context(_store(request, version, request.param, folder))
+                store.world.start_held_job(store.id_of("queued"))
+                with child.running(store.world), store.world.log() as log:
+                    waiting = {store.id_of(label) for label in ENDS}
+                    end = time.monotonic() + 90
+                    # a run that does not end fails its own test
+                    while (waiting.intersection(log.unfinished()) or log.owed.all()) and time.monotonic() < end:
+                        time.sleep(0.2)
+            return made[version]
+
+        yield make
+
+
+def _known_part(of: Any, like: Any) -> Any:
+    """Of what is shown now the part that was shown then: later versions may show more."""
+    if isinstance(of, dict) and isinstance(like, dict):
+        return {key: _known_part(of[key], like[key]) for key in like if key in of}
+    if isinstance(of, list) and isinstance(like, list) and len(of) == len(like):
+        return [_known_part(*pair) for pair in zip(of, like, strict=True)]
+    return of
+
+
+def test_all_that_was_shown_of_the_runs_is_shown(store: Store) -> None:
+    assert _known_part(store.show("runs"), store.shown["runs"]) == store.shown["runs"]
+    for run_id, then in store.shown["show"].items():
+        now = _known_part(store.show("show", run_id), then)
+        if then["state"] not in ("done", "failed", "cancelled"):  # how long it is in its state grows
+            now["seconds"].pop(then["state"])
+            then["seconds"].pop(then["state"])
+        assert now == then
+
+
+def test_the_tables_hold_what_they_held_also_after_they_were_made_again_from_the_events(store: Store) -> None:
+    then = store.shown["views"]
+    with store.world.log() as log:
+        for _ in range(2):
+            now = json.loads(json.dumps(rows(log), default=str))
+            assert _known_part(now, then) == then
+            log.rebuild()
+
+
+def test_what_was_to_be_done_later_is_still_to_be_done(store: Store) -> None:
+    store.world.log().close()  # opening brings the tables up to date
+    then = store.shown["tables"]
+    assert {row["run_id"] for row in store.table("biomeroworker_lease")} == {
+        row["run_id"] for row in then["biomeroworker_lease"]
+    }
+    open_then = {(row["run_id"], row["channel"]) for row in then["biomeroworker_outbox"] if row["closed"] is None}
+    open_now = {(row["run_id"], row["channel"]) for row in store.table("biomeroworker_outbox") if row["closed"] is None}
+    assert open_now == open_then
+    with store.world.log() as log:
+        assert [str(one.run_id) for one in log.owed.all()] == [
+            str(store.id_of("cancelled while its job could not be reached"))
+        ]
+
+
+@pytest.mark.parametrize("label", ENDS)
+def test_a_run_that_was_under_way_is_carried_on_to_its_end(
+    carried_on: Callable[..., Store], version: str, label: str
+) -> None:
+    store = carried_on(version)
+    run_id = store.id_of(label)
+    state, attempt = ENDS[label]
+    run: WorkflowRun = store.world.check(run_id, state)  # one end, one job per attempt, one set of results
+    assert run.attempt == attempt
+    then = store.shown["show"][str(run_id)]
+    assert run.job_ids[: len(then["job_ids"])] == then["job_ids"], "the jobs that were submitted are adopted"
+    now = store.show("show", str(run_id))
+    assert now["events"][: len(then["events"])] == then["events"], "history is only added to"
+
+
+def test_a_job_that_was_submitted_when_the_supervisor_died_is_adopted(
+    carried_on: Callable[..., Store], version: str
+) -> None:
+    store = carried_on(version)
+    run_id = store.id_of("submitting, the job submitted")
+    (job,) = [job for job in store.world.jobs() if str(run_id) in job["name"]]
+    with store.world.log() as log:
+        assert log.run(run_id).job_ids == [job["id"]]
+
+
+def test_runs_that_had_ended_or_were_paused_are_left_as_they_were(
+    carried_on: Callable[..., Store], version: str
+) -> None:
+    store = carried_on(version)
+    for label in set(store.shown["labels"]) - set(ENDS):
+        run_id = str(store.id_of(label))
+        assert store.show("show", run_id)["events"] == store.shown["show"][run_id]["events"], label
+
+
+def test_a_cancel_that_could_not_be_delivered_is_delivered(carried_on: Callable[..., Store], version: str) -> None:
+    store = carried_on(version)
+    run_id = store.id_of("cancelled while its job could not be reached")
+    assert [job["state"] for job in store.world.jobs() if str(run_id) in job["name"]] == ["CANCELLED"]
+    assert store.table("biomeroworker_owed_cancel") == []
+
+
+def test_a_paused_run_goes_on_when_it_is_resumed(store: Store) -> None:
+    run_id = store.id_of("paused")
+    with store.world.log() as log:
+        assert log.run(run_id).paused
+        log.resume(run_id)
+    with child.running(store.world, only=str(run_id)):
+        store.world.await_run(run_id)
+    assert store.world.check(run_id, RunState.DONE).attempt == 2
+
+
+def test_notices_that_waited_are_delivered_and_those_that_were_delivered_are_not_again(store: Store) -> None:
+    waited = {
+        row["run_id"]
+        for row in store.shown["tables"]["biomeroworker_outbox"]
+        if row["closed"] is None and row["channel"] == "webhook"
+    }
+    assert len(waited) >= 3
+    with serving(Hook()) as hook, store.world.log() as log:
+        config = store.world.folder / "config.ini"
+        with config.open("a") as file:
+            file.write(f"[NOTIFICATIONS]\nwebhook_url = {hook.url}\ngive_up_days = 100000\n")
+        courier = Courier(log, Settings.load(config, environ={}), {})
+        courier.deliver()
+        courier.deliver()
+    delivered = [json.loads(body)["run"] for _, body in hook.taken]
+    assert sorted(UUID(run).hex for run in delivered) == sorted(UUID(run).hex for run in waited)
+
+
+def test_folders_on_the_cluster_are_removed_of_the_runs_that_ended_and_of_no_others(store: Store) -> None:
+    long_ago = datetime(2020, 1, 1).isoformat(" ")
+    store.execute(
+        f"UPDATE biomeroworker_run SET ended = '{long_ago}' WHERE ended IS NOT NULL",
+        "UPDATE biomeroworker_swept SET due = 0",
+    )
+    with store.world.log() as log:
+        assert Housekeeper(log, {"": store.world.cluster()}, store.world.settings).sweep_cluster() >= 4
+    left = {UUID(path.name.removeprefix("biomero_")) for path in (store.world.home / "data").glob("biomero_*")}
+    ended = {
+        UUID(run_id)
+        for run_id, run in store.shown["show"].items()
+        if any(event["name"] in TERMINAL_EVENTS for event in run["events"])
+    }
+    reached_the_cluster = {UUID(run_id) for run_id, run in store.shown["show"].items() if run["job_ids"]}
+    assert left.isdisjoint(ended)
+    assert reached_the_cluster - ended <= left
