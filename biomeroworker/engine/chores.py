@@ -18,8 +18,8 @@ from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
 from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.engine.housekeeping import FOLDERS, Housekeeper
-from biomeroworker.engine.outbox import Courier
 from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.notifications.dispatcher import Courier
 
 logger = logging.getLogger(__name__)
 

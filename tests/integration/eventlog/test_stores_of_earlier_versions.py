@@ -27,9 +27,9 @@ from typer.testing import CliRunner
 from biomeroworker.cli import app
 from biomeroworker.config import Settings
 from biomeroworker.engine.housekeeping import Housekeeper
-from biomeroworker.engine.outbox import Courier
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import RunState
+from biomeroworker.notifications.dispatcher import Courier
 from tests.database_fixtures import KINDS, new_database
 from tests.log_steps import rows
 from tests.notice_servers import Hook, serving

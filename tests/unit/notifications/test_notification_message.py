@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 
 from biomeroworker.config import Settings
-from biomeroworker.engine import notify
-from biomeroworker.engine.notice import Ended, document, letter
 from biomeroworker.errors import ConfigError, Permanent
 from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.notifications import channels
+from biomeroworker.notifications.message import Ended, document, letter
 
 RUN = UUID("12345678-1234-5678-1234-567812345678")
 
@@ -120,8 +120,8 @@ def test_a_wrong_setting_is_told_with_its_line_and_without_secrets(tmp_path: Pat
 def test_a_user_without_a_password_in_the_environment_is_told_at_the_start(tmp_path: Path) -> None:
     settings = _settings(tmp_path, "smtp_host = mail\nsmtp_from = a@b.c\nsmtp_user = u")
     with pytest.raises(ConfigError, match=r"\[NOTIFICATIONS\] smtp_user.*BIOMERO_SMTP_PASSWORD"):
-        notify.channels(settings.notifications, {})
-    assert list(notify.channels(settings.notifications, {"BIOMERO_SMTP_PASSWORD": "x"})) == ["email"]
+        channels.channels(settings.notifications, {})
+    assert list(channels.channels(settings.notifications, {"BIOMERO_SMTP_PASSWORD": "x"})) == ["email"]
 
 
 def test_a_password_in_the_file_is_no_setting(tmp_path: Path) -> None:
@@ -138,6 +138,6 @@ def test_the_settings_that_are_shown_keep_the_path_of_the_web_hook(tmp_path: Pat
 
 def test_the_signature_is_the_one_of_rfc_4231() -> None:
     # test case 2 of RFC 4231
-    assert notify.signature("Jefe", b"what do ya want for nothing?") == (
+    assert channels.signature("Jefe", b"what do ya want for nothing?") == (
         "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     )

@@ -19,13 +19,13 @@ import pytest
 from sqlalchemy import event, select, update
 
 from biomeroworker.config import Settings
-from biomeroworker.engine import notify
 from biomeroworker.engine.chores import Chores
-from biomeroworker.engine.notify import signature
-from biomeroworker.engine.outbox import Courier
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store import recorder as recorder_module
 from biomeroworker.eventlog.tables import OUTBOX
+from biomeroworker.notifications import channels
+from biomeroworker.notifications.channels import signature
+from biomeroworker.notifications.dispatcher import Courier
 from tests.log_steps import accept, bring_to
 from tests.notice_servers import Hook, Post, serving
 
@@ -138,7 +138,7 @@ def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monk
 def test_a_web_hook_that_fails_first_is_told_again_with_the_same_id(
     log: RunLog, settings: Callable[..., Settings], hook: Hook, behaviour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "LONGEST", 1.0)
+    monkeypatch.setattr(channels, "LONGEST", 1.0)
     _end(log, address="")
     hook.script = [behaviour]
     began = time.monotonic()
@@ -275,7 +275,7 @@ def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
     _end(log, address="")
     settings()
     program = (
-        "import sys; from biomeroworker.config import Settings; from biomeroworker.engine.outbox import Courier; "
+        "import sys; from biomeroworker.config import Settings; from biomeroworker.notifications.dispatcher import Courier; "
         "from biomeroworker.eventlog.runlog import RunLog; "
         "Courier(RunLog.open(sys.argv[1]), Settings.load(sys.argv[2], environ={}, standard=[]), {}).deliver()"
     )

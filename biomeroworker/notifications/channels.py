@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from biomeroworker import __version__
 from biomeroworker.config.schema import NotificationSettings
-from biomeroworker.engine.notice import Ended, document, letter, one_line
 from biomeroworker.errors import ConfigError, Permanent, Transient
 from biomeroworker.eventlog.store.outbox_rows import EMAIL, WEBHOOK
+from biomeroworker.notifications.message import Ended, document, letter, one_line
 
 #: Seconds that a server may be silent, and that a delivery may take in all however much it talks.
 SILENCE, LONGEST = 10.0, 30.0

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 
 from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
-from biomeroworker.engine import notify
-from biomeroworker.engine.notice import Ended
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.runlog import NoSuchRun, RunLog
 from biomeroworker.eventlog.store.outbox import Notice
 from biomeroworker.eventlog.store.outbox_rows import EMAIL
+from biomeroworker.notifications import channels
+from biomeroworker.notifications.message import Ended
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Courier:
 
     def __init__(self, log: RunLog, settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
         self._log = log
-        self._channels = notify.channels(settings.notifications, environ)
+        self._channels = channels.channels(settings.notifications, environ)
         self._patience = settings.notifications.give_up_days * 86400
         self._holder = uuid.uuid4().hex
         self._failures: dict[str, int] = {}  # in a row, by channel
