@@ -41,7 +41,7 @@ echo "$fields" >"$out/fields.txt"
 _SUPERVISE = "from biomeroworker.cli import main; main()"
 #: The same, but the tasks of an array are let go together, when there are as many as told.
 _HOLDING_BACK = """
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
 release, ready = Cluster.release, set()
 def together(self, name, tasks):
     ready.update(tasks)

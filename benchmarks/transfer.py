@@ -36,7 +36,7 @@ from benchmarks.context import Context
 from benchmarks.figures import OURS, THEIRS, Figures, number
 from benchmarks.frontend import FrontEnd, master, master_pid
 from benchmarks.processes import tree_cpu
-from biomeroworker.cluster.openssh import OpenSshTransport
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
 
 CAT, CAT_DEFAULT, CATS, TAR, RSYNC, SFTP = (
     "ssh cat",

@@ -15,12 +15,12 @@ from uuid import UUID, uuid4
 
 from invoke import Result
 
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import again, doctor, setup
 from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress

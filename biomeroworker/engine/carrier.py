@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.cluster.refusals import SubmissionInDoubt
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.submission import AttemptClaimed, AttemptGivenUp
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.slurm.submit_errors import SubmissionInDoubt
+from biomeroworker.cluster.slurm.submit_once import AttemptClaimed, AttemptGivenUp
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source

@@ -9,7 +9,7 @@ import difflib
 import time
 from collections.abc import Iterator
 
-from biomeroworker.cluster.runtime import Reference
+from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.config import Settings
 from biomeroworker.engine import descriptors
 from biomeroworker.errors import ConfigError, Refused

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
 from biomeroworker.engine.descriptors import Refresher

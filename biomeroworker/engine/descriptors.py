@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.store import DescriptorStore, Network, is_address

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus
-from biomeroworker.cluster.transport import Sent
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.cluster.transport.transport import Sent
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.summary import made_text

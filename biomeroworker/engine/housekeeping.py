@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from biomeroworker.cluster import remote
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.sshfaults import far_fault
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.transport import remote_scripts
+from biomeroworker.cluster.transport.errors import far_fault
 from biomeroworker.config import Settings
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -62,7 +62,7 @@ def remove_command(data: str, names: Collection[str]) -> list[str]:
     for name in names:
         if not _NAME.fullmatch(name):
             raise Permanent(f"{name!r} is not removed: it is not the folder of a run")
-    return remote.program(_REMOVE, data, *names)
+    return remote_scripts.program(_REMOVE, data, *names)
 
 
 def parse_removed(text: str) -> tuple[set[UUID], dict[UUID, str]]:

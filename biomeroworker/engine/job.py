@@ -1,7 +1,7 @@
 """What is submitted for one attempt: the options of ``sbatch``.
 
-Pure. The order of precedence, weakest first (each may add and change, none can delete; `sbatch.lay` says what puts what
-aside):
+Pure. The order of precedence, weakest first (each may add and change, none can delete; `sbatch_options.lay` says what
+puts what aside):
 
 1. ours: `DEFAULTS`
 2. ``sbatch_<flag>`` of ``[SLURM]``, for every job
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import sbatch
 from biomeroworker.errors import ConfigError, Refused
 
 #: Asked of sbatch where nobody says otherwise.
@@ -28,9 +28,9 @@ DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": 
 def check(settings: Settings, request: RunRequest) -> None:
     """Raise `Refused` for what a run may not ask for, `ConfigError` for an option that a site may not set."""
     for name, value in _names(request.job_options).items():
-        if name not in sbatch.OWN:
-            raise Refused(f"a run may not ask sbatch for {name!r}; it may for {', '.join(sorted(sbatch.OWN))}")
-        if wrong := sbatch.problem(name, value):
+        if name not in sbatch_options.OWN:
+            raise Refused(f"a run may not ask sbatch for {name!r}; it may for {', '.join(sorted(sbatch_options.OWN))}")
+        if wrong := sbatch_options.problem(name, value):
             raise Refused(f"sbatch's {name!r} {wrong}")
     for where, name, wrong in problems(settings, request.workflow):
         raise ConfigError(f"{where}: the configuration may not set sbatch's {name!r}: it {wrong}")
@@ -40,11 +40,11 @@ def check(settings: Settings, request: RunRequest) -> None:
 def problems(settings: Settings, workflow: str) -> Iterator[tuple[str, str, str]]:
     """The options of a workflow's jobs that cannot be passed on: where each is set, its name, what is wrong."""
     for flag, value in settings.slurm.sbatch.items():
-        if wrong := sbatch.problem(sbatch.spelled(flag), value):
-            yield settings.line("SLURM", f"sbatch_{flag}"), sbatch.spelled(flag), wrong
+        if wrong := sbatch_options.problem(sbatch_options.spelled(flag), value):
+            yield settings.line("SLURM", f"sbatch_{flag}"), sbatch_options.spelled(flag), wrong
     for flag, value in settings.workflows[workflow].job_params.items():
-        if wrong := sbatch.problem(sbatch.spelled(flag), value):
-            yield settings.line("WORKFLOWS", f"{workflow}_job_{flag}"), sbatch.spelled(flag), wrong
+        if wrong := sbatch_options.problem(sbatch_options.spelled(flag), value):
+            yield settings.line("WORKFLOWS", f"{workflow}_job_{flag}"), sbatch_options.spelled(flag), wrong
 
 
 def account(settings: Settings, request: RunRequest) -> str:
@@ -100,7 +100,7 @@ def options(settings: Settings, request: RunRequest) -> dict[str, str]:
         {"mail-user": request.email, "mail-type": "END,FAIL"} if request.email else {},
         _set({"account": account(settings, request)}),
     ):
-        sbatch.lay(found, layer)
+        sbatch_options.lay(found, layer)
     return found
 
 
@@ -112,7 +112,7 @@ def excluding(found: Mapping[str, str], nodes: Iterable[str]) -> dict[str, str]:
 
 def _names(given: Mapping[str, str]) -> dict[str, str]:
     """Options as sbatch spells them."""
-    return {sbatch.spelled(name): value for name, value in given.items()}
+    return {sbatch_options.spelled(name): value for name, value in given.items()}
 
 
 def _set(given: Mapping[str, str | None]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus, by_task
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus, by_task
 from biomeroworker.domain import ranges
 
 

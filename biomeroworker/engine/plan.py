@@ -13,9 +13,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from biomeroworker.cluster.scheduler import JobSpec
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.slurmwords import array_expression
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.slurm.parsing import array_expression
+from biomeroworker.cluster.slurm.scheduler import JobSpec
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from biomeroworker.cluster.pulling import Outcome, PullJobs, Wanted, pull_all
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.pull import Outcome, PullJobs, Wanted, pull_all
+from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.config.schema import SlurmSettings
-from biomeroworker.engine import sbatch
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import Fault, Permanent, classify
 
@@ -78,8 +78,8 @@ def make_folders(cluster: Cluster) -> None:
 def pull_options(slurm: SlurmSettings) -> dict[str, str]:
     """What sbatch is asked for a job that pulls an image: what the site wants of every job, and the pull's own."""
     found: dict[str, str] = {}
-    sbatch.lay(found, {sbatch.spelled(name): value for name, value in slurm.sbatch.items()})
+    sbatch_options.lay(found, {sbatch_options.spelled(name): value for name, value in slurm.sbatch.items()})
     if slurm.slurm_default_partition:
         found["partition"] = slurm.slurm_default_partition
-    sbatch.lay(found, {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem})
-    return {name: value for name, value in found.items() if not sbatch.problem(name, value)}
+    sbatch_options.lay(found, {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem})
+    return {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}

@@ -10,9 +10,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-from biomeroworker.cluster import remote
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.sshfaults import far_fault
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.transport import remote_scripts
+from biomeroworker.cluster.transport.errors import far_fault
 from biomeroworker.config import Settings
 from biomeroworker.errors import Blocked
 
@@ -38,7 +38,7 @@ class Free:
 
 def free_command(folder: str) -> list[str]:
     """Ask for the free space of the file system that holds, or will hold, a folder."""
-    return remote.program(_FREE, remote.path(folder))
+    return remote_scripts.program(_FREE, remote_scripts.path(folder))
 
 
 def parse_free(text: str) -> Free | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biomeroworker.cluster.scheduler import JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobStatus
 from biomeroworker.domain import ranges
 from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest, folder_name
 from biomeroworker.engine import chunks

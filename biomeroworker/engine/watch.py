@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.engine import jobstatus
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.surroundings import Surroundings

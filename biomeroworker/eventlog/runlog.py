@@ -237,7 +237,7 @@ class RunLog:
         Parameters
         ----------
         state
-            A name of `biomeroworker.cluster.scheduler.JobState`.
+            A name of `biomeroworker.cluster.slurm.scheduler.JobState`.
         raw_state
             The scheduler's own word.
         progress

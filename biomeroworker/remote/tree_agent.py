@@ -1,8 +1,8 @@
 """Files as bytes on a wire: what both ends of a tree transfer do, on whichever end they are.
 
-This module runs here, imported, and on the cluster, where its text is handed to the front-end's python3 (`remote` has
-the programs for a front-end without one). So it uses nothing but the standard library of Python 3.6, imports nothing
-that is slow to load, and its annotations are strings.
+This module runs here, imported, and on the cluster, where its text is handed to the front-end's python3
+(`remote_scripts` has the programs for a front-end without one). So it uses nothing but the standard library of Python
+3.6, imports nothing that is slow to load, and its annotations are strings.
 
 Contents are read once and hashed while they travel, part by part between reading and writing: a thread of its own for
 that was tried, and cost more than it brought. Names are bytes all the way.
@@ -197,7 +197,7 @@ def regular_size(path: bytes) -> int:
     return about.st_size if stat.S_ISREG(about.st_mode) else -1
 
 
-# The far side's part in the dialogues of `transfer`: what `remote` has as shell programs, word for word. -------------
+# The cluster side of `tree_transfer`, the same as the shell programs of `remote_scripts`. ----------------------------
 
 
 def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
@@ -244,7 +244,7 @@ class _Dialogue:
 
 
 def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
-    """Receive a tree: see `transfer.Sending`."""
+    """Receive a tree: see `tree_transfer.Sending`."""
     data = stage + b"/data"
     os.makedirs(os.path.dirname(target), exist_ok=True)
     for folder in (target, data):
@@ -309,7 +309,7 @@ def _give_share(talk: _Dialogue, folder: bytes) -> int:
 
 
 def _give(talk: _Dialogue, folder: bytes) -> int:
-    """Send a tree: see `transfer.Fetching`."""
+    """Send a tree: see `tree_transfer.Fetching`."""
     if not os.path.isdir(folder):
         return NOT_THERE
     sizes = {}

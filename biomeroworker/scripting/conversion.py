@@ -14,7 +14,8 @@ import fabric.transfer
 from invoke import Result
 
 from biomeroworker import remote
-from biomeroworker.engine import job, sbatch
+from biomeroworker.cluster.slurm import sbatch_options
+from biomeroworker.engine import job
 from biomeroworker.errors import BiomeroWorkerError, Refused
 from biomeroworker.scripting.jobs import JobMethods, handed_in
 from biomeroworker.scripting.parts import data_folder
@@ -77,8 +78,8 @@ class ConversionMethods(JobMethods):
     def _options(self) -> dict[str, str]:
         slurm = self.settings.main.slurm
         found = dict(job.DEFAULTS)
-        sbatch.lay(found, {sbatch.spelled(name): value for name, value in slurm.sbatch.items()})
+        sbatch_options.lay(found, {sbatch_options.spelled(name): value for name, value in slurm.sbatch.items()})
         partition = slurm.slurm_conversion_partition or slurm.slurm_default_partition
-        sbatch.lay(found, {"partition": partition} if partition else {})
-        good = {name: value for name, value in found.items() if not sbatch.problem(name, value)}
+        sbatch_options.lay(found, {"partition": partition} if partition else {})
+        good = {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}
         return {"job-name": "omero-job-conversion", **good}

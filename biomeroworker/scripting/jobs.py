@@ -16,11 +16,11 @@ from typing import Any
 import fabric.transfer
 from invoke import Result
 
-from biomeroworker.cluster import slurm
-from biomeroworker.cluster.refusals import scheduler_silence
-from biomeroworker.cluster.scheduler import JobState
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.slurmwords import state_of
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.slurm import commands
+from biomeroworker.cluster.slurm.parsing import state_of
+from biomeroworker.cluster.slurm.scheduler import JobState
+from biomeroworker.cluster.slurm.submit_errors import scheduler_silence
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import job
@@ -139,7 +139,7 @@ class JobMethods(Parts):
 
     def extract_job_id(self, result: Result) -> int:
         """The job's id in sbatch's answer; -1 if there is none."""
-        found = slurm.parse_submitted(result.stdout)
+        found = commands.parse_submitted(result.stdout)
         return -1 if found is None else found
 
     def check_job_status(
@@ -275,7 +275,7 @@ def handed_in(
         answer = asked(
             cluster, command, "submitting", timeout=90, stdin=b"".join(word.encode() + b"\0" for word in words)
         )
-        job_id = slurm.parse_submitted(answer.stdout)
+        job_id = commands.parse_submitted(answer.stdout)
         if job_id is None:
             raise Refused(f"sbatch gave no job id: {answer.stdout.strip()}")
     except Exception as error:

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import fabric.transfer
 from invoke import Result
 
-from biomeroworker.cluster import layout
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.transport import Completed
+from biomeroworker.cluster import paths
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.registry import Clusters
+from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.engine.clusters import Clusters
 from biomeroworker.errors import Refused
 from biomeroworker.eventlog.runlog import RunLog
 
@@ -55,7 +55,7 @@ def data_folder(cluster: Cluster, name: str) -> str:
         It would lead elsewhere: what is removed, or written to, is always below the data folder.
     """
     data = cluster.layout.data
-    path = posixpath.normpath(posixpath.join(data, layout.resolved(name, cluster.home) if name[:1] in "~$" else name))
+    path = posixpath.normpath(posixpath.join(data, paths.resolved(name, cluster.home) if name[:1] in "~$" else name))
     if not path.startswith(f"{data}/") or "\0" in name:
         raise Refused(f"{name!r} is not below the data folder {data}")
     return path

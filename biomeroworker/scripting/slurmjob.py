@@ -8,7 +8,7 @@ from uuid import UUID
 
 from invoke import Result
 
-from biomeroworker.cluster.slurmwords import state_of
+from biomeroworker.cluster.slurm.parsing import state_of
 from biomeroworker.errors import Transient, classify
 
 if TYPE_CHECKING:

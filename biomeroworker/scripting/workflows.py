@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from biomeroworker.cluster import runtime
-from biomeroworker.cluster.runtime import Reference
+from biomeroworker.cluster.containers import runtime
+from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.engine.descriptors import Refresher, store_of
 from biomeroworker.errors import ConfigError
 from biomeroworker.scripting.parts import Parts, asked

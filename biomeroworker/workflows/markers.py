@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.errors import Blocked, NodeFault, Permanent, Transient
 

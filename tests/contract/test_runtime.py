@@ -14,15 +14,15 @@ from uuid import uuid4
 
 import pytest
 
-from biomeroworker.cluster.apptainer import Apptainer
-from biomeroworker.cluster.charliecloud import Charliecloud
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.fakeruntime import FakeRuntime
-from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.runtime import Runtime
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.transport import Completed
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.apptainer import Apptainer
+from biomeroworker.cluster.containers.charliecloud import Charliecloud
+from biomeroworker.cluster.containers.runtime import Runtime
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import Blocked, Permanent, Transient
+from tests.fakes.runtime import FakeRuntime
+from tests.fakes.transport import FakeTransport
 from tests.registries import busybox_image, own_registry, push
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]

@@ -15,12 +15,12 @@ from uuid import uuid4
 
 import pytest
 
-from biomeroworker.cluster.apptainer import Apptainer
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.scheduler import JobSpec, JobState, JobStatus, by_task
-from biomeroworker.cluster.site import Cluster
-from biomeroworker.cluster.slurmwords import array_expression
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.apptainer import Apptainer
+from biomeroworker.cluster.slurm.parsing import array_expression
+from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, by_task
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from tests.fakes.transport import FakeTransport
 
 pytestmark = pytest.mark.timeout(300)
 

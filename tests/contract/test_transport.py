@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biomeroworker.cluster import shell, transfer
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.shell import ShellTransport
+from biomeroworker.cluster.transport import shell, tree_transfer
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.errors import Permanent, Transient
+from tests.fakes.transport import FakeTransport
 from tests.integration.cluster.own_sshd import SSHD, OwnSshd
 
 ODD_NAMES = [
@@ -381,7 +381,7 @@ def test_over_a_long_line_a_large_tree_travels_on_several_channels(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
-    monkeypatch.setattr(transfer, "_AT_ONCE", -1.0)
+    monkeypatch.setattr(tree_transfer, "_AT_ONCE", -1.0)
     channels = 4 if transport._pythons else 1
     before = transport.executions
     assert transport.send_tree(large, f"{place}/run").travelled == sum(len(c) for c in contents(large).values() if c)
@@ -397,7 +397,7 @@ def test_a_cut_ends_all_channels_and_all_that_arrived_counts(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
-    monkeypatch.setattr(transfer, "_AT_ONCE", -1.0)
+    monkeypatch.setattr(tree_transfer, "_AT_ONCE", -1.0)
     threads = threading.active_count()
     with pytest.raises(Stop):
         transport.send_tree(large, f"{place}/run", progress=stop_at(0.2))

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from biomeroworker.cluster import slurm
-from biomeroworker.cluster.scheduler import JobState, by_task
-from biomeroworker.cluster.slurmwords import array_expression
+from biomeroworker.cluster.slurm import commands
+from biomeroworker.cluster.slurm.parsing import array_expression
+from biomeroworker.cluster.slurm.scheduler import JobState, by_task
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded, RunState
 from tests.log_steps import rows
@@ -47,7 +47,7 @@ def test_02_one_failed_task_of_an_array_is_not_outvoted_by_the_last_row(world: W
         f"9_{task}|2026-01-01T00:00:00|1|{code}||00:00:01|1|||{state}|None|a\n"
         for task, state, code in ((1, "FAILED", "1:0"), (2, "COMPLETED", "0:0"), (3, "COMPLETED", "0:0"))
     )
-    jobs = slurm.parse_status(rows + "[end 0]\n").by_name(["a"])["a"]
+    jobs = commands.parse_status(rows + "[end 0]\n").by_name(["a"])["a"]
     assert [one.state for one in by_task(jobs, [1, 2, 3]).values() if one] == [
         JobState.FAILED,
         JobState.COMPLETED,
@@ -62,10 +62,12 @@ ENDS = ("OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "TIM
 def test_03_every_end_that_slurm_has_a_word_for_is_an_end(word: str) -> None:
     """A job out of memory, preempted or without its node was polled for ever."""
     row = f"9|2026-01-01T00:00:00|1|1:0||00:00:01|1|||{word}|None|a\n"
-    (job,) = slurm.parse_status(f"[squeue]\n[end 0]\n[sacct]\n{row}[end 0]\n").by_name(["a"])["a"]
+    (job,) = commands.parse_status(f"[squeue]\n[end 0]\n[sacct]\n{row}[end 0]\n").by_name(["a"])["a"]
     assert job.state.is_terminal
     assert job.state is not JobState.COMPLETED
-    assert any("sacct -n -P" in part for part in slurm.status_command(["a"], datetime.now(UTC))), "no word is cut short"
+    assert any("sacct -n -P" in part for part in commands.status_command(["a"], datetime.now(UTC))), (
+        "no word is cut short"
+    )
 
 
 def test_04_a_run_is_followed_by_whoever_comes_after_the_one_that_submitted_it(world: World) -> None:
@@ -106,8 +108,8 @@ def test_08_a_submission_that_is_refused_ends_the_run_and_leaves_nothing_open(wo
 @pytest.mark.parametrize("answer", ["555", "555;alpha", "Submitted batch job 555 on cluster alpha"])
 def test_09_the_job_id_is_read_from_every_form_of_the_answer(answer: str) -> None:
     """The id in ``Submitted batch job 555 on cluster alpha`` was read as -1, and job -1 was followed."""
-    assert slurm.parse_submitted(f"a plugin's words\n{answer}\n") == 555
-    assert slurm.parse_submitted("sbatch: nothing of the kind\n") is None
+    assert commands.parse_submitted(f"a plugin's words\n{answer}\n") == 555
+    assert commands.parse_submitted("sbatch: nothing of the kind\n") is None
 
 
 def test_10_two_runs_on_the_same_images_do_not_share_a_file_of_parameters(world: World) -> None:

@@ -22,8 +22,8 @@ from uuid import UUID
 
 from sqlalchemy.exc import OperationalError
 
-from biomeroworker.cluster.channel import Channel
-from biomeroworker.cluster.shell import ShellTransport
+from biomeroworker.cluster.transport.channel import Channel
+from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.eventlog.store.recorder import SQLRecorder

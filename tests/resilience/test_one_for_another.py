@@ -16,8 +16,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert, select, update
 
-from biomeroworker.cluster.shell import ShellTransport
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.engine import supervisor
 from biomeroworker.engine.folder import FolderSource
 from biomeroworker.eventlog.runlog import RunLog, RunState

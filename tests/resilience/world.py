@@ -23,10 +23,9 @@ import pytest
 import tifffile
 from sqlalchemy.exc import OperationalError
 
-from biomeroworker.cluster.channel import Channel
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.runtime import Reference
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.runtime import Reference
+from biomeroworker.cluster.transport.channel import Channel
 from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
 from biomeroworker.domain.request import RunRequest
@@ -34,6 +33,7 @@ from biomeroworker.engine import carrier, supervisor, watch
 from biomeroworker.engine.sources import Sources
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
+from tests.fakes.transport import FakeTransport
 
 #: The container: says that it ran, then writes one result for each image.
 CONTAINER = """#!/bin/sh

@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from biomeroworker.cluster import logins
-from biomeroworker.cluster.runtime import Reference
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers import registry_auth
+from biomeroworker.cluster.containers.runtime import Reference
+from biomeroworker.cluster.registry import Clusters
+from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, fault_of, ok, tried, warn
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import job, sbatch
+from biomeroworker.engine import job
 from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.doctor import far, here, keys, probe, site
 from biomeroworker.errors import ConfigError
 
@@ -108,7 +109,8 @@ def _tests(settings: Settings, own: list[str]) -> Iterator[site.Test | Finding]:
         unknown = {
             option: settings.line("WORKFLOWS", f"{name}_job_{flag}")
             for flag in settings.workflows[name].job_params
-            if (option := sbatch.spelled(flag)) not in sbatch.KNOWN and option not in {name for _, name, _ in wrong}
+            if (option := sbatch_options.spelled(flag)) not in sbatch_options.KNOWN
+            and option not in {name for _, name, _ in wrong}
         }
         for option, line in unknown.items():
             yield warn(f"options of {name}", f"sbatch's {option!r} is not known here; it is passed on", "", line)
@@ -200,8 +202,8 @@ def _credentials(settings: Settings, images: list[str]) -> Iterator[Finding]:
         return
     line = settings.line("SLURM", "registry_credentials")
     try:
-        logins.login_for(Reference("", "any"), file)
-        found = [image for image in images if logins.login_for(Reference.parse(image), file)]
+        registry_auth.login_for(Reference("", "any"), file)
+        found = [image for image in images if registry_auth.login_for(Reference.parse(image), file)]
     except ConfigError as error:
         yield fail("registry credentials", str(error), "a file as `podman login --authfile` writes it", line)
     else:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from biomeroworker.cluster.refusals import classify_submission
-from biomeroworker.cluster.transport import Completed
+from biomeroworker.cluster.slurm.submit_errors import classify_submission
+from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.engine.doctor.far import FOR_PULLS, PROGRAMS, Answer

@@ -30,7 +30,7 @@ class Intent(Immutable):
 
 @dataclass(frozen=True)
 class Observation(Immutable):
-    """What the scheduler last said of a job; `state` is a name of `biomeroworker.cluster.scheduler.JobState`."""
+    """What the scheduler last said of a job; `state` is a name of `biomeroworker.cluster.slurm.scheduler.JobState`."""
 
     state: str
     raw_state: str

@@ -12,8 +12,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from biomeroworker.cluster import slurm
-from biomeroworker.cluster.scheduler import JobSpec
+from biomeroworker.cluster.slurm import commands
+from biomeroworker.cluster.slurm.scheduler import JobSpec
 
 HERE = Path(__file__).parent
 #: What is submitted: a script and options, by the name of the case.
@@ -50,22 +50,22 @@ def main(root: str) -> None:
             f"case-{name}", f"{home}/record/job.sh", f"{home}/record/out-%j", f"{home}/record", (program,),
             {"mem": "50M", "time": "5", **options}, **more,  # type: ignore[arg-type]
         )  # fmt: skip
-        login(*slurm.submit_command(spec))
-    login(*slurm.release_command("case-array", [1, 2, 3, 5]))
+        login(*commands.submit_command(spec))
+    login(*commands.release_command("case-array", [1, 2, 3, 5]))
     time.sleep(8)
-    login(*slurm.cancel_command(["case-array-cancelled", "case-cancelled"]))
+    login(*commands.cancel_command(["case-array-cancelled", "case-cancelled"]))
     time.sleep(8)
     version = login("sbatch", "--version").split()[-1]
     folder = HERE / version
     folder.mkdir(exist_ok=True)
     for name in CASES:
         ids = sorted(set(login("squeue", "-h", "-t", "all", f"--name=case-{name}", "-o", "%F").split()))
-        asked = slurm.status_command([f"case-{name}"], began - timedelta(minutes=1), [int(one) for one in ids])
+        asked = commands.status_command([f"case-{name}"], began - timedelta(minutes=1), [int(one) for one in ids])
         (folder / f"{name}.txt").write_text(login(*asked))
     (folder / "config.txt").write_text(
-        "".join(line + "\n" for line in login(*slurm.limits_command()).splitlines() if root not in line)
+        "".join(line + "\n" for line in login(*commands.limits_command()).splitlines() if root not in line)
     )
-    login(*slurm.cancel_command([f"case-{name}" for name in CASES]))
+    login(*commands.cancel_command([f"case-{name}" for name in CASES]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.cluster.openssh import OpenSshTransport
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.errors import Blocked, ConfigError, Transient
 from tests.integration.cluster.own_sshd import SSHD, OwnSshd
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.cluster import door, openssh
-from biomeroworker.cluster.openssh import OpenSshTransport
+from biomeroworker.cluster.transport import login_limiter, openssh
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.errors import Blocked, Transient
 from tests.integration.cluster.own_sshd import SSHD, OwnSshd
 
@@ -246,7 +246,7 @@ def test_two_who_share_a_connection_get_all_their_answers(site: Callable[..., Ow
 _WORKER = """
 import sys, time
 from pathlib import Path
-from biomeroworker.cluster.openssh import OpenSshTransport
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
 alias, config, runtime = sys.argv[1:]
 transport = OpenSshTransport(alias, config_file=Path(config), runtime_dir=Path(runtime))
 sys.stdin.readline()
@@ -316,7 +316,7 @@ def test_a_refused_key_is_not_shown_again_and_again(site: Callable[..., OwnSshd]
 def test_logins_are_counted_and_put_off(
     site: Callable[..., OwnSshd], to: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "LOGINS_A_MINUTE", 2)
+    monkeypatch.setattr(login_limiter, "LOGINS_A_MINUTE", 2)
     server = site()
     transport = to(server)
     for _ in range(2):
@@ -324,7 +324,7 @@ def test_logins_are_counted_and_put_off(
         transport.close()
     with pytest.raises(Transient, match="the next one waits"):
         transport.run(["true"], timeout=5)
-    monkeypatch.setattr(door, "_MINUTE", 3.0)
+    monkeypatch.setattr(login_limiter, "_MINUTE", 3.0)
     assert transport.run(["true"], timeout=30).ok  # waits for its turn
     assert logins(server) == 3
 

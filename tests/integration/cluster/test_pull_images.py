@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from biomeroworker.cli import app
 from biomeroworker.client import SlurmClient
-from biomeroworker.cluster import logins
-from biomeroworker.cluster.apptainer import Apptainer
-from biomeroworker.cluster.charliecloud import Charliecloud
-from biomeroworker.cluster.images import Images
-from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.runtime import Runtime
+from biomeroworker.cluster.containers import registry_auth
+from biomeroworker.cluster.containers.apptainer import Apptainer
+from biomeroworker.cluster.containers.charliecloud import Charliecloud
+from biomeroworker.cluster.containers.images import Images
+from biomeroworker.cluster.containers.runtime import Runtime
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.states import RunState
 from sandbox import images as samples
@@ -63,10 +63,10 @@ def test_a_private_image_is_pulled_with_the_workers_login_and_not_without(
     with pytest.raises(Permanent, match="does not give us") as caught:
         Images(transport, runtime, (folder, folder), {}).pull("w", reference)
     assert "registry_credentials" in caught.value.hint
-    wrong = logins.reader(auth_file(tmp_path / "wrong.json", closed_registry, ("ada", "wrong")))
+    wrong = registry_auth.reader(auth_file(tmp_path / "wrong.json", closed_registry, ("ada", "wrong")))
     with pytest.raises(Permanent, match="does not give us"):
         Images(transport, runtime, (folder, folder), {}, wrong).pull("w", reference)
-    right = logins.reader(auth_file(tmp_path / "right.json", f"{closed_registry}/lab", LOGIN))
+    right = registry_auth.reader(auth_file(tmp_path / "right.json", f"{closed_registry}/lab", LOGIN))
     image = Images(transport, runtime, (folder, folder), {}, right).pull("w", reference)
     assert image.digest
     left = transport.run(["grep", "-rlF", "--", LOGIN[1], folder, ".apptainer", ".singularity"])
@@ -90,7 +90,7 @@ def test_an_old_program_runs_what_its_shell_cannot_misread_and_refuses_the_rest(
 ) -> None:
     closed_registry = closed_registries["apptainer"]
     folder = f"old-{uuid4().hex[:8]}"
-    login = logins.reader(auth_file(tmp_path / "auth.json", closed_registry, LOGIN))
+    login = registry_auth.reader(auth_file(tmp_path / "auth.json", closed_registry, LOGIN))
     path = (
         Images(transport, Apptainer(), (folder, folder), {}, login).pull("w", f"{closed_registry}/lab/closed:v1").path
     )

@@ -12,9 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select, update
 
-from biomeroworker.cluster.apptainer import Apptainer
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.config import Settings
 from biomeroworker.engine import housekeeping, space
 from biomeroworker.engine.housekeeping import Housekeeper
@@ -22,6 +21,7 @@ from biomeroworker.engine.space import SpaceGuard
 from biomeroworker.errors import Blocked, Permanent, Transient
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.tables import EVENTS, SWEPT, VIEWS
+from tests.fakes.transport import FakeTransport
 from tests.log_steps import accept, bring_to
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from biomeroworker.cluster import openssh
+from biomeroworker.cluster.transport import openssh
 from biomeroworker.eventlog.aggregates.states import RunState
 
 HOSTILE_NAME = "a b [1];$(touch x).tif"

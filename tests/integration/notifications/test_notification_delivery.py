@@ -275,7 +275,8 @@ def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
     _end(log, address="")
     settings()
     program = (
-        "import sys; from biomeroworker.config import Settings; from biomeroworker.notifications.dispatcher import Courier; "
+        "import sys; from biomeroworker.config import Settings; "
+        "from biomeroworker.notifications.dispatcher import Courier; "
         "from biomeroworker.eventlog.runlog import RunLog; "
         "Courier(RunLog.open(sys.argv[1]), Settings.load(sys.argv[2], environ={}, standard=[]), {}).deliver()"
     )

@@ -12,10 +12,10 @@ import tifffile
 import zarr
 
 from biomero import SlurmClient
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.fakeruntime import FakeRuntime
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.errors import Refused
+from tests.fakes.runtime import FakeRuntime
+from tests.fakes.transport import FakeTransport
 
 SBATCH = """#!/bin/bash
 [ -z "$REFUSE" ] || { echo "sbatch: error: invalid partition specified" >&2; exit 1; }

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from biomeroworker.cluster.apptainer import Apptainer
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.containers.apptainer import Apptainer
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize
 from biomeroworker.errors import NodeFault, Permanent
 from biomeroworker.imaging import ome_zarr, reader

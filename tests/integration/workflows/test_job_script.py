@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from biomeroworker import remote
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import InputManifest, PhysicalSize
 from biomeroworker.errors import Blocked, NodeFault, Permanent
 from biomeroworker.imaging.ome_zarr import write_image

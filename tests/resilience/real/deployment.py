@@ -25,8 +25,8 @@ from uuid import UUID
 import numpy as np
 import tifffile
 
-from biomeroworker.cluster.openssh import OpenSshTransport
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.eventlog.aggregates.states import RunState

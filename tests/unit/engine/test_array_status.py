@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.engine import jobstatus
 
 NAME = "biomero-1"

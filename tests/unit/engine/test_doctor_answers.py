@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding
 from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.engine.clusters import Clusters
 from biomeroworker.engine.doctor import examine, far, here, probe, site
 from biomeroworker.eventlog.runlog import RunLog
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from biomeroworker.cluster.apptainer import Apptainer
+from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.engine.plan import Plan
 from biomeroworker.workflows.formats import read
 from tests.unit.workflows.test_workflow_formats import BIAFLOWS, BILAYERS

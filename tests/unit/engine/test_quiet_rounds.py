@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from sqlalchemy import event
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.config import Settings
 from biomeroworker.engine.cancelling import Canceller
 from biomeroworker.engine.meeting import Meeting

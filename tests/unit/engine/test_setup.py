@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from biomeroworker.cluster.apptainer import Apptainer
-from biomeroworker.cluster.fake import FakeTransport
-from biomeroworker.cluster.site import Cluster
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.engine import setup
+from tests.fakes.transport import FakeTransport
 
 
 def test_folders_are_made_where_runs_look_for_them_and_none_is_called_tilde(tmp_path: Path) -> None:

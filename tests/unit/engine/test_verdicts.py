@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from biomeroworker.cluster.scheduler import JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import Chunk, InputManifest
 from biomeroworker.engine import again, verdicts
 from biomeroworker.errors import Refused, Transient

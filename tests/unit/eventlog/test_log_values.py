@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomeroworker.cluster.scheduler import JobState
+from biomeroworker.cluster.slurm.scheduler import JobState
 from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import Refused
 from biomeroworker.eventlog.aggregates.states import RunState

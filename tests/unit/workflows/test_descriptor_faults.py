@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from biomeroworker.cluster.runtime import Reference, image_file, versions
+from biomeroworker.cluster.containers.runtime import Reference, image_file, versions
 from biomeroworker.config import Settings
 from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.descriptors import Refresher

@@ -1,0 +1,273 @@
+"""One cluster, as the engine sees it: the transport, SLURM, the container runtime and the folders, glued.
+
+Thin on purpose: what to ask and how to read the answer is decided in the pure modules; here it is only carried there
+and back, and every answer that is none becomes a classed fault. Each question is one remote execution.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from biomeroworker.cluster import paths
+from biomeroworker.cluster.containers import registry_auth
+from biomeroworker.cluster.containers.factory import binds_below_home, runtime_of
+from biomeroworker.cluster.containers.images import TIFF_CONVERTER, Images
+from biomeroworker.cluster.containers.runtime import Image, Login, Reference, Runtime
+from biomeroworker.cluster.slurm import commands, submit_once
+from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, Limits
+from biomeroworker.cluster.slurm.submit_errors import classify_submission, scheduler_silence
+from biomeroworker.cluster.transport.errors import far_fault, tail
+from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from biomeroworker.cluster.transport.transport import Transport
+from biomeroworker.errors import Transient
+
+if TYPE_CHECKING:
+    from biomeroworker.config import Settings
+
+
+class Cluster:
+    """A cluster behind one transport.
+
+    Parameters
+    ----------
+    data, images, converters
+        Folders on the cluster; relative ones start at the user's home.
+    converter_images
+        Image by key, as the ini's ``[CONVERTERS]`` gives them.
+    binds
+        Folders that containers see besides their run's, relative to the user's home.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        container: Runtime,
+        *,
+        data: str,
+        images: str,
+        converters: str,
+        converter_images: Mapping[str, str] | None = None,
+        credentials: Callable[[Reference], Login | None] = lambda reference: None,
+        binds: Sequence[str] = (),
+    ) -> None:
+        self.transport = transport
+        self._binds = tuple(binds)
+        self.runtime = container
+        self._folders = (data, images, converters)
+        self.images = Images(transport, container, (images, converters), converter_images or {}, credentials)
+        self._lock = threading.Lock()
+        self._home = ""
+        self._job_ids: dict[str, int] = {}
+        self._limits: Limits | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Cluster:
+        """The cluster of a configuration."""
+        slurm_settings = settings.slurm
+        return cls(
+            OpenSshTransport(settings.ssh.host, config_file=settings.ssh.config_file),
+            runtime_of(slurm_settings),
+            data=slurm_settings.slurm_data_path,
+            images=slurm_settings.slurm_images_path,
+            converters=slurm_settings.slurm_converters_path,
+            converter_images=settings.converters,
+            credentials=registry_auth.reader(slurm_settings.registry_credentials),
+            binds=binds_below_home(slurm_settings),
+        )
+
+    # -- the way there -------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise the fault that keeps us from the cluster, if any."""
+        self._learn_home()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.transport.close()
+
+    @property
+    def home(self) -> str:
+        """The account's home folder on the cluster, asked for once (other questions bring it along)."""
+        return self._home or self.images.home or self._learn_home()
+
+    @property
+    def layout(self) -> paths.Layout:
+        """The cluster's folders, absolute."""
+        return paths.Layout(*(paths.resolved(folder, self.home) for folder in self._folders))
+
+    def _learn_home(self) -> str:
+        answer = self.transport.run(["sh", "-c", "cd && pwd"], timeout=60)
+        home = answer.stdout.strip()
+        if not answer.ok or not home.startswith("/"):
+            raise Transient("the cluster does not say where our home folder is", detail=tail(answer.stderr))
+        self._home = home
+        return home
+
+    # -- folders and names ---------------------------------------------------------------------------------------------
+
+    def run_folder(self, run: UUID | str) -> str:
+        """A run's folder, absolute."""
+        return self.layout.run_folder(run)
+
+    def attempt_folder(self, run: UUID | str, number: int) -> str:
+        """An attempt's folder, absolute."""
+        return self.layout.attempt_folder(run, number)
+
+    def binds(self, folder: str) -> list[str]:
+        """What a container sees of the cluster: a folder of data, and what the configuration has below the home."""
+        return [folder, *(paths.resolved(path, self.home) for path in self._binds)]
+
+    def attempt_name(self, run: UUID | str, number: int) -> str:
+        """The job name of an attempt."""
+        return paths.attempt_name(run, number)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def submit(self, job: JobSpec) -> int:
+        """Hand an attempt to the scheduler, at most once whoever else tries; the id of its job, new or adopted.
+
+        Raises
+        ------
+        refusals.SubmissionInDoubt
+            The job may have been taken though no id came back: `find` it. `submit_once.AttemptClaimed` when that was
+            said before, `submit_once.AttemptGivenUp` when it no longer matters.
+        """
+        answer = self.transport.run(submit_once.submit_command(job), timeout=90)
+        said = submit_once.parse_submission(answer.stdout) if answer.ok else submit_once.Submission(None)
+        if said.job_id is not None:
+            self._job_ids[job.name] = said.job_id
+            return said.job_id
+        if said.given_up:
+            raise submit_once.AttemptGivenUp(f"{job.name} was given up")
+        if said.claimed_seconds is not None:
+            raise submit_once.AttemptClaimed(
+                f"{job.name} was handed to SLURM before, and what came of it is not known",
+                seconds=said.claimed_seconds,
+            )
+        raise classify_submission(answer)
+
+    def give_up(self, run: UUID | str, number: int) -> int | None:
+        """Let no job begin in an attempt any more; the id of the job that has begun in it, if one has."""
+        answer = self.transport.run(submit_once.give_up_command(self.attempt_folder(run, number)), timeout=60)
+        if not answer.ok:
+            raise far_fault(f"giving up attempt {number}", answer.stderr)
+        return submit_once.parse_holder(answer.stdout)
+
+    def remember(self, name: str, job_id: int) -> None:
+        """Say which job a name is: accounting finds by its id a job that was never eligible (held, then cancelled)."""
+        self._job_ids.setdefault(name, job_id)
+
+    def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
+        """What became of jobs, array tasks one by one; an empty list for a job that nobody knows.
+
+        One that can never be known again is told as such (`JobStatus.forgotten`).
+        """
+        if not names:
+            return {}
+        answer = self._ask(names, since)
+        return {
+            name: found or [forgotten for forgotten in [answer.forgotten(name)] if forgotten]
+            for name, found in answer.by_name(names).items()
+        }
+
+    def find(self, name: str, since: datetime) -> JobStatus | None:
+        """The job of a name if the scheduler ever took one; None only when that is certain.
+
+        The start marker speaks for a job that both voices of the scheduler have forgotten.
+        """
+        answer = self._ask([name], since)
+        found = answer.by_name([name])[name]
+        if found:
+            return found[-1]
+        if not answer.queue:
+            raise scheduler_silence(f"looking for {name}", answer.complaints)
+        return self._started(name)
+
+    def cancel(self, names: Sequence[str], *, timeout: float = 90) -> None:
+        """Cancel the jobs of these names, now and whenever they turn up; one that has ended, or never was, is fine."""
+        if not names:
+            return
+        folders = paths.Layout(self._data_folder, "", "")
+        attempts = [attempt for attempt in map(paths.parse_attempt_name, names) if attempt]
+        given_up = [folders.attempt_folder(*attempt) for attempt in attempts]
+        answer = self.transport.run(submit_once.cancel_command(names, given_up), timeout=timeout)
+        if not answer.ok:
+            raise scheduler_silence(f"cancelling {len(names)} jobs", answer.stderr)
+
+    def release(self, name: str, tasks: Iterable[int]) -> None:
+        """Let tasks of an array that was submitted with ``hold`` begin; for one that has begun, or ended, nothing."""
+        answer = self.transport.run(commands.release_command(name, tasks), timeout=90)
+        if not answer.ok:
+            raise scheduler_silence(f"releasing tasks of {name}", answer.stderr)
+
+    @property
+    def limits(self) -> Limits:
+        """What the cluster allows an array job to be; asked for once."""
+        if self._limits is None:
+            answer = self.transport.run(commands.limits_command(), timeout=60)
+            found = commands.parse_limits(answer.stdout) if answer.ok else None
+            if found is None:
+                raise scheduler_silence("asking for SLURM's limits", answer.stderr or answer.stdout)
+            self._limits = found
+        return self._limits
+
+    def alive(self, names: Sequence[str], since: datetime, *, timeout: float = 90) -> set[str]:
+        """Those of the names whose job waits or runs, or may do so. Without the queue's word nothing is said."""
+        answer = self._ask(names, since, timeout)
+        if not answer.queue:
+            raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
+        return {job.name for job in answer.jobs if job.name in names and not job.state.is_terminal and job.in_queue}
+
+    def _ask(self, names: Sequence[str], since: datetime, timeout: float = 90) -> commands.Answer:
+        known = [self._job_ids[name] for name in names if name in self._job_ids]
+        command = commands.status_command(names, since, known, self._data_folder)
+        answer = commands.parse_status(self.transport.run(command, timeout=timeout).stdout)
+        if not answer.queue and not answer.accounting:
+            raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
+        for job in answer.jobs:
+            if job.name in names:
+                self._job_ids[job.name] = job.job_id
+        return answer
+
+    @property
+    def _data_folder(self) -> str:
+        """The data folder as a command finds it: below the home folder, where it starts, which is not asked for."""
+        return paths.resolved(self._folders[0], self._home or self.images.home or ".")
+
+    def _started(self, name: str) -> JobStatus | None:
+        attempt = paths.parse_attempt_name(name)
+        if attempt is None:
+            return None
+        try:
+            marker = self.transport.read_from(f"{self.attempt_folder(*attempt)}/started").decode("utf-8", "replace")
+        except FileNotFoundError:
+            return None
+        said = dict(line.partition("=")[::2] for line in marker.splitlines())
+        if not said.get("job_id", "").isdigit():
+            return None
+        return JobStatus(
+            name=name,
+            job_id=int(said["job_id"]),
+            state=JobState.UNKNOWN,
+            raw_state="",
+            reason="the scheduler has forgotten it; its start marker is there",
+            node=said.get("node", ""),
+        )
+
+    # -- images --------------------------------------------------------------------------------------------------------
+
+    def image(self, workflow_path: str, reference: str, version: str = "") -> Image:
+        """The image of a workflow, which must be on the cluster; see `images.Images.image`."""
+        return self.images.image(workflow_path, reference, version)
+
+    def converter(self, key: str = TIFF_CONVERTER) -> Image:
+        """A converter's image, which must be configured and on the cluster."""
+        return self.images.converter(key)
+
+    def versions(self, workflow_paths: Sequence[str]) -> dict[str, list[str]]:
+        """The versions of each workflow that are on the cluster, newest first."""
+        return self.images.versions(workflow_paths)

@@ -1,0 +1,186 @@
+"""The images of one cluster: which are there, and bringing those that are not.
+
+Each question is one remote execution; an image that was seen is believed to be there for a while, because the job's own
+preflight looks again.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from biomeroworker.cluster import paths
+from biomeroworker.cluster.containers import runtime
+from biomeroworker.cluster.containers.runtime import Image, Login, Look, Reference, Runtime
+from biomeroworker.cluster.transport.errors import far_fault, tail
+from biomeroworker.cluster.transport.transport import Completed, Transport
+from biomeroworker.errors import Permanent
+
+#: The key of the converter that workflows on TIFF need.
+TIFF_CONVERTER = "zarr_to_tiff"
+_SEEN_SECONDS = 600.0
+_PULL_SECONDS = 7200.0
+
+#: Runs a pull's argv, with the login on stdin, to its end; on the login node or in a job.
+Runner = Callable[[Sequence[str], bytes], Completed]
+
+
+class Images:
+    """Workflow and converter images on a cluster.
+
+    Parameters
+    ----------
+    folders
+        Those of workflow images and of converter images; relative ones start at the user's home.
+    converter_images
+        Image by key, as the ini's ``[CONVERTERS]`` gives them.
+    logins
+        Names and passwords by registry; the cluster user's own logins are used where there is none.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        container: Runtime,
+        folders: tuple[str, str],
+        converter_images: Mapping[str, str],
+        logins: Callable[[Reference], Login | None] = lambda reference: None,
+    ) -> None:
+        self._transport, self._runtime = transport, container
+        self._folders, self._converter_images, self._logins = folders, dict(converter_images), logins
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, str], tuple[float, Image]] = {}
+        #: The account's home folder, once an answer has brought it along.
+        self.home = ""
+
+    def image(self, workflow_path: str, reference: str, version: str = "") -> Image:
+        """The image of a workflow, which must be on the cluster.
+
+        ``version`` is the tag; empty means the reference's own, or the newest there is when it has none.
+        """
+        wanted = Reference.parse(reference)
+        newest = not version and not wanted.tag and not wanted.digest
+        return self._find(self._workflow_file(workflow_path, wanted.at(version)), wanted.at(version), newest)
+
+    def converter(self, key: str = TIFF_CONVERTER) -> Image:
+        """A converter's image, which must be configured and on the cluster."""
+        reference = self._converter_images.get(key, "")
+        if not reference:
+            raise Permanent(
+                "the workflow reads TIFF, and no converter is configured", hint=f"[CONVERTERS] {key} = org/name:tag"
+            )
+        wanted = Reference.parse(reference)
+        return self._find(self._converter_file(key, wanted), wanted, False)
+
+    def versions(self, workflow_paths: Sequence[str]) -> dict[str, list[str]]:
+        """The versions of each workflow that are on the cluster, newest first."""
+        folders = {path: self._folder_of(path) for path in workflow_paths}
+        if not folders:
+            return {}
+        command = runtime.list_versions_command(list(folders.values()), self._runtime.suffix)
+        answer = self._transport.run(command, timeout=60)
+        if not answer.ok:
+            raise far_fault("listing images", answer.stderr)
+        found = runtime.parse_versions(answer.stdout)
+        return {path: found.get(folder, []) for path, folder in folders.items()}
+
+    def pull(self, workflow_path: str, reference: str, run: Runner | None = None) -> Image:
+        """Bring a workflow's image to the cluster; one that is there already, and usable, stays as it is."""
+        wanted = Reference.parse(reference)
+        return self._pull(self._workflow_file(workflow_path, wanted), wanted, run or self._on_the_login_node)
+
+    def pull_converter(self, key: str, reference: str, run: Runner | None = None) -> Image:
+        """Bring a converter's image to the cluster."""
+        wanted = Reference.parse(reference)
+        return self._pull(self._converter_file(key, wanted), wanted, run or self._on_the_login_node)
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _find(self, path: str, wanted: Reference, newest: bool) -> Image:
+        with self._lock:
+            when, seen = self._seen.get((path, str(wanted)), (0.0, None))
+        if seen and time.monotonic() - when < _SEEN_SECONDS:
+            return seen
+        asked = (path, str(wanted))
+        look = self._look(path)
+        own = [name for name in look.beside if name.startswith(f"{wanted.name}_")]
+        if not look.there and newest and (there := runtime.versions(own)):
+            wanted = wanted.at(there[0])
+            path = f"{posixpath.dirname(path)}/{runtime.image_file(wanted, self._runtime.suffix)}"
+            look = self._look(path)
+        if not look.there:
+            there = runtime.versions(own)
+            raise Permanent(
+                f"the image {wanted} is not on the cluster",
+                hint="biomeroworker init pulls it" + (f"; there is {', '.join(there)}" if there else ""),
+            )
+        if problem := self._runtime.outdated(look.record):
+            raise Permanent(f"the image {wanted} cannot be run: {problem}", hint="biomeroworker init pulls it anew")
+        image = Image(paths.resolved(path, look.home), wanted.version, look.digest)
+        with self._lock:
+            self._seen[asked] = (time.monotonic(), image)
+        return image
+
+    def _look(self, path: str) -> Look:
+        answer = self._transport.run(runtime.look_command(path, self._runtime.suffix), timeout=60)
+        look = runtime.parse_look(answer.stdout)
+        if not answer.ok or not look.home:
+            raise far_fault(f"looking for {path}", answer.stderr)
+        self.home = self.home or look.home
+        return look
+
+    def _pull(self, path: str, wanted: Reference, run: Runner) -> Image:
+        look = self._look(path)
+        if look.there and look.digest and not self._runtime.outdated(look.record):
+            return Image(paths.resolved(path, look.home), wanted.version, look.digest)
+        replace = look.there and bool(self._runtime.outdated(look.record))
+        login = self._logins(wanted)
+        command = self._runtime.pull_command(wanted, path, replace=replace)
+        answer = run(command, login.lines if login else b"")
+        if not answer.ok:
+            raise _pull_fault(wanted, answer)
+        record = runtime.parse_record(answer.stdout.rpartition("record ")[2])
+        with self._lock:
+            self._seen.clear()
+        return Image(paths.resolved(path, look.home), wanted.version, runtime.digest_in(record))
+
+    def _on_the_login_node(self, command: Sequence[str], stdin: bytes) -> Completed:
+        return self._transport.run(command, timeout=_PULL_SECONDS, stdin=stdin)
+
+    def _folder_of(self, workflow_path: str) -> str:
+        return paths.Layout("", paths.resolved(self._folders[0], self.home or "."), "").images_of(workflow_path)
+
+    def _workflow_file(self, workflow_path: str, reference: Reference) -> str:
+        return f"{self._folder_of(workflow_path)}/{runtime.image_file(reference, self._runtime.suffix)}"
+
+    def _converter_file(self, key: str, reference: Reference) -> str:
+        folder = paths.resolved(self._folders[1], self.home or ".")
+        return f"{folder}/{runtime.converter_file(key, reference, self._runtime.suffix)}"
+
+
+def _pull_fault(reference: Reference, answer: Completed) -> Exception:
+    """Why an image could not be pulled: it does not exist, we may not, or the way there is cut for now."""
+    evidence = tail(answer.stderr)
+    lower = answer.stderr.lower()
+    if any(words in lower for words in ("manifest unknown", "name unknown", "not found in registry", "status 404")):
+        return Permanent(
+            f"there is no image {reference}", hint="check the descriptor's container image", detail=evidence
+        )
+    if any(words in lower for words in ("unauthorized", "denied: ", "authentication required", "no further authentic")):
+        # Charliecloud says the same of an image that does not exist
+        return Permanent(
+            f"the registry does not give us {reference}",
+            hint="check the image's name; [SLURM] registry_credentials, or log in to the registry on the cluster",
+            detail=evidence,
+        )
+    if "server gave http response to https client" in lower:
+        return Permanent(
+            f"the registry of {reference} speaks HTTP", hint="[SLURM] insecure_registries", detail=evidence
+        )
+    if answer.returncode == 127:
+        return Permanent(
+            "the container program is not on the cluster's PATH", hint="[SLURM] container_runtime", detail=evidence
+        )
+    return far_fault(f"pulling {reference}", answer.stderr)

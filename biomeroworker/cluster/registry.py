@@ -1,0 +1,59 @@
+"""The clusters of a configuration by name; the one of ``[SSH]`` and ``[SLURM]`` has the name ``""``.
+
+Nothing is connected to before it is asked for, so that a cluster that is away, or wrongly configured, is nobody's
+trouble but its own runs'.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.config import Settings
+from biomeroworker.errors import Blocked
+
+
+class Clusters(Mapping[str, Cluster]):
+    """Safe to share between threads: each cluster has one connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._made: dict[str, Cluster] = {}
+
+    def __getitem__(self, name: str) -> Cluster:
+        """The cluster of that name.
+
+        Raises
+        ------
+        Blocked
+            The configuration has none of that name any more: a run on it waits for a person.
+        ConfigError
+            What the configuration says of it cannot be used.
+        """
+        if name not in self._settings.cluster_names:
+            raise Blocked(
+                f"the configuration names no cluster {name!r}",
+                hint=f"bring back the sections [SSH:{name}], [SLURM:{name}]",
+            )
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = Cluster.from_settings(self._settings.on(name))
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings.cluster_names)
+
+    def __len__(self) -> int:
+        return len(self._settings.cluster_names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._settings.cluster_names
+
+    def close(self) -> None:
+        """End the connections that were opened; asking again opens new ones."""
+        with self._lock:
+            for cluster in self._made.values():
+                cluster.close()
+            self._made.clear()

@@ -1,0 +1,1 @@
+"""SLURM: commands as argument lists, their answers as values, and a submission that happens once."""

@@ -1,0 +1,143 @@
+"""SLURM's words, numbers and ranges, as its commands print them, read into values. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from biomeroworker.cluster.slurm.scheduler import JobState
+
+#: State words of squeue(1) and sacct(1), JOB STATE CODES. A word that is not here is UNKNOWN.
+STATES: Mapping[str, JobState] = {
+    "PENDING": JobState.PENDING,
+    "REQUEUED": JobState.PENDING,
+    "REQUEUE_FED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.PENDING,
+    "RESV_DEL_HOLD": JobState.PENDING,
+    "SPECIAL_EXIT": JobState.PENDING,
+    "EXPEDITING": JobState.PENDING,
+    "RUNNING": JobState.RUNNING,
+    "CONFIGURING": JobState.RUNNING,
+    "POWER_UP_NODE": JobState.RUNNING,
+    "COMPLETING": JobState.RUNNING,
+    "STAGE_OUT": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "STOPPED": JobState.RUNNING,
+    "SIGNALING": JobState.RUNNING,
+    "RESIZING": JobState.RUNNING,
+    "UPDATE_DB": JobState.RUNNING,
+    "COMPLETED": JobState.COMPLETED,
+    "FAILED": JobState.FAILED,
+    "LAUNCH_FAILED": JobState.FAILED,
+    "RECONFIG_FAIL": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "REVOKED": JobState.CANCELLED,
+    "TIMEOUT": JobState.TIMEOUT,
+    "DEADLINE": JobState.TIMEOUT,
+    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
+    "NODE_FAIL": JobState.NODE_FAIL,
+    "BOOT_FAIL": JobState.NODE_FAIL,
+    "PREEMPTED": JobState.PREEMPTED,
+}
+
+
+def state_of(word: str) -> JobState:
+    """The state that a word of SLURM's means: ``CANCELLED by 2001`` and ``COMPLETED+`` too; UNKNOWN if it is new."""
+    words = word.split()
+    return STATES.get(words[0].rstrip("+").upper(), JobState.UNKNOWN) if words else JobState.UNKNOWN
+
+
+# -- array tasks -------------------------------------------------------------------------------------------------------
+
+
+def array_expression(tasks: Iterable[int], limit: int = 0) -> str:
+    """``1,3,7-9%4``: these tasks, at most ``limit`` of them at once (0: as many as there is room for).
+
+    Without steps (``0-8:2``), which sbatch and squeue know but scontrol refuses.
+    """
+    numbers = sorted(set(tasks))
+    if not numbers or numbers[0] < 0:
+        raise ValueError("an array has at least one task, and its tasks count from 0")
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    listed = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    return f"{listed}%{limit}" if limit > 0 else listed
+
+
+def tasks_of(expression: str) -> Iterator[int | None]:
+    """The tasks of one queue entry: ``N/A`` (no array), ``4``, or the waiting ones as ``0,5-7:2%2``."""
+    listed = expression.strip("[]").partition("%")[0]
+    numbers: list[int | None] = []
+    for part in listed.split(","):
+        first_last, _, step = part.partition(":")
+        first, _, last = first_last.partition("-")
+        if first.isdigit():
+            numbers += range(int(first), int(last if last.isdigit() else first) + 1, int(step) if step.isdigit() else 1)
+    yield from numbers or [None]
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def said(text: str) -> str:
+    """A word, or nothing where SLURM has a word for nothing."""
+    return "" if text.strip() in ("None", "(null)", "N/A", "None assigned", "Unknown", "") else text.strip()
+
+
+def count(text: str) -> int | None:
+    """A plain number."""
+    return int(text) if text.strip().isdigit() else None
+
+
+def moment(text: str) -> datetime | None:
+    """A time, which was asked for in UTC."""
+    try:
+        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def duration(text: str) -> float | None:
+    """Seconds in ``[days-][hours:]minutes:seconds[.fraction]``."""
+    days, _, clock = text.strip().rpartition("-")
+    clock, _, fraction = clock.partition(".")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in [*parts, fraction or "0", days or "0"]):
+        return None
+    seconds = 0
+    for part in parts:
+        seconds = 60 * seconds + int(part)
+    return seconds + 86400 * int(days or 0) + (float(f"0.{fraction}") if fraction else 0)
+
+
+def exit_of(text: str) -> tuple[int | None, int | None]:
+    """Code and signal in ``42:0``; a signal of 0 is none."""
+    code, _, signal = text.partition(":")
+    return (count(code), count(signal) or None)
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+
+
+def size(text: str) -> int | None:
+    """Bytes in ``1.5M``, also ``4Gn`` and ``4Gc`` (per node, per CPU)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)[nc]?", text.strip())
+    return int(float(match[1]) * _UNITS[match[2]]) if match else None
+
+
+def gpus_of(tres: str) -> int | None:
+    """How many GPUs are in ``billing=1,cpu=1,gres/gpu:a100=2,gres/gpu=2,mem=20M``; None if nothing is said at all.
+
+    A site that counts GPUs by type only has no plain entry (slurm.conf(5), AccountingStorageTRES).
+    """
+    found = dict(item.partition("=")[::2] for item in tres.strip().split(",") if "=" in item)
+    if not found:
+        return None
+    if "gres/gpu" in found:
+        return count(found["gres/gpu"])
+    return sum(count(value) or 0 for name, value in found.items() if name.startswith("gres/gpu:"))

@@ -1,0 +1,83 @@
+"""Containers without a container program, which can be told to misbehave: for tests of whoever runs or pulls images.
+
+An image is a shell script that runs as it is, on the machine as it is. The registry is a folder: ``<path>/<tag>`` is
+the script. What holds for every runtime holds here too (``tests/contract/test_runtime.py``), except isolation::
+
+    fake.fail_pull("manifest unknown")     # every pull from now on, until fail_pull("")
+    fake.outdate("made for other folders") # every image that was pulled before
+    fake.missing = True                    # the program is not there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from biomeroworker.cluster.containers import pull_script
+from biomeroworker.cluster.containers.apptainer import FOREIGN
+from biomeroworker.cluster.containers.runtime import Reference, plain
+
+#: $1 what the registry says instead of an image (empty: nothing), $2 the registry.
+_FETCH = r"""
+fetch() {
+  [ -z "$1" ] || { printf '%s\n' "$1"; exit 1; }
+  cp -- "$2/${reference##*/}" "$folder/image" 2>/dev/null || { echo "manifest unknown: $reference"; exit 1; }
+}
+"""
+_RUN = r"""
+[ -r "$1" ] || { printf 'FATAL: could not open image %s\n' "$1" >&2; exit 255; }
+exec sh -- "$@"
+"""
+_MISSING = "no-such-container-program"
+
+
+class FakeRuntime:
+    """A runtime whose images are scripts from a folder."""
+
+    suffix = ".sif"
+
+    def __init__(self, registry: Path, *, binds: Sequence[str] = ()) -> None:
+        self._registry = registry
+        self._binds = tuple(map(plain, binds))
+        self._refusal = ""
+        self._reason = ""
+        self.missing = False
+
+    @property
+    def program(self) -> str:
+        """What is looked for on the cluster."""
+        return _MISSING if self.missing else "sh"
+
+    def put(self, path: str, tag: str, script: str) -> None:
+        """Let the registry have an image; only the last part of its path counts."""
+        self._registry.mkdir(parents=True, exist_ok=True)
+        (self._registry / f"{path.rpartition('/')[2]}:{tag}").write_text(script)
+
+    def fail_pull(self, words: str) -> None:
+        """Let the registry answer so; empty: let it serve again."""
+        self._refusal = words
+
+    def outdate(self, reason: str) -> None:
+        """Let every image that is there be unusable until it is pulled anew."""
+        self._reason = reason
+
+    def run_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
+        """The argv that runs the script."""
+        return [*self.exec_prefix(image, binds=binds, gpu=gpu), "sh", "-c", _RUN, "run", image]
+
+    def exec_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
+        """The argv that runs a program, of the machine."""
+        if self.missing:
+            return ["sh", "-c", 'echo "FATAL: no container program is to be found" >&2; exit 255', "missing"]
+        home = [f"HOME={plain(binds[0])}"] if binds else []
+        return ["env", *(word for name in FOREIGN for word in ("-u", name)), *home]
+
+    def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
+        """Put an image at ``target``, at once or not at all."""
+        words = [self._refusal, str(self._registry)]
+        return pull_script.pull_command(_FETCH, reference, target, program=self.program, words=words, replace=replace)
+
+    def outdated(self, record: Mapping[str, Any]) -> str:
+        """What `outdate` was told."""
+        return self._reason

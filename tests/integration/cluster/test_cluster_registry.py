@@ -1,0 +1,57 @@
+"""Several clusters in one configuration: a workflow's runs go where its configuration says, and stay there."""
+
+import pytest
+
+from biomeroworker.client import SlurmClient
+from biomeroworker.cluster.registry import Clusters
+from biomeroworker.engine.plan import Plan
+from biomeroworker.errors import Blocked
+from biomeroworker.eventlog.aggregates.states import RunState
+
+
+def test_a_run_goes_to_the_cluster_of_its_workflow(make_site):
+    site = make_site(pull=False)
+    text = site.config.read_text()
+    home = site.client.settings.slurm.slurm_data_path.removesuffix("/data")
+    site.config.write_text(
+        text.replace("host = ", "host = nowhere-").replace("slurm_data_path = ", "slurm_data_path = /nowhere")
+        + f"""obedient_cluster = second
+[SSH:second]
+host = {site.client.settings.ssh.host}
+config_file = {site.client.settings.ssh.config_file}
+[SLURM:second]
+slurm_data_path = {home}/second
+slurm_images_path = {home}/images
+slurm_converters_path = {home}/converters
+insecure_registries = {",".join(site.client.settings.slurm.insecure_registries)}
+sbatch_mem = 128M
+poll_seconds = 5
+[ACCOUNTS:second]
+required = true
+group.Lab = lab
+"""
+    )
+    site.client.close()
+    site.client = SlurmClient.from_config(site.config)
+    site.client.setup_slurm()
+
+    refused = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Other"}))
+    assert refused.state is RunState.FAILED
+    assert "[ACCOUNTS:second] group.Other = <account>" in refused.report["message"]
+
+    run = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Lab"}))
+    assert run.state is RunState.DONE, run.report
+    plan = Plan.kept(run)
+    assert (plan.cluster, plan.options["account"], plan.options["mem"]) == ("second", "lab", "128M")
+    assert site.client.clusters["second"].transport.exists(f"{home}/second/biomero_{run.id}")
+    assert (site.results(run) / "one_text.txt").exists()
+    site.client.close()
+
+
+def test_a_cluster_that_was_taken_out_of_the_configuration_waits_for_a_person(make_site):
+    settings = make_site(pull=False).client.settings
+    clusters = Clusters(settings)
+    assert list(clusters) == [""]
+    with pytest.raises(Blocked) as caught:
+        clusters["gone"]
+    assert "[SSH:gone]" in caught.value.hint
