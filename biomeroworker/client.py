@@ -20,8 +20,6 @@ from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import again, doctor, setup
-from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
@@ -31,6 +29,8 @@ from biomeroworker.scripting.connection import ClusterConnection
 from biomeroworker.scripting.conversion import ConversionMethods
 from biomeroworker.scripting.data import DataMethods
 from biomeroworker.scripting.workflows import WorkflowMethods
+from biomeroworker.workflows.catalogue import Catalogue
+from biomeroworker.workflows.refresh import Refresher
 
 T = TypeVar("T")
 

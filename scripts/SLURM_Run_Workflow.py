@@ -15,9 +15,9 @@ from omero.rtypes import robject, rstring
 
 import biomeroworker
 from biomeroworker.config import Settings
-from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import BiomeroWorkerError
 from biomeroworker.omero import dialog
+from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.store import Network
 
 NAME = "Slurm Workflow"

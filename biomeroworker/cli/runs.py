@@ -34,7 +34,7 @@ from biomeroworker.errors import Refused, Transient
 from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.workflows.jobscript import task_name
+from biomeroworker.workflows.attempt_folder import task_name
 
 #: Seconds between two looks into a text that grows.
 FOLLOW_INTERVAL = 2.0

@@ -22,7 +22,6 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source
 from biomeroworker.engine import watch
 from biomeroworker.engine.cancelling import Canceller
-from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.homecoming import Homecoming
 from biomeroworker.engine.meeting import Meeting
 from biomeroworker.engine.plan import Plan
@@ -32,6 +31,7 @@ from biomeroworker.errors import NodeFault
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.eventlog.store.fence import LeaseLost
+from biomeroworker.workflows.catalogue import Catalogue
 
 #: What `Carrier.advance` answers for a run whose next step is the scheduler's.
 AWAITS_SCHEDULER = math.inf

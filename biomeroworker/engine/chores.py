@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
-from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.engine.housekeeping import FOLDERS, Housekeeper
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.notifications.dispatcher import Courier
+from biomeroworker.workflows.refresh import Refresher
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from biomeroworker.engine.workspace import Workspace
 from biomeroworker.errors import Blocked, Fault, NodeFault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.workflows import jobscript, markers
+from biomeroworker.workflows import attempt_folder, markers
+from biomeroworker.workflows.outcome import verdict, verify
 
 
 class Homecoming:
@@ -52,11 +53,11 @@ class Homecoming:
         if attempt.tasks:
             return self._judge_array(run_id, run, tasks, space, fetched, came)
         try:
-            results = markers.verdict(status, space.fetched(attempt.number), str(run_id), attempt.number)
+            results = verdict(status, space.fetched(attempt.number), str(run_id), attempt.number)
         except Blocked as fault:
             raise (self._elsewhere(fault) if _was_mended(run) else fault) from fault
-        known = verdicts.below(fetched.digests, jobscript.OUT)
-        markers.verify(results, space.fetched(attempt.number) / jobscript.OUT, known)
+        known = verdicts.below(fetched.digests, attempt_folder.OUT)
+        verify(results, space.fetched(attempt.number) / attempt_folder.OUT, known)
         self._log.complete(run_id, RunState.FETCHING, attempt=attempt.number, files=len(results.files), **came)
         self._log.intend(run_id, RunState.IMPORTING, attempt=attempt.number)
         return 0
@@ -126,8 +127,8 @@ class Homecoming:
                 self._log.intend(run_id, RunState.FETCHING, attempt=number, **fetching)
                 return 0
             status = jobstatus.kept(fetching, run.attempts[number].name)
-            results = markers.verdict(status, space.fetched(number), str(run_id), number)
-            folder = space.fetched(number) / jobscript.OUT
+            results = verdict(status, space.fetched(number), str(run_id), number)
+            folder = space.fetched(number) / attempt_folder.OUT
         made = self._around.source(request).stage_out(
             request,
             inputs,
@@ -171,11 +172,11 @@ class Homecoming:
         for task, number in run.good_chunks.items():
             if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
                 self._fetch(run_id, run, space, number)
-            good[task] = space.fetched(number) / jobscript.task_name(task)
+            good[task] = space.fetched(number) / attempt_folder.task_name(task)
         for folder in good.values():
             left = markers.read_markers(folder).results or ()
             results = ResultManifest(run=str(run_id), attempt=run.attempt, files=left)
-            markers.verify(results, folder / jobscript.OUT)
+            verify(results, folder / attempt_folder.OUT)
         return verdicts.gather(good, space.results, str(run_id), run.attempt)
 
 

@@ -23,7 +23,7 @@ from biomeroworker.engine import job
 from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.workflows import jobscript, parameters
+from biomeroworker.workflows import attempt_folder, parameters
 from biomeroworker.workflows.descriptor import Workflow
 
 
@@ -83,10 +83,10 @@ class Plan(BaseModel):
         binds = cluster.binds(run_folder)
 
         def arguments(task: int | None) -> Sequence[str]:
-            places = jobscript.folders(remote_attempt, tiff=wants_tiff, task=task)
+            places = attempt_folder.folders(remote_attempt, tiff=wants_tiff, task=task)
             return parameters.arguments(self.workflow, self.parameters, places)
 
-        jobscript.prepare_attempt(
+        attempt_folder.prepare_attempt(
             folder,
             remote_attempt=remote_attempt,
             prefix=[*called(self.image, binds=binds, gpu=self.gpu), *self.workflow.command],
@@ -99,11 +99,11 @@ class Plan(BaseModel):
 
     def job(self, attempt: Attempt, remote_attempt: str, throttle: int = 0) -> JobSpec:
         """What is submitted for an attempt; at most ``throttle`` tasks of an array are to run at once (0: any)."""
-        own = f"{remote_attempt}/{jobscript.task_name('%a')}" if attempt.tasks else remote_attempt
+        own = f"{remote_attempt}/{attempt_folder.task_name('%a')}" if attempt.tasks else remote_attempt
         return JobSpec(
             name=attempt.name,
-            script=f"{remote_attempt}/{jobscript.SCRIPT}",
-            stdout=f"{own}/{jobscript.STDOUT}",
+            script=f"{remote_attempt}/{attempt_folder.SCRIPT}",
+            stdout=f"{own}/{attempt_folder.STDOUT}",
             workdir=remote_attempt,
             arguments=(remote_attempt,),
             options=job.excluding(self.options, attempt.excluded_nodes),

@@ -14,8 +14,8 @@ from biomeroworker.cluster.containers.pull import Outcome, PullJobs, Wanted, pul
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.config.schema import SlurmSettings
-from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import Fault, Permanent, classify
+from biomeroworker.workflows.catalogue import Catalogue
 
 
 @dataclass

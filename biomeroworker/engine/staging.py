@@ -26,7 +26,7 @@ from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.workflows import axes
+from biomeroworker.workflows import input_axes
 
 #: No manifest of inputs is larger.
 MANIFEST_LIMIT = 1 << 28
@@ -138,7 +138,7 @@ class Staging:
             manifest = self._around.source(request).survey(str(run_id), request)
             if not manifest.images:
                 raise Permanent("there is nothing to run on: the inputs hold no image")
-            axes.check(Plan.kept(run).workflow, manifest.images)
+            input_axes.check(Plan.kept(run).workflow, manifest.images)
             if (not run.attempt or run.chunks) and chunks.wants_split(manifest, request.batch_size):
                 most = self._around.cluster_of(run).limits.tasks
                 manifest = chunks.split(manifest, request.batch_size, most)

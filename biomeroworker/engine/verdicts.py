@@ -18,7 +18,8 @@ from biomeroworker.domain import ranges
 from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest, folder_name
 from biomeroworker.engine import chunks
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
-from biomeroworker.workflows import jobscript, markers
+from biomeroworker.workflows import attempt_folder, markers
+from biomeroworker.workflows.outcome import verdict, verify
 
 #: Of how many different causes the evidence is kept, and how much of each.
 CAUSES_TOLD, EVIDENCE = 20, 2000
@@ -66,13 +67,13 @@ def judge(
     found = Verdicts()
     known: dict[str, dict[str, str]] = {}
     for name, digest in (digests or {}).items():
-        task_folder, _, path = name.partition(f"/{jobscript.OUT}/")
+        task_folder, _, path = name.partition(f"/{attempt_folder.OUT}/")
         known.setdefault(task_folder, {})[path] = digest
     for task, status in statuses.items():
-        folder = fetched / jobscript.task_name(task)
+        folder = fetched / attempt_folder.task_name(task)
         try:
-            results = markers.verdict(status, folder, run, attempt)
-            markers.verify(results, folder / jobscript.OUT, known.get(folder.name))
+            results = verdict(status, folder, run, attempt)
+            verify(results, folder / attempt_folder.OUT, known.get(folder.name))
         except NodeFault as fault:
             found.lost[task] = fault
         except Permanent as fault:
@@ -123,7 +124,7 @@ def gather(good: Mapping[int, Path], into: Path, run: str, attempt: int) -> Resu
             path = result.path
             while names[path.casefold()] > 1:
                 path = f"{folder_name(task)}/{path}"
-            _link(good[task] / jobscript.OUT / result.path, into / path)
+            _link(good[task] / attempt_folder.OUT / result.path, into / path)
             files.append(result.model_copy(update={"path": path}))
     return ResultManifest(run=run, attempt=attempt, files=tuple(sorted(files, key=lambda file: file.path)))
 

@@ -20,7 +20,7 @@ from biomeroworker.errors import BiomeroWorkerError, Refused
 from biomeroworker.scripting.jobs import JobMethods, handed_in
 from biomeroworker.scripting.parts import data_folder
 from biomeroworker.scripting.slurmjob import SlurmJob
-from biomeroworker.workflows.jobscript import CONVERTER
+from biomeroworker.workflows.attempt_folder import CONVERTER
 
 #: $1 the words. What was converted gives way to the result once all of it is there, so that a workflow sees only that.
 _JOB = r"""#!/bin/bash

@@ -14,9 +14,9 @@ from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.config import Settings
-from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.errors import Refused
 from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.workflows.catalogue import Catalogue
 
 
 class Parts(Protocol):

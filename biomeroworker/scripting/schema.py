@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from biomeroworker.domain.constants import schema_formats
-from biomeroworker.workflows import formats
+from biomeroworker.workflows import readers
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
 _FORMATS = {
@@ -20,8 +20,8 @@ _FORMATS = {
 def read(descriptor_data: Any) -> Workflow:
     """A descriptor of any format; ValueError with the field that is wrong."""
     try:
-        return formats.read(descriptor_data)
-    except formats.DescriptorFault as error:
+        return readers.read(descriptor_data)
+    except readers.DescriptorFault as error:
         raise ValueError(str(error)) from error
 
 

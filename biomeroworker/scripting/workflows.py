@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from biomeroworker.cluster.containers import runtime
 from biomeroworker.cluster.containers.runtime import Reference
-from biomeroworker.engine.descriptors import Refresher, store_of
 from biomeroworker.errors import ConfigError
 from biomeroworker.scripting.parts import Parts, asked
 from biomeroworker.scripting.schema import as_biomero_schema
 from biomeroworker.workflows.descriptor import Parameter
+from biomeroworker.workflows.refresh import Refresher, store_of
 from biomeroworker.workflows.store import Network, candidates, is_address
 
 

@@ -1,6 +1,6 @@
 """A workflow as its authors describe it, read into one typed model whatever the format.
 
-`Workflow` is what the rest of the package knows; `formats` reads the three kinds of descriptor into it and `store`
+`Workflow` is what the rest of the package knows; `readers` reads the three kinds of descriptor into it and `store`
 finds them on disk or on the web.
 """
 

@@ -29,7 +29,7 @@ import yaml
 from biomeroworker.domain.redaction import masked
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.descriptor import Workflow
-from biomeroworker.workflows.formats import DescriptorFault, read
+from biomeroworker.workflows.readers import DescriptorFault, read
 
 #: What a descriptor may be called in a repository, in the order in which they are looked for.
 NAMES = ("descriptor.json", "descriptor.yaml", "descriptor.yml", "config.yaml", "config.yml")

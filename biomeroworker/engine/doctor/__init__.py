@@ -20,9 +20,9 @@ from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, fault_of, ok, tried, warn
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import job
-from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.doctor import far, here, keys, probe, site
 from biomeroworker.errors import ConfigError
+from biomeroworker.workflows.catalogue import Catalogue
 
 __all__ = ["PROBE_SECONDS", "Finding", "examine"]
 

@@ -20,9 +20,10 @@ from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSiz
 from biomeroworker.errors import NodeFault, Permanent
 from biomeroworker.imaging import ome_zarr, reader
 from biomeroworker.imaging.ome_zarr import write_image
-from biomeroworker.workflows import jobscript
+from biomeroworker.workflows import attempt_folder
 from biomeroworker.workflows.descriptor import Workflow
-from biomeroworker.workflows.markers import read_markers, verdict
+from biomeroworker.workflows.markers import read_markers
+from biomeroworker.workflows.outcome import verdict
 from biomeroworker.workflows.parameters import arguments, validate
 from biomeroworker.workflows.store import DescriptorStore
 from sandbox import images, score
@@ -111,12 +112,12 @@ def test_nuclei_of_both_images_are_found_and_measured(
     (job.run / "inputs.json").write_text(InputManifest(run="r", images=tuple(inputs)).model_dump_json())
     runtime = Apptainer()
     image, converter = pulled[build.NUCLEI.name], pulled[build.CONVERT.name]
-    jobscript.prepare_attempt(
+    attempt_folder.prepare_attempt(
         job.attempt,
         remote_attempt=str(job.attempt),
         prefix=runtime.run_prefix(image, binds=[str(job.run)]),
         converter_prefix=runtime.exec_prefix(converter, binds=[str(job.run)]),
-        arguments=arguments(workflow, validate(workflow, {}), jobscript.folders(str(job.attempt), tiff=True)),
+        arguments=arguments(workflow, validate(workflow, {}), attempt_folder.folders(str(job.attempt), tiff=True)),
         image_path=image,
         converter_image=converter,
         data_folder=str(job.run.parent),
@@ -149,12 +150,12 @@ def test_a_workflow_that_fails_in_its_container_fails_with_its_words(
     job = Job(apptainer, "empty")
     (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
     image = pulled[build.NUCLEI.name]
-    jobscript.prepare_attempt(
+    attempt_folder.prepare_attempt(
         job.attempt,
         remote_attempt=str(job.attempt),
         prefix=Apptainer().run_prefix(image, binds=[str(job.run)]),
         converter_prefix=None,
-        arguments=arguments(workflow, validate(workflow, {}), jobscript.folders(str(job.attempt), tiff=False)),
+        arguments=arguments(workflow, validate(workflow, {}), attempt_folder.folders(str(job.attempt), tiff=False)),
         image_path=image,
         data_folder=str(job.run.parent),
         min_free_bytes=0,
@@ -170,7 +171,7 @@ def test_an_image_that_is_no_image_is_the_nodes_fault_or_the_images_never_succes
     (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
     image = job.run / "broken.sif"
     image.write_bytes(b"this is not an image" * 400)
-    jobscript.prepare_attempt(
+    attempt_folder.prepare_attempt(
         job.attempt,
         remote_attempt=str(job.attempt),
         prefix=Apptainer().run_prefix(str(image), binds=[str(job.run)]),
@@ -226,8 +227,8 @@ def test_workflows_read_both_versions_of_ome_zarr_as_they_are_or_as_tiff(
     (job.run / "reader.py").write_text(READER)
     runtime = Apptainer()
     image, converter = pulled[build.NUCLEI.name], pulled[build.CONVERT.name]
-    folders = jobscript.folders(str(job.attempt), tiff=tiff)
-    jobscript.prepare_attempt(
+    folders = attempt_folder.folders(str(job.attempt), tiff=tiff)
+    attempt_folder.prepare_attempt(
         job.attempt,
         remote_attempt=str(job.attempt),
         prefix=[*runtime.exec_prefix(image, binds=[str(job.run)]), "python3", str(job.run / "reader.py")],

@@ -13,9 +13,9 @@ import pytest
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding
-from biomeroworker.engine.catalogue import Catalogue
 from biomeroworker.engine.doctor import examine, far, here, probe, site
 from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.workflows.catalogue import Catalogue
 
 NASTY = 'it\'s $(touch injected) "x" `touch injected`;touch injected & [end 0] *'
 

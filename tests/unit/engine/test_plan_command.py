@@ -10,8 +10,8 @@ import pytest
 
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.engine.plan import Plan
-from biomeroworker.workflows.formats import read
-from tests.unit.workflows.test_workflow_formats import BIAFLOWS, BILAYERS
+from biomeroworker.workflows.readers import read
+from tests.unit.workflows.test_descriptor_readers import BIAFLOWS, BILAYERS
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ import yaml
 
 from biomeroworker.cluster.containers.runtime import Reference, image_file, versions
 from biomeroworker.config import Settings
-from biomeroworker.engine.catalogue import Catalogue
-from biomeroworker.engine.descriptors import Refresher
 from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.descriptor import ParameterType
-from biomeroworker.workflows.formats import DescriptorFault, read
 from biomeroworker.workflows.parameters import Folders, arguments, validate
+from biomeroworker.workflows.readers import DescriptorFault, read
+from biomeroworker.workflows.refresh import Refresher
 from biomeroworker.workflows.store import DescriptorStore, candidates
+from tests.unit.workflows.test_descriptor_readers import BIAFLOWS, BILAYERS, BIOMERO
 from tests.unit.workflows.test_store import Site, address, site
-from tests.unit.workflows.test_workflow_formats import BIAFLOWS, BILAYERS, BIOMERO
 
 FOLDERS = Folders(input="/in", output="/out", ground_truth="/gt")
 __all__ = ["site"]

@@ -4,7 +4,7 @@ import pytest
 
 from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.errors import Transient
-from biomeroworker.workflows.markers import verify
+from biomeroworker.workflows.outcome import verify
 
 
 def manifest(**content: bytes) -> ResultManifest:

@@ -16,12 +16,11 @@ from biomeroworker.workflows.markers import (
     Markers,
     Preflight,
     Started,
-    judge,
     parse_marker,
     parse_results,
     read_markers,
-    verdict,
 )
+from biomeroworker.workflows.outcome import judge, verdict
 
 STARTED = Started(job_id=7, node="n1")
 FILES = (ResultFile(path="image-1_mask.tif", size=3, sha256="0" * 64),)

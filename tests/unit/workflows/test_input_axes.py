@@ -8,7 +8,7 @@ import pytest
 
 from biomeroworker.domain.manifest import InputImage
 from biomeroworker.errors import Permanent
-from biomeroworker.workflows import axes, formats
+from biomeroworker.workflows import input_axes, readers
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
 
@@ -38,11 +38,11 @@ FLAT = workflow({"depth": False, "timepoints": False})
 )
 def test_what_a_workflow_says_that_it_cannot_take(shape: dict[str, int], words: str) -> None:
     with pytest.raises(Permanent, match=words):
-        axes.check(FLAT, [image(1, c=4), image(2, **shape)])
+        input_axes.check(FLAT, [image(1, c=4), image(2, **shape)])
 
 
 def test_channels_are_any_workflows() -> None:
-    axes.check(FLAT, [image(1, c=9)])
+    input_axes.check(FLAT, [image(1, c=9)])
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ def test_channels_are_any_workflows() -> None:
     ],
 )
 def test_where_a_descriptor_is_silent_everything_is_let_through(inputs: list[dict[str, Any]]) -> None:
-    axes.check(workflow(*inputs), [image(1, t=2, c=2, z=2)])
+    input_axes.check(workflow(*inputs), [image(1, t=2, c=2, z=2)])
 
 
 def test_a_sub_type_of_planes_only_takes_no_stack() -> None:
-    axes.check(workflow({"sub_types": ("2d",)}), [image(1, t=2)])
+    input_axes.check(workflow({"sub_types": ("2d",)}), [image(1, t=2)])
     with pytest.raises(Permanent, match="planes"):
-        axes.check(workflow({"sub_types": ("2d",)}), [image(1, z=2)])
+        input_axes.check(workflow({"sub_types": ("2d",)}), [image(1, z=2)])
 
 
 def test_of_many_images_some_are_named() -> None:
     with pytest.raises(Permanent, match=r"name 3 .* has 2, and 7 more"):
-        axes.check(FLAT, [image(number, z=2) for number in range(1, 11)])
+        input_axes.check(FLAT, [image(number, z=2) for number in range(1, 11)])
 
 
 def test_what_bilayers_calls_depth_and_timepoints_is_heard() -> None:
@@ -80,7 +80,7 @@ def test_what_bilayers_calls_depth_and_timepoints_is_heard() -> None:
             {"name": "in", "type": "image", "label": "in", "cli_tag": "--in", "depth": False, "timepoints": True}
         ],
     }
-    found = formats.read(described)
-    axes.check(found, [image(1, t=2)])
+    found = readers.read(described)
+    input_axes.check(found, [image(1, t=2)])
     with pytest.raises(Permanent, match="planes"):
-        axes.check(found, [image(1, z=2)])
+        input_axes.check(found, [image(1, z=2)])

@@ -22,8 +22,9 @@ from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import InputManifest, PhysicalSize
 from biomeroworker.errors import Blocked, NodeFault, Permanent
 from biomeroworker.imaging.ome_zarr import write_image
-from biomeroworker.workflows import jobscript
-from biomeroworker.workflows.markers import JobExit, read_markers, verdict
+from biomeroworker.workflows import attempt_folder
+from biomeroworker.workflows.markers import JobExit, read_markers
+from biomeroworker.workflows.outcome import verdict
 
 #: Stands where a container would: what its first argument says is done, the others are written down as they came.
 CONTAINER = """\
@@ -80,7 +81,7 @@ class Attempt:
             "converter_prefix": None, "image_path": str(program), "data_folder": str(self.run.parent),
             "min_free_bytes": 0, "min_temporary_bytes": 0, **more,
         }  # fmt: skip
-        jobscript.prepare_attempt(
+        attempt_folder.prepare_attempt(
             self.folder,
             remote_attempt=str(self.folder),
             prefix=prefix or [sys.executable, str(program)],
@@ -94,7 +95,7 @@ class Attempt:
             "SLURM_JOB_ID": "42", "SLURMD_NODENAME": "n7", "SLURM_CPUS_PER_TASK": "2", **self.environment,
         }  # fmt: skip
         # As slurmd does it: a copy of the script, started elsewhere, in a process group of its own.
-        script = shutil.copy(self.folder / jobscript.SCRIPT, self.run / "slurm_script")
+        script = shutil.copy(self.folder / attempt_folder.SCRIPT, self.run / "slurm_script")
         return subprocess.Popen(
             ["/bin/bash", script, str(self.folder)], cwd="/", env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -119,7 +120,7 @@ def attempt(tmp_path: Path) -> Attempt:
 
 
 def test_the_script_is_clean() -> None:
-    script = Path(remote.__path__[0]) / jobscript.SCRIPT
+    script = Path(remote.__path__[0]) / attempt_folder.SCRIPT
     subprocess.run(["shellcheck", script], check=True, timeout=60)
 
 
@@ -226,7 +227,7 @@ def test_a_requeued_job_starts_from_nothing(attempt: Attempt) -> None:
 def test_a_folder_that_is_not_mounted_is_told_on_stderr(attempt: Attempt) -> None:
     attempt.prepare("write")
     job = subprocess.run(
-        ["/bin/bash", attempt.folder / jobscript.SCRIPT, "/not/mounted/attempt-1"],
+        ["/bin/bash", attempt.folder / attempt_folder.SCRIPT, "/not/mounted/attempt-1"],
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert job.returncode == JobExit.NO_FOLDER
@@ -283,7 +284,7 @@ def _input(attempt: Attempt, number: int) -> np.ndarray:
 def test_images_are_converted_in_the_job_and_the_copies_removed(attempt: Attempt) -> None:
     _input(attempt, 4)
     _input(attempt, 12)
-    tiff = jobscript.folders(str(attempt.folder), tiff=True).input
+    tiff = attempt_folder.folders(str(attempt.folder), tiff=True).input
     attempt.prepare("list", tiff, converter_prefix=["env"])
     assert attempt.go() == JobExit.DONE, attempt.said
     assert (attempt.folder / "container.out").read_text().split() == ["image-12.tif", "image-4.tif"]
@@ -305,8 +306,8 @@ def test_an_image_that_cannot_be_converted_fails_before_the_container(attempt: A
 
 
 def test_folders_are_named_by_format() -> None:
-    assert jobscript.folders("/d/run/attempt-2", tiff=False).input == "/d/run/in"
-    folders = jobscript.folders("/d/run/attempt-2", tiff=True)
+    assert attempt_folder.folders("/d/run/attempt-2", tiff=False).input == "/d/run/in"
+    folders = attempt_folder.folders("/d/run/attempt-2", tiff=True)
     assert (folders.input, folders.output) == ("/d/run/tiff-2", "/d/run/attempt-2/out")
 
 
@@ -322,12 +323,12 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, settings: dict[str, o
         "image_path": "/i.sif", "data_folder": "/d",
     }  # fmt: skip
     with pytest.raises(Permanent):
-        jobscript.prepare_attempt(tmp_path, **{**usual, **settings})  # type: ignore[arg-type]
+        attempt_folder.prepare_attempt(tmp_path, **{**usual, **settings})  # type: ignore[arg-type]
 
 
 def test_every_run_gets_the_same_script(tmp_path: Path) -> None:
     for name, words in (("a", ["x"]), ("b", ["$(id)", "y"])):
-        jobscript.prepare_attempt(
+        attempt_folder.prepare_attempt(
             tmp_path / name, remote_attempt=f"/d/{name}", prefix=["true"], converter_prefix=None, arguments=words,
             image_path=f"/{name}.sif", data_folder="/d",
         )  # fmt: skip

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.config import Settings
-from biomeroworker.engine import descriptors
 from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.workflows import refresh
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.store import Network
 
@@ -31,7 +31,7 @@ class Catalogue:
 
     def __init__(self, settings: Settings, network: Network = Network.IF_STALE) -> None:
         self._settings, self._network = settings, network
-        self._store = descriptors.store_of(settings)
+        self._store = refresh.store_of(settings)
         self._loaded: dict[str, tuple[float, Workflow]] = {}
         self.problems: dict[str, str] = {}
 
@@ -60,7 +60,7 @@ class Catalogue:
 
     def versions(self, name: str) -> list[str]:
         """The versions that were on the cluster when that was last looked at, newest first. Asks nobody."""
-        return descriptors.versions_of(self._settings).get(name, [])
+        return refresh.versions_of(self._settings).get(name, [])
 
     def usable(self) -> Iterator[tuple[str, Workflow]]:
         """The workflows that can run; what is wrong with the others is in `problems`."""

@@ -12,8 +12,8 @@ import yaml
 
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.descriptor import Family, ParameterType
-from biomeroworker.workflows.formats import DescriptorFault, read
 from biomeroworker.workflows.parameters import Folders, arguments, validate
+from biomeroworker.workflows.readers import DescriptorFault, read
 from biomeroworker.workflows.store import parse
 
 FOLDERS = Folders(input="/run/in", output="/run/out", ground_truth="/run/gt")
