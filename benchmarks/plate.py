@@ -23,7 +23,7 @@ from benchmarks.figures import OURS, Figures
 from biomeroworker.client import SlurmClient
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 
 #: Milliseconds that the container takes for each field.
 EACH = 250

@@ -16,7 +16,7 @@ from omero.rtypes import robject, rstring
 import biomeroworker
 from biomeroworker.config import Settings
 from biomeroworker.errors import BiomeroWorkerError
-from biomeroworker.omero import dialog
+from biomeroworker.omero.scripts import dialog
 from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.store import Network
 
@@ -60,7 +60,7 @@ def configured():
 def run(client, workflows) -> None:
     """Hand in what was ticked and show it until it ends."""
     from biomeroworker.client import SlurmClient  # not needed for the dialog, and slow to import
-    from biomeroworker.omero import mirror
+    from biomeroworker.omero.scripts import follow
 
     last = ""
 
@@ -85,15 +85,15 @@ def run(client, workflows) -> None:
             email=email_of(client, context.userId),
         )
         with SlurmClient.from_config() as slurm:
-            well, runs = mirror.mirror(slurm, requests, say, by=f"{context.userName} in OMERO")
+            well, runs = follow.mirror(slurm, requests, say, by=f"{context.userName} in OMERO")
     except BiomeroWorkerError as error:
         say(f"FAILED: {error}")
-        mirror.fail(last)
-    for kind, number in mirror.made_objects(runs):
+        follow.fail(last)
+    for kind, number in follow.made_objects(runs):
         with contextlib.suppress(omero.ServerError):
             client.setOutput(kind, robject(client.sf.getQueryService().get(kind, number)))
     if not well:
-        mirror.fail(last)
+        follow.fail(last)
 
 
 def email_of(client, user: int) -> str:

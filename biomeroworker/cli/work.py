@@ -162,7 +162,7 @@ def attach(
     with told_by_signals() as told:
         try:  # only here: it needs Ice
             from biomeroworker.node.attach import serve
-            from biomeroworker.omero.session import OmeroSession
+            from biomeroworker.omero.connection.session import OmeroSession
         except ModuleNotFoundError as error:
             raise Refused(
                 f"no Processor can be run here: {error.name} is missing; pip install biomeroworker[omero]"

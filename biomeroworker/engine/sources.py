@@ -41,7 +41,7 @@ def _folder() -> Source:
 
 def _omero() -> Source:
     try:
-        from biomeroworker.omero.credentials import provider_from_environment
+        from biomeroworker.omero.connection.credentials import provider_from_environment
         from biomeroworker.omero.source import OmeroSource
     except ModuleNotFoundError as error:
         raise Refused(

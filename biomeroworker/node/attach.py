@@ -21,7 +21,7 @@ import omero.util
 
 from biomeroworker.errors import Blocked, Fault
 from biomeroworker.node.processor import Processor, fresh
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 
 log = logging.getLogger(__name__)
 

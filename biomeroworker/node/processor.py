@@ -31,7 +31,7 @@ import omero.processor
 from omero.util.decorators import locked, perf, remoted
 from omero_ext.path import path  # type: ignore[import-untyped]
 
-from biomeroworker.omero.session import bounds
+from biomeroworker.omero.connection.session import bounds
 
 #: Variables of this host that scripts get besides those that omero-py passes; a trailing star takes all that begin so.
 PASSED_ON = (

@@ -10,11 +10,11 @@ from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, Re
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Made, Provenance, Tell
 from biomeroworker.errors import Permanent, Refused
-from biomeroworker.omero.credentials import SessionProvider
-from biomeroworker.omero.describe import ObjectType, PlateInfo, Selection, select, wanted
-from biomeroworker.omero.export import describe, describe_plate, export, refuse_strange_pixels
-from biomeroworker.omero.importing import Import, Options
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.credentials import SessionProvider
+from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.exporting.describe import ObjectType, PlateInfo, Selection, select, wanted
+from biomeroworker.omero.exporting.export import describe, describe_plate, export, refuse_strange_pixels
+from biomeroworker.omero.importing.importer import Import, Options
 
 #: Of how many runs it is remembered what is in their plates.
 PLATES_KEPT = 8

@@ -44,7 +44,7 @@ def convert_schema_type_to_omero(
     schema_type: str, default_value: Any, *args: Any, rtype: bool = False, **kwargs: Any
 ) -> Any:
     """A field of a script's dialog for a type of biomero-schema; its value alone with ``rtype``."""
-    module = importlib.import_module("biomeroworker.omero.fields")
+    module = importlib.import_module("biomeroworker.omero.scripts.fields")
     if rtype:
         return module.value(schema_type, default_value)
     return module.field(schema_type, default_value, *args, **kwargs)
@@ -52,7 +52,7 @@ def convert_schema_type_to_omero(
 
 def convert_schema_type_to_omero_rtype(schema_type: str, default_value: Any, value: Any) -> Any:
     """A value of that type as OMERO's clients send it; the default where there is none."""
-    return importlib.import_module("biomeroworker.omero.fields").value(
+    return importlib.import_module("biomeroworker.omero.scripts.fields").value(
         schema_type, default_value if value is None else value
     )
 

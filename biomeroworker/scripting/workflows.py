@@ -155,7 +155,7 @@ class WorkflowMethods(Parts):
 
     def convert_param_type_to_omtype(self, param_type: str, _default: Any, *args: Any, **kwargs: Any) -> Any:
         """A field of a script's dialog (``omero.scripts``) for a parameter's type."""
-        module = importlib.import_module("biomeroworker.omero.fields")
+        module = importlib.import_module("biomeroworker.omero.scripts.fields")
         return module.field(param_type, _default, *args, **kwargs)
 
     def convert_url(self, input_url: str, ext: str = ".json") -> str:

@@ -22,7 +22,7 @@ from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 from tests.integration.omero.conftest import Person, Server, make_dataset, make_image
 from tests.resilience.world import World, hurry
 
@@ -182,8 +182,8 @@ def running(made: OmeroWorld, **how: Any) -> Iterator[BaseProcess]:
 
 
 def _serve(made: OmeroWorld, how: How) -> None:
-    from biomeroworker.omero import credentials
-    from biomeroworker.omero import session as sessions
+    from biomeroworker.omero.connection import credentials
+    from biomeroworker.omero.connection import session as sessions
     from tests.resilience import omero_calls
 
     hurry()

@@ -106,9 +106,8 @@ def omero(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
         yield ok("omero", "none is configured (OMERO_HOST is not set): only folders are served")
         return
     try:
-        from biomeroworker.omero.examine import examine
+        from biomeroworker.omero.checks import examine
     except ModuleNotFoundError as error:
         yield fail("omero", f"{error.name} is missing", "pip install 'biomeroworker[omero]'")
         return
-    for level, subject, message, remedy in examine(environ):
-        yield Finding(level, subject, message, remedy)
+    yield from examine(environ)

@@ -17,10 +17,10 @@ import pytest
 from omero.rtypes import rbool, rstring
 
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.omero.credentials import PasswordProvider
-from biomeroworker.omero.pictures import _write
-from biomeroworker.omero.results import Pixels
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.credentials import PasswordProvider
+from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.importing.images import _write
+from biomeroworker.omero.importing.results import Pixels
 
 
 @dataclass(frozen=True)

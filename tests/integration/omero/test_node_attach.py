@@ -13,7 +13,7 @@ import pytest
 from omero.rtypes import rint, rlong, rstring
 
 from biomeroworker.node import attach
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 
 SCRIPT = """
 import os, signal, sys, time
@@ -164,7 +164,7 @@ def test_it_comes_back_when_its_session_is_ended(session, script, server, person
 SERVE = """
 import signal, sys, threading
 from biomeroworker.node.attach import serve
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 host, port, user, password = sys.argv[1:]
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from biomeroworker.errors import Blocked, ConfigError, Transient
-from biomeroworker.omero import session as sessions
-from biomeroworker.omero.credentials import PasswordProvider, provider_from_environment
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection import session as sessions
+from biomeroworker.omero.connection.credentials import PasswordProvider, provider_from_environment
+from biomeroworker.omero.connection.session import OmeroSession
 from tests.integration.omero.conftest import make_group, make_person
 
 

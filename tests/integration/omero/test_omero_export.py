@@ -11,9 +11,9 @@ from omero.rtypes import rstring
 
 from biomeroworker.errors import Refused, Transient
 from biomeroworker.eventlog.store.fence import LeaseLost
-from biomeroworker.omero import export as exporting
-from biomeroworker.omero.describe import select
-from biomeroworker.omero.export import export
+from biomeroworker.omero.exporting import export as exporting
+from biomeroworker.omero.exporting.describe import select
+from biomeroworker.omero.exporting.export import export
 from tests.integration.omero.conftest import make_dataset, make_image, make_plate, make_project, noise
 
 
@@ -184,7 +184,7 @@ def test_what_a_killed_process_left_is_cleared_away(session, tmp_path):
 
 KILLED = """
 import sys, time, pathlib
-from biomeroworker.omero.export import _written_beside
+from biomeroworker.omero.exporting.export import _written_beside
 with _written_beside(pathlib.Path(sys.argv[1]), lambda: None) as place:
     place.mkdir()
     print("writing", flush=True)

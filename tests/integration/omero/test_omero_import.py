@@ -14,10 +14,10 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.errors import BiomeroWorkerError, Permanent, Refused, Transient
 from biomeroworker.eventlog.store.fence import LeaseLost
-from biomeroworker.omero import pictures
-from biomeroworker.omero import session as sessions
-from biomeroworker.omero.describe import describe_images
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection import session as sessions
+from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.exporting.describe import describe_images
+from biomeroworker.omero.importing import images
 from biomeroworker.omero.source import OmeroSource
 from tests.integration.omero.conftest import (
     make_dataset,
@@ -196,7 +196,7 @@ def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, 
     with monkeypatch.context() as patched:
         patched.setattr(OmeroSession, "save", cut(OmeroSession.save))
         patched.setattr(OmeroSession, "save_and_return", cut(OmeroSession.save_and_return))
-        write = pictures._write_plane
+        write = images._write_plane
         planes = 0
 
         def cut_plane(*arguments):
@@ -206,7 +206,7 @@ def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, 
                 raise Transient("cut between planes")
             write(*arguments)
 
-        patched.setattr(pictures, "_write_plane", cut_plane)
+        patched.setattr(images, "_write_plane", cut_plane)
         with contextlib.suppress(Transient):
             run.stage_out()
     before = run.stage_out()
@@ -243,7 +243,7 @@ def test_two_imports_of_one_attempt_at_once_leave_one_set(run, monkeypatch, poin
 
 
 def test_an_importer_that_lost_its_run_while_it_wrote_pixels_links_nothing(run, monkeypatch):
-    lost, write = [], pictures._write_plane
+    lost, write = [], images._write_plane
 
     def slow(*arguments):
         lost.append(True)
@@ -253,7 +253,7 @@ def test_an_importer_that_lost_its_run_while_it_wrote_pixels_links_nothing(run, 
         if lost:
             raise LeaseLost("carried by somebody else")
 
-    monkeypatch.setattr(pictures, "_write_plane", slow)
+    monkeypatch.setattr(images, "_write_plane", slow)
     with pytest.raises(LeaseLost):
         run.source.stage_out(run.request, run.inputs, run.results(), run.folder, run.by, tell)
     assert (
@@ -371,7 +371,7 @@ def test_a_result_whose_planes_omero_keeps_as_a_pyramid_is_written_by_tiles(sess
     image = make_image(session, "a whole slide", values)
     ((number, kind),) = session.rows("select p.id, p.pixelsType.value from Pixels p where p.image.id = :id", id=image)
     assert kind == "uint16"
-    with pictures.pixels_store(session.sf, number) as store:
+    with images.pixels_store(session.sf, number) as store:
         assert store.requiresPixelsPyramid()
         for x, y in ((3100, 3000), (200, 200)):
             tile = np.frombuffer(store.getTile(0, 0, 0, x, y, 200, 200), ">u2").reshape(200, 200)
@@ -394,11 +394,11 @@ def test_what_is_no_number_has_no_part_in_what_is_shown(session):
     image = make_image(session, "ratio", values)
     (found,) = describe_images(session, [image])
     assert found.channels[0].range == (-2.5, 7.0)
-    assert pictures.limits(np.full((2, 2), np.nan)) == (0.0, 1.0)
+    assert images.limits(np.full((2, 2), np.nan)) == (0.0, 1.0)
 
 
 def test_a_plane_too_large_for_one_message_is_written_by_rows(session, monkeypatch):
-    monkeypatch.setattr(pictures, "LARGEST_READ", 5_000)
+    monkeypatch.setattr(images, "LARGEST_READ", 5_000)
     values = noise(1, 1, 2, 70, 90)
     image = make_image(session, "large", values)
     gateway = omero.gateway.BlitzGateway(client_obj=session.client)

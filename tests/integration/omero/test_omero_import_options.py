@@ -5,7 +5,7 @@ import omero.model
 import pytest
 from omero.rtypes import rstring
 
-from biomeroworker.omero.rois import colour_of
+from biomeroworker.omero.importing.rois import colour_of
 from tests.integration.omero.conftest import make_dataset
 from tests.integration.omero.test_omero_import import Run
 

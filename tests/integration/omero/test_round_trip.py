@@ -12,8 +12,8 @@ from biomeroworker.domain.manifest import PhysicalSize, ResultFile, ResultManife
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.imaging import ome_zarr, reader
-from biomeroworker.omero.describe import select
-from biomeroworker.omero.export import export
+from biomeroworker.omero.exporting.describe import select
+from biomeroworker.omero.exporting.export import export
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert
 from tests.integration.omero.conftest import make_dataset, make_image, noise

@@ -12,7 +12,7 @@ from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.node import attach
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 
 SCRIPT = Path(__file__).parents[3] / "scripts/SLURM_Run_Workflow.py"
 DESCRIPTOR = {

@@ -14,7 +14,7 @@ import omero.model
 from omero.rtypes import rstring
 
 from biomeroworker.domain.source import Provenance
-from biomeroworker.omero.session import IDS_PER_QUERY, OmeroSession, portions
+from biomeroworker.omero.connection.session import IDS_PER_QUERY, OmeroSession, portions
 
 #: Where tools that know the incumbent look for it.
 NAMESPACE = "biomero/workflow"

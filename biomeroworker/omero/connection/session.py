@@ -20,7 +20,7 @@ import omero.rtypes
 import omero.sys
 
 from biomeroworker.errors import Permanent
-from biomeroworker.omero.faults import faults
+from biomeroworker.omero.connection.errors import faults
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,12 @@ KEEP_ALIVE = 60
 ANSWER, PATIENT = 300_000, 3_600_000
 #: Milliseconds until a connection stands, and until a good-bye is answered.
 CONNECT, FAREWELL = 10_000, 5_000
+#: Connections that pixels travel over: four move twice what one does, more move no more.
+CONNECTIONS = 4
+#: Bytes of one read. Four of these, and what they compress to, is the memory that an export takes.
+LARGEST_READ = 32 * 1024 * 1024
+#: Planes wider or higher than this get a pyramid from OMERO, and are read by tiles (omero.pixeldata.max_plane_width).
+PLANE_LIMIT = 3192
 #: How many ids stand in one HQL `in (...)`: PostgreSQL takes 32,767 parameters, Hibernate grows slow long before.
 IDS_PER_QUERY = 500
 

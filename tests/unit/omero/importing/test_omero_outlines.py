@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomeroworker.omero.labels import looks_like_labels, outlines, packed_mask
+from biomeroworker.omero.importing.outlines import looks_like_labels, outlines, packed_mask
 
 
 def shoelace(points):

@@ -18,11 +18,18 @@ from omero.model.enums import UnitsLength
 from omero.rtypes import rstring
 
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.omero.annotations import Marks
-from biomeroworker.omero.export import CONNECTIONS, LARGEST_READ, PLANE_LIMIT
-from biomeroworker.omero.faults import faults
-from biomeroworker.omero.results import Pixels, to_pyramid_type
-from biomeroworker.omero.session import OmeroSession, parameters, patient, pixels_store
+from biomeroworker.omero.connection.errors import faults
+from biomeroworker.omero.connection.session import (
+    CONNECTIONS,
+    LARGEST_READ,
+    PLANE_LIMIT,
+    OmeroSession,
+    parameters,
+    patient,
+    pixels_store,
+)
+from biomeroworker.omero.importing.annotations import Marks
+from biomeroworker.omero.importing.results import Pixels, to_pyramid_type
 
 #: Images that are made, described and linked together; their pixels are read from disk one at a time.
 TOGETHER = 50

@@ -24,12 +24,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.domain.source import Made, Provenance, Tell
 from biomeroworker.errors import Refused
-from biomeroworker.omero import files, tables
-from biomeroworker.omero.annotations import RUN, Marks, mark_of
-from biomeroworker.omero.pictures import Picture, add_pictures
-from biomeroworker.omero.results import Result, image_name, read_image, sort, stem_of
-from biomeroworker.omero.rois import add_rois, clear_rois, colour_of, planes_of
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.importing import files, tables
+from biomeroworker.omero.importing.annotations import RUN, Marks, mark_of
+from biomeroworker.omero.importing.images import Picture, add_pictures
+from biomeroworker.omero.importing.results import Result, image_name, read_image, sort, stem_of
+from biomeroworker.omero.importing.rois import add_rois, clear_rois, colour_of, planes_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import omero.grid
 import pytest
 from omero.rtypes import rlong, rstring
 
-from biomeroworker.omero.examine import SCRIPT, _processor
+from biomeroworker.omero.checks import SCRIPT, _processor
 
 
 class Scripts:
@@ -31,7 +31,7 @@ class Scripts:
 
 def found(answer):
     session = SimpleNamespace(sf=SimpleNamespace(getScriptService=lambda: Scripts(answer)))
-    return {subject: (level, message) for level, subject, message, _ in _processor(session)}
+    return {one.subject: (one.level, one.message) for one in _processor(session)}
 
 
 def test_an_official_script_that_no_processor_runs_is_a_failure():

@@ -5,8 +5,8 @@ import pytest
 from omero.rtypes import unwrap
 
 from biomeroworker.errors import Refused
-from biomeroworker.omero import dialog
-from biomeroworker.omero.importing import Options
+from biomeroworker.omero.importing.importer import Options
+from biomeroworker.omero.scripts import dialog
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
 NUCLEI = Workflow(

@@ -7,7 +7,7 @@ import pytest
 
 from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient
 from biomeroworker.eventlog.store.fence import LeaseLost
-from biomeroworker.omero.faults import fault_of, faults
+from biomeroworker.omero.connection.errors import fault_of, faults
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def _value(kind: ParameterType | None, value: Any) -> Any:
 
 
 def outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What to do with the results, as `biomeroworker.omero.importing.Options` has it."""
+    """What to do with the results, as `biomeroworker.omero.importing.importer.Options` has it."""
 
     def text(name: str) -> str:
         value = str(inputs.get(name) or "").strip()

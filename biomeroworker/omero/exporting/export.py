@@ -25,17 +25,10 @@ import numpy as np
 from biomeroworker.domain.manifest import InputImage
 from biomeroworker.domain.source import Tell
 from biomeroworker.errors import Permanent
-from biomeroworker.omero import zarr_layout
-from biomeroworker.omero.describe import ImageInfo, PlateInfo, Selection
-from biomeroworker.omero.faults import faults
-from biomeroworker.omero.session import OmeroSession, pixels_store
-
-#: Connections that pixels travel over: four move twice what one does, more move no more.
-CONNECTIONS = 4
-#: Bytes of one read. Four of these, and what they compress to, is the memory that an export takes.
-LARGEST_READ = 32 * 1024 * 1024
-#: Planes wider or higher than this get a pyramid from OMERO, and are read by tiles (omero.pixeldata.max_plane_width).
-PLANE_LIMIT = 3192
+from biomeroworker.omero.connection.errors import faults
+from biomeroworker.omero.connection.session import CONNECTIONS, LARGEST_READ, PLANE_LIMIT, OmeroSession, pixels_store
+from biomeroworker.omero.exporting import zarr_layout
+from biomeroworker.omero.exporting.describe import ImageInfo, PlateInfo, Selection
 
 
 @dataclass

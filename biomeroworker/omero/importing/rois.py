@@ -15,9 +15,9 @@ import omero.model
 from omero.rtypes import rint, rstring
 
 from biomeroworker.domain.manifest import InputImage
-from biomeroworker.omero.annotations import Marks
-from biomeroworker.omero.labels import Outline, looks_like_labels, outlines, packed_mask
-from biomeroworker.omero.session import OmeroSession, portions
+from biomeroworker.omero.connection.session import OmeroSession, portions
+from biomeroworker.omero.importing.annotations import Marks
+from biomeroworker.omero.importing.outlines import Outline, looks_like_labels, outlines, packed_mask
 
 Shape = Literal["polygon", "mask"]
 #: ROIs in one call and one transaction.

@@ -8,7 +8,7 @@ from PIL import Image
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.errors import Permanent
 from biomeroworker.imaging import ome_zarr
-from biomeroworker.omero.results import (
+from biomeroworker.omero.importing.results import (
     Result,
     image_name,
     kind_of,

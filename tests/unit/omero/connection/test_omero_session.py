@@ -7,9 +7,9 @@ import time
 import pytest
 
 from biomeroworker.errors import Transient
-from biomeroworker.omero import session as sessions
-from biomeroworker.omero.credentials import GridProvider
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection import session as sessions
+from biomeroworker.omero.connection.credentials import GridProvider
+from biomeroworker.omero.connection.session import OmeroSession
 
 #: Ice's greeting to a client: a connection that stands (protocol 1.0, encoding 1.0, "validate", no body).
 VALIDATE = b"IceP\x01\x00\x01\x00\x03\x00\x0e\x00\x00\x00"

@@ -22,8 +22,8 @@ import omero.sys
 import omero.util
 
 from biomeroworker.errors import Blocked, ConfigError, Transient
-from biomeroworker.omero.faults import faults, said
-from biomeroworker.omero.session import OmeroSession, bounds, parameters
+from biomeroworker.omero.connection.errors import faults, said
+from biomeroworker.omero.connection.session import OmeroSession, bounds, parameters
 
 #: Milliseconds a session for a run may stay unused before the server drops it.
 IDLE = 30 * 60 * 1000

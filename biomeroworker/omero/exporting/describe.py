@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.errors import Refused
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession
 
 ObjectType = Literal["Image", "Dataset", "Plate", "Project", "Screen"]
 TYPES: tuple[ObjectType, ...] = ("Image", "Dataset", "Plate", "Project", "Screen")

@@ -15,9 +15,9 @@ from omero.model.enums import ChecksumAlgorithmSHA1160
 from omero.rtypes import rlong, rstring
 
 from biomeroworker.domain.source import Provenance
-from biomeroworker.omero.annotations import Marks, annotation_link, mark_of
-from biomeroworker.omero.faults import faults
-from biomeroworker.omero.session import OmeroSession, patient
+from biomeroworker.omero.connection.errors import faults
+from biomeroworker.omero.connection.session import OmeroSession, patient
+from biomeroworker.omero.importing.annotations import Marks, annotation_link, mark_of
 
 #: Bytes of one write; OMERO's own client sends 10 kB at a time.
 BLOCK = 4 * 1024 * 1024

@@ -5,13 +5,13 @@ from pathlib import Path
 import omero.model
 from omero.rtypes import rbool, rstring
 
-from biomeroworker.omero.examine import SCRIPT, examine
+from biomeroworker.omero.checks import SCRIPT, examine
 from tests.integration.omero.conftest import Person
 
 
 def said(server, user, password):
     given = {"OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": user, "OMERO_PASSWORD": password}
-    return {subject: (level, message) for level, subject, message, _ in examine(given)}
+    return {one.subject: (one.level, one.message) for one in examine(given)}
 
 
 def test_an_administrator_may_do_all_that_runs_need(server):

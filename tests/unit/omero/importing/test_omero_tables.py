@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from biomeroworker.omero.tables import ImageOfKey, columns_of, read_sheet
+from biomeroworker.omero.importing.tables import ImageOfKey, columns_of, read_sheet
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from biomeroworker.errors import Refused
-from biomeroworker.omero.importing import Options
-from biomeroworker.omero.rois import YELLOW, clear, colour_of
+from biomeroworker.omero.importing.importer import Options
+from biomeroworker.omero.importing.rois import YELLOW, clear, colour_of
 
 
 @pytest.mark.parametrize(

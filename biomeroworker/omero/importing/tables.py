@@ -21,8 +21,8 @@ import omero.grid
 import omero.model
 
 from biomeroworker.errors import Permanent, Transient
-from biomeroworker.omero.faults import faults
-from biomeroworker.omero.session import OmeroSession, patient, portions
+from biomeroworker.omero.connection.errors import faults
+from biomeroworker.omero.connection.session import OmeroSession, patient, portions
 
 #: Rows in one call; 250 MB is the most that a message of OMERO may hold.
 TOGETHER = 20_000

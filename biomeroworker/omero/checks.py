@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import omero
 import omero.clients
 
+from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.errors import classify
-from biomeroworker.omero.credentials import NOBODY, provider_from_environment
-from biomeroworker.omero.faults import faults, said
-from biomeroworker.omero.session import OmeroSession
+from biomeroworker.omero.connection.credentials import NOBODY, provider_from_environment
+from biomeroworker.omero.connection.errors import faults, said
+from biomeroworker.omero.connection.session import OmeroSession
 
 #: What a run's results need when another than their owner opens the session: the right to be that owner.
 _SUDO = "Sudo"
 #: The script that hands runs in; a server that cannot run it shows a dialog that does nothing.
 SCRIPT = "SLURM_Run_Workflow.py"
 
-#: Level, subject, message, remedy.
-Line = tuple[Any, str, str, str]
 
-
-def examine(environ: Mapping[str, str]) -> Iterator[Line]:
+def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """The findings, as they are made."""
     try:
         provider = provider_from_environment(environ)
@@ -30,63 +27,59 @@ def examine(environ: Mapping[str, str]) -> Iterator[Line]:
     except Exception as error:
         fault = classify(error)
         remedy = getattr(fault, "hint", "") or "OMERO_HOST, OMERO_PORT, OMERO_USER and OMERO_PASSWORD, or OMERO_LOCATOR"
-        yield "fail", "omero", str(fault), remedy
+        yield fail("omero", str(fault), remedy)
         return
     with session:
-        yield "ok", "omero", f"logged in as {session.user_name} ({provider!r})", ""
+        yield ok("omero", f"logged in as {session.user_name} ({provider!r})")
         for look in (_rights, _tables, _processor):
             try:
                 with faults(f"ask OMERO ({look.__name__.strip('_')})"):
                     yield from look(session)
             except Exception as error:
-                yield "fail", f"omero {look.__name__.strip('_')}", str(classify(error)), ""
+                yield fail(f"omero {look.__name__.strip('_')}", str(classify(error)))
 
 
-def _rights(session: OmeroSession) -> Iterator[Line]:
+def _rights(session: OmeroSession) -> Iterator[Finding]:
     admin = session.sf.getAdminService()
     context = admin.getEventContext()
     groups = [group for group in admin.lookupGroups() if group.name.val not in ("system", "user", "guest")]
     names = ", ".join(sorted(group.name.val for group in groups)[:10])
     if not context.isAdmin:
         told = f"{session.user_name} is no administrator: it carries its own runs only"
-        yield "warn", "omero rights", told, "give the login the Sudo privilege (a restricted administrator)"
+        yield warn("omero rights", told, "give the login the Sudo privilege (a restricted administrator)")
     elif context.adminPrivileges is not None and _SUDO not in context.adminPrivileges:
         told = f"{session.user_name} may not act for others: the privilege {_SUDO} is missing"
-        yield "fail", "omero rights", told, f"give it {_SUDO} (OMERO.web, Admin, user, privileges)"
+        yield fail("omero rights", told, f"give it {_SUDO} (OMERO.web, Admin, user, privileges)")
     else:
-        yield "ok", "omero rights", f"acts for the users of {len(groups)} groups ({names or 'none yet'})", ""
+        yield ok("omero rights", f"acts for the users of {len(groups)} groups ({names or 'none yet'})")
 
 
-def _tables(session: OmeroSession) -> Iterator[Line]:
+def _tables(session: OmeroSession) -> Iterator[Finding]:
     if session.sf.sharedResources().areTablesEnabled():
-        yield "ok", "omero tables", "the Tables server answers", ""
+        yield ok("omero tables", "the Tables server answers")
     else:
-        yield (
-            "warn",
-            "omero tables",
-            "no Tables server: tables of results cannot be written",
-            "start Tables-0 of the grid",
-        )
+        told = "no Tables server: tables of results cannot be written"
+        yield warn("omero tables", told, "start Tables-0 of the grid")
 
 
-def _processor(session: OmeroSession) -> Iterator[Line]:
+def _processor(session: OmeroSession) -> Iterator[Finding]:
     service = session.sf.getScriptService()
     scripts = [script for script in service.getScripts() if script.name.val == SCRIPT]
     if not scripts:
-        yield "warn", "omero scripts", f"{SCRIPT} is not installed", "docs/deploy.md, step Scripts"
+        yield warn("omero scripts", f"{SCRIPT} is not installed", "docs/deploy.md, step Scripts")
         return
     try:
         # as OMERO.web does for the dialog: of an official script canRunScript says yes without asking any processor
         dialog = service.getParams(scripts[0].id.val)
     except omero.NoProcessorAvailable:
         told = f"none is registered that would run {SCRIPT}"
-        yield "fail", "omero processor", told, "start Processor-0 of the grid, or biomeroworker attach"
+        yield fail("omero processor", told, "start Processor-0 of the grid, or biomeroworker attach")
         return
     except omero.ValidationException as error:
         told = f"{SCRIPT} ends before it shows its dialog: {said(error)}"
-        yield "fail", "omero processor", told, "run it by hand with the Processor's Python: it needs biomeroworker"
+        yield fail("omero processor", told, "run it by hand with the Processor's Python: it needs biomeroworker")
         return
-    yield "ok", "omero processor", f"one is registered that runs {SCRIPT}", ""
+    yield ok("omero processor", f"one is registered that runs {SCRIPT}")
     missing = (dialog.description or "").partition("Not available: ")[2]
     if missing:
-        yield "warn", "omero dialog", f"what the Processor cannot offer: {missing}", "see its ini file and its cache"
+        yield warn("omero dialog", f"what the Processor cannot offer: {missing}", "see its ini file and its cache")

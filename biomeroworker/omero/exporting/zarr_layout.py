@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from biomeroworker.imaging import ome_zarr
-from biomeroworker.omero.describe import ChannelInfo, ImageInfo, PlateInfo
+from biomeroworker.omero.exporting.describe import ChannelInfo, ImageInfo, PlateInfo
 
 #: OMERO's words for pixel types. A bit image travels as one byte per pixel.
 DTYPES = {

@@ -5,8 +5,8 @@ import pytest
 import zarr
 
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.omero.describe import ChannelInfo, Field, ImageInfo, PlateInfo
-from biomeroworker.omero.zarr_layout import (
+from biomeroworker.omero.exporting.describe import ChannelInfo, Field, ImageInfo, PlateInfo
+from biomeroworker.omero.exporting.zarr_layout import (
     create_group,
     field_path,
     plate_attributes,

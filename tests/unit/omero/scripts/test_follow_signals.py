@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.omero import mirror
+from biomeroworker.omero.scripts import follow
 
 REQUEST = RunRequest(workflow="nuclei", source="omero", inputs={"type": "Image", "ids": [1]})
 
@@ -38,7 +38,7 @@ class Client:
 
 def test_every_step_is_said_and_the_end_with_what_was_made():
     said = []
-    well, ended = mirror.mirror(Client("exporting", "running", "done"), [REQUEST], said.append, by="ann")
+    well, ended = follow.mirror(Client("exporting", "running", "done"), [REQUEST], said.append, by="ann")
     assert well
     assert len(ended) == 1
     assert "exporting" in said[1]
@@ -47,11 +47,11 @@ def test_every_step_is_said_and_the_end_with_what_was_made():
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "importing"])
 def test_any_other_end_is_not_well(state):
-    assert not mirror.mirror(Client(state), [REQUEST], lambda message: None, by="ann")[0]
+    assert not follow.mirror(Client(state), [REQUEST], lambda message: None, by="ann")[0]
 
 
 def test_a_database_that_is_away_for_a_time_does_not_end_the_watching(monkeypatch):
-    monkeypatch.setattr(mirror, "RETRY", 0.01)
+    monkeypatch.setattr(follow, "RETRY", 0.01)
     client = Client("running", "done")
     whole, tries = client.wait, []
 
@@ -62,7 +62,7 @@ def test_a_database_that_is_away_for_a_time_does_not_end_the_watching(monkeypatc
         return whole(*arguments)
 
     client.wait = wait
-    assert mirror.mirror(client, [REQUEST], lambda message: None, by="ann")[0]
+    assert follow.mirror(client, [REQUEST], lambda message: None, by="ann")[0]
     assert len(tries) == 3
 
 
@@ -70,18 +70,18 @@ def test_a_defect_is_not_watched_for_ever():
     client = Client("done")
     client.wait = lambda *arguments: {}["no"]
     with pytest.raises(KeyError):
-        mirror.mirror(client, [REQUEST], lambda message: None, by="ann")
+        follow.mirror(client, [REQUEST], lambda message: None, by="ann")
 
 
 def test_a_failure_says_stage_cause_evidence_and_what_next():
     report = {"stage": "running", "message": "exit 3", "kind": "permanent", "detail": "last line", "next_step": "look"}
-    text = mirror.describe(run("failed", report=report))
+    text = follow.describe(run("failed", report=report))
     for word in ("running", "exit 3", "permanent", "last line", "look"):
         assert word in text
 
 
 def test_a_paused_run_says_why():
-    assert "PAUSED at importing: no space" in mirror.describe(run("importing", paused=True, pause_reason="no space"))
+    assert "PAUSED at importing: no space" in follow.describe(run("importing", paused=True, pause_reason="no space"))
 
 
 def test_datasets_that_were_made_are_named():
@@ -90,13 +90,13 @@ def test_datasets_that_were_made_are_named():
             "made": [{"kind": "Dataset", "reference": "Dataset:4"}, {"kind": "Image", "reference": "Image:5"}]
         }
     }
-    assert list(mirror.made_objects([run("done", outcomes=made)])) == [("Dataset", 4)]
+    assert list(follow.made_objects([run("done", outcomes=made)])) == [("Dataset", 4)]
 
 
 SCRIPT = textwrap.dedent("""
     import sys, time, uuid
-    from biomeroworker.omero import mirror
-    from biomeroworker.domain.source import RunRequest
+    from biomeroworker.omero.scripts import follow
+    from biomeroworker.domain.request import RunRequest
     class Client:
         def submit(self, request):
             print("submitting", flush=True); time.sleep(0.5); return uuid.uuid4()
@@ -104,7 +104,7 @@ SCRIPT = textwrap.dedent("""
             print("waiting", flush=True); time.sleep(30)
         def cancel(self, run, by): print("cancel by", by, flush=True)
     request = RunRequest(workflow="w", source="omero", inputs={})
-    well, _ = mirror.mirror(Client(), [request], lambda m: print(m, flush=True), by="ann")
+    well, _ = follow.mirror(Client(), [request], lambda m: print(m, flush=True), by="ann")
     sys.exit(0 if well else 1)
 """)
 

@@ -1,0 +1,1 @@
+"""Sessions on OMERO.server: log in, keep the connection alive, translate its errors."""

@@ -1,0 +1,1 @@
+"""Images and plates of OMERO as OME-Zarr."""

@@ -1,0 +1,1 @@
+"""Results of a run into OMERO: images, ROIs, tables, attachments, annotations."""

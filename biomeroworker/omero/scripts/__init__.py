@@ -1,0 +1,1 @@
+"""What the OMERO scripts need: their dialog, and following a run."""
