@@ -43,7 +43,7 @@ mount_ssh() {
     local name removed=()
     if [[ -f $state/files ]]; then
         while IFS= read -r name; do
-            if ! contains "$name" "${files[@]}"; then
+            if [[ $name != known_hosts ]] && ! contains "$name" "${files[@]}"; then
                 inside "$name" && [[ -f $target/$name || -L $target/$name ]] && rm -f -- "$target/$name"
                 removed+=("$name")
             fi
@@ -176,8 +176,8 @@ merge_known_hosts() {
     [[ $new != /dev/null || -f $mine ]] || return 0
     local merged
     merged=$(
-        cat -- "$new"
-        [[ ! -f $mine ]] || grep -vxF -f <(cat -- "$new" <(echo) "$old" | grep .) -- "$mine"
+        awk 1 "$new" # ends the last line too
+        [[ ! -f $mine ]] || grep -vxF -f <(awk NF "$new" "$old") -- "$mine"
     ) || true
     if [[ -n $merged ]]; then
         put "$mine" <<< "$merged"
