@@ -40,7 +40,7 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE, rf"\1 {MASK}"),
         # name = value, "name": "value"; a value without quotes may hold blanks, so the rest of the line goes
         (rf"({_NAMES}[\w.-]*['\"]?\s*(?:=>|[:=])\s*)(\"[^\"]*\"|'[^']*'|\S.*)", re.IGNORECASE, rf"\1{MASK}"),
-        (rf"(--?[\w-]{{0,40}}{_NAMES}[\w-]*\s+)\S+", re.IGNORECASE, rf"\1{MASK}"),
+        (rf"((?<![\w-])--?[\w-]{{0,40}}{_NAMES}[\w-]*\s+)\S+", re.IGNORECASE, rf"\1{MASK}"),
         # the omero command: -w PASSWORD, -k SESSION
         (r"(\bomero\b.{0,200}?\s-[wk]\s*)\S+", 0, rf"\1{MASK}"),
         (r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+", 0, MASK),
