@@ -92,10 +92,8 @@ def findings(
             f'icegridadmin -e "server stop {others}"'
         )
     for server in enabled:
-        if server.node not in nodes_up:
-            lines.append(f"{server.id}: its node {server.node} is not registered; start IceGrid's node there")
-        elif not nodes_up[server.node]:
-            lines.append(f"{server.id}: its node {server.node} does not answer")
+        if not nodes_up.get(server.node, False):
+            lines.append(f"{server.id}: its node {server.node} does not answer; start IceGrid's node there")
     lines += _foreign_objects(objects, endpoints)
     if subscribers is not None:
         lines += _of_subscribers(list(subscribers))

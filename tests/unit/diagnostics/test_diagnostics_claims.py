@@ -64,7 +64,7 @@ def test_a_missing_and_a_disabled_processor_are_named():
 
 
 def test_a_node_that_is_away_or_silent_is_named():
-    assert "its node biomeroworker is not registered" in told(server(), nodes={"master": True})
+    assert "its node biomeroworker does not answer" in told(server(), nodes={"master": True})
     assert "its node biomeroworker does not answer" in told(server(), nodes={"biomeroworker": False})
 
 
