@@ -57,8 +57,11 @@ sandbox-down: $(VENV)/.installed ## stop it and leave nothing running
 sandbox-purge: $(VENV)/.installed ## stop it and remove its data and its cluster account too
 	@$(PYTHON) -m sandbox down --purge $(ROOT_ARGUMENT)
 
-test: $(VENV)/.installed lint ## unit, contract and integration tests, with real parts
+test: $(VENV)/.installed lint test-stand-in ## unit, contract and integration tests, with real parts
 	@$(PYTHON) -m pytest -q $(PYTEST_ARGUMENTS)
+
+test-stand-in: $(VENV)/.installed ## the tests of packages/omero-stand-in, which need nothing of the rest
+	@cd packages/omero-stand-in && $(abspath $(PYTHON)) -m pytest -q
 
 lint: $(VENV)/.installed ## what pre-commit checks
 	@$(PYTHON) -m ruff check .
@@ -88,4 +91,4 @@ docs: $(VENV)/.installed ## the documentation, warnings are errors
 clean: ## what was built here; caches outside the checkout stay
 	@rm -rf $(VENV) docs/_build build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test test-container image locks bench lint docs clean
+.PHONY: test-stand-in help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test test-container image locks bench lint docs clean

@@ -8,6 +8,7 @@ from typing import Any
 import omero
 import omero.clients
 from omero.rtypes import rstring
+
 from omero_stand_in.graph import Context, Graph
 from omero_stand_in.graph.content import USER_GROUP, fill
 from omero_stand_in.hql import run

@@ -10,6 +10,7 @@ import omero.clients
 import omero.model
 import pytest
 from omero.rtypes import rbool, rstring
+
 from omero_stand_in import testing
 
 PASSWORD = "not-a-secret"

@@ -10,6 +10,7 @@ import omero.clients
 import omero.cmd
 import pytest
 from omero.rtypes import rlong, rstring
+
 from omero_stand_in import testing
 
 

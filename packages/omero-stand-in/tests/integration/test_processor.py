@@ -13,6 +13,7 @@ import pytest
 import scripts_kit as kit
 from omero.grid import ProcessorCallbackPrx, ProcessorPrx, ProcessPrx
 from omero.rtypes import rbool, rint, rstring
+
 from omero_stand_in import testing
 
 PASSWORD = "secret"

@@ -8,6 +8,7 @@ import omero.clients  # before other parts of omero
 import pytest
 import scripts_kit as kit
 from omero.rtypes import rint, rlong, rstring
+
 from omero_stand_in import testing
 
 

@@ -1,6 +1,7 @@
 """Checksums as a real server wrote them for the three bytes ``abc``."""
 
 import pytest
+
 from omero_stand_in.files_on_disk import Disk
 from omero_stand_in.services.checksums import checksum
 

@@ -9,6 +9,7 @@ import omero.clients
 import pytest
 from graph_world import make_world, named
 from omero.rtypes import rstring
+
 from omero_stand_in.graph.permissions import allowed
 
 #: level -> (Bob sees Ada's, what he may do with it)

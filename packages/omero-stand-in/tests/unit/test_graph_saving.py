@@ -10,6 +10,7 @@ import omero.clients
 import pytest
 from graph_world import World, make_world, named
 from omero.rtypes import rint, rstring
+
 from omero_stand_in.graph import Graph
 
 

@@ -10,6 +10,7 @@ import pytest
 from client_queries import client_queries
 from graph_world import World, make_world, named
 from omero.rtypes import rint, rlist, rlong, rstring
+
 from omero_stand_in.hql import HqlSyntaxError, parse, run
 
 QUERIES = client_queries()

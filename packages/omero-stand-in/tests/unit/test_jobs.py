@@ -5,6 +5,7 @@ import omero.clients  # before other parts of omero
 import omero.model
 import pytest
 from omero.rtypes import rstring, rtime
+
 from omero_stand_in.server import Server, initialize
 from omero_stand_in.services import jobs
 

@@ -4,6 +4,7 @@ import omero
 import omero.clients  # before other parts of omero: they import one another in a circle
 import pytest
 from omero.rtypes import rarray, rint, rlist, rlong, rmap, rset, rstring
+
 from omero_stand_in.services import environment
 
 

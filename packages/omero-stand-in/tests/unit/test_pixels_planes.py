@@ -5,9 +5,10 @@ import io
 
 import numpy
 import pytest
+from PIL import Image
+
 from omero_stand_in import ome_tiff, rendering
 from omero_stand_in.plane_files import OutOfBounds, PlaneFile, Shape
-from PIL import Image
 
 
 def numbered(shape):

@@ -1,6 +1,7 @@
 """What the server keeps of the processors that have registered."""
 
 import pytest
+
 from omero_stand_in.server import Server, initialize
 from omero_stand_in.services.processors import Processors
 

@@ -1,6 +1,7 @@
 """The folder of official scripts is the truth; the rows follow it."""
 
 import pytest
+
 from omero_stand_in.server import Server, initialize
 from omero_stand_in.services.script_files import PYTHON, ScriptFiles, is_official, taken_apart
 

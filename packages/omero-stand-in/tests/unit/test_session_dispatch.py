@@ -3,6 +3,7 @@
 import omero
 import omero.clients
 import pytest
+
 from omero_stand_in.context import Call
 from omero_stand_in.servant import Service, operations, servant_of
 from omero_stand_in.server import Server, initialize
