@@ -155,7 +155,8 @@ copy_file() {
         *) others+=("$name") ;;
     esac
     [[ $name != known_hosts ]] || return 0 # merged, not copied
-    if [[ -f $target/$name && ! -L $target/$name ]] && ! listed "$name" && ! cmp -s -- "$source/$name" "$target/$name"; then
+    if [[ -f $target/$name && ! -L $target/$name ]] && ! listed "$name" &&
+        [[ $(sha256sum < "$source/$name") != "$(sha256sum < "$target/$name")" ]]; then
         mv -f -- "$target/$name" "$target/$name.before-mount"
         say "SSH keys: $target/$name was not from $source: kept as $name.before-mount"
     fi

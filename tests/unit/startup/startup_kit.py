@@ -38,6 +38,7 @@ class Box:
             "BIOMEROWORKER_VENV": str(folder / "venv"),
             "SLURM_CONFIG_ETC": str(folder / "slurm-config.ini"),
         }
+        (folder / "slurm-config.ini").write_text("[SSH]\nhost = hpc\n")
         self.program("venv/bin/biomeroworker", 'echo "$@" >> "$HOME/called"; [ "$1" = config ] || exec sleep 600')
         self.program("venv/bin/python", "echo /the/modules")
         self.program("bin/icegridnode", "exec sleep 600")
@@ -87,7 +88,7 @@ def node_variables(port: int = 4061, **more: str) -> dict[str, str]:
 class Running:
     """99-run.sh, after 20-config.sh, as a process whose lines are read while it runs."""
 
-    def __init__(self, box: Box, prefix: tuple[str, ...] = (), **variables: str) -> None:
+    def __init__(self, box: Box, prefix: tuple[str, ...] = (), script: Path | None = None, **variables: str) -> None:
         quick = {
             "MASTER_REPORT_SECONDS": "1",
             "MASTER_CHECK_SECONDS": "0.2",
@@ -98,7 +99,7 @@ class Running:
         self.log = box.folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, "bash", str(box.scripts / "entrypoint.sh")],
+                [*prefix, "bash", str(script or box.scripts / "entrypoint.sh")],
                 env={**box.variables, "SSH_SOURCE": "", **quick, **variables},
                 stdout=log,
                 stderr=log,
@@ -127,9 +128,9 @@ class Running:
 
 
 @contextmanager
-def running(box: Box, prefix: tuple[str, ...] = (), **variables: str) -> Iterator[Running]:
+def running(box: Box, prefix: tuple[str, ...] = (), script: Path | None = None, **variables: str) -> Iterator[Running]:
     """The services of a container while the block runs."""
-    run = Running(box, prefix, **variables)
+    run = Running(box, prefix, script, **variables)
     try:
         yield run
     finally:

@@ -117,27 +117,41 @@ def test_an_unknown_mode_is_refused(box):
     assert "BIOMEROWORKER_MODE='both' is neither" in refused(box, BIOMEROWORKER_MODE="both")
 
 
-@pytest.mark.parametrize(
-    "name", ["", "-x", "a b", "../up", "a/b", "worker\n1", "$(id)", "a;b", "Ü", "x" * 64, "internal", "a:b", ".hidden"]
-)
+@pytest.mark.parametrize("name", ["", "-x", "a b", "../up", "worker\n1", "$(id)", "x" * 64, "internal", "a:b"])
 def test_worker_names_with_odd_characters_are_refused(box, name):
     assert "OMERO_WORKER_NAME" in refused(box, **node_variables() | {"OMERO_WORKER_NAME": name})
 
 
-@pytest.mark.parametrize("name", ["worker-1", "biomeroworker_external", "node.lab.example.org", "7"])
+@pytest.mark.parametrize("name", ["biomeroworker_external-1", "node.lab.example.org"])
 def test_ordinary_worker_names_are_taken(box, name):
     assert exported(box, **node_variables() | {"OMERO_WORKER_NAME": name})["OMERO_WORKER_NAME"] == name
 
 
-@pytest.mark.parametrize("value", ["a b", "a -p 1:tcp -h b", "host;x", "-h", 'a"b', "x\ny"])
-@pytest.mark.parametrize("name", ["CONFIG_omero_master_host", "OMERO_WORKER_PUBLISHED_HOST", "OMERO_HOST"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONFIG_omero_master_host", "a -p 1:tcp -h b"),
+        ("CONFIG_omero_master_host", "-h"),
+        ("OMERO_WORKER_PUBLISHED_HOST", 'a"b'),
+        ("OMERO_WORKER_PUBLISHED_HOST", "x\ny"),
+        ("OMERO_HOST", "a b"),
+        ("OMERO_HOST", "host;x"),
+    ],
+)
 def test_a_host_that_ice_would_read_as_more_than_a_host_is_refused(box, name, value):
     assert f"{name}=" in refused(box, **node_variables() | {name: value})
 
 
-@pytest.mark.parametrize("value", ["0", "65536", "ssl", "4064 -h x", "-1", "04"])
 @pytest.mark.parametrize(
-    "name", ["CONFIG_omero_master_port", "OMERO_WORKER_PORT", "OMERO_PROCESSOR_PORT", "OMERO_PORT"]
+    ("name", "value"),
+    [
+        ("CONFIG_omero_master_port", "0"),
+        ("CONFIG_omero_master_port", "4061 -h x"),
+        ("OMERO_WORKER_PORT", "65536"),
+        ("OMERO_PROCESSOR_PORT", "ssl"),
+        ("OMERO_PORT", "-1"),
+        ("OMERO_PORT", "04"),
+    ],
 )
 def test_what_is_no_port_is_refused(box, name, value):
     assert f"{name}='{value}' is not a port" in refused(box, **node_variables() | {name: value})
@@ -196,7 +210,16 @@ def test_a_named_configuration_that_is_missing_is_said_with_the_variable(box, na
     assert f"{name}: there is no file /missing.ini" in refused(box, **node_variables(), **{name: "/missing.ini"})
 
 
+def test_a_container_without_any_configuration_does_not_start(box):
+    (box.folder / "slurm-config.ini").unlink()
+    assert "there is no configuration; mount your slurm-config.ini" in refused(box, **node_variables())
+    own = box.folder / "own.ini"
+    own.write_text("[SSH]\n")
+    assert box.run("20-config.sh", **node_variables(), BIOMERO_SLURM_CONFIG_FILE=str(own)).returncode == 0
+
+
 def test_a_folder_in_the_place_of_an_ini_file_is_explained(box):
+    (box.folder / "slurm-config.ini").unlink()
     (box.folder / "slurm-config.ini").mkdir()
     assert "is missing on the host" in refused(box, **node_variables())
 
