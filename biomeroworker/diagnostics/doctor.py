@@ -21,7 +21,7 @@ def doctor(context: Context, notes: Notes) -> Iterator[File]:
     yield "doctor/doctor.txt", answer.text or "it printed nothing\n"
     failed = sum(line.startswith("fail") for line in answer.text.splitlines())
     if failed:
-        notes.findings.append(f"the doctor found {failed} things that fail: see doctor/doctor.txt")
+        notes.findings.append(f"findings that fail: {failed}, see doctor/doctor.txt")
     if answer.timed_out:
         notes.missing.append(f"the doctor did not end within {SECONDS:g} s; what it printed before is there")
     elif answer.code not in (0, 1):

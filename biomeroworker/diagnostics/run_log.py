@@ -91,7 +91,7 @@ def _read(connection: Connection, notes: Notes) -> Iterator[File]:
     stopped = [row for row in open_runs if row.paused]
     yield "run-log/paused-runs.txt", _table((*head, "reason"), ((*row[:6], row.pause_reason) for row in stopped))
     if stopped:
-        notes.findings.append(f"{len(stopped)} runs are paused: see run-log/paused-runs.txt")
+        notes.findings.append(f"paused runs: {len(stopped)}, see run-log/paused-runs.txt")
     failed = connection.execute(
         select(*columns, runs.message).where(runs.state == "failed").order_by(runs.modified.desc()).limit(_ROWS)
     ).all()
