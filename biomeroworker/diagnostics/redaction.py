@@ -31,8 +31,6 @@ _NAMES = (
 _FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, flags), replacement)
     for pattern, flags, replacement in (
-        # user information of a web address: a token may stand there without a colon
-        (r"(https?://)[^/\s@'\"]+@", re.IGNORECASE, rf"\1{MASK}@"),
         # addresses of web hooks are secrets themselves
         (r"(https?://[^\s/'\"]*hook[^\s/'\"]*/)[^\s'\"]+", re.IGNORECASE, rf"\1{MASK}"),
         (r"(https?://[^\s'\"]{0,300}/(?:web)?hooks?/)[^\s'\"]+", re.IGNORECASE, rf"\1{MASK}"),
