@@ -115,6 +115,11 @@ def config_show(
             {key: {"value": value, "origin": settings.origins.get(key, "default")} for key, value in shown.items()}
         )
         return
+    if origin:
+        out.print(f"rule: {settings.files_rule}", markup=False)
+        for file in ("packaged defaults", *settings.files):
+            out.print(f"read: {file}", markup=False)
+        out.print()
     table = Table("setting", "value", *(["origin"] if origin else []), box=None, pad_edge=False)
     for key, value in shown.items():
         table.add_row(key, escape(value), *([settings.origins.get(key, "default")] if origin else []))
