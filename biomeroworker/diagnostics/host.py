@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from biomeroworker import __version__
-from biomeroworker.config import FILE_VARIABLES, standard_files
+from biomeroworker.config.files import config_files, standard_files
 from biomeroworker.diagnostics.commands import NotAvailable, ask
 from biomeroworker.diagnostics.known_secrets import is_secret_variable
 from biomeroworker.diagnostics.redaction import MASK
@@ -76,7 +76,8 @@ def environment(context: Context, notes: Notes) -> Iterator[File]:
 
 def configuration(context: Context, notes: Notes) -> Iterator[File]:
     """Each setting in force with its origin, and the files that could set one. No file's own text is taken."""
-    yield "configuration/files.txt", _text(_files(context))
+    rule = config_files(context.environ, context.config).rule
+    yield "configuration/files.txt", _text([f"rule: {rule}", *_files(context)])
     if context.settings is None:
         notes.findings.append("the configuration cannot be used: see configuration/error.txt")
         yield "configuration/error.txt", context.config_error + "\n"
@@ -92,9 +93,9 @@ def configuration(context: Context, notes: Notes) -> Iterator[File]:
 
 
 def ini_files(context: Context) -> list[Path]:
-    """The ini files that may exist, in the order in which they are read."""
-    named = [Path(name).expanduser() for name in map(context.environ.get, FILE_VARIABLES) if name]
-    return [*standard_files(context.environ), *named, *([context.config] if context.config else [])]
+    """The ini files that may exist, in the order in which they are read; which of them count, the rule says."""
+    files = config_files(context.environ, context.config)
+    return list(dict.fromkeys((*standard_files(context.environ), *files.optional, *files.required)))
 
 
 def key_folders(context: Context) -> list[Path]:
