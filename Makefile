@@ -8,6 +8,17 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 ROOT_ARGUMENT := $(if $(SANDBOX_ROOT),--root $(SANDBOX_ROOT))
 
+# seconds for one test of tests/container, with the fixtures that it is the first to need
+CONTAINER_TIMEOUT ?= 1800
+
+IMAGE ?= biomeroworker
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE_LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) \
+	$(if $(SOURCE),--build-arg SOURCE=$(SOURCE))
+
+LOCK := $(VENV)/bin/uv pip compile -q --generate-hashes --no-annotate --custom-compile-command 'make locks' \
+	--only-binary :all: --python-version 3.11.2 --python-platform x86_64-manylinux_2_28 -c requirements.lock
+
 export OMERO_HOST OMERO_PORT OMERO_ROOT_PASSWORD
 
 help: ## this text
@@ -17,13 +28,13 @@ packages: ## the Debian packages (as root it installs them, else it names the mi
 	@tools/install-packages
 
 # made anew when what is installed changes
-$(VENV)/.installed: pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
+$(VENV)/.installed: pyproject.toml packages/omero-stand-in/pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
 	@wheel=$$($(PYTHON3) tools/build_ice_wheel.py); \
 	echo "making $(VENV) with the versions of requirements.lock" >&2; \
 	$(PYTHON3) -m venv $(VENV); \
 	$(PYTHON) -m pip -q --disable-pip-version-check install "$$wheel"; \
 	$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock; \
-	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e .
+	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e . -e packages/omero-stand-in
 	@touch $@
 
 install: $(VENV)/.installed ## the Python environment, with every extra
@@ -46,14 +57,30 @@ sandbox-down: $(VENV)/.installed ## stop it and leave nothing running
 sandbox-purge: $(VENV)/.installed ## stop it and remove its data and its cluster account too
 	@$(PYTHON) -m sandbox down --purge $(ROOT_ARGUMENT)
 
-test: $(VENV)/.installed lint ## unit, contract and integration tests, with real parts
+test: $(VENV)/.installed lint test-stand-in ## unit, contract and integration tests, with real parts
 	@$(PYTHON) -m pytest -q $(PYTEST_ARGUMENTS)
+
+test-stand-in: $(VENV)/.installed ## the tests of packages/omero-stand-in, which need nothing of the rest
+	@cd packages/omero-stand-in && $(abspath $(PYTHON)) -m pytest -q
 
 lint: $(VENV)/.installed ## what pre-commit checks
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@git ls-files -z | xargs -0 grep -lIE '^#!.*\b(ba|da)?sh$$' | xargs shellcheck
+	@git ls-files -z -- '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint
+
+test-container: $(VENV)/.installed ## the images, for real: Docker Engine, both targets, compose (root, or DOCKER_HOST)
+	@tools/install-packages packages-container.txt
+	@$(PYTHON) -m pytest -q tests/container -o timeout=$(CONTAINER_TIMEOUT) $(PYTEST_ARGUMENTS)
+
+image: ## both images of this checkout (SOURCE=URL for the label, BUILD_ARGUMENTS for more)
+	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target node -t $(IMAGE):$(VERSION) .
+	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target attached -t $(IMAGE):$(VERSION)-attached .
+
+locks: $(VENV)/.installed ## what the images carry: docker/*.lock from pyproject.toml and requirements.lock
+	@$(LOCK) --extra omero --no-emit-package zeroc-ice --no-binary zeroc-ice -o docker/requirements.lock pyproject.toml
+	@$(LOCK) -o docker/build-environment.lock docker/build-environment.in
 
 bench: $(VENV)/.installed ## figures beside those of others, one after the other (ONLY=name for one; minutes)
 	@$(PYTHON) -m benchmarks $(ONLY) $(BENCH_ARGUMENTS)
@@ -64,4 +91,4 @@ docs: $(VENV)/.installed ## the documentation, warnings are errors
 clean: ## what was built here; caches outside the checkout stay
 	@rm -rf $(VENV) docs/_build build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test bench lint docs clean
+.PHONY: test-stand-in help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test test-container image locks bench lint docs clean

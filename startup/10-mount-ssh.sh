@@ -43,7 +43,7 @@ mount_ssh() {
     local name removed=()
     if [[ -f $state/files ]]; then
         while IFS= read -r name; do
-            if ! contains "$name" "${files[@]}"; then
+            if [[ $name != known_hosts ]] && ! contains "$name" "${files[@]}"; then
                 inside "$name" && [[ -f $target/$name || -L $target/$name ]] && rm -f -- "$target/$name"
                 removed+=("$name")
             fi
@@ -155,7 +155,8 @@ copy_file() {
         *) others+=("$name") ;;
     esac
     [[ $name != known_hosts ]] || return 0 # merged, not copied
-    if [[ -f $target/$name && ! -L $target/$name ]] && ! listed "$name" && ! cmp -s -- "$source/$name" "$target/$name"; then
+    if [[ -f $target/$name && ! -L $target/$name ]] && ! listed "$name" &&
+        [[ $(sha256sum < "$source/$name") != "$(sha256sum < "$target/$name")" ]]; then
         mv -f -- "$target/$name" "$target/$name.before-mount"
         say "SSH keys: $target/$name was not from $source: kept as $name.before-mount"
     fi
@@ -176,8 +177,8 @@ merge_known_hosts() {
     [[ $new != /dev/null || -f $mine ]] || return 0
     local merged
     merged=$(
-        cat -- "$new"
-        [[ ! -f $mine ]] || grep -vxF -f <(cat -- "$new" <(echo) "$old" | grep .) -- "$mine"
+        awk 1 "$new" # ends the last line too
+        [[ ! -f $mine ]] || grep -vxF -f <(awk NF "$new" "$old") -- "$mine"
     ) || true
     if [[ -n $merged ]]; then
         put "$mine" <<< "$merged"

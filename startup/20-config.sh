@@ -77,17 +77,23 @@ check_attached() {
 }
 
 check_configuration() {
-    local file variable
+    local file variable found=0
     for variable in BIOMERO_CONFIG BIOMERO_SLURM_CONFIG_FILE; do
         file=${!variable:-}
-        [[ -z $file || -f $file ]] || fail "$variable: there is no file $file; mount the ini file there"
+        [[ -n $file ]] || continue
+        [[ -f $file ]] || fail "$variable: there is no file $file; mount the ini file there"
+        found=1
     done
     # Docker makes a folder where the file of a bind mount is missing on the host.
     for file in "${SLURM_CONFIG_ETC:-/etc/slurm-config.ini}" /OMERO/slurm-config.ini "$HOME/slurm-config.ini"; do
         [[ ! -d $file ]] || fail "$file is a folder, not an ini file: the file that is mounted there is missing on the host"
-        [[ ! -e $file || -r $file ]] ||
+        [[ -e $file ]] || continue
+        [[ -r $file ]] ||
             fail "uid $(id -u) cannot read $file ($(stat -L -c 'uid %u, mode %a' -- "$file")); change its mode on the host"
+        found=1
     done
+    (( found )) ||
+        fail "there is no configuration; mount your slurm-config.ini, for instance: -v ./slurm-config.ini:/etc/slurm-config.ini:ro"
     local errors
     if ! errors=$("$BIOMEROWORKER_VENV/bin/biomeroworker" config show 2>&1 > /dev/null); then
         errors=${errors#error: }

@@ -18,6 +18,8 @@ RESTART_LIMIT=${RESTART_LIMIT:-5}
 # A service that ran for so long is taken to work: its next end is counted as the first.
 RESTART_RESET_SECONDS=${RESTART_RESET_SECONDS:-60}
 STOP_SECONDS=${STOP_SECONDS:-12}
+# How often the services are looked at.
+TICK_SECONDS=${TICK_SECONDS:-0.5}
 # Status of a service that must not be started again.
 readonly GIVE_UP=78
 
@@ -41,6 +43,7 @@ service_supervisor() {
     exec "$VENV/bin/biomeroworker" supervise
 }
 
+stopping=0
 declare -A pid since failures due
 declare -A title=(
     [node]="IceGrid's node" [registration]="the watch over the registration"
@@ -54,7 +57,7 @@ start() {
     echo "$!" > "$STATE/$1.pid"
 }
 
-# Processes of the session $1, without its leader's zombie.
+# Processes of the session $1, without zombies.
 session_members() {
     local file stat fields
     for file in /proc/[0-9]*/stat; do
@@ -62,6 +65,11 @@ session_members() {
         read -ra fields <<< "${stat##*) }" # state, parent, group, session
         [[ ${fields[3]} != "$1" || ${fields[0]} == [ZX] ]] || { file=${file#/proc/}; echo "${file%/stat}"; }
     done
+}
+
+# Whether the leader of the session $1, or any other process of it, runs.
+runs() {
+    kill -0 "$1" 2> /dev/null || [[ -n $(session_members "$1") ]]
 }
 
 signal_session() {
@@ -72,11 +80,11 @@ signal_session() {
 
 # End what a dead service left running: a new IceGrid node would start its servers a second time.
 end_leftovers() {
-    local seconds
+    local deadline=$(( SECONDS + 5 ))
     signal_session TERM "$1"
-    for (( seconds = 0; seconds < 5; seconds++ )); do
+    while (( SECONDS < deadline && ! stopping )); do
         [[ -n $(session_members "$1") ]] || return 0
-        pause 1
+        pause 0.1
     done
     signal_session KILL "$1"
 }
@@ -108,21 +116,18 @@ ended() {
 # Stop every service, wait, end what is left, and exit with status $1.
 stop_all() {
     trap '' TERM INT HUP
-    local name deadline=$(( SECONDS + STOP_SECONDS )) running
+    local name deadline=$(( SECONDS + STOP_SECONDS ))
     for name in "${!pid[@]}"; do
         kill -TERM "${pid[$name]}" 2> /dev/null || true
     done
-    while running=0; (( SECONDS < deadline )); do
-        for name in "${!pid[@]}"; do
-            [[ -z $(session_members "${pid[$name]}") ]] || running=1
-        done
-        (( running )) || break
-        pause 0.2
-    done
     for name in "${!pid[@]}"; do
-        if (( running )) && [[ -n $(session_members "${pid[$name]}") ]]; then
-            say "${title[$name]} did not stop within $STOP_SECONDS s: killed"
-        fi
+        while runs "${pid[$name]}"; do
+            if (( SECONDS >= deadline )); then
+                say "${title[$name]} did not stop within $STOP_SECONDS s: killed"
+                break
+            fi
+            pause 0.1
+        done
         signal_session KILL "${pid[$name]}"
     done
     rm -rf -- "$STATE"
@@ -130,7 +135,7 @@ stop_all() {
     exit "$1"
 }
 
-# Wait $1 seconds without a child process. Signals are handled afterwards at the latest.
+# Wait $1 seconds without a child process.
 pause() {
     read -r -t "$1" -u "$never" || true
 }
@@ -145,12 +150,12 @@ main() {
     mkdir -p -- "$STATE"
     chmod 700 -- "$STATE"
     exec {never}<> <(:)
-    trap 'stop_all 0' TERM INT HUP
+    # Only a note: bash runs traps within `read`, whose time limit would end what the trap does.
+    trap 'stopping=1' TERM INT HUP
     for name in "${services[@]}"; do
         start "$name"
     done
-    while true; do
-        pause 1
+    while pause "$TICK_SECONDS"; (( ! stopping )); do
         for name in "${services[@]}"; do
             if [[ -z ${pid[$name]:-} ]]; then
                 (( SECONDS < due[$name] )) || start "$name"
@@ -161,6 +166,7 @@ main() {
             fi
         done
     done
+    stop_all 0
 }
 
 if (( $# )); then

@@ -24,7 +24,7 @@ run_as_account() {
     (( uid != 0 )) || fail "BIOMEROWORKER_ACCOUNT=$BIOMEROWORKER_ACCOUNT is root: name an account without privileges"
     HOME=$home SSH_OWNER=$uid:$gid bash "$STARTUP_FOLDER/10-mount-ssh.sh"
     exec env HOME="$home" USER="$BIOMEROWORKER_ACCOUNT" LOGNAME="$BIOMEROWORKER_ACCOUNT" SSH_SOURCE= \
-        setpriv --reuid="$uid" --regid="$gid" --init-groups --inh-caps=-all --bounding-set=-all --no-new-privs \
+        setpriv --reuid="$uid" --regid="$gid" --init-groups --inh-caps=-all --no-new-privs \
         "${BASH_SOURCE[0]}" "$@"
 }
 

@@ -10,7 +10,7 @@ MASTER_REPORT_SECONDS=${MASTER_REPORT_SECONDS:-30}
 MASTER_CHECK_SECONDS=${MASTER_CHECK_SECONDS:-10}
 # IceGrid's node asks its master every 15 s and connects again at the next but one, so a lost registration that is older
 # will not come back soon: a connection to an address where nothing answers any more is given up after minutes only.
-REGISTRATION_LIMIT_SECONDS=${REGISTRATION_LIMIT_SECONDS:-35}
+REGISTRATION_LIMIT_SECONDS=${REGISTRATION_LIMIT_SECONDS:-30}
 
 write_node_files() {
     mkdir -p -- "$SERVER/etc" "$SERVER/var/log" "$SERVER/var/$OMERO_WORKER_NAME" ||
@@ -121,6 +121,18 @@ list_servers() {
     done
 }
 
+# End IceGrid's node with the process id $1. While its master hangs it does not end by itself: its servers have ended by
+# then, and 99-run.sh ends those that have not.
+end_node() {
+    local deadline=$(( SECONDS + 6 ))
+    kill -TERM "$1" 2> /dev/null || return 0
+    while (( SECONDS < deadline )); do
+        kill -0 "$1" 2> /dev/null || return 0
+        sleep 0.5
+    done
+    kill -KILL "$1" 2> /dev/null || true
+}
+
 # Say when the registration changes, and end IceGrid's node (it is started again) if it lost it for good: when the master
 # came back under another address, a connection to the old one may hang for minutes.
 service_registration() {
@@ -132,7 +144,7 @@ service_registration() {
         elif (( SECONDS - unknown_since >= REGISTRATION_LIMIT_SECONDS )); then
             say "the master has not known this node for $(( SECONDS - unknown_since )) s: starting IceGrid's node again"
             unknown_since=$SECONDS
-            kill -TERM "$(< "$STATE/node.pid")" || true
+            end_node "$(< "$STATE/node.pid")"
         fi
         if [[ $now == "$before" ]]; then
             continue
@@ -149,7 +161,7 @@ service_registration() {
                 ;;
             unreachable)
                 say "error: OMERO's master cannot connect to this node at" \
-                    "${OMERO_WORKER_PUBLISHED_HOST:-its own address}:$OMERO_WORKER_PORT; open or publish that port"
+                    "${OMERO_WORKER_PUBLISHED_HOST:-$HOSTNAME}:$OMERO_WORKER_PORT; open or publish that port"
                 ;;
             unknown) [[ -z $before ]] || say "OMERO's master does not know this node any more" ;;
             silent) [[ -z $before ]] || say "OMERO's master does not answer; IceGrid's node connects again when it does" ;;

@@ -1,7 +1,8 @@
-"""Commands about the deployment: ``init``, ``doctor``, ``config``."""
+"""Commands about the deployment: ``init``, ``doctor``, ``diagnostics``, ``config``."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json
+from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, harmless, out, print_json
 from biomeroworker.config import Settings
+from biomeroworker.diagnostics import collect
 from biomeroworker.engine import doctor as examination
 from biomeroworker.errors import ConfigError
 
@@ -23,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel="Deployment")(init)
     app.command(rich_help_panel="Deployment")(doctor)
+    app.command(rich_help_panel="Deployment")(diagnostics)
     config = typer.Typer(help="The settings and where each comes from.", no_args_is_help=True)
     config.command("show")(config_show)
     app.add_typer(config, name="config", rich_help_panel="Deployment")
@@ -85,6 +88,20 @@ def _examined(config: Path | None, *, probe_nodes: bool, deadline: int) -> Itera
         yield from client.examine(probe_nodes=probe_nodes, deadline=deadline)
 
 
+def diagnostics(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.tar.gz", help="The archive; one here if not given.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="An ini file, read after the usual ones; it may be wrong.")
+    ] = None,
+) -> None:
+    """Collect versions, settings, grid state, logs and the doctor's findings for a support request, without secrets."""
+    collected = collect(output, config, os.environ, progress=lambda line: err.print(harmless(line), markup=False))
+    err.print(f"\n{harmless(collected.summary)}", markup=False)
+    out.print(str(collected.archive), markup=False)
+
+
 def config_show(
     config: ConfigOption = None,
     origin: Annotated[bool, typer.Option("--origin", help="Say which file or variable each value comes from.")] = False,
@@ -98,6 +115,11 @@ def config_show(
             {key: {"value": value, "origin": settings.origins.get(key, "default")} for key, value in shown.items()}
         )
         return
+    if origin:
+        out.print(f"rule: {settings.files_rule}", markup=False)
+        for file in ("packaged defaults", *settings.files):
+            out.print(f"read: {file}", markup=False)
+        out.print()
     table = Table("setting", "value", *(["origin"] if origin else []), box=None, pad_edge=False)
     for key, value in shown.items():
         table.add_row(key, escape(value), *([settings.origins.get(key, "default")] if origin else []))

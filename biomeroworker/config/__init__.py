@@ -1,6 +1,6 @@
 """The settings: ``slurm-config.ini`` and the environment, typed, checked and frozen.
 
-Later sources win: packaged defaults, ``/etc``, ``/OMERO``, the home folder, the file that was named, the environment.
+Later sources win: packaged defaults, the files (see `biomeroworker.config.files`), the environment.
 They add and change; they cannot delete, for a blank value is no value. A wrong one stops the program with the file,
 the line, the key and what is allowed; an unknown key is a warning, because old files carry many.
 """
@@ -16,13 +16,15 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from biomeroworker.config import describing, ini, sorting
+from biomeroworker.config.fields import Section
+from biomeroworker.config.files import config_files, standard_files
 from biomeroworker.config.ini import Value
+from biomeroworker.config.node_settings import NodeSettings
 from biomeroworker.config.schema import (
     AccountSettings,
     AnalyticsSettings,
     ClusterSettings,
     NotificationSettings,
-    Section,
     SlurmSettings,
     SshSettings,
     WorkerSettings,
@@ -37,6 +39,7 @@ __all__ = [
     "AccountSettings",
     "AnalyticsSettings",
     "ClusterSettings",
+    "NodeSettings",
     "NotificationSettings",
     "Settings",
     "SlurmSettings",
@@ -53,11 +56,9 @@ SECTIONS: Mapping[str, type[Section]] = {
     "SLURM": SlurmSettings,
     "ANALYTICS": AnalyticsSettings,
     "WORKER": WorkerSettings,
+    "NODE": NodeSettings,
     "NOTIFICATIONS": NotificationSettings,
 }
-
-#: They name the configuration file where no other is named; the second is what old deployments set.
-FILE_VARIABLES = ("BIOMERO_CONFIG", "BIOMERO_SLURM_CONFIG_FILE")
 
 #: Keys whose values no message shows.
 _SECRETS = frozenset(
@@ -78,12 +79,15 @@ class Settings(BaseModel):
     accounts: AccountSettings = Field(default_factory=AccountSettings)
     analytics: AnalyticsSettings = AnalyticsSettings()
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    node: NodeSettings = NodeSettings()
     notifications: NotificationSettings = NotificationSettings()
     clusters: dict[str, ClusterSettings] = Field(default_factory=dict)  #: those with a name
     workflows: dict[str, WorkflowSettings] = Field(default_factory=dict)
     converters: dict[str, str] = Field(default_factory=dict)  #: image by ``<source>_to_<target>``
     origins: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)  #: by ``SECTION.key``
     warnings: tuple[str, ...] = Field((), repr=False, exclude=True)  #: keys that mean nothing
+    files: tuple[Path, ...] = Field((), repr=False, exclude=True)  #: that were read, later ones winning
+    files_rule: str = Field("", repr=False, exclude=True)  #: why these, as a sentence
     state: Path = Field(default_factory=state_folder, repr=False, exclude=True)
     cluster: str = Field("", repr=False, exclude=True)  #: whose `ssh`, `slurm` and `accounts` these are, see `on`
 
@@ -100,7 +104,7 @@ class Settings(BaseModel):
         Parameters
         ----------
         path
-            A file over the standard ones; where it is None, the one that ``BIOMERO_CONFIG`` names.
+            A file over the others; where it is None, the one that ``BIOMERO_CONFIG`` names.
         standard
             The standard files, later ones winning, where others than `standard_files` are meant.
 
@@ -111,14 +115,12 @@ class Settings(BaseModel):
         """
         with resources.as_file(resources.files("biomeroworker") / "slurm-config.ini") as packaged:
             values = list(ini.read(packaged))
-        for file in standard_files(environ) if standard is None else standard:
-            if file.is_file():
-                values += ini.read(file)
-        named = path or next(filter(None, map(environ.get, FILE_VARIABLES)), None)
-        if named:
-            values += ini.read(Path(named).expanduser())
+        files = config_files(environ, path, standard)
+        read = files.existing
+        for file in read:
+            values += ini.read(file)
         values += _from_environment(environ)
-        return _build(cls, values, environ)
+        return _build(cls, values, environ, {"files": read, "files_rule": files.rule})
 
     # -- several clusters ---------------------------------------------------------------------------------------------
 
@@ -188,12 +190,6 @@ class Settings(BaseModel):
         return lines
 
 
-def standard_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The files that are read where they exist, later ones winning."""
-    home = Path(environ.get("HOME") or Path.home())
-    return [Path("/etc/slurm-config.ini"), Path("/OMERO/slurm-config.ini"), home / "slurm-config.ini"]
-
-
 def settings_table() -> str:
     """The settings as Markdown tables, a section each, for the documentation."""
     return describing.settings_table(SECTIONS)
@@ -208,7 +204,9 @@ def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:
                     break
 
 
-def _build(cls: type[Settings], values: Iterable[Value], environ: Mapping[str, str]) -> Settings:
+def _build(
+    cls: type[Settings], values: Iterable[Value], environ: Mapping[str, str], more: Mapping[str, object]
+) -> Settings:
     """The values, sorted into the schema and checked."""
     found = sorting.sort(values, SECTIONS)
     found.data["worker"].setdefault("work_folder", str(state_folder(environ) / "work"))
@@ -216,7 +214,13 @@ def _build(cls: type[Settings], values: Iterable[Value], environ: Mapping[str, s
         raise ConfigError("\n".join(told))
     try:
         return cls.model_validate(
-            found.data | {"origins": found.origins, "warnings": tuple(found.warnings), "state": state_folder(environ)}
+            {
+                **found.data,
+                **more,
+                "origins": found.origins,
+                "warnings": tuple(found.warnings),
+                "state": state_folder(environ),
+            }
         )
     except ValidationError as error:
         raise ConfigError(_told(error, found.places)) from None

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.engine import make_url
 
-from biomeroworker.config.schema import AccountSettings, Section, WorkflowSettings
+from biomeroworker.config.fields import Section
+from biomeroworker.config.schema import AccountSettings, WorkflowSettings
 from biomeroworker.domain.redaction import masked
 
 SBATCH = "sbatch_"

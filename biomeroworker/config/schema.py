@@ -9,13 +9,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -25,20 +24,14 @@ from pydantic import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from biomeroworker.config.fields import LocalPath, Section, Words, ignored, setting
+
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where this program keeps what must survive it, after the XDG Base Directory specification."""
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or Path.home()) / ".local" / "state"
     return Path(base) / "biomeroworker"
-
-
-def _listed(value: Any) -> Any:
-    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
-
-
-def _home(value: Any) -> Any:
-    return Path(value).expanduser() if isinstance(value, str) else value
 
 
 _HOME = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?:/|$)")
@@ -77,37 +70,19 @@ def _below_the_images(path: str) -> str:
 
 
 ClusterPath = Annotated[str, AfterValidator(_on_the_cluster)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-LocalPath = Annotated[Path, BeforeValidator(_home)]
-
-
-def _setting(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
-    """A setting with its meaning and the variables that override it, the first one first."""
-    return Field(default, description=meaning, json_schema_extra={"env": list(env)}, **checks)
-
-
-def _ignored(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
-    """A setting of old files that changes nothing any more: accepted, and said to be so when somebody sets it."""
-    return Field(default, description=meaning, json_schema_extra={"env": list(env), "ignored": True}, **checks)
-
-
-class Section(BaseModel):
-    """A section of the ini file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SshSettings(Section):
     """How the cluster is reached."""
 
-    host: str = _setting(
+    host: str = setting(
         "slurm", "Host of the cluster's login node, as `ssh` knows it (`~/.ssh/config`).", "BIOMERO_SSH_HOST"
     )
-    inline_ssh_env: bool = _setting(
+    inline_ssh_env: bool = setting(
         True,
         "For code that uses `SlurmClient` as a fabric connection; this program hands nothing over in the environment.",
     )
-    config_file: LocalPath | None = _setting(
+    config_file: LocalPath | None = setting(
         None, "A configuration file for `ssh -F`; unset: what `ssh` reads by itself.", "BIOMERO_SSH_CONFIG_FILE"
     )
 
@@ -122,82 +97,82 @@ class SshSettings(Section):
 class SlurmSettings(Section):
     """Folders, options and habits of the cluster. Relative paths start at the home of the SSH user."""
 
-    slurm_data_path: Annotated[ClusterPath, AfterValidator(_without_marks)] = _setting(
+    slurm_data_path: Annotated[ClusterPath, AfterValidator(_without_marks)] = setting(
         "my-scratch/data", "Folder on the cluster for the data of runs."
     )
-    slurm_images_path: ClusterPath = _setting(
+    slurm_images_path: ClusterPath = setting(
         "my-scratch/singularity_images/workflows", "Folder on the cluster for workflow images."
     )
-    slurm_converters_path: ClusterPath = _setting(
+    slurm_converters_path: ClusterPath = setting(
         "my-scratch/singularity_images/converters", "Folder on the cluster for converter images."
     )
-    slurm_script_path: str = _ignored("slurm-scripts", "Job scripts are not kept on the cluster any more.")
-    slurm_script_repo: str | None = _ignored(None, "There is one job script, and it comes with this program.")
-    slurm_data_bind_path: Annotated[str, AfterValidator(_bindable)] | None = _setting(
+    slurm_script_path: str = ignored("slurm-scripts", "Job scripts are not kept on the cluster any more.")
+    slurm_script_repo: str | None = ignored(None, "There is one job script, and it comes with this program.")
+    slurm_data_bind_path: Annotated[str, AfterValidator(_bindable)] | None = setting(
         None, "Paths, separated by commas, that containers must be able to see besides their run's own folder."
     )
-    slurm_conversion_partition: str | None = _setting(
+    slurm_conversion_partition: str | None = setting(
         None,
         "Partition for conversions that a script submits (`SlurmClient.run_conversion_workflow_job`); a run is "
         "converted within its workflow's own job.",
     )
-    slurm_default_partition: str | None = _setting(
+    slurm_default_partition: str | None = setting(
         None, "Partition for jobs that name none.", "BIOMERO_DEFAULT_PARTITION"
     )
-    sacct_start_time: str = _setting("2023-01-01", "How far back lists of jobs look.", "BIOMERO_SACCT_START_TIME")
-    sacct_days_ago: int | None = _setting(
+    sacct_start_time: str = setting("2023-01-01", "How far back lists of jobs look.", "BIOMERO_SACCT_START_TIME")
+    sacct_days_ago: int | None = setting(
         None, "The same in days; wins over `sacct_start_time`.", "BIOMERO_SACCT_START_DAYS_AGO", ge=0
     )
-    env_file_submission: bool = _ignored(
+    env_file_submission: bool = ignored(
         False, "Parameters always travel in a file of their own.", "BIOMERO_ENV_FILE_SUBMISSION"
     )
-    inject_gpu_flag: bool = _setting(
+    inject_gpu_flag: bool = setting(
         False, "Whether a run may choose the GPU against the workflow's `_use_gpu`.", "BIOMERO_INJECT_GPU_FLAG"
     )
-    gpu_partition: str | None = _setting(None, "Partition for GPU jobs.", "BIOMERO_GPU_PARTITION", "GPU_PARTITION")
-    gpu_gres: str | None = _setting(
+    gpu_partition: str | None = setting(None, "Partition for GPU jobs.", "BIOMERO_GPU_PARTITION", "GPU_PARTITION")
+    gpu_gres: str | None = setting(
         None, "`--gres` of GPU jobs, such as `gpu:1`. Not together with `gpu_gpus`.", "BIOMERO_GPU_GRES", "GPU_GRES"
     )
-    gpu_gpus: str | None = _setting(
+    gpu_gpus: str | None = setting(
         None, "`--gpus` of GPU jobs, such as `1`. Not together with `gpu_gres`.", "BIOMERO_GPU_GPUS", "GPU_GPUS"
     )
-    slurm_image_pull_via_sbatch: bool = _setting(
+    slurm_image_pull_via_sbatch: bool = setting(
         False, "Pull images in a job, not on the login node.", "BIOMERO_IMAGE_PULL_VIA_SBATCH"
     )
-    image_pull_cpus: str = _setting("8", "Cores of that job.", "BIOMERO_PULL_CPUS")
-    image_pull_mem: str = _setting("32G", "Memory of that job.", "BIOMERO_PULL_MEM")
-    apptainer_tmpdir: ClusterPath | None = _setting(
+    image_pull_cpus: str = setting("8", "Cores of that job.", "BIOMERO_PULL_CPUS")
+    image_pull_mem: str = setting("32G", "Memory of that job.", "BIOMERO_PULL_MEM")
+    apptainer_tmpdir: ClusterPath | None = setting(
         None, "`APPTAINER_TMPDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_TMPDIR"
     )
-    apptainer_cachedir: ClusterPath | None = _setting(
+    apptainer_cachedir: ClusterPath | None = setting(
         None, "`APPTAINER_CACHEDIR` on the cluster while images are pulled.", "BIOMERO_APPTAINER_CACHEDIR"
     )
-    slurm_zip_cmd: str = _setting(
+    slurm_zip_cmd: str = setting(
         "$(command -v 7z || command -v 7za)",
         "The 7-Zip command of scripts that zip data themselves (`SlurmClient.unpack_data`). Runs zip nothing.",
         "BIOMERO_SLURM_ZIP_CMD",
     )
-    image_pull_at_once: int = _setting(2, "How many images are pulled at the same time.", "BIOMERO_PULL_AT_ONCE", ge=1)
-    registry_credentials: LocalPath | None = _setting(
+    image_pull_at_once: int = setting(2, "How many images are pulled at the same time.", "BIOMERO_PULL_AT_ONCE", ge=1)
+    registry_credentials: LocalPath | None = setting(
         None,
         "A file on this machine with names and passwords for private registries, as `podman login --authfile` writes "
         "it; unset: the logins of the cluster's account.",
         "BIOMERO_REGISTRY_CREDENTIALS",
     )
-    container_runtime: Literal["apptainer", "singularity", "charliecloud"] = _setting(
+    container_runtime: Literal["apptainer", "singularity", "charliecloud"] = setting(
         "apptainer", "What runs the containers.", "BIOMERO_CONTAINER_RUNTIME"
     )
-    insecure_registries: Words = _setting(
+    insecure_registries: Words = setting(
         (), "Registries (`host:port`, separated by commas) that are spoken to without TLS."
     )
-    free_space_gb: float = _setting(
+    free_space_gb: float = setting(
         5.0, "Space in GB that must stay free below `slurm_data_path` when a run's inputs have been sent.", ge=0
     )
-    array_throttle: int | None = _setting(
+    array_throttle: int | None = setting(
         None, "How many tasks of one array job may run at once, for a run that is split (`Batch_Size`); unset: any.",
         "BIOMERO_ARRAY_THROTTLE", ge=1,
     )  # fmt: skip
-    poll_seconds: float = _setting(15.0, "The longest wait between two questions to the scheduler, in seconds.", gt=0)
+    poll_seconds: float = setting(15.0, "The longest wait between two questions to the scheduler, in seconds.", gt=0)
     sbatch: dict[str, str] = Field(
         default_factory=dict,
         description="`--<flag>=<value>` for every job; for a flag without value write `true`.",
@@ -208,20 +183,20 @@ class SlurmSettings(Section):
 class AnalyticsSettings(Section):
     """The log of runs."""
 
-    track_workflows: bool = _ignored(True, "Runs are always recorded.")
-    enable_job_accounting: bool = _ignored(True, "The table is always kept.")
-    enable_job_progress: bool = _ignored(True, "The tables are always kept.")
-    enable_workflow_analytics: bool = _ignored(True, "The table is always kept.")
-    sqlalchemy_url: SecretStr | None = _setting(
+    track_workflows: bool = ignored(True, "Runs are always recorded.")
+    enable_job_accounting: bool = ignored(True, "The table is always kept.")
+    enable_job_progress: bool = ignored(True, "The tables are always kept.")
+    enable_workflow_analytics: bool = ignored(True, "The table is always kept.")
+    sqlalchemy_url: SecretStr | None = setting(
         None,
         "Database of the log, such as `postgresql+psycopg2://user:password@host/name`; "
         "unset: a SQLite file, `runs.sqlite` in `~/.local/state/biomeroworker`.",
         "SQLALCHEMY_URL",
     )
-    analytics_rebuild_start_time: str | None = _ignored(
+    analytics_rebuild_start_time: str | None = ignored(
         None, "Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_START_TIME"
     )
-    analytics_rebuild_days_ago: int | None = _ignored(
+    analytics_rebuild_days_ago: int | None = ignored(
         None, "Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_DAYS_AGO", ge=0
     )
 
@@ -242,7 +217,7 @@ class AnalyticsSettings(Section):
 class WorkerSettings(Section):
     """The machine that this program runs on, and its patience."""
 
-    descriptor_refresh_hours: float = _setting(
+    descriptor_refresh_hours: float = setting(
         24.0,
         "After so many hours a workflow's descriptor is asked for again; until then, and offline, the copy is used.",
         gt=0,
@@ -252,10 +227,10 @@ class WorkerSettings(Section):
         description="Folder on this machine where inputs and results of unfinished runs are staged.",
         json_schema_extra={"env": ["BIOMERO_WORK_FOLDER"], "default": "~/.local/state/biomeroworker/work"},
     )
-    retry_hours: float = _setting(
+    retry_hours: float = setting(
         6.0, "After so many hours of failing for the same passing cause a run is paused.", gt=0
     )
-    retention_days: float = _setting(
+    retention_days: float = setting(
         14.0,
         "How long the data of ended runs stays on the cluster and in the work folder, in days; 0 keeps it for ever.",
         ge=0,
@@ -268,24 +243,24 @@ class NotificationSettings(Section):
     Passwords stand in no file: `BIOMERO_SMTP_PASSWORD` and `BIOMERO_WEBHOOK_SECRET` are read from the environment.
     """
 
-    smtp_from: str | None = _setting(None, "Sender's address of e-mails.", "BIOMERO_SMTP_FROM")
-    smtp_tls: Literal["starttls", "tls", "none"] = _setting(
+    smtp_from: str | None = setting(None, "Sender's address of e-mails.", "BIOMERO_SMTP_FROM")
+    smtp_tls: Literal["starttls", "tls", "none"] = setting(
         "starttls", "`starttls`, `tls` from the first byte, or `none`.", "BIOMERO_SMTP_TLS"
     )
-    smtp_user: str | None = _setting(
+    smtp_user: str | None = setting(
         None, "Login at the mail server, with the password in `BIOMERO_SMTP_PASSWORD`.", "BIOMERO_SMTP_USER"
     )
-    smtp_host: str | None = _setting(None, "Mail server; unset: no e-mails. Needs `smtp_from`.", "BIOMERO_SMTP_HOST")
-    smtp_port: int | None = _setting(
+    smtp_host: str | None = setting(None, "Mail server; unset: no e-mails. Needs `smtp_from`.", "BIOMERO_SMTP_HOST")
+    smtp_port: int | None = setting(
         None, "Its port; unset: 587, 465 or 25, as `smtp_tls` says.", "BIOMERO_SMTP_PORT", ge=1, le=65535
     )
-    webhook_url: SecretStr | None = _setting(
+    webhook_url: SecretStr | None = setting(
         None,
         "`http` or `https` address that is sent a POST with JSON at the end of each run; signed when "
         "`BIOMERO_WEBHOOK_SECRET` is set. Unset: none.",
         "BIOMERO_WEBHOOK_URL",
     )
-    give_up_days: float = _setting(7.0, "For how many days a notification is tried.", gt=0)
+    give_up_days: float = setting(7.0, "For how many days a notification is tried.", gt=0)
 
     @field_validator("smtp_from")
     @classmethod

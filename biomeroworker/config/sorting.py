@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from biomeroworker.config.describing import SBATCH, noted
+from biomeroworker.config.fields import Section
 from biomeroworker.config.ini import Value
-from biomeroworker.config.schema import AccountSettings, Section, WorkflowSettings
+from biomeroworker.config.schema import AccountSettings, WorkflowSettings
 from biomeroworker.config.workflows import describe
 from biomeroworker.errors import ConfigError
 

@@ -73,7 +73,7 @@ def _make(folder: Path, base: Path, science: Path, say: Say) -> tuple[Layer, Lay
     with tempfile.TemporaryDirectory(prefix="rootfs-", dir=folder) as scratch:
         root = Path(scratch) / "root"
         say(f"laying Debian {SUITE} (about a minute, once)")
-        _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), _mirror()])
+        _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), debian_mirror()])
         say("adding wheels: " + ", ".join(re.split("[<>=]", wheel)[0] for wheel in (*WHEELS, *SCIENCE)))
         _install(WHEELS, root / _LIBRARY)
         _strip(root)
@@ -106,7 +106,7 @@ def _add_science(root: Path, upper: Path) -> None:
         (root / _LIBRARY / name).rename(target / name)
 
 
-def _mirror() -> str:
+def debian_mirror() -> str:
     """The Debian mirror that this machine uses itself."""
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     if sources.exists() and (found := re.search(r"^URIs:\s*(\S+)", sources.read_text(), re.MULTILINE)):

@@ -63,7 +63,7 @@ def test_a_table_is_kept_by_omeros_own_tables_server(router: Sandbox, client) ->
 
 def test_after_its_node_was_killed_a_server_runs_once(router: Sandbox) -> None:
     def running() -> int:
-        return len([p for p in marked(router.path) if b"sandbox.omero" in Path(f"/proc/{p.pid}/cmdline").read_bytes()])
+        return len([p for p in marked(router.path) if b"omero_stand_in" in Path(f"/proc/{p.pid}/cmdline").read_bytes()])
 
     assert running() == 1
     os.kill(int((router.path / "run/icegrid-node.pid").read_text().split()[0]), signal.SIGKILL)

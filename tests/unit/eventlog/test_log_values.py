@@ -36,6 +36,7 @@ def test_what_cannot_be_written_is_said_at_once() -> None:
         ("postgresql://ada:hunter2@db:5432/x", "postgresql://ada:***@db:5432/x"),
         ("a mysql+x://ada:hunt@er2@db/x b", "a mysql+x://ada:***@db/x b"),
         ("https://h/x?user=a&password=hunter2&b=1", "https://h/x?user=a&password=***&b=1"),
+        ("https://ghp_hunter2@github.com/lab/x", "https://***@github.com/lab/x"),
         ("ssh://ada@host:22/x and user@host", "ssh://ada@host:22/x and user@host"),
         ("12:30 mail to ada@host", "12:30 mail to ada@host"),
     ],

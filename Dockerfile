@@ -1,0 +1,129 @@
+# biomeroworker in a container. Two targets:
+#   node      Processor-0 in OMERO's grid, on the omero-server image (default)
+#   attached  a Processor for an OMERO whose grid cannot be changed: no Java, no IceGrid
+#
+#   docker build -t biomeroworker .
+#   docker build -t biomeroworker:attached --target attached .
+#
+# docs/container.md has the arguments. `make image` gives the labels the version and the commit of this checkout.
+#
+# There is no /etc/slurm-config.ini in the image. The defaults of the package name no cluster, and a sample that names one
+# would be used unnoticed where the mount of the real file was forgotten.
+
+# A digest makes the base the same for everybody: openmicroscopy/omero-server@sha256:…
+ARG NODE_BASE=openmicroscopy/omero-server:5.6.16
+ARG ATTACHED_BASE=python:3.11-slim-bookworm
+
+# --- node -------------------------------------------------------------------------------------------------------------
+FROM ${NODE_BASE} AS node-build
+# hadolint ignore=DL3002  # a stage that only builds
+USER 0
+# The interpreter of the base: Python 3.11, by name or path.
+ARG PYTHON=python3.11
+# The time of the files that are made here.
+ARG SOURCE_DATE_EPOCH=1577836800
+ARG ICE_WHEEL_URL=
+ARG ICE_WHEEL_SHA256=
+COPY docker/common.sh docker/fetch.py docker/ice-wheel.sh /build/docker/
+COPY docker/wheels/ /build/docker/wheels/
+COPY tools/build_ice_wheel.py /build/tools/
+RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    sh /build/docker/ice-wheel.sh /build/ice
+COPY docker/dependencies.sh docker/finish.sh docker/requirements.lock /build/docker/
+RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    sh /build/docker/dependencies.sh /opt/biomeroworker /build/ice
+# bioformats2raw is left out unless a version and the checksum of its zip are given.
+ARG BIOFORMATS2RAW_VERSION=
+ARG BIOFORMATS2RAW_SHA256=
+ARG BIOFORMATS2RAW_URL=
+COPY docker/bioformats2raw.sh /build/docker/
+RUN --mount=type=secret,id=ca_bundle \
+    sh /build/docker/bioformats2raw.sh /opt/bioformats2raw
+COPY docker/build-environment.lock docker/product.sh /build/docker/
+COPY LICENSE README.md pyproject.toml /build/
+COPY biomero/ /build/biomero/
+COPY biomeroworker/ /build/biomeroworker/
+RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    sh /build/docker/product.sh /opt/biomeroworker /product
+
+# --- attached ---------------------------------------------------------------------------------------------------------
+FROM ${ATTACHED_BASE} AS attached-build
+# hadolint ignore=DL3002  # a stage that only builds
+USER 0
+ARG PYTHON=python3.11
+ARG SOURCE_DATE_EPOCH=1577836800
+ARG ICE_WHEEL_URL=
+ARG ICE_WHEEL_SHA256=
+COPY docker/common.sh docker/fetch.py docker/ice-wheel.sh /build/docker/
+COPY docker/wheels/ /build/docker/wheels/
+COPY tools/build_ice_wheel.py /build/tools/
+RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    sh /build/docker/ice-wheel.sh /build/ice
+COPY docker/dependencies.sh docker/finish.sh docker/requirements.lock /build/docker/
+RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    sh /build/docker/dependencies.sh /opt/biomeroworker /build/ice
+COPY docker/build-environment.lock docker/product.sh /build/docker/
+COPY LICENSE README.md pyproject.toml /build/
+COPY biomero/ /build/biomero/
+COPY biomeroworker/ /build/biomeroworker/
+RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    sh /build/docker/product.sh /opt/biomeroworker /product
+
+FROM ${ATTACHED_BASE} AS attached
+USER 0
+RUN --mount=type=bind,source=docker,target=/build/docker --mount=type=secret,id=ca_bundle \
+    sh /build/docker/runtime.sh biomeroworker
+COPY --from=attached-build /opt/biomeroworker /opt/biomeroworker
+COPY --from=attached-build /product /opt/biomeroworker
+COPY startup/ /startup/
+ENV BIOMEROWORKER_MODE=attached \
+    BIOMEROWORKER_ACCOUNT=biomeroworker \
+    PATH=/opt/biomeroworker/bin:$PATH
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+ARG LICENSES=GPL-2.0-or-later
+LABEL org.opencontainers.image.title="biomeroworker, attached" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.licenses="${LICENSES}"
+USER 1000
+WORKDIR /home/biomeroworker
+HEALTHCHECK --interval=30s --timeout=20s --start-period=90s --retries=3 CMD ["/startup/healthcheck.sh"]
+ENTRYPOINT ["/usr/local/bin/biomeroworker-entrypoint"]
+CMD []
+
+# --- the default: the node --------------------------------------------------------------------------------------------
+FROM ${NODE_BASE} AS node
+USER 0
+ARG BIOFORMATS2RAW_VERSION=
+RUN --mount=type=bind,source=docker,target=/build/docker --mount=type=secret,id=ca_bundle \
+    sh /build/docker/runtime.sh omero-server
+COPY --from=node-build /opt/bioformats2raw /opt/bioformats2raw
+COPY --from=node-build /opt/biomeroworker /opt/biomeroworker
+COPY --from=node-build /product /opt/biomeroworker
+COPY startup/ /startup/
+ENV BIOMEROWORKER_MODE=node \
+    BIOMEROWORKER_ACCOUNT=omero-server \
+    PATH=/opt/biomeroworker/bin:/opt/bioformats2raw/bin:$PATH
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+ARG LICENSES=GPL-2.0-or-later
+LABEL org.opencontainers.image.title="biomeroworker" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.licenses="${LICENSES}"
+USER 1000
+WORKDIR /opt/omero/server/OMERO.server
+HEALTHCHECK --interval=30s --timeout=20s --start-period=90s --retries=3 CMD ["/startup/healthcheck.sh"]
+ENTRYPOINT ["/usr/local/bin/biomeroworker-entrypoint"]
+CMD []

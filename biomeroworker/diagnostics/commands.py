@@ -1,0 +1,66 @@
+"""Run a program for the archive: no shell, no input, a time limit, and what it printed even when it was ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+#: What programs get of the environment where nothing else is given.
+_NEEDED = ("PATH", "HOME", "USER", "TZ", "LD_LIBRARY_PATH")
+
+
+class NotAvailable(Exception):
+    """Something could not be asked; the text says why. The section goes on without it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program printed, to both streams, and how it ended."""
+
+    text: str
+    code: int
+    timed_out: bool = False
+
+
+def ask(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str] | None = None) -> Answer:
+    """Run a program and wait for its end; after ``seconds`` it and its children are killed.
+
+    Raises
+    ------
+    NotAvailable
+        It is not there, or cannot be started.
+    """
+    if environ is None:
+        environ = {name: os.environ[name] for name in _NEEDED if name in os.environ} | {"LC_ALL": "C.UTF-8"}
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(environ),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise NotAvailable(f"{argv[0]} is not installed here, or not in PATH") from None
+    except OSError as error:
+        raise NotAvailable(f"{argv[0]} cannot be started: {error.strerror}") from None
+    with process:
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+            return Answer(printed.decode(errors="replace"), process.returncode)
+        except subprocess.TimeoutExpired as late:
+            _kill(process)
+            return Answer((late.stdout or b"").decode(errors="replace"), -signal.SIGKILL, timed_out=True)
+        except BaseException:
+            _kill(process)
+            raise
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the program with its children: these may hold the pipe that would be read to its end."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,84 @@
+"""The section with recent logs: the last part of each file of the node, and the supervisor's journal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from biomeroworker.diagnostics.commands import ask
+from biomeroworker.diagnostics.sections import Context, File, Notes
+
+#: Bytes of each file, and how many files: the newest.
+TAIL_BYTES = 256_000
+_FILES = 30
+#: A line that is longer is cut: nothing legible is.
+_LINE = 4_000
+_SUFFIXES = (".log", ".out", ".err")
+#: The supervisor's unit in docs/deploy.md.
+_UNIT = "biomeroworker"
+_JOURNAL_LINES = 2_000
+_JOURNAL_SECONDS = 20.0
+
+
+def logs(context: Context, notes: Notes) -> Iterator[File]:
+    """What the grid's servers and the supervisor wrote last."""
+    folder = context.server / "var/log"
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(_SUFFIXES)]  # noqa: PTH208
+    except OSError as error:
+        notes.missing.append(f"{folder} cannot be listed ({error.strerror}); OMERODIR names the folder of OMERO.server")
+        names = []
+    dated = sorted(names, key=lambda name: (-_changed(folder / name), name))
+    for name in sorted(dated[:_FILES]):
+        try:
+            yield f"logs/{name}", tail(folder / name)
+        except OSError as error:
+            notes.missing.append(f"{folder / name} cannot be read: {error.strerror}")
+    if dated[_FILES:]:
+        notes.missing.append(f"{len(dated) - _FILES} older files of {folder} were left out")
+    yield from _journal(notes)
+
+
+def _journal(notes: Notes) -> Iterator[File]:
+    """The supervisor's output, where systemd keeps it. A container's output goes to the engine, out of our sight."""
+    if not Path("/run/systemd/system").is_dir():
+        notes.missing.append(
+            "the supervisor writes to no file here; in a container add the output of: docker logs NAME"
+        )
+        return
+    lines = f"--lines={_JOURNAL_LINES}"
+    answer = ask(["journalctl", f"--unit={_UNIT}", lines, "--no-pager", "--output=short-iso"], seconds=_JOURNAL_SECONDS)
+    yield "logs/journal.txt", "\n".join(_cut(line) for line in answer.text.splitlines()) + "\n"
+
+
+def tail(file: Path) -> str:
+    """The last part of a file, in whole lines. Links and anything but regular files are refused.
+
+    The folder may belong to an account with fewer rights than ours, which could point a link at a file of ours.
+    """
+    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        begin = max(0, found.st_size - TAIL_BYTES)
+        opened.seek(begin)
+        text = opened.read(TAIL_BYTES).decode(errors="replace")
+    lines = text.split("\n")
+    if begin:  # half a line could hold half a secret
+        lines[0] = f"[... {begin} bytes before this were left out]"
+    return "\n".join(map(_cut, lines))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE else f"{line[:_LINE]} [... cut]"
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.lstat().st_mtime
+    except OSError:
+        return 0.0

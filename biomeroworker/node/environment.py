@@ -1,0 +1,78 @@
+"""What OMERO's scripts see of the node's environment: a list of allowed variables, and what is never given.
+
+This list is the source of the table in the documentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from biomeroworker.config.node_settings import is_secret_of_the_worker
+
+#: Groups of variables with their meaning. A trailing star allows all variables that begin so.
+ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "Proxies": (
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+    ),
+    "Certificate authorities": ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    "Settings of this program, without the secrets below": ("BIOMERO*", "GPU_PARTITION", "GPU_GRES", "GPU_GPUS"),
+    "The database of the log of runs, and which storage module biomero's code uses": (
+        *("SQLALCHEMY_URL", "PERSISTENCE_MODULE"),
+    ),
+    "Importer and data folder": (
+        *("IMPORTER_ENABLED", "INGEST_TRACKING_DB_URL", "USE_INPLACE_ATTACHMENTS", "OMERO_DATA_DIR"),
+    ),
+    "Where clients log in to OMERO": ("OMERO_HOST", "OMERO_PORT"),
+    "SSH agent, time zone, character set, folders of the account": (
+        *("SSH_AUTH_SOCK", "TZ", "LC_CTYPE", "VIRTUAL_ENV", "XDG_*"),
+    ),
+    "Given by omero-py itself": (
+        *("PATH", "PYTHONPATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "DISPLAY", "CLASSPATH", "LD_LIBRARY_PATH"),
+        *("DYLD_LIBRARY_PATH", "JYTHON_HOME", "MLABRAW_CMD_STR", "OMERODIR", "OMERO_HOME", "OMERO_TEMPDIR"),
+        *("OMERO_TMPDIR", "ICE_CONFIG"),
+    ),
+}
+_BY_OMERO = "Given by omero-py itself"
+
+#: What the documentation says of variables that scripts never see; `is_secret_of_the_worker` decides.
+NEVER = (
+    "`OMERO_PASSWORD`, `OMERO_ROOT_PASSWORD` and `OMERO_LOCATOR` (with them a script could act as the worker), "
+    "`BIOMERO_WEBHOOK_URL`, every `BIOMERO…` variable that ends with `PASSWORD`, `SECRET` or `TOKEN` (only the "
+    "supervisor sends notifications), and each of these with `_FILE` at its end."
+)
+
+
+def script_environment(given: Mapping[str, str], forward: Iterable[str] = ()) -> dict[str, str]:
+    """The variables of ``given`` that scripts get besides those of omero-py.
+
+    Parameters
+    ----------
+    forward
+        More of them, as ``[NODE] forward_env`` names them.
+    """
+    names = [name for group, group_names in ALLOWED.items() if group != _BY_OMERO for name in group_names]
+    names += forward
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+    return {
+        name: value
+        for name, value in given.items()
+        if (name in names or name.startswith(prefixes)) and not is_secret_of_the_worker(name)
+    }
+
+
+def without_node(python_path: str) -> str:
+    """A module path without this folder, which is there for IceGrid alone: scripts must not import its modules."""
+    here = Path(__file__).resolve().parent
+    return os.pathsep.join(entry for entry in python_path.split(os.pathsep) if entry and Path(entry).resolve() != here)
+
+
+def environment_table() -> str:
+    """The list as Markdown, for the documentation."""
+    lines = ["| variables | what for |", "|---|---|"]
+    for meaning, names in ALLOWED.items():
+        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {meaning} |")
+    lines.append("| what `[NODE] forward_env` names | a site's own |")
+    return "\n".join([*lines, "", f"Never: {NEVER}"]) + "\n"

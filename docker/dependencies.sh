@@ -1,0 +1,21 @@
+#!/bin/sh
+# Make the environment $1 with what biomeroworker and the scripts of others need: the zeroc-ice wheel of the folder $2 and
+# the versions of docker/requirements.lock, each checked by its hash.
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=docker/common.sh
+. "$here/common.sh"
+environment=$1 wheels=$2
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+    fail "$PYTHON of the base image is not Python 3.11 (build argument PYTHON)"
+# pip stays in an environment of its own: the image carries none.
+"$PYTHON" -m venv /tmp/pip
+"$PYTHON" -m venv --without-pip "$environment"
+pip() { /tmp/pip/bin/python -m pip --python "$environment/bin/python" -q "$@"; }
+pip install --no-index --no-deps --no-compile "$wheels"/zeroc_ice-*.whl
+# --no-deps: the lock is complete, but for zeroc-ice, which may be a wheel of your own
+pip install --require-hashes --no-deps --only-binary :all: --no-compile -r "$here/requirements.lock"
+pip check
+rm -rf /tmp/pip
+sh "$here/finish.sh" "$environment" "$environment"
