@@ -28,13 +28,13 @@ packages: ## the Debian packages (as root it installs them, else it names the mi
 	@tools/install-packages
 
 # made anew when what is installed changes
-$(VENV)/.installed: pyproject.toml packages/omero-stand-in/pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
+$(VENV)/.installed: pyproject.toml $(wildcard packages/*/pyproject.toml) requirements.lock tools/build_ice_wheel.py | packages
 	@wheel=$$($(PYTHON3) tools/build_ice_wheel.py); \
 	echo "making $(VENV) with the versions of requirements.lock" >&2; \
 	$(PYTHON3) -m venv $(VENV); \
 	$(PYTHON) -m pip -q --disable-pip-version-check install "$$wheel"; \
 	$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock; \
-	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e . -e packages/omero-stand-in
+	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e . -e packages/biomero -e packages/omero-stand-in
 	@touch $@
 
 install: $(VENV)/.installed ## the Python environment, with every extra
