@@ -43,7 +43,7 @@ RUN --mount=type=secret,id=ca_bundle \
     sh /build/docker/bioformats2raw.sh /opt/bioformats2raw
 COPY docker/build-environment.lock docker/product.sh /build/docker/
 COPY LICENSE README.md pyproject.toml /build/
-COPY biomero/ /build/biomero/
+COPY packages/biomero/ /build/packages/biomero/
 COPY biomeroworker/ /build/biomeroworker/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
@@ -69,7 +69,7 @@ RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     sh /build/docker/dependencies.sh /opt/biomeroworker /build/ice
 COPY docker/build-environment.lock docker/product.sh /build/docker/
 COPY LICENSE README.md pyproject.toml /build/
-COPY biomero/ /build/biomero/
+COPY packages/biomero/ /build/packages/biomero/
 COPY biomeroworker/ /build/biomeroworker/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \

@@ -28,13 +28,13 @@ packages: ## the Debian packages (as root it installs them, else it names the mi
 	@tools/install-packages
 
 # made anew when what is installed changes
-$(VENV)/.installed: pyproject.toml packages/omero-stand-in/pyproject.toml requirements.lock tools/build_ice_wheel.py | packages
+$(VENV)/.installed: pyproject.toml $(wildcard packages/*/pyproject.toml) requirements.lock tools/build_ice_wheel.py | packages
 	@wheel=$$($(PYTHON3) tools/build_ice_wheel.py); \
 	echo "making $(VENV) with the versions of requirements.lock" >&2; \
 	$(PYTHON3) -m venv $(VENV); \
 	$(PYTHON) -m pip -q --disable-pip-version-check install "$$wheel"; \
 	$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock; \
-	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e . -e packages/omero-stand-in
+	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e . -e packages/biomero -e packages/omero-stand-in
 	@touch $@
 
 install: $(VENV)/.installed ## the Python environment, with every extra
@@ -79,7 +79,8 @@ image: ## both images of this checkout (SOURCE=URL for the label, BUILD_ARGUMENT
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target attached -t $(IMAGE):$(VERSION)-attached .
 
 locks: $(VENV)/.installed ## what the images carry: docker/*.lock from pyproject.toml and requirements.lock
-	@$(LOCK) --extra omero --no-emit-package zeroc-ice --no-binary zeroc-ice -o docker/requirements.lock pyproject.toml
+	@$(LOCK) --extra omero --no-emit-package zeroc-ice --no-binary zeroc-ice --no-emit-package biomeroworker \
+		-o docker/requirements.lock pyproject.toml packages/biomero/pyproject.toml
 	@$(LOCK) -o docker/build-environment.lock docker/build-environment.in
 
 bench: $(VENV)/.installed ## figures beside those of others, one after the other (ONLY=name for one; minutes)

@@ -24,7 +24,7 @@ import tifffile
 from benchmarks.context import Context, environment
 from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.relay import delayed
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -115,7 +115,7 @@ class Site:
         with delayed(self.port, 0.0) as passed:
             known = self.folder / f"known_hosts-{passed.port}"
             host, key = f"[127.0.0.1]:{self.port}", f"[127.0.0.1]:{passed.port}"
-            known.write_text((self.root.path / "client/known_hosts").read_text().replace(host, key))
+            known.write_text((self.root.path / "deployment/known_hosts").read_text().replace(host, key))
             text = Path(self.env["SSH_CONFIG"]).read_text().replace(f"Port {self.port}", f"Port {passed.port}")
             config = self.folder / f"ssh_config-{passed.port}"
             config.write_text(re.sub(r"(?m)^(\s*UserKnownHostsFile).*", rf"\1 {known}", text))
@@ -176,7 +176,7 @@ def _ours(context: Context, site: Site, url: str, sleep: int) -> Cost:
             f"obedient_job_time = 00:05:00\nobedient_job_cpus-per-task = 1\n"
         )
         began = time.monotonic()
-        with SlurmClient.from_config(ini) as client:
+        with Deployment.load(ini) as deployment:
             request = RunRequest(
                 workflow="obedient",
                 parameters={"sleep": sleep},
@@ -184,12 +184,12 @@ def _ours(context: Context, site: Site, url: str, sleep: int) -> Cost:
                 inputs={"folder": str(folder / "images")},
                 outputs={"folder": str(folder / "results")},
             )
-            run_id = client.submit(request)
+            run_id = deployment.submit(request)
             command = [sys.executable, "-c", "from biomeroworker.cli import main; main()", "supervise", "-c", str(ini)]
             log = (folder / "log").open("w")
             process = subprocess.Popen(command, cwd=folder, env=environment("ours"), stdout=log, stderr=log)
             try:
-                while not (run := client.log.run(run_id)).state.is_terminal:
+                while not (run := deployment.log.run(run_id)).state.is_terminal:
                     if run.paused or time.monotonic() - began > 300:
                         raise RuntimeError(f"the run is {run.state}, {run.pause_reason}")
                     time.sleep(0.1)

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.context import Context, environment
 from benchmarks.executions import Site, descriptor
 from benchmarks.figures import OURS, Figures
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.omero.connection.session import OmeroSession
@@ -111,7 +111,7 @@ def _once(context: Context, site: Site, url: str, plate: int, batch: int, progra
     given = {"OMERO_HOST": site.env["OMERO_HOST"], "OMERO_PORT": site.env["OMERO_PORT"]}
     given |= {"OMERO_USER": "root", "OMERO_PASSWORD": site.env["OMERO_ROOT_PASSWORD"]}
     log = (folder / "log").open("w")
-    with SlurmClient.from_config(ini) as client:
+    with Deployment.load(ini) as deployment:
         command = [sys.executable, "-c", program, "supervise", "-c", str(ini)]
         process = subprocess.Popen(command, cwd=folder, env=environment("ours") | given, stdout=log, stderr=log)
         try:
@@ -124,8 +124,8 @@ def _once(context: Context, site: Site, url: str, plate: int, batch: int, progra
                 batch_size=batch,
             )
             began = time.monotonic()
-            run_id = client.submit(request)
-            while not (run := client.log.run(run_id)).state.is_terminal:
+            run_id = deployment.submit(request)
+            while not (run := deployment.log.run(run_id)).state.is_terminal:
                 if run.paused or time.monotonic() - began > 900:
                     raise RuntimeError(f"the run is {run.state}, {run.pause_reason}")
                 time.sleep(0.2)

@@ -26,7 +26,7 @@ from benchmarks.deployment import deploy
 from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.frontend import FrontEnd
 from benchmarks.processes import Cost, cost
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
@@ -71,14 +71,14 @@ def _ours(context: Context, figures: Figures, url: str, runs: int, window: float
         config = deploy(server, folder, url)
         command = [sys.executable, "-c", "from biomeroworker.cli import main; main()", "supervise", "-c", str(config)]
         really = min(runs, 10)
-        client = stack.enter_context(SlurmClient.from_config(config))
-        ids = [client.submit(_request(folder, number)) for number in range(really)]
+        deployment = stack.enter_context(Deployment.load(config))
+        ids = [deployment.submit(_request(folder, number)) for number in range(really)]
         began = time.monotonic()
         with _running(command, folder) as process:
             _until_running(url, really, process)
         context.say(f"{really} runs were taken from accepted to running in {time.monotonic() - began:.0f} s")
         if runs > really:
-            _as_if_submitted(client.log, server, ids[0], folder, runs - really)
+            _as_if_submitted(deployment.log, server, ids[0], folder, runs - really)
         began = time.monotonic()
         process = stack.enter_context(_running(command, folder))
         _until_running(url, runs, process)

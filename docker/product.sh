@@ -8,7 +8,7 @@ environment=$1 target=$2
 
 "$PYTHON" -m venv /tmp/build
 /tmp/build/bin/python -m pip -q install --require-hashes --only-binary :all: -r "$here/build-environment.lock"
-/tmp/build/bin/python -m pip -q wheel --no-deps --no-build-isolation -w /tmp/wheels "$here/.."
+/tmp/build/bin/python -m pip -q wheel --no-deps --no-build-isolation -w /tmp/wheels "$here/.." "$here/../packages/biomero"
 /tmp/build/bin/python -m pip --python "$environment/bin/python" -q install --no-index --no-deps --no-compile \
     --prefix "$target" /tmp/wheels/*.whl
 rm -rf /tmp/build /tmp/wheels

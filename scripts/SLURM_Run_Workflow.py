@@ -59,7 +59,7 @@ def configured():
 
 def run(client, workflows) -> None:
     """Hand in what was ticked and show it until it ends."""
-    from biomeroworker.client import SlurmClient  # not needed for the dialog, and slow to import
+    from biomeroworker.deployment.deployment import Deployment  # not needed for the dialog, and slow to import
     from biomeroworker.omero.scripts import follow
 
     last = ""
@@ -84,8 +84,8 @@ def run(client, workflows) -> None:
             group_name=context.groupName,
             email=email_of(client, context.userId),
         )
-        with SlurmClient.from_config() as slurm:
-            well, runs = follow.mirror(slurm, requests, say, by=f"{context.userName} in OMERO")
+        with Deployment.load() as deployment:
+            well, runs = follow.mirror(deployment, requests, say, by=f"{context.userName} in OMERO")
     except BiomeroWorkerError as error:
         say(f"FAILED: {error}")
         follow.fail(last)

@@ -101,13 +101,22 @@ ask_master() {
     (cd -- "$SERVER" && timeout 8 icegridadmin --Ice.Config=etc/internal.cfg -e "$1" 2>&1 < /dev/null)
 }
 
-# What the master says of this node: "up", "unreachable", "unknown", or "silent" if the master does not answer.
+# What the master says of this node: "up", "unreachable" (it is registered, but the master cannot connect to it), "unknown"
+# (it is not registered), or "silent" if the master does not answer.
 registration() {
     local answer
     answer=$(ask_master "node ping $OMERO_WORKER_NAME") || true
     case $answer in
         *"is up"*) echo up ;;
-        *"is down"*) echo unreachable ;;
+        *"is down"*)
+            # also the answer for a node that has servers and is not registered; that one cannot be described
+            answer=$(ask_master "node describe $OMERO_WORKER_NAME") || true
+            if [[ $answer == *"operating system"* ]]; then
+                echo unreachable
+            else
+                echo unknown
+            fi
+            ;;
         *"find node"*) echo unknown ;;
         *) echo silent ;;
     esac
@@ -136,8 +145,9 @@ end_node() {
 # Say when the registration changes, and end IceGrid's node (it is started again) if it lost it for good: when the master
 # came back under another address, a connection to the old one may hang for minutes.
 service_registration() {
-    local now before="" unknown_since=$SECONDS servers
+    local now="" before="" last unknown_since=$SECONDS servers
     while sleep "$MASTER_CHECK_SECONDS"; do
+        last=$now
         now=$(registration)
         if [[ $now != unknown ]]; then
             unknown_since=$SECONDS
@@ -146,7 +156,8 @@ service_registration() {
             unknown_since=$SECONDS
             end_node "$(< "$STATE/node.pid")"
         fi
-        if [[ $now == "$before" ]]; then
+        # A node that just starts or ends is unreachable for a moment.
+        if [[ $now == "$before" || ( $now == unreachable && $last != unreachable ) ]]; then
             continue
         fi
         case $now in

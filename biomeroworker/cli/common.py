@@ -14,7 +14,6 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from biomeroworker.client import SlurmClient
 from biomeroworker.errors import Refused
 from biomeroworker.eventlog.runlog import RunLog
 
@@ -39,11 +38,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def harmless(text: str) -> str:
     """A text that somebody else wrote (a container, a cluster, a user), so that it can only be read."""
     return _CONTROL.sub("\ufffd", text)
-
-
-def client_of(config: Path | None) -> SlurmClient:
-    """The client that the configuration describes."""
-    return SlurmClient.from_config(config or "")
 
 
 def find_run(log: RunLog, given: str) -> UUID:

@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, harmless, out, print_json
+from biomeroworker.cli.common import ConfigOption, JsonOption, err, harmless, out, print_json
 from biomeroworker.config import Settings
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.diagnostics import collect
 from biomeroworker.engine import doctor as examination
 from biomeroworker.errors import ConfigError
@@ -33,8 +34,8 @@ def add_to(app: typer.Typer) -> None:
 
 def init(config: ConfigOption = None) -> None:
     """Prepare the clusters: make the folders, pull the workflows' images and the converters that are not there."""
-    with client_of(config) as client:
-        prepared = client.prepare(tell=lambda word: err.print(word, markup=False))
+    with Deployment.load(config) as deployment:
+        prepared = deployment.provision(lambda word: err.print(word, markup=False))
     there = [outcome for outcome in prepared.outcomes if outcome.image]
     for name, fault in prepared.faults.items():
         err.print(f"{name}: {fault}", style="red", markup=False)
@@ -76,7 +77,7 @@ def doctor(
 def _examined(config: Path | None, *, probe_nodes: bool, deadline: int) -> Iterator[examination.Finding]:
     """The findings; those of a configuration that cannot be read are what is wrong with it, and no more."""
     try:
-        client = client_of(config)
+        deployment = Deployment.load(config)
     except ConfigError as error:
         for line in str(error).splitlines():
             where, _, told = line.partition(": ")
@@ -84,8 +85,8 @@ def _examined(config: Path | None, *, probe_nodes: bool, deadline: int) -> Itera
             shown = f"{where}: {setting[0]}" if setting else where
             yield examination.Finding("fail", "configuration", line, "change that line", shown)
         return
-    with client:
-        yield from client.examine(probe_nodes=probe_nodes, deadline=deadline)
+    with deployment:
+        yield from deployment.doctor(probe_nodes=probe_nodes, deadline=deadline)
 
 
 def diagnostics(

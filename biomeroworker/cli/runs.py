@@ -20,15 +20,13 @@ from biomeroworker.cli.common import (
     JsonOption,
     RunArgument,
     ago,
-    client_of,
     err,
     find_run,
     harmless,
     out,
     print_json,
 )
-from biomeroworker.client import SlurmClient
-from biomeroworker.engine import again
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.surroundings import cluster_name
 from biomeroworker.errors import Refused, Transient
 from biomeroworker.eventlog.aggregates.records import Attempt
@@ -61,9 +59,9 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    with client_of(config) as client:
+    with Deployment.load(config) as deployment:
         when = since.replace(tzinfo=since.tzinfo or UTC) if since else None
-        found = client.log.runs(user=user, group=group, state=state, since=when, limit=limit)
+        found = deployment.log.runs(user=user, group=group, state=state, since=when, limit=limit)
     if as_json:
         print_json([vars(run) for run in found])
         return
@@ -89,11 +87,11 @@ def runs(
 
 def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show one run: what was asked, where it stands, and its log event by event."""
-    with client_of(config) as client:
-        run_id = find_run(client.log, run)
-        found = client.log.run(run_id)
-        events = client.log.events(run_id)
-        stays = client.log.stays(run_id)
+    with Deployment.load(config) as deployment:
+        run_id = find_run(deployment.log, run)
+        found = deployment.log.run(run_id)
+        events = deployment.log.events(run_id)
+        stays = deployment.log.stays(run_id)
     if as_json:
         print_json(
             {
@@ -207,7 +205,7 @@ def print_report(report: Mapping[str, Any]) -> None:
             out.print(harmless(f"             {line}"), markup=False)
 
 
-def _facts(attributes: dict[str, Any]) -> str:
+def _facts(attributes: Mapping[str, Any]) -> str:
     """The attributes of an event on one line, long values cut: ``show --json`` has all of them."""
     parts = []
     for name, value in attributes.items():
@@ -249,17 +247,17 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print what the container (or the job script) has written, read from the cluster by byte offset."""
-    with client_of(config) as client:
-        run_id = find_run(client.log, run)
+    with Deployment.load(config) as deployment:
+        run_id = find_run(deployment.log, run)
         attempt, offset, told = 0, 0, ""
         while True:
-            found = client.log.run(run_id)
+            found = deployment.log.run(run_id)
             waits = f"the run is paused: {found.pause_reason}" if found.paused else ""
             number = _attempt_of(found, task)
             if number != attempt:  # a new attempt has a text of its own
                 attempt, offset = number, 0
             try:
-                for part in _parts(client, found, _folder(client, found, task), stream, offset):
+                for part in _parts(deployment, found, _folder(deployment, found, task), stream, offset):
                     _print_part(part, attempt, offset, as_json)
                     offset += len(part)
             except (Refused, Transient) as problem:
@@ -283,21 +281,21 @@ def _attempt_of(run: WorkflowRun, task: int | None) -> int:
     return max(had, default=0)
 
 
-def _folder(client: SlurmClient, run: WorkflowRun, task: int | None) -> str:
+def _folder(deployment: Deployment, run: WorkflowRun, task: int | None) -> str:
     """Where on the cluster the job, or one task of it, writes; raises `Refused` while that is nowhere."""
     number = _attempt_of(run, task)
     if not number:
         raise Refused(f"run {run.id} has not reached the cluster")
-    folder = client.clusters[cluster_name(run)].attempt_folder(run.id, number)
+    folder = deployment.clusters[cluster_name(run)].attempt_folder(run.id, number)
     tasks = run.attempts[number].tasks
     return f"{folder}/{task_name(tasks[0] if task is None else task)}" if tasks else folder
 
 
-def _parts(client: SlurmClient, run: WorkflowRun, folder: str, stream: Stream, offset: int) -> Iterator[bytes]:
+def _parts(deployment: Deployment, run: WorkflowRun, folder: str, stream: Stream, offset: int) -> Iterator[bytes]:
     """What is new in a text from ``offset`` on; raises `Refused` while there is no such text."""
     path = f"{folder}/{stream.file}"
     try:
-        while part := client.clusters[cluster_name(run)].transport.read_from(path, offset):
+        while part := deployment.clusters[cluster_name(run)].transport.read_from(path, offset):
             offset += len(part)
             yield part
     except FileNotFoundError:
@@ -315,23 +313,23 @@ def _print_part(part: bytes, attempt: int, offset: int, as_json: bool) -> None:
 
 def cancel(run: RunArgument, config: ConfigOption = None) -> None:
     """Ask for a run's end: its SLURM job is cancelled too."""
-    with client_of(config) as client:
-        run_id = find_run(client.log, run)
-        found = client.log.run(run_id)
+    with Deployment.load(config) as deployment:
+        run_id = find_run(deployment.log, run)
+        found = deployment.log.run(run_id)
         if found.state.is_terminal:
             raise Refused(f"run {run_id} has ended already: {found.state.value}")
-        client.cancel(run_id, getpass.getuser())
+        deployment.cancel(run_id, getpass.getuser())
     err.print(f"cancel requested; follow it with: biomeroworker show {str(run_id)[:8]}")
 
 
 def resume(run: RunArgument, config: ConfigOption = None) -> None:
     """Let a paused run go on from the step at which it stopped."""
-    with client_of(config) as client:
-        run_id = find_run(client.log, run)
-        found = client.log.run(run_id)
+    with Deployment.load(config) as deployment:
+        run_id = find_run(deployment.log, run)
+        found = deployment.log.run(run_id)
         if not found.paused:
             raise Refused(f"run {run_id} is not paused; it is {found.state.value}")
-        client.log.resume(run_id)
+        deployment.log.resume(run_id)
     err.print(f"resumed at {found.state.value}")
 
 
@@ -341,5 +339,5 @@ def retry(
     failed: Annotated[bool, typer.Option("--failed", help="Only what failed, of a run that is partly done.")] = False,
 ) -> None:
     """Hand in the request of an ended run again, as a new run; prints the new run's id."""
-    with client_of(config) as client:
-        print(client.submit(again.request(client.log.run(find_run(client.log, run)), failed=failed)))
+    with Deployment.load(config) as deployment:
+        print(deployment.retry(find_run(deployment.log, run), failed=failed))

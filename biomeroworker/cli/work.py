@@ -17,15 +17,11 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from biomeroworker.cli.common import ConfigOption, JsonOption, client_of, err, out, print_json, size
+from biomeroworker.cli.common import ConfigOption, JsonOption, err, out, print_json, size
 from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.cli.runs import STYLES, print_report
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.carrier import Carrier
-from biomeroworker.engine.chores import Chores
-from biomeroworker.engine.sources import Sources
-from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.engine.surroundings import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -65,25 +61,19 @@ def run(
         user_name=getpass.getuser(),
         batch_size=batch_size,
     )
-    with client_of(config) as client:
-        run_id = client.submit(request)
+    with Deployment.load(config) as deployment:
+        run_id = deployment.submit(request)
         err.print(f"run {run_id}", style="bold")
         with _progress() as listener, told_by_signals(leave=False) as told:
-            told.then(lambda: client.cancel(run_id, getpass.getuser()))
-            _supervisor(client, listener).carry(run_id)
-        found = client.log.run(run_id)
+            told.then(lambda: deployment.cancel(run_id, getpass.getuser()))
+            deployment.supervisor(listener).carry(run_id)
+        found = deployment.log.run(run_id)
         if as_json:
             print_json({"run": run_id, "state": found.state.value, "outcomes": found.outcomes, "report": found.report})
         else:
             summarise(found)
         if found.state is not RunState.DONE or found.report.get("failed"):
             raise typer.Exit(1)
-
-
-def _supervisor(client: SlurmClient, listener: Listener) -> Supervisor:
-    carrier = Carrier(client.log, client.clusters, Sources(), client.settings, listener)
-    chores = Chores(client.log, client.clusters, client.settings)
-    return Supervisor(client.log, carrier, chores=chores)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -116,22 +106,22 @@ def summarise(found: WorkflowRun) -> None:
 
 def supervise(config: ConfigOption = None) -> None:
     """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
-    with told_by_signals() as told, client_of(config) as client:
-        _wait_for_log(client, told.event)
-        supervisor = _supervisor(client, _lines())
+    with told_by_signals() as told, Deployment.load(config) as deployment:
+        _wait_for_log(deployment, told.event)
+        supervisor = deployment.supervisor(_lines())
         told.then(supervisor.stop)
-        err.print(f"supervising {client.settings.database_shown} as {supervisor.holder}", markup=False)
+        err.print(f"supervising {deployment.settings.database_shown} as {supervisor.holder}", markup=False)
         supervisor.serve()
         err.print("stopped; runs go on from where they are at the next start")
 
 
-def _wait_for_log(client: SlurmClient, stop: threading.Event) -> None:
+def _wait_for_log(deployment: Deployment, stop: threading.Event) -> None:
     """Whoever starts a machine starts the database and us at the same time: it may take longer than we do."""
     for failures in itertools.count(1):
         if stop.is_set():
             return
         try:
-            client.log.unfinished()
+            deployment.log.unfinished()
         except Exception as error:
             fault = classify(error)
             if not isinstance(fault, Transient):

@@ -23,20 +23,27 @@ class Prepared:
     """What became of it."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    #: What else is wrong, by workflow or cluster.
+    #: Workflows that their wrong descriptors disable.
+    disabled: dict[str, Fault] = field(default_factory=dict)
+    #: Clusters that could not be prepared.
     problems: dict[str, Fault] = field(default_factory=dict)
 
     @property
-    def faults(self) -> dict[str, Fault]:
-        """Everything that is not there, and why."""
+    def missing(self) -> dict[str, Fault]:
+        """What should exist and does not: images that were not pulled, clusters that could not be prepared."""
         pulls = {outcome.wanted.name: outcome.fault for outcome in self.outcomes if outcome.fault}
         return {**self.problems, **pulls}
 
+    @property
+    def faults(self) -> dict[str, Fault]:
+        """Everything that does not work, and why."""
+        return {**self.disabled, **self.missing}
+
     def insist(self) -> None:
-        """Raise if anything is not there."""
-        if self.faults:
-            detail = "\n".join(f"{name}: {fault}" for name, fault in self.faults.items())
-            raise Permanent(f"not all of the cluster's images are there: {', '.join(self.faults)}", detail=detail)
+        """Raise if anything is missing. A disabled workflow is no reason: its descriptor must be corrected first."""
+        if self.missing:
+            detail = "\n".join(f"{name}: {fault}" for name, fault in self.missing.items())
+            raise Permanent(f"not all of the cluster's images are there: {', '.join(self.missing)}", detail=detail)
 
 
 def set_up(
@@ -48,7 +55,7 @@ def set_up(
     for name, workflow in catalogue.usable():
         configured = settings.workflows[name]
         wanted.setdefault(configured.cluster, []).append(Wanted(name, workflow.container_image, configured.path))
-    prepared.problems.update({name: Permanent(problem) for name, problem in catalogue.problems.items()})
+    prepared.disabled.update({name: Permanent(problem) for name, problem in catalogue.problems.items()})
     for cluster in wanted or settings.clusters_in_use[:1]:
         converters = [Wanted(key, image) for key, image in settings.converters.items()]
         try:

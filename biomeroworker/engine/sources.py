@@ -32,6 +32,9 @@ class Sources(Mapping[str, Source]):
     def __len__(self) -> int:
         return len(_SOURCES)
 
+    def __contains__(self, name: object) -> bool:
+        return name in _SOURCES  # without making the source, which may need packages that are not installed
+
 
 def _folder() -> Source:
     from biomeroworker.engine.folder import FolderSource

@@ -25,8 +25,8 @@ RETRY = 5.0
 GRACE = 25.0
 
 
-class Client(Protocol):
-    """What is needed of `biomeroworker.client.SlurmClient`."""
+class Deployment(Protocol):
+    """The methods of `biomeroworker.deployment.deployment.Deployment` that are used here."""
 
     def submit(self, request: RunRequest) -> UUID:
         """Accept a run."""
@@ -79,7 +79,7 @@ def signals() -> Iterator[Callable[[], None]]:
 
 
 def mirror(
-    client: Client, requests: Sequence[RunRequest], say: Callable[[str], None], *, by: str
+    deployment: Deployment, requests: Sequence[RunRequest], say: Callable[[str], None], *, by: str
 ) -> tuple[bool, list[Any]]:
     """Hand in the requests and show the runs until all have ended.
 
@@ -99,7 +99,7 @@ def mirror(
     with signals() as arm:
         for request in requests:
             try:
-                run = client.submit(request)
+                run = deployment.submit(request)
             except Exception as error:
                 # what was accepted before is carried and must be shown, whatever became of this one
                 if request is requests[-1] and not runs:
@@ -112,26 +112,26 @@ def mirror(
         try:
             arm()
             for run in runs:
-                ended.append(_follow(client, run, tell))
+                ended.append(_follow(deployment, run, tell))
                 tell(ended[-1])
         except Signalled as signalled:
             going = [run for run in runs if run not in {one.id for one in ended}]
             words = dict.fromkeys(going, "this script leaves, the run goes on")
             if signalled.number == signal.SIGTERM:
-                words = _cancel(client, going, by)
+                words = _cancel(deployment, going, by)
             say("\n".join([*refused, *told.values(), *(f"run {run}: {word}" for run, word in words.items())]))
             return signalled.number == signal.SIGHUP and not refused, ended
     return not refused and all(str(run.state) == "done" for run in ended), ended
 
 
-def _cancel(client: Client, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
+def _cancel(deployment: Deployment, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
     """Ask for the end of runs, again and again within the grace while the log is away; what became of it, in words."""
     end = time.monotonic() + GRACE
     left, said = list(runs), {}
     while True:
         for run in list(left):
             try:
-                client.cancel(run, by)
+                deployment.cancel(run, by)
             except AlreadyEnded:
                 said[run] = "it had ended before the cancel came"
             except Exception as error:
@@ -149,11 +149,11 @@ def _cancel(client: Client, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
         time.sleep(RETRY)
 
 
-def _follow(client: Client, run: UUID, tell: Callable[[Any], None]) -> Any:
+def _follow(deployment: Deployment, run: UUID, tell: Callable[[Any], None]) -> Any:
     """Wait for a run's end, also while the log cannot be read for a time: the run goes on in another process."""
     while True:
         try:
-            return client.wait(run, tell)
+            return deployment.wait(run, tell)
         except Exception as error:
             if not isinstance(classify(error), Transient):
                 raise

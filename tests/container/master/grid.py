@@ -140,9 +140,13 @@ def _router_template(grid: Element) -> None:
     _properties(server, ROUTER)
 
 
+#: As the omero-server image calls it.
+VARIABLE = "CONFIG_omero_server_nodedescriptors"
+
+
 def main() -> int:
     """Print the descriptor for the descriptors of the environment."""
-    descriptors = os.environ.get("CONFIG_omero_server_nodedescriptors") or "master:Blitz-0,Tables-0,Processor-0"
+    descriptors = os.environ.get(VARIABLE) or "master:Blitz-0,Tables-0,Processor-0"
     try:
         root = application(descriptors)
     except ValueError as wrong:

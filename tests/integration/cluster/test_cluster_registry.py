@@ -2,8 +2,8 @@
 
 import pytest
 
-from biomeroworker.client import SlurmClient
 from biomeroworker.cluster.registry import Clusters
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.plan import Plan
 from biomeroworker.errors import Blocked
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -12,18 +12,18 @@ from biomeroworker.eventlog.aggregates.states import RunState
 def test_a_run_goes_to_the_cluster_of_its_workflow(make_site):
     site = make_site(pull=False)
     text = site.config.read_text()
-    home = site.client.settings.slurm.slurm_data_path.removesuffix("/data")
+    home = site.deployment.settings.slurm.slurm_data_path.removesuffix("/data")
     site.config.write_text(
         text.replace("host = ", "host = nowhere-").replace("slurm_data_path = ", "slurm_data_path = /nowhere")
         + f"""obedient_cluster = second
 [SSH:second]
-host = {site.client.settings.ssh.host}
-config_file = {site.client.settings.ssh.config_file}
+host = {site.deployment.settings.ssh.host}
+config_file = {site.deployment.settings.ssh.config_file}
 [SLURM:second]
 slurm_data_path = {home}/second
 slurm_images_path = {home}/images
 slurm_converters_path = {home}/converters
-insecure_registries = {",".join(site.client.settings.slurm.insecure_registries)}
+insecure_registries = {",".join(site.deployment.settings.slurm.insecure_registries)}
 sbatch_mem = 128M
 poll_seconds = 5
 [ACCOUNTS:second]
@@ -31,9 +31,9 @@ required = true
 group.Lab = lab
 """
     )
-    site.client.close()
-    site.client = SlurmClient.from_config(site.config)
-    site.client.setup_slurm()
+    site.deployment.close()
+    site.deployment = Deployment.load(site.config)
+    site.deployment.provision().insist()
 
     refused = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Other"}))
     assert refused.state is RunState.FAILED
@@ -43,13 +43,13 @@ group.Lab = lab
     assert run.state is RunState.DONE, run.report
     plan = Plan.kept(run)
     assert (plan.cluster, plan.options["account"], plan.options["mem"]) == ("second", "lab", "128M")
-    assert site.client.clusters["second"].transport.exists(f"{home}/second/biomero_{run.id}")
+    assert site.deployment.clusters["second"].transport.exists(f"{home}/second/biomero_{run.id}")
     assert (site.results(run) / "one_text.txt").exists()
-    site.client.close()
+    site.deployment.close()
 
 
 def test_a_cluster_that_was_taken_out_of_the_configuration_waits_for_a_person(make_site):
-    settings = make_site(pull=False).client.settings
+    settings = make_site(pull=False).deployment.settings
     clusters = Clusters(settings)
     assert list(clusters) == [""]
     with pytest.raises(Blocked) as caught:

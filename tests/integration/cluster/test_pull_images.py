@@ -12,20 +12,20 @@ import tifffile
 from typer.testing import CliRunner
 
 from biomeroworker.cli import app
-from biomeroworker.client import SlurmClient
 from biomeroworker.cluster.containers import registry_auth
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.containers.charliecloud import Charliecloud
 from biomeroworker.cluster.containers.images import Images
 from biomeroworker.cluster.containers.runtime import Runtime
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.states import RunState
 from sandbox import images as samples
 from sandbox.workflow import build
-from tests.integration.conftest import Site
 from tests.registries import auth_file, busybox_image, own_registry, push
 from tests.sandbox_fixtures import Sandbox
+from tests.site_fixtures import Site
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
 
@@ -142,7 +142,7 @@ def deploy(make_site: Callable[..., Site], registry: str, secure_registry: str) 
             )
         text = text.replace("[ANALYTICS]", f"{slurm}\n[ANALYTICS]") + workflows + f"\n[CONVERTERS]\n{converters}\n"
         site.config.write_text(text)
-        return Site(site.config, site.folder, SlurmClient.from_config(site.config))
+        return Site(site.config, site.folder, Deployment.load(site.config))
 
     return make
 

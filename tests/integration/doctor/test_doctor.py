@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.client import SlurmClient
 from biomeroworker.config import Settings
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.doctor import Finding
 from tests.sandbox_fixtures import Sandbox
 
@@ -22,7 +22,7 @@ DESCRIPTOR = (
 
 
 @dataclass
-class Deployment:
+class ChangedSite:
     """A configuration on the sandbox's cluster that a test changes line by line."""
 
     cluster: Sandbox
@@ -35,7 +35,7 @@ class Deployment:
         """Change the ini; an empty value removes a key."""
         self.lines.setdefault(section, {}).update(keys)
 
-    def examine(self, **how: bool | int) -> dict[str, Finding]:
+    def doctor(self, **how: bool | int) -> dict[str, Finding]:
         """The findings, by subject."""
         text = "\n".join(
             f"[{name}]\n" + "\n".join(f"{key.replace('__', '-')} = {value}" for key, value in keys.items())
@@ -43,8 +43,8 @@ class Deployment:
         )
         config = self.folder / "site.ini"
         config.write_text(text)
-        client = SlurmClient(Settings.load(config, {"HOME": str(self.folder)}, standard=[]))
-        return {finding.subject: finding for finding in client.examine(**how)}  # type: ignore[arg-type]
+        deployment = Deployment(Settings.load(config, {"HOME": str(self.folder)}, standard=[]))
+        return {finding.subject: finding for finding in deployment.doctor(**how)}  # type: ignore[arg-type]
 
     def line(self, key: str) -> str:
         """Where a key stands in the ini."""
@@ -99,7 +99,7 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def deployment(cluster: Sandbox, workflow: Path, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(cluster: Sandbox, workflow: Path, tmp_path: Path) -> Iterator[ChangedSite]:
     home = cluster.env["CLUSTER_HOME"]
     done = cluster.ssh("mkdir", "-p", "doctor/data", "doctor/images", "doctor/converters")
     assert done.returncode == 0, done.stderr
@@ -113,13 +113,13 @@ def deployment(cluster: Sandbox, workflow: Path, tmp_path: Path) -> Iterator[Dep
         },
         "WORKFLOWS": {"w": "w", "w_repo": str(workflow), "w_job_cpus-per-task": "1"},
     }
-    made = Deployment(cluster, tmp_path, home, lines)
+    made = ChangedSite(cluster, tmp_path, home, lines)
     yield made
     made.mend()
 
 
-def test_a_good_site_is_said_to_be_one(deployment: Deployment) -> None:
-    found = deployment.examine()
+def test_a_good_site_is_said_to_be_one(deployment: ChangedSite) -> None:
+    found = deployment.doctor()
     for subject in ("database", "work folder", "host key", "ssh", "clock", "environment", "slurm", "sacct", "account",
                     "slurm_data_path", "partition cpu", "sbatch for w", "workflow w"):  # fmt: skip
         assert found[subject].level in ("ok", "warn"), found[subject]
@@ -157,13 +157,13 @@ WRONG: list[list[Wrong]] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_line_is_named(deployment: Deployment, wrong: list[Wrong]) -> None:
+def test_a_wrong_line_is_named(deployment: ChangedSite, wrong: list[Wrong]) -> None:
     for section, key, value, _, _ in wrong:
         workflow = key.partition("_job_")[0]
         if workflow != key:
             deployment.set(section, **{workflow: "w", f"{workflow}_job_mem": "100M"})
         deployment.set(section, **{key: value})
-    found = deployment.examine()
+    found = deployment.doctor()
     for _, key, _, subject, message in wrong:
         told = found[subject]
         assert told.level == ("warn" if key.startswith("group.") else "fail"), told
@@ -172,9 +172,9 @@ def test_a_wrong_line_is_named(deployment: Deployment, wrong: list[Wrong]) -> No
 
 
 @pytest.mark.slow
-def test_a_workflow_that_would_get_no_gpu_is_named(deployment: Deployment) -> None:
+def test_a_workflow_that_would_get_no_gpu_is_named(deployment: ChangedSite) -> None:
     deployment.set("WORKFLOWS", w_use_gpu="true")
-    told = deployment.examine()["gpu"]
+    told = deployment.doctor()["gpu"]
     assert (told.level, told.setting) == ("fail", "[SLURM] gpu_gres")
 
 
@@ -198,27 +198,27 @@ SHIMS = [
 
 @pytest.mark.parametrize("shims", SHIMS)
 def test_what_is_wrong_on_the_front_end_is_seen(
-    deployment: Deployment, shims: list[tuple[str, str, str, str, str]]
+    deployment: ChangedSite, shims: list[tuple[str, str, str, str, str]]
 ) -> None:
     for program, script, *_ in shims:
         deployment.shim(program, script)
     deployment.bashrc("export SBATCH_PARTITION=short")
-    found = deployment.examine()
+    found = deployment.doctor()
     for _, _, subject, level, message in shims:
         assert (found[subject].level, message in found[subject].message) == (level, True), found[subject]
     assert (found["environment"].level, "SBATCH_PARTITION" in found["environment"].message) == ("warn", True)
 
 
-def test_a_key_that_others_can_read_is_named(deployment: Deployment) -> None:
+def test_a_key_that_others_can_read_is_named(deployment: ChangedSite) -> None:
     file = deployment.key(mode=0o644)
-    finding = deployment.examine()[f"ssh key {file}"]
+    finding = deployment.doctor()[f"ssh key {file}"]
     assert (finding.level, finding.remedy) == ("fail", f"chmod 600 {file}")
 
 
-def test_a_key_with_a_passphrase_needs_an_agent(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_with_a_passphrase_needs_an_agent(deployment: ChangedSite, monkeypatch: pytest.MonkeyPatch) -> None:
     file = deployment.key(passphrase="open sesame")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    found = deployment.examine()
+    found = deployment.doctor()
     assert found[f"ssh key {file}"].level == "fail"
     assert "ssh-add" in found[f"ssh key {file}"].remedy
     assert found["ssh"].level == "fail"
@@ -233,7 +233,7 @@ def test_a_key_with_a_passphrase_needs_an_agent(deployment: Deployment, monkeypa
         added = ["sh", "-c", 'for i in 1 2 3 4 5 6 7 8 9; do ssh-add "$0" && exit; sleep 0.2; done; exit 1', file]
         subprocess.run(added, env=told, check=True, timeout=30, capture_output=True)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        finding = deployment.examine()[f"ssh key {file}"]
+        finding = deployment.doctor()[f"ssh key {file}"]
         assert (finding.level, "the agent holds it" in finding.message) == ("ok", True)
     finally:
         agent.terminate()
@@ -241,49 +241,49 @@ def test_a_key_with_a_passphrase_needs_an_agent(deployment: Deployment, monkeypa
 
 
 @pytest.mark.slow
-def test_what_is_no_key_is_said_to_be_none(deployment: Deployment) -> None:
+def test_what_is_no_key_is_said_to_be_none(deployment: ChangedSite) -> None:
     file = deployment.key()
     file.write_text("not a key\n")
-    finding = deployment.examine()[f"ssh key {file}"]
+    finding = deployment.doctor()[f"ssh key {file}"]
     assert (finding.level, "is no private key" in finding.message) == ("fail", True)
 
 
 def test_without_any_key_it_is_said_where_one_was_looked_for(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    deployment: ChangedSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     deployment.ssh(f"IdentityFile {deployment.folder}/absent")
-    assert f"{deployment.folder}/absent" in deployment.examine()["ssh key"].message
+    assert f"{deployment.folder}/absent" in deployment.doctor()["ssh key"].message
 
 
-def test_an_unknown_host_key_is_named_with_what_to_do(deployment: Deployment) -> None:
+def test_an_unknown_host_key_is_named_with_what_to_do(deployment: ChangedSite) -> None:
     (deployment.folder / "hosts").write_text("")
     deployment.ssh(f"UserKnownHostsFile {deployment.folder}/hosts", "GlobalKnownHostsFile /dev/null")
-    found = deployment.examine()
+    found = deployment.doctor()
     assert found["host key"].level == "fail"
     assert "ssh-keyscan" in found["host key"].remedy
     assert found["ssh"].level == "fail"
 
 
-def test_unchecked_host_keys_are_refused(deployment: Deployment) -> None:
+def test_unchecked_host_keys_are_refused(deployment: ChangedSite) -> None:
     deployment.ssh("StrictHostKeyChecking no")
-    found = deployment.examine()
+    found = deployment.doctor()
     assert (found["host key"].level, found["ssh"].level) == ("fail", "fail")
 
 
-def test_a_host_that_is_not_there_is_named_by_its_line(deployment: Deployment) -> None:
+def test_a_host_that_is_not_there_is_named_by_its_line(deployment: ChangedSite) -> None:
     deployment.ssh("HostName 127.0.0.1", "Port 1")
-    found = deployment.examine()
+    found = deployment.doctor()
     assert found["ssh"].level == "fail"
     assert deployment.line("host") in found["ssh"].setting
     assert "slurm" not in found, "nothing is said of what could not be asked"
 
 
-def test_each_cluster_is_examined_by_itself(deployment: Deployment) -> None:
+def test_each_cluster_is_examined_by_itself(deployment: ChangedSite) -> None:
     deployment.lines["SSH:second"] = dict(deployment.lines["SSH"])
     deployment.lines["SLURM:second"] = {**deployment.lines["SLURM"], "slurm_default_partition": "nope"}
     deployment.set("WORKFLOWS", w_cluster="second")
-    found = deployment.examine()
+    found = deployment.doctor()
     assert found["second: partition nope"].level == "fail"
     assert "[SLURM:second] slurm_default_partition" in found["second: partition nope"].setting
     assert "ssh" not in found, "nothing runs on the cluster without a name here"
@@ -305,11 +305,11 @@ def as_admin(cluster: Sandbox) -> Callable[..., str]:
     return run
 
 
-def test_each_node_is_looked_at_from_within(deployment: Deployment, as_admin: Callable[..., str]) -> None:
+def test_each_node_is_looked_at_from_within(deployment: ChangedSite, as_admin: Callable[..., str]) -> None:
     first, second = deployment.cluster.env["CLUSTER_NODES"].split(",")
     as_admin("scontrol", "update", f"nodename={second}", "state=drain", "reason=new disk")
     try:
-        found = deployment.examine(probe_nodes=True, deadline=60)
+        found = deployment.doctor(probe_nodes=True, deadline=60)
     finally:
         as_admin("scontrol", "update", f"nodename={second}", "state=resume")
     assert found[f"node {first}"].level in ("ok", "fail"), found[f"node {first}"]
@@ -321,14 +321,14 @@ def test_each_node_is_looked_at_from_within(deployment: Deployment, as_admin: Ca
     assert "biomero-probe" not in as_admin("squeue", "-h", "-o", "%j")
 
 
-def test_a_node_that_does_not_see_the_folders_is_named(deployment: Deployment) -> None:
+def test_a_node_that_does_not_see_the_folders_is_named(deployment: ChangedSite) -> None:
     # a path that leads somewhere only from the home folder, where commands over SSH start, and probes do not
     link = Path(deployment.home) / "doctor/only-here"
     link.unlink(missing_ok=True)
     link.symlink_to("/proc/self/cwd/doctor")
     deployment.set("SLURM", slurm_data_path="doctor/only-here/data", slurm_images_path="doctor/only-here/images")
     first = deployment.cluster.env["CLUSTER_NODES"].split(",")[0]
-    finding = deployment.examine(probe_nodes=True, deadline=60)[f"node {first}"]
+    finding = deployment.doctor(probe_nodes=True, deadline=60)[f"node {first}"]
     assert finding.level == "fail"
     assert "does not see the data folder" in finding.message
     assert deployment.line("slurm_data_path") in finding.setting
@@ -337,7 +337,7 @@ def test_a_node_that_does_not_see_the_folders_is_named(deployment: Deployment) -
 
 @pytest.mark.slow
 def test_a_node_that_has_no_time_for_the_probe_is_not_called_bad(
-    deployment: Deployment, as_admin: Callable[..., str]
+    deployment: ChangedSite, as_admin: Callable[..., str]
 ) -> None:
     first = deployment.cluster.env["CLUSTER_NODES"].split(",")[0]
     sleeper = deployment.cluster.ssh(
@@ -345,7 +345,7 @@ def test_a_node_that_has_no_time_for_the_probe_is_not_called_bad(
         "--output=/dev/null", "--wrap='sleep 100'",
     )  # fmt: skip
     try:
-        found = deployment.examine(probe_nodes=True, deadline=5)
+        found = deployment.doctor(probe_nodes=True, deadline=5)
     finally:
         as_admin("scancel", sleeper.stdout.strip())
     assert found[f"node {first}"].level == "warn", found[f"node {first}"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.chores import Chores
 from biomeroworker.engine.housekeeping import Housekeeper
@@ -21,7 +21,7 @@ from tests.notice_servers import Hook, Post, serving
 
 def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., Any], tmp_path: Path) -> None:
     site = make_site(database=f"sqlite:///{tmp_path}/runs.sqlite")
-    site.client.close()
+    site.deployment.close()
     with serving(Hook()) as hook, serving(Post()) as post:
         config = tmp_path / "slurm-config.ini"
         config.write_text(
@@ -29,10 +29,10 @@ def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., 
             + f"[NOTIFICATIONS]\nwebhook_url = {hook.url}\nsmtp_host = 127.0.0.1\nsmtp_port = {post.port}\n"
             "smtp_tls = none\nsmtp_from = worker@example.org\n"
         )
-        with SlurmClient.from_config(config) as client:
+        with Deployment.load(config) as deployment:
             request = site.request(site.images("a.tif")).model_copy(update={"email": "ada@example.org"})
-            run = client.submit(request)
-            log, cluster, settings = client.log, client.cluster, client.settings
+            run = deployment.submit(request)
+            log, cluster, settings = deployment.log, deployment.cluster, deployment.settings
             chores = Chores(log, {"": cluster}, settings, {})
             carrier = Carrier(log, {"": cluster}, Sources(), settings)
             Supervisor(log, carrier, poll_seconds=5, chores=chores).carry(run)

@@ -40,13 +40,13 @@ def test_a_folder_of_images_comes_back_as_results_under_its_own_names(site):
 
 def test_nothing_that_a_user_types_was_executed(site):
     site.carry(site.request(site.images(HOSTILE_NAME), text="$(touch pwned); touch pwned"))
-    found = site.client.cluster.transport.run(["find", ".", "-name", "x", "-o", "-name", "pwned"])
+    found = site.deployment.cluster.transport.run(["find", ".", "-name", "x", "-o", "-name", "pwned"])
     assert found.stdout == ""
 
 
 def test_the_log_tells_the_run_event_by_event(site):
     run = site.carry(site.request(site.images("one.tif")))
-    events = names_of(site.client.log.events(run.id))
+    events = names_of(site.deployment.log.events(run.id))
     for name in (
         "WorkflowInitiated",
         "RunAccepted",
@@ -69,7 +69,7 @@ def test_the_log_tells_the_run_event_by_event(site):
 
 def test_what_a_job_says_of_its_progress_is_in_the_log_once(site):
     run = site.carry(site.request(site.images("one.tif"), sleep=7))  # a job looks for percents every 5 seconds
-    observed = [event.attributes for event in site.client.log.events(run.id) if event.name == "JobObserved"]
+    observed = [event.attributes for event in site.deployment.log.events(run.id) if event.name == "JobObserved"]
     told = [one["progress"] for one in observed if one["state"] == "RUNNING"]
     assert told[-1] == "37%", "the percents that its container printed"
     assert told.count("37%") == 1, "what is not new is not recorded again"
@@ -80,11 +80,11 @@ def unhurried(make_site):
     """A deployment that asks about its jobs no oftener than a site's does."""
     made = make_site(poll_seconds=5)
     yield made
-    made.client.close()
+    made.deployment.close()
 
 
 def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(unhurried):
-    transport = unhurried.client.cluster.transport
+    transport = unhurried.deployment.cluster.transport
     before, connections = transport.executions, transport.connections
     unhurried.carry(unhurried.request(unhurried.images("one.tif")))
     assert transport.executions - before <= 8
@@ -128,7 +128,7 @@ def test_a_bad_request_is_one_failed_run_that_says_what_to_change(site, workflow
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert message in run.report["message"]
-    assert "AttemptStarted" not in names_of(site.client.log.events(run.id)), "nothing was moved"
+    assert "AttemptStarted" not in names_of(site.deployment.log.events(run.id)), "nothing was moved"
 
 
 def test_inputs_that_are_not_there_are_found_out_at_the_door(site, tmp_path):
@@ -157,7 +157,7 @@ def test_a_cluster_that_is_down_ends_the_run_at_the_door_within_a_minute(make_si
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "refused" in (run.report["message"] + run.report["detail"]).lower()
-    site.client.close()
+    site.deployment.close()
 
 
 def test_a_cluster_that_is_silent_ends_the_run_at_the_door_within_a_minute(make_site, tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_cluster_that_is_silent_ends_the_run_at_the_door_within_a_minute(make_
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "biomeroworker retry" in run.report["next_step"]
-    site.client.close()
+    site.deployment.close()
 
 
 def test_a_workflow_on_tiff_without_a_converter_is_said_before_anything_moves(make_site):
@@ -195,28 +195,28 @@ def test_a_workflow_on_tiff_without_a_converter_is_said_before_anything_moves(ma
     assert run.report["stage"] == "accepted"
     assert "no converter is configured" in run.report["message"]
     assert "[CONVERTERS]" in run.report["next_step"]
-    site.client.close()
+    site.deployment.close()
 
 
 def test_a_run_keeps_to_the_workflow_as_it_was_when_it_was_admitted(make_site):
     """Somebody mends the descriptor while the job runs: what was computed is not lost."""
     site = make_site()
-    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=4))
+    run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=4))
     first = site.supervisor()
     carrying = threading.Thread(target=first.carry, args=(run_id,))
     carrying.start()
     deadline = time.monotonic() + 40
-    while not site.client.log.run(run_id).job_ids:
+    while not site.deployment.log.run(run_id).job_ids:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     first.stop()
     carrying.join(20)
     (site.folder / "obedient/descriptor.json").write_text("no descriptor at all")
     site.supervisor().carry(run_id)
-    run = site.client.log.run(run_id)
+    run = site.deployment.log.run(run_id)
     assert run.state is RunState.DONE, run.report
     assert json.loads((site.results(run) / "provenance.json").read_text())["parameters"]["sleep"] == 4
-    site.client.close()
+    site.deployment.close()
 
 
 def test_an_image_that_is_not_on_the_cluster_is_said_before_anything_moves(site):
@@ -237,17 +237,17 @@ def test_an_option_that_the_scheduler_refuses_ends_the_run_with_its_words(site):
 
 
 def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
-    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=300))
+    run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=300))
     carrying = threading.Thread(target=site.supervisor().carry, args=(run_id,))
     carrying.start()
     deadline = time.monotonic() + 40
-    while site.client.log.run(run_id).state is not RunState.RUNNING:
-        assert time.monotonic() < deadline, site.client.log.run(run_id).state
+    while site.deployment.log.run(run_id).state is not RunState.RUNNING:
+        assert time.monotonic() < deadline, site.deployment.log.run(run_id).state
         time.sleep(0.2)
-    site.client.cancel(run_id, "a test")
+    site.deployment.cancel(run_id, "a test")
     carrying.join(60)
     assert not carrying.is_alive()
-    run = site.client.log.run(run_id)
+    run = site.deployment.log.run(run_id)
     assert run.state is RunState.CANCELLED
     assert "a test" in run.report["message"]
     assert site.jobs() == []
@@ -255,7 +255,7 @@ def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
 
 DIES_AFTER_SBATCH = """
 import os, sys, uuid
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine import supervisor
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.sources import Sources
@@ -263,33 +263,33 @@ from biomeroworker.eventlog.runlog import RunLog
 
 supervisor.LEASE_SECONDS = 2.0
 RunLog.submitted = lambda *arguments, **keywords: os._exit(9)
-client = SlurmClient.from_config(sys.argv[1])
-carrier = Carrier(client.log, client.clusters, Sources(), client.settings)
-supervisor.Supervisor(client.log, carrier).carry(uuid.UUID(sys.argv[2]))
+deployment = Deployment.load(sys.argv[1])
+carrier = Carrier(deployment.log, deployment.clusters, Sources(), deployment.settings)
+supervisor.Supervisor(deployment.log, carrier).carry(uuid.UUID(sys.argv[2]))
 """
 
 
 def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(site):
     """The supervisor dies between sbatch and the record of the job id: the worst place."""
-    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=3))
+    run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=3))
     command = [sys.executable, "-c", DIES_AFTER_SBATCH, str(site.config), str(run_id)]
     assert subprocess.run(command, timeout=60, check=False).returncode == 9
-    assert site.client.log.run(run_id).state is RunState.SUBMITTING
+    assert site.deployment.log.run(run_id).state is RunState.SUBMITTING
     site.supervisor().carry(run_id)
-    run = site.client.log.run(run_id)
+    run = site.deployment.log.run(run_id)
     assert run.state is RunState.DONE, run.report
     assert len(site.jobs_ever(run.attempts[1].name)) == 1
 
 
 def test_many_runs_are_carried_at_once_and_asked_about_together(unhurried):
     site = unhurried
-    runs = [site.client.submit(site.request(site.images("one.tif"), sleep=4)) for _ in range(6)]
+    runs = [site.deployment.submit(site.request(site.images("one.tif"), sleep=4)) for _ in range(6)]
     supervisor = site.supervisor()
-    transport = site.client.cluster.transport
+    transport = site.deployment.cluster.transport
     before, begun = transport.executions, time.monotonic()
     serving = threading.Thread(target=supervisor.serve)
     serving.start()
-    ended = [site.client.wait(run_id, timeout=90) for run_id in runs]
+    ended = [site.deployment.wait(run_id, timeout=90) for run_id in runs]
     took = time.monotonic() - begun
     supervisor.stop()
     serving.join(20)
@@ -300,15 +300,15 @@ def test_many_runs_are_carried_at_once_and_asked_about_together(unhurried):
 
 
 def test_two_supervisors_do_not_carry_one_run_twice(site):
-    run_id = site.client.submit(site.request(site.images("one.tif"), sleep=2))
+    run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=2))
     supervisors = [site.supervisor(), site.supervisor()]
     both = [threading.Thread(target=supervisor.serve) for supervisor in supervisors]
     for thread in both:
         thread.start()
-    run = site.client.wait(run_id, timeout=60)
+    run = site.deployment.wait(run_id, timeout=60)
     for supervisor in supervisors:
         supervisor.stop()
     for thread in both:
         thread.join(30)
     assert run.state is RunState.DONE, run.report
-    assert names_of(site.client.log.events(run_id)).count("JobSubmitted") == 1
+    assert names_of(site.deployment.log.events(run_id)).count("JobSubmitted") == 1

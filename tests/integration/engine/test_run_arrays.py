@@ -19,7 +19,7 @@ def test_a_run_over_many_images_is_one_array_whose_tasks_begin_as_their_chunks_a
     assert [name for name in found if name.endswith("_text.txt")] == [f"i{number:02d}_text.txt" for number in range(7)]
     assert [name for name in found if name.endswith("objects.csv")] == [f"000{n}_objects.csv" for n in range(4)]
     assert len(site.jobs_ever(run.attempts[1].name, tasks=4)) == 4
-    names = [event.name for event in site.client.log.events(run.id)]
+    names = [event.name for event in site.deployment.log.events(run.id)]
     assert names.index("JobSubmitted") < names.index("ChunksSent")
 
 
@@ -31,13 +31,13 @@ def test_no_more_tasks_run_at_once_than_the_site_wants(make_site):
     began = [
         line.partition("=")[2]
         for task in range(3)
-        for line in site.client.cluster.transport.read_from(
-            f"{site.client.cluster.attempt_folder(run.id, 1)}/task-{task}/started"
+        for line in site.deployment.cluster.transport.read_from(
+            f"{site.deployment.cluster.attempt_folder(run.id, 1)}/task-{task}/started"
         ).decode().splitlines()
         if line.startswith("time=")
     ]  # fmt: skip
     assert len(set(began)) == 3, "each began in a second of its own"
-    site.client.close()
+    site.deployment.close()
 
 
 def test_a_task_that_fails_leaves_the_others_their_results_and_is_run_again_alone(site):

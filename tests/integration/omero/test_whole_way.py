@@ -81,7 +81,7 @@ def ended(process, seconds=90):
 
 def run_of(site, dataset):
     """The run that was accepted for a dataset."""
-    found = [site.client.log.run(run.id) for run in site.client.log.runs(limit=20)]
+    found = [site.deployment.log.run(run.id) for run in site.deployment.log.runs(limit=20)]
     return next(run for run in found if run.request and run.request["inputs"].get("ids") == [dataset])
 
 
@@ -90,9 +90,9 @@ def settled(site, run, seconds=120):
     end = time.monotonic() + seconds
     while not run.state.is_terminal and time.monotonic() < end:
         if run.paused:
-            site.client.log.resume(run.id)
+            site.deployment.log.resume(run.id)
         time.sleep(1)
-        run = site.client.log.run(run.id)
+        run = site.deployment.log.run(run.id)
     assert run.state.is_terminal, [vars(fault) for fault in run.faults]
     return run
 
@@ -162,11 +162,13 @@ def test_cancel_in_omero_cancels_the_job_too(site, session, script):
     make_image(session, "one", np.zeros((1, 1, 1, 16, 16), "uint16"), dataset=dataset)
     process = launch(session, script, dataset, sleep=rint(300))
     end = time.monotonic() + 60
-    while (run := next((r for r in site.client.log.runs(limit=1)), None)) is None or run.state is not RunState.RUNNING:
+    while (
+        run := next((r for r in site.deployment.log.runs(limit=1)), None)
+    ) is None or run.state is not RunState.RUNNING:
         assert time.monotonic() < end
         time.sleep(0.3)
     process.cancel()
-    ended = site.client.wait(run.id, timeout=60)
+    ended = site.deployment.wait(run.id, timeout=60)
     process.close(False)
     assert ended.state is RunState.CANCELLED
     assert site.jobs() == []

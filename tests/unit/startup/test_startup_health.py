@@ -17,7 +17,9 @@ def up(box: Box) -> Box:
     (box.server / "var/worker-1/servers/Processor-0").mkdir(parents=True)
     box.program(
         "bin/icegridadmin",
-        'case "$*" in *ping*) cat "$HOME/ping" ;; *"server state Processor-0") cat "$HOME/server" ;; esac',
+        'case "$*" in *ping*) cat "$HOME/ping" ;;\n'
+        '*describe*) echo "{ operating system = Linux }" ;;\n'
+        '*"server state Processor-0") cat "$HOME/server" ;; esac',
     )
     (box.home / "ping").write_text("node is up\n")
     (box.home / "server").write_text("active (pid = 42, enabled)\n")

@@ -84,11 +84,16 @@ def test_a_server_folder_that_cannot_be_written_is_named(box):
 
 
 def test_icegrids_node_starts_our_processor_and_only_the_supervisor_has_the_locator(box):
-    box.program("bin/icegridnode", 'pwd > "$HOME/node"; echo "$@" >> "$HOME/node"; env >> "$HOME/node"; exec sleep 600')
+    box.program(
+        "bin/icegridnode",
+        'pwd > "$HOME/node"; echo "$@" >> "$HOME/node"; env >> "$HOME/node"\n'
+        "echo from the node; echo error of the node >&2; exec sleep 600",
+    )
     box.program("venv/bin/biomeroworker", '[ "$1" = config ] || { echo "$@"; env; exec sleep 600; }')
     with master() as port, running(box, **node_variables(port, PYTHONPATH="/more")) as run:
         run.wait_for(lambda: (box.home / "node").exists() and "HOME=" in (box.home / "node").read_text())
-        run.wait_for("OMERO_LOCATOR")
+        for text in ("OMERO_LOCATOR", "from the node", "error of the node"):  # all of it in the container's log
+            run.wait_for(text)
         folder, arguments, *lines = (box.home / "node").read_text().splitlines()
     assert (folder, arguments) == (str(box.server), "--Ice.Config=etc/internal.cfg,etc/worker-1.cfg --nochdir")
     environment = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -96,14 +101,6 @@ def test_icegrids_node_starts_our_processor_and_only_the_supervisor_has_the_loca
     assert environment["PYTHONPATH"] == "/the/modules:/more"
     assert "OMERO_LOCATOR" not in environment
     assert f"OMERO_LOCATOR=IceGrid/Locator:tcp -h 127.0.0.1 -p {port}" in run.text
-
-
-def test_output_of_all_services_is_the_output_of_the_container(box):
-    box.program("bin/icegridnode", "echo from the node; echo error of the node >&2; exec sleep 600")
-    box.program("venv/bin/biomeroworker", '[ "$1" = config ] || { echo from the supervisor; exec sleep 600; }')
-    with master() as port, running(box, **node_variables(port)) as run:
-        for text in ("from the node", "error of the node", "from the supervisor"):
-            run.wait_for(text)
 
 
 def test_an_attached_processor_runs_beside_a_supervisor_without_a_grid(box):
@@ -122,6 +119,7 @@ def test_a_master_that_does_not_answer_yet_is_waited_for_with_a_line_now_and_the
     with running(box, **node_variables(port)) as run:
         run.wait_for(lambda: run.text.count(f"127.0.0.1 does not answer on port {port}") >= 2)
         assert "starting IceGrid's node" not in run.text
+        assert "supervise" in box.calls, "runs continue while OMERO is away"
         with master(port=port):
             run.wait_for("starting IceGrid's node")
 
@@ -131,12 +129,6 @@ def test_what_answers_but_is_no_registry_is_not_taken_for_the_master(box):
         run.wait_for(f"does not answer on port {port}")
 
 
-def test_a_name_that_cannot_be_resolved_is_waited_for(box):
-    with running(box, **node_variables() | {"CONFIG_omero_master_host": "master.invalid"}) as run:
-        run.wait_for("the name master.invalid (CONFIG_omero_master_host) cannot be resolved")
-        assert run.process.poll() is None
-
-
 @pytest.mark.parametrize("host", ["master.invalid", "127.0.0.1"])
 def test_waiting_has_a_limit_where_one_is_set(box, host):
     variables = node_variables(1, OMERO_MASTER_WAIT_SECONDS="1") | {"CONFIG_omero_master_host": host}
@@ -144,24 +136,28 @@ def test_waiting_has_a_limit_where_one_is_set(box, host):
         assert run.process.wait(10) == 1
     assert f"error: {'the name ' if host != '127.0.0.1' else ''}{host}" in run.text
     assert "OMERO_MASTER_WAIT_SECONDS=1" in run.text
+    assert run.text.index("waiting for OMERO's master") < run.text.index("error:")
+    assert ("cannot be resolved" in run.text) == (host == "master.invalid")
 
 
-def test_the_supervisor_runs_while_the_master_is_waited_for(box):
-    with running(box, **node_variables(1)) as run:
-        run.wait_for(lambda: "supervise" in box.calls)
-
-
-def test_a_node_that_its_master_does_not_know_any_more_is_started_again(box):
+@pytest.mark.parametrize(
+    ("ping", "describe"),
+    [
+        ("error: couldn't find node `worker-1'", ""),
+        ("node is down", "error: node `worker-1' couldn't be reached: the node is not active"),  # it has servers
+    ],
+)
+def test_a_node_that_its_master_does_not_know_any_more_is_started_again(box, ping, describe):
     # as when the master came back under another address, and the connection to the old one hangs
     box.program("bin/icegridnode", 'echo node starts; [ -e "$HOME/moved" ] && touch "$HOME/back"; exec sleep 600')
     box.program(
         "bin/icegridadmin",
-        'if [ -e "$HOME/moved" ] && [ ! -e "$HOME/back" ]; then\n'
-        """    echo "error: couldn't find node \\`worker-1'"; exit 1\n"""
-        "fi; echo 'node is up'",
+        'if [ ! -e "$HOME/moved" ] || [ -e "$HOME/back" ]; then echo node is up\n'
+        f"""elif [[ $* = *ping* ]]; then echo "{ping.replace("`", "")}"; else echo "{describe.replace("`", "")}"; fi""",
     )
     with master() as port, running(box, **node_variables(port), REGISTRATION_LIMIT_SECONDS="1") as run:
         run.wait_for("registered with OMERO's master")
+        run.wait_for("node starts")
         first = box.state("node")
         (box.home / "moved").touch()
         run.wait_for("starting IceGrid's node again")
@@ -172,26 +168,26 @@ def test_a_node_that_its_master_does_not_know_any_more_is_started_again(box):
 
 def test_a_node_is_left_alone_while_its_master_is_silent(box):
     box.program("bin/icegridadmin", "echo 'error: Ice::ConnectionRefusedException'; exit 1")
-    with master() as port, running(box, **node_variables(port), REGISTRATION_LIMIT_SECONDS="1") as run:
+    with master() as port, running(box, **node_variables(port), REGISTRATION_LIMIT_SECONDS="0") as run:
         run.wait_for("starting IceGrid's node")
         first = box.state("node")
-        time.sleep(2.5)
+        time.sleep(1.2)
         assert box.state("node") == first
         assert alive(first)
 
 
 def test_a_node_that_its_master_cannot_reach_says_which_port_to_publish(box):
-    box.program("bin/icegridadmin", "echo 'node is down'")
+    box.program("bin/icegridadmin", '[[ $* = *ping* ]] && echo node is down || echo "{ operating system = Linux }"')
     variables = node_variables(OMERO_WORKER_PUBLISHED_HOST="worker.example.org")
     with master() as port, running(box, **variables | {"CONFIG_omero_master_port": str(port)}) as run:
         run.wait_for("cannot connect to this node at worker.example.org:4062")
 
 
-def test_the_servers_of_the_node_are_named_and_their_absence_too(box):
-    with master() as port, running(box, **node_variables(port)) as run:
-        run.wait_for("add worker-1:Processor-0 to omero.server.nodedescriptors")
-    servers = box.server / "var/worker-1/servers/Processor-0"
-    servers.mkdir(parents=True)
+def test_the_servers_of_the_node_are_named(box):
+    (box.server / "var/worker-1/servers/Processor-0").mkdir(parents=True)
+    if os.geteuid() == 0:
+        for folder in box.server.rglob("*"):
+            os.chown(folder, 65534, 65534)
     with master() as port, running(box, **node_variables(port)) as run:
         run.wait_for("registered with OMERO's master as worker-1; servers: Processor-0")
 
@@ -224,8 +220,8 @@ def test_each_failure_in_a_row_doubles_the_wait_up_to_a_limit(box):
 
 
 def test_a_service_that_had_run_for_a_while_is_started_again_soon(box):
-    box.program("venv/bin/biomeroworker", '[ "$1" = config ] || { sleep 1.2; exit 3; }')
-    with running(box, **node_variables(1), RESTART_RESET_SECONDS="1") as run:
+    box.program("venv/bin/biomeroworker", '[ "$1" = config ] || exit 3')
+    with running(box, **node_variables(1), RESTART_RESET_SECONDS="0") as run:
         run.wait_for(lambda: run.text.count("ended with status 3; starting it again in 1 s") == 2)
 
 

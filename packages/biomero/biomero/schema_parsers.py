@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from biomeroworker.scripting import dropped
-from biomeroworker.scripting.schema import (
+from biomero.compat import removed
+from biomero.compat.schema import (
     DescriptorParserFactory,
     ParsedWorkflowDescriptor,
     WorkflowDescriptorParser,
@@ -23,4 +23,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    raise dropped.missing(__name__, name, dropped.PARSERS)
+    raise removed.missing(__name__, name, removed.PARSERS)

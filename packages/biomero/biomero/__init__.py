@@ -1,4 +1,4 @@
-"""Names that code written for biomero imports: re-exports of `biomeroworker`, without logic of their own."""
+"""The names that code written for biomero 2.8 imports. biomeroworker does the work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from biomero.views import (
 from biomeroworker import __version__
 
 if TYPE_CHECKING:
-    from biomeroworker.client import SlurmClient
+    from biomero.slurm_client import SlurmClient
 
 __all__ = [
     "EngineManager",
@@ -46,9 +46,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The client loads the SSH libraries: only for those who ask for it."""
+    """Import the client at its first use: it loads the SSH libraries."""
     if name == "SlurmClient":
-        from biomeroworker.client import SlurmClient
+        from biomero.slurm_client import SlurmClient
 
         return SlurmClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

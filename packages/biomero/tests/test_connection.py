@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.client import SlurmClient
+from biomero import SlurmClient
 from biomeroworker.errors import Blocked, ConfigError
 from tests.integration.cluster.own_sshd import OwnSshd
 
@@ -91,7 +91,7 @@ def test_a_key_that_may_be_taken_at_first_sight_is_taken_by_ssh_and_kept(ini: Pa
     with SlurmClient.from_config(ini) as client:
         assert said(client) == "hello"
         assert "ed25519" in known_hosts(server).read_text()
-        client.cluster.close()
+        client.deployment.cluster.close()
 
 
 def test_a_jump_host_must_be_known_as_well(ini: Path, server: OwnSshd) -> None:
@@ -130,6 +130,6 @@ def test_an_ssh_configuration_that_is_not_there_is_told_with_its_line_and_keeps_
         assert client.log.runs() == []
         with pytest.raises(ConfigError, match=r"slurm\.ini:3: \[SSH\] config_file: the SSH configuration cannot"):
             said(client)
-        findings = {finding.subject: finding for finding in client.examine()}
+        findings = {finding.subject: finding for finding in client.deployment.doctor()}
     assert findings["ssh configuration"].level == "fail"
     assert findings["ssh configuration"].setting.endswith("slurm.ini:3: [SSH] config_file")

@@ -1,6 +1,6 @@
-"""Data for `run_workflow`: to the cluster and back, as folders or, as scripts of old do, as zip files.
+"""Transfer data for `run_workflow` to the cluster and back, as folders or as zip files.
 
-A run that `SlurmClient.submit` accepts needs none of this: its data travels by itself, and nothing is zipped.
+A run that `SlurmClient.submit` accepts needs none of this: the engine transfers its data, without zip files.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ from pathlib import Path
 import fabric.transfer
 from invoke import Result
 
+from biomero.compat.remote_data import data_folder, run_checked, transferred
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import Refused
-from biomeroworker.scripting.parts import Parts, asked, data_folder, moved
 
-_ZIPPING = 3600.0
-_PIECE = 32 << 20
+_ZIP_TIMEOUT_SECONDS = 3600.0
+_PIECE_BYTES = 32 << 20
 
 
-class DataMethods(Parts):
-    """Part of `SlurmClient`."""
+class DataTransfer:
+    """Transfers between this machine and a deployment's data folder."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
 
     def transfer_data(self, local_path: str | Path) -> fabric.transfer.Result:
         """Bring a file or a folder into the data folder, under its own name."""
         local = Path(local_path)
         if not local.exists():
-            raise Refused(f"{local} is not there")
+            raise Refused(f"{local} does not exist")
         name = local.resolve().name
-        target = data_folder(self.cluster, name)
+        target = data_folder(self._deployment.cluster, name)
         if local.is_dir():
-            self.cluster.transport.send_tree(local, target)
+            self._deployment.cluster.transport.send_tree(local, target)
         else:
             with tempfile.TemporaryDirectory(prefix="biomeroworker-") as folder:
                 alone = Path(folder) / name
@@ -41,42 +45,50 @@ class DataMethods(Parts):
                     os.link(local.resolve(), alone)
                 except OSError:
                     shutil.copyfile(local, alone)
-                self.cluster.transport.send_tree(Path(folder), posixpath.dirname(target))
-        return moved(str(local), target, self)
+                self._deployment.cluster.transport.send_tree(Path(folder), posixpath.dirname(target))
+        return transferred(str(local), target)
 
     def get_unzip_command(self, zipfile: str, filter_filetypes: str | None = "*.zarr *.ome.zarr *.tiff *.tif") -> str:
         """The shell's line that unpacks ``<zipfile>.zip`` into ``<zipfile>/data/in``; no filter takes all files."""
-        data = self.cluster.layout.data
-        folder = data_folder(self.cluster, zipfile.removesuffix(".zip"))
+        data = self._deployment.cluster.layout.data
+        folder = data_folder(self._deployment.cluster, zipfile.removesuffix(".zip"))
         inside = [f"{folder}/data/{name}" for name in ("in", "out", "gt")]
         words = ["x", "-y", f"-o{inside[0]}", f"{data}/{posixpath.relpath(folder, data)}.zip"]
         patterns = (filter_filetypes or "").split()
-        unpack = f"{self.settings.main.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
+        unpack = f"{self._deployment.settings.main.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
         return f"{shlex.join(['mkdir', '-p', *inside])} && {unpack}"
 
     def unpack_data(self, zipfile: str, env: dict[str, str] | None = None) -> Result:
         """Unpack ``<zipfile>.zip`` on the cluster."""
-        return asked(
-            self.cluster, ["sh", "-c", self.get_unzip_command(zipfile)], f"unpacking {zipfile}", timeout=_ZIPPING
+        return run_checked(
+            self._deployment.cluster,
+            ["sh", "-c", self.get_unzip_command(zipfile)],
+            f"unpacking {zipfile}",
+            timeout=_ZIP_TIMEOUT_SECONDS,
         )
 
     def get_zip_command(self, data_location: str, filename: str) -> str:
         """The shell's line that packs ``<data_location>/data/out`` into ``<data_location>/<filename>.zip``."""
-        folder = data_folder(self.cluster, data_location)
-        target = data_folder(self.cluster, f"{folder}/{filename}.zip")
+        folder = data_folder(self._deployment.cluster, data_location)
+        target = data_folder(self._deployment.cluster, f"{folder}/{filename}.zip")
         words = shlex.join(["a", "-y", target, "-tzip", "."])
-        return f"{shlex.join(['cd', f'{folder}/data/out'])} && {self.settings.main.slurm.slurm_zip_cmd} {words}"
+        program = self._deployment.settings.main.slurm.slurm_zip_cmd
+        return f"{shlex.join(['cd', f'{folder}/data/out'])} && {program} {words}"
 
     def zip_data_on_slurm_server(self, data_location: str, filename: str, env: dict[str, str] | None = None) -> Result:
         """Pack the results of ``data_location`` on the cluster."""
         command = self.get_zip_command(data_location, filename)
-        return asked(self.cluster, ["sh", "-c", command], f"packing {data_location}", timeout=_ZIPPING)
+        return run_checked(
+            self._deployment.cluster, ["sh", "-c", command], f"packing {data_location}", timeout=_ZIP_TIMEOUT_SECONDS
+        )
 
     def copy_zip_locally(self, local_tmp_storage: str, filename: str) -> fabric.transfer.Result:
         """Fetch ``<filename>.zip`` from the data folder (``<folder>/<name>``, or a path below it)."""
-        remote = data_folder(self.cluster, f"{filename}.zip")
+        remote = data_folder(self._deployment.cluster, f"{filename}.zip")
         local = Path(local_tmp_storage) / posixpath.basename(remote)
         with local.open("wb") as stream:
-            while piece := self.cluster.transport.read_from(remote, stream.tell(), limit=_PIECE, timeout=600):
+            while piece := self._deployment.cluster.transport.read_from(
+                remote, stream.tell(), limit=_PIECE_BYTES, timeout=600
+            ):
                 stream.write(piece)
-        return moved(str(local), remote, self)
+        return transferred(str(local), remote)

@@ -12,7 +12,7 @@ from biomeroworker.eventlog.database import connect
 
 
 class EngineManager:
-    """One engine and a session for each thread, until `close_engine`. No client uses it, or closes one."""
+    """One engine and a session for each thread, until `close_engine`. No client uses it or closes it."""
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _url: ClassVar[str] = ""
@@ -27,13 +27,13 @@ class EngineManager:
         -------
         The place of their class.
         """
-        from biomeroworker.config import Settings  # who imports names only should not wait for it
+        from biomeroworker.config import Settings  # importing names must stay fast
         from biomeroworker.eventlog.store.recorder import SQLRecorder
 
         url = sqlalchemy_url or Settings.load().database_url
         with cls._lock:
             if cls._engine is None or url != cls._url:
-                cls._let_go()
+                cls._dispose()
                 engine = connect(url)
                 SQLRecorder(engine).create()
                 cls._url, cls._engine, cls._sessions = url, engine, scoped_session(sessionmaker(engine))
@@ -73,10 +73,10 @@ class EngineManager:
     def close_engine(cls) -> None:
         """End all of them."""
         with cls._lock:
-            cls._let_go()
+            cls._dispose()
 
     @classmethod
-    def _let_go(cls) -> None:
+    def _dispose(cls) -> None:
         if cls._sessions is not None:
             cls._sessions.remove()
         if cls._engine is not None:

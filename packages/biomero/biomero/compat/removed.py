@@ -1,4 +1,4 @@
-"""What biomero had and this program has not: the name is known, and says what to use instead."""
+"""Names of biomero that were removed: using one raises an error that names the replacement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DESCRIPTOR = "get_workflow_parameters(name), or biomeroworker.workflows.paramet
 _TABLES = "the read tables are kept by the log itself, in the transaction of each event"
 _CONFIG = "Settings.load(file), or `biomeroworker config show --origin`"
 
-#: Sentence by name: of `SlurmClient`.
+#: The replacement for each removed name of `SlurmClient`.
 CLIENT: Mapping[str, str] = {
     "get_update_slurm_scripts_command": _SCRIPTS,
     "generate_slurm_job_for_workflow": _SCRIPTS,
@@ -34,7 +34,7 @@ CLIENT: Mapping[str, str] = {
     "get_config_write_path": _CONFIG,
 }
 
-#: Of ``biomero.schema_parsers``.
+#: The same for ``biomero.schema_parsers``.
 PARSERS: Mapping[str, str] = (
     dict.fromkeys(
         ("WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter"),
@@ -47,19 +47,19 @@ PARSERS: Mapping[str, str] = (
     | {"create_class_instance": "importlib.import_module", "BIOMERO_SCHEMA_VERSION": "constants.schema_formats"}
 )
 
-#: Of ``biomero.database``.
+#: The same for ``biomero.database``.
 DATABASE: Mapping[str, str] = dict.fromkeys(
     ("retry_on_database_conflict", "database_transaction", "CREATED_ANY_TABLES"),
-    "the log records in one transaction, and decides anew when another was first",
+    "the log records in one transaction and retries after a conflict",
 )
 
 
-class Dropped(AttributeError, NotImplementedError):
-    """A name of biomero's that has no counterpart here."""
+class RemovedAPI(AttributeError, NotImplementedError):
+    """A name of biomero that has no counterpart here."""
 
 
 def missing(owner: str, name: str, known: Mapping[str, str]) -> AttributeError:
-    """The error for a name that ``owner`` does not have."""
+    """Make the error for a name that ``owner`` does not have."""
     if name in known:
-        return Dropped(f"{owner}.{name} is not needed any more: {known[name]}")
+        return RemovedAPI(f"{owner}.{name} was removed: {known[name]}")
     return AttributeError(f"{owner} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""Conversion as a job of its own, for scripts that go the steps of old: data there, converted, then the workflow.
+"""Conversion as a job of its own, for scripts that transfer, convert and run in separate steps.
 
-A run that `SlurmClient.submit` accepts needs none of this: it is converted within its own job.
+A run that `SlurmClient.submit` accepts needs none of this: its own job converts the images.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 import fabric.transfer
 from invoke import Result
 
-from biomeroworker import remote
+from biomero.compat.jobs import Jobs
+from biomero.compat.remote_data import data_folder
+from biomero.compat.slurm_job import SlurmJob
 from biomeroworker.cluster.slurm import sbatch_options
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine import job
 from biomeroworker.errors import BiomeroWorkerError, Refused
-from biomeroworker.scripting.jobs import JobMethods, handed_in
-from biomeroworker.scripting.parts import data_folder
-from biomeroworker.scripting.slurmjob import SlurmJob
 from biomeroworker.workflows.attempt_folder import CONVERTER
 
-#: $1 the words. What was converted gives way to the result once all of it is there, so that a workflow sees only that.
+#: $1 the file with the argv. The OME-Zarr moves away only after all TIFFs exist, so that a workflow never sees both.
 _JOB = r"""#!/bin/bash
 words=(); while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
 made=$(dirname -- "$1")/tiff
@@ -31,24 +31,27 @@ mkdir -p data/zarr && mv -f -- data/in/*.zarr data/zarr/ && mv -f -- "$made"/* d
 """
 
 
-class ConversionMethods(JobMethods):
-    """Part of `SlurmClient`."""
+class Conversion:
+    """Conversion jobs of one deployment."""
+
+    def __init__(self, deployment: Deployment, jobs: Jobs) -> None:
+        self._deployment, self._jobs = deployment, jobs
 
     def run_conversion_workflow_job(
         self, folder_name: str, source_format: str = "zarr", target_format: str = "tiff", wf_id: uuid.UUID | None = None
     ) -> SlurmJob:
         """Turn the OME-Zarr in ``<data folder>/<folder_name>/data/in`` into OME-TIFF, in one job on all its cores.
 
-        At its end the TIFFs are in ``data/in`` and the OME-Zarr in ``data/zarr``. A job that sbatch does not take is
-        returned as one that is not ``ok``, with the reason in ``get_error()``.
+        At its end the TIFFs are in ``data/in`` and the OME-Zarr in ``data/zarr``. If sbatch rejects the job, the
+        returned job is not ``ok``, and ``get_error()`` gives the reason.
         """
         if (source_format, target_format) != ("zarr", "tiff"):
-            raise Refused(f"there is a converter from zarr to tiff, and none from {source_format} to {target_format}")
-        cluster = self.cluster
+            raise Refused(f"no converter from {source_format} to {target_format}; the only one is from zarr to tiff")
+        cluster = self._deployment.cluster
         folder = data_folder(cluster, folder_name)
         image = cluster.converter()
         name = f"convert_{source_format}_to_{target_format}"
-        tracker = self.log.tracker
+        tracker = self._deployment.log.tracker
         if wf_id is None:
             wf_id = tracker.initiate_workflow(name, f"{name} {image.version}", -1, -1)
         task = tracker.add_task_to_workflow(wf_id, name, image.version, folder_name, {})
@@ -61,8 +64,8 @@ class ConversionMethods(JobMethods):
             if not cluster.transport.exists(f"{folder}/data/in"):
                 raise Refused(f"there is no data/in in {folder}")
             cluster.transport.make_dirs([own])
-            cluster.transport.write_file(f"{own}/{CONVERTER}", (files(remote) / CONVERTER).read_bytes())
-            answer, job_id = handed_in(self, cluster, folder, task, _JOB, words, self._options())
+            cluster.transport.write_file(f"{own}/{CONVERTER}", (files("biomeroworker.remote") / CONVERTER).read_bytes())
+            answer, job_id = self._jobs.submit_script(cluster, folder, task, _JOB, words, self._options())
         except BiomeroWorkerError as error:
             tracker.fail_task(task, str(error))
             return SlurmJob(Result(stderr=str(error), exited=1), -1, wf_id, task)
@@ -73,10 +76,10 @@ class ConversionMethods(JobMethods):
     ) -> tuple[str, str, fabric.transfer.Result]:  # fmt: skip
         """Copy a conversion's log here: there is one for all of its images."""
         name = f"omero-{int(slurm_job_id)}.log"
-        return self.get_logfile_from_slurm(slurm_job_id, local_tmp_storage, Path(logfile or name).name)
+        return self._jobs.get_logfile_from_slurm(slurm_job_id, local_tmp_storage, Path(logfile or name).name)
 
     def _options(self) -> dict[str, str]:
-        slurm = self.settings.main.slurm
+        slurm = self._deployment.settings.main.slurm
         found = dict(job.DEFAULTS)
         sbatch_options.lay(found, {sbatch_options.spelled(name): value for name, value in slurm.sbatch.items()})
         partition = slurm.slurm_conversion_partition or slurm.slurm_default_partition

@@ -1,4 +1,4 @@
-"""What can be asked about workflows: their parameters, descriptors, images and versions."""
+"""Queries about workflows: their parameters, descriptors, images and versions."""
 
 from __future__ import annotations
 
@@ -9,107 +9,60 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from biomero.compat.remote_data import run_checked
+from biomero.compat.schema import as_biomero_schema
 from biomeroworker.cluster.containers import runtime
 from biomeroworker.cluster.containers.runtime import Reference
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import ConfigError
-from biomeroworker.scripting.parts import Parts, asked
-from biomeroworker.scripting.schema import as_biomero_schema
 from biomeroworker.workflows.descriptor import Parameter
 from biomeroworker.workflows.refresh import Refresher, store_of
 from biomeroworker.workflows.store import Network, candidates, is_address
 
 
-class WorkflowMethods(Parts):
-    """Part of `SlurmClient`."""
+class Workflows:
+    """The workflows of one deployment."""
 
-    # -- what the configuration says, under the names of old --------------------------------------------------------
-
-    @property
-    def slurm_data_path(self) -> str:
-        """Folder for data on the cluster."""
-        return self.settings.main.slurm.slurm_data_path
-
-    @property
-    def slurm_images_path(self) -> str:
-        """Folder for workflow images on the cluster."""
-        return self.settings.main.slurm.slurm_images_path
-
-    @property
-    def slurm_converters_path(self) -> str:
-        """Folder for converter images on the cluster."""
-        return self.settings.main.slurm.slurm_converters_path
-
-    @property
-    def slurm_model_paths(self) -> dict[str, str]:
-        """Folder of each workflow's images, below `slurm_images_path`."""
-        return {name: one.path for name, one in self.settings.workflows.items()}
-
-    @property
-    def slurm_model_repos(self) -> dict[str, str]:
-        """Where each workflow's descriptor is."""
-        return {name: one.repo for name, one in self.settings.workflows.items()}
-
-    @property
-    def slurm_model_images(self) -> dict[str, str]:
-        """Each workflow's container image; those that are switched off are left out."""
-        return {name: workflow.container_image for name, workflow in self.catalogue.usable()}
-
-    def get_workflow_images(self) -> dict[str, str]:
-        """The same, as a method."""
-        return self.slurm_model_images
-
-    @property
-    def slurm_model_jobs(self) -> dict[str, str]:
-        """The job scripts that old files name. All workflows have the same one now."""
-        return {name: one.job for name, one in self.settings.workflows.items()}
-
-    @property
-    def slurm_model_jobs_params(self) -> dict[str, list[str]]:
-        """Options of sbatch for each workflow's jobs."""
-        return {
-            name: [f" --{flag}={value}" for flag, value in one.job_params.items()]
-            for name, one in self.settings.workflows.items()
-        }
-
-    @property
-    def slurm_model_use_gpu(self) -> dict[str, bool]:
-        """Which workflows get a GPU."""
-        return {name: one.use_gpu for name, one in self.settings.workflows.items()}
-
-    @property
-    def converter_images(self) -> dict[str, str]:
-        """Image of each converter."""
-        return dict(self.settings.converters)
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
 
     # -- images -------------------------------------------------------------------------------------------------------
 
     def get_image_versions_and_data_files(self, model: str) -> tuple[list[str], list[str]]:
         """The versions of a workflow on the cluster, newest first, and the names of the zip files with data there."""
-        if model not in self.settings.workflows:
-            raise ValueError(f"{model!r} is not a workflow; there are {', '.join(self.settings.workflows) or 'none'}")
-        cluster = self.clusters[self.settings.workflows[model].cluster]
-        path = self.settings.workflows[model].path
+        if model not in self._deployment.settings.workflows:
+            raise ValueError(
+                f"{model!r} is not a workflow; there are {', '.join(self._deployment.settings.workflows) or 'none'}"
+            )
+        cluster = self._deployment.clusters[self._deployment.settings.workflows[model].cluster]
+        path = self._deployment.settings.workflows[model].path
         return cluster.versions([path])[path], self._data_files()
 
     def get_all_image_versions_and_data_files(self) -> tuple[dict[str, list[str]], list[str]]:
         """The same for all workflows: one remote execution for each cluster, one for the data."""
         versions: dict[str, list[str]] = {}
-        for name in self.clusters:
-            paths = {model: one.path for model, one in self.settings.workflows.items() if one.cluster == name}
-            found = self.clusters[name].versions(list(paths.values())) if paths else {}
+        for name in self._deployment.clusters:
+            paths = {
+                model: one.path for model, one in self._deployment.settings.workflows.items() if one.cluster == name
+            }
+            found = self._deployment.clusters[name].versions(list(paths.values())) if paths else {}
             versions.update({model: found.get(path, []) for model, path in paths.items()})
-        return {model: versions[model] for model in self.settings.workflows}, self._data_files()
+        return {model: versions[model] for model in self._deployment.settings.workflows}, self._data_files()
 
     def _data_files(self) -> list[str]:
         program = '[ -d "$1" ] && find "$1/" -maxdepth 1 -name "*.zip" -printf "%f\\n"; :'
-        answer = asked(self.cluster, ["sh", "-c", program, "list", self.cluster.layout.data], "listing data")
+        answer = run_checked(
+            self._deployment.cluster,
+            ["sh", "-c", program, "list", self._deployment.cluster.layout.data],
+            "listing data",
+        )
         return sorted(line.removesuffix(".zip") for line in answer.stdout.splitlines())
 
     def list_available_converter_versions(self) -> dict[str, list[str]]:
         """The versions of each converter on the cluster, newest first; empty where there is none."""
-        folder = self.cluster.layout.converters
+        folder = self._deployment.cluster.layout.converters
         program = '[ -d "$1" ] && find "$1/" -maxdepth 1 -type f -size +0 -printf "%f\\n"; :'
-        answer = asked(self.cluster, ["sh", "-c", program, "list", folder], "listing converters")
+        answer = run_checked(self._deployment.cluster, ["sh", "-c", program, "list", folder], "listing converters")
         found: dict[str, list[str]] = {}
         for name in answer.stdout.splitlines():
             if match := re.fullmatch(r"convert_(\w+?_to_[a-z]+)_(\S+)\.(?:sif|sqfs|simg)", name):
@@ -125,29 +78,29 @@ class WorkflowMethods(Parts):
 
     def init_workflows(self, force_update: bool = False) -> None:
         """Read all descriptors; ``force_update`` asks the web for those from there, however fresh they are."""
-        for name, one in self.settings.workflows.items():
+        for name, one in self._deployment.settings.workflows.items():
             if force_update and is_address(one.repo):
                 try:
-                    store_of(self.settings).load(one.repo, Network.ALWAYS)
+                    store_of(self._deployment.settings).load(one.repo, Network.ALWAYS)
                 except ConfigError as error:
-                    self.catalogue.problems[name] = str(error)
-        list(self.catalogue.usable())
+                    self._deployment.catalogue.problems[name] = str(error)
+        list(self._deployment.catalogue.usable())
 
     def refresh(self) -> None:
         """Ask for what dialogs show: descriptors that are old, and the versions on the clusters."""
-        Refresher(self.settings, self.clusters).refresh()
+        Refresher(self._deployment.settings, self._deployment.clusters).refresh()
 
     def generic_descriptor_from_github(self, workflow: str) -> dict[str, Any]:
         """A workflow's descriptor as biomero-schema has it, whatever its own format: by name or by location."""
-        if workflow in self.settings.workflows:
-            return as_biomero_schema(self.catalogue.get(workflow))
+        if workflow in self._deployment.settings.workflows:
+            return as_biomero_schema(self._deployment.catalogue.get(workflow))
         if not is_address(workflow) and not workflow.startswith(("/", "~", ".")):
-            self.catalogue.get(workflow)  # says which there are
-        return as_biomero_schema(store_of(self.settings).load(workflow))
+            self._deployment.catalogue.get(workflow)  # says which there are
+        return as_biomero_schema(store_of(self._deployment.settings).load(workflow))
 
     def get_workflow_parameters(self, workflow: str) -> dict[str, dict[str, Any]]:
         """The parameters that are a user's to give, by id: name, default, type, flag, description, choices, bounds."""
-        return {one.id: _described(one) for one in self.catalogue.get(workflow).parameters}
+        return {one.id: _described(one) for one in self._deployment.catalogue.get(workflow).parameters}
 
     def get_file_attachment_params(self, workflow: str) -> dict[str, dict[str, Any]]:
         """Those of them that are files."""

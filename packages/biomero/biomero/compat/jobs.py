@@ -1,7 +1,7 @@
-"""Jobs by their SLURM ids: how they are, where they work, what they print; and one more on data that is there.
+"""Jobs by their SLURM ids: state, working folder, log; and submission of a job on data that is on the cluster.
 
-A run that `SlurmClient.submit` accepts is carried to its end by a supervisor. `run_workflow` is for who wants to hold
-the reins: it submits one job on a folder that lies on the cluster already, and leaves the rest to the caller.
+A supervisor carries a run that `SlurmClient.submit` accepts. `run_workflow` is for callers that do each step
+themselves: it submits one job on a folder that exists on the cluster, and leaves the rest to the caller.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from typing import Any
 import fabric.transfer
 from invoke import Result
 
+from biomero.compat.remote_data import data_folder, result, run_checked, transferred
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import state_of
 from biomeroworker.cluster.slurm.scheduler import JobState
 from biomeroworker.cluster.slurm.submit_errors import scheduler_silence
 from biomeroworker.config import Settings
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine import job
 from biomeroworker.errors import Refused
-from biomeroworker.scripting.parts import Parts, asked, data_folder, moved, result
-from biomeroworker.scripting.slurmjob import SlurmJob
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
-#: Asks of ids, given with commas.
-_ASK = r"""
+#: $1 the ids, separated by commas. Prints the states, those of the queue before those of accounting.
+_STATES = r"""
 unset $(env | sed -n 's/^\(S\(QUEUE\|ACCT\)_[A-Z0-9_]*\)=.*/\1/p')
 squeue -h -j "$1" -t all -o '%F_%K|%T' 2>/dev/null; queue=$?
 sacct -n -P -X -j "$1" -o JobID,State || [ "$queue" -eq 0 ]
 """
-#: $1 the job's id. Its working folder: the controller's word while it has one, else accounting's.
-_WHERE = r"""
+#: $1 the job's id. Prints its working folder: the controller's value while it has one, else that of accounting.
+_WORK_FOLDER = r"""
 found=$(scontrol show job "$1" 2>/dev/null | sed -n 's/^ *WorkDir=//p' | head -n 1)
 [ -n "$found" ] || found=$(sacct -n -P -X -j "$1" -o WorkDir | head -n 1)
 printf '%s\n' "$found"
 """
-#: $1 the folder of the data, $2 the number of sbatch's options, then these. On standard input: the job's words.
+#: $1 the folder of the data, $2 the task's id, $3 the job script, then options of sbatch; stdin: the job's argv.
 _SUBMIT = r"""
 set -e
 cd -- "$1" && [ -d data/in ] || { echo "there is no data/in in $1" >&2; exit 66; }
@@ -59,12 +59,17 @@ words=(); while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
 exit "$code"
 """
 _ALL_STATES = "bf,ca,cd,dl,f,nf,oom,pd,pr,r,to"
-#: Of several tasks of an array the job as a whole is what comes first here.
+#: The state of an array is the first of these that any of its tasks has.
 _FIRST = (JobState.PENDING, JobState.RUNNING)
 
 
-class JobMethods(Parts):
-    """Part of `SlurmClient`."""
+class Jobs:
+    """Jobs of one deployment."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        #: The cluster of each job that was submitted here; other jobs are looked for on the default cluster.
+        self._cluster_of_job: dict[int, Cluster] = {}
 
     def run_workflow(
         self,
@@ -95,8 +100,8 @@ class JobMethods(Parts):
             A wrong parameter, no such data, or sbatch refuses: then the task is recorded as failed.
         """
         cluster = self._cluster_of(workflow_name)
-        settings = self.settings.on(self.settings.workflows[workflow_name].cluster)
-        workflow = self.catalogue.get(workflow_name)
+        settings = self._deployment.settings.on(self._deployment.settings.workflows[workflow_name].cluster)
+        workflow = self._deployment.catalogue.get(workflow_name)
         request = RunRequest(
             workflow=workflow_name, version=workflow_version, source="folder", inputs={}, email=email or "",
             job_options={"time": time} if time else {}, use_gpu=kwargs.pop("use_gpu", None),
@@ -113,29 +118,13 @@ class JobMethods(Parts):
             *workflow.command,
             *arguments(workflow, values, inside),
         ]
-        tracker = self.log.tracker
+        tracker = self._deployment.log.tracker
         if wf_id is None:
             wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
         task = tracker.add_task_to_workflow(wf_id, workflow_name, image.version, input_data, values)
         options = {"job-name": f"omero-job-{workflow_name}", **job.options(settings, request)}
-        answer, job_id = handed_in(self, cluster, folder, task, _JOB, words, options)
+        answer, job_id = self.submit_script(cluster, folder, task, _JOB, words, options)
         return answer, job_id, wf_id, task
-
-    def run_workflow_job(
-        self,
-        workflow_name: str,
-        workflow_version: str,
-        input_data: str,
-        email: str | None = None,
-        time: str | None = None,
-        wf_id: uuid.UUID | None = None,
-        **kwargs: Any,
-    ) -> SlurmJob:
-        """The same, as a `SlurmJob` that can be waited for."""
-        answer, job_id, run, task = self.run_workflow(
-            workflow_name, workflow_version, input_data, email, time, wf_id, **kwargs
-        )
-        return SlurmJob(answer, job_id, run, task)
 
     def extract_job_id(self, result: Result) -> int:
         """The job's id in sbatch's answer; -1 if there is none."""
@@ -145,7 +134,7 @@ class JobMethods(Parts):
     def check_job_status(
         self, slurm_job_ids: Sequence[int], env: dict[str, str] | None = None
     ) -> tuple[dict[int, str], Result]:
-        """SLURM's word for each job (``COMPLETED``, ``RUNNING``, …), and the whole answer. ``env`` is not needed.
+        """SLURM's state of each job (``COMPLETED``, ``RUNNING``, …), and the whole answer. ``env`` is ignored.
 
         An array is PENDING or RUNNING while one of its tasks is, and COMPLETED only if all are. A job that neither
         queue nor accounting knows is UNKNOWN.
@@ -154,29 +143,29 @@ class JobMethods(Parts):
         found = dict.fromkeys(ids, "UNKNOWN")
         answers = []
         for cluster, some in self._by_cluster(ids):
-            answer = cluster.transport.run(["sh", "-c", _ASK, "ask", ",".join(map(str, some))], timeout=60)
+            answer = cluster.transport.run(["sh", "-c", _STATES, "ask", ",".join(map(str, some))], timeout=60)
             if not answer.ok:
-                raise scheduler_silence(f"asking about {len(some)} jobs", answer.stderr)
+                raise scheduler_silence(f"querying {len(some)} jobs", answer.stderr)
             answers.append(result(answer))
             found.update(read_states(answer.stdout, some))
         return found, answers[-1] if answers else Result(exited=0)
 
     def list_active_jobs(self, env: dict[str, str] | None = None) -> list[str]:
-        """Ids of the account's jobs that wait or run, newest first."""
-        return self._listed(["squeue", "-h", "--me", "-o", "%A"])
+        """Ids of the account's pending and running jobs, newest first."""
+        return self._list_ids(["squeue", "-h", "--me", "-o", "%A"])
 
     def list_completed_jobs(self, env: dict[str, str] | None = None) -> list[str]:
-        """Ids of the account's jobs that ended well since ``sacct_start_time``, newest first."""
-        return self._listed(sacct(self.settings.main, "cd"))
+        """Ids of the account's completed jobs since ``sacct_start_time``, newest first."""
+        return self._list_ids(sacct(self._deployment.settings.main, "cd"))
 
     def list_all_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of all the account's jobs since ``sacct_start_time``, newest first."""
-        return self._listed(sacct(self.settings.main, _ALL_STATES))
+        return self._list_ids(sacct(self._deployment.settings.main, _ALL_STATES))
 
     def get_active_job_progress(
         self, slurm_job_id: int | str, pattern: str = r"\d+%", env: dict[str, str] | None = None
     ) -> str | None:
-        """The last text like ``pattern`` at the end of a job's log; None if there is none, or no log yet."""
+        """The last match of ``pattern`` at the end of a job's log; None if there is none, or no log yet."""
         try:
             text = self._log_of(slurm_job_id, tail=True)
         except (Refused, FileNotFoundError):
@@ -194,19 +183,21 @@ class JobMethods(Parts):
         name = posixpath.basename(logfile or f"omero-{int(slurm_job_id)}.log")
         target = Path(local_tmp_storage) / name
         target.write_bytes(self._log_of(slurm_job_id))
-        return local_tmp_storage, str(target), moved(str(target), name, self)
+        return local_tmp_storage, str(target), transferred(str(target), name)
 
     def extract_data_location_from_log(self, slurm_job_id: int | str | None = None, logfile: str | None = None) -> str:
-        """The folder of a job's data. SLURM knows it: no log is read, which anybody's program writes into."""
+        """The folder of a job's data, from SLURM itself: any program can write into a log, so none is read."""
         if slurm_job_id is None:
             numbers = re.findall(r"\d+", posixpath.basename(logfile or ""))
             if not numbers:
-                raise Refused("a job's id is needed, or a log's name that holds it")
+                raise Refused("give a job's id, or the name of a log that contains it")
             slurm_job_id = numbers[0]
-        cluster = self._on.get(int(slurm_job_id), self.cluster)
-        found = asked(cluster, ["sh", "-c", _WHERE, "where", str(int(slurm_job_id))], "asking SLURM").stdout.strip()
+        cluster = self._cluster_with(slurm_job_id)
+        found = run_checked(
+            cluster, ["sh", "-c", _WORK_FOLDER, "where", str(int(slurm_job_id))], "querying SLURM"
+        ).stdout.strip()
         if not found:
-            raise Refused(f"SLURM does not know job {slurm_job_id} any more")
+            raise Refused(f"SLURM has no record of job {slurm_job_id} any more")
         return str(found)
 
     def cleanup_tmp_files(
@@ -216,42 +207,64 @@ class JobMethods(Parts):
         data_location: str | None = None,
         logfile: str | None = None,
     ) -> Result:
-        """Remove a job's data, log and zip; nothing outside the data folder, and nothing of a run that is carried."""
-        cluster = self._on.get(int(slurm_job_id), self.cluster)
+        """Remove a job's data, log and zip. Nothing outside the data folder, and nothing of an accepted run."""
+        cluster = self._cluster_with(slurm_job_id)
         folder = data_folder(cluster, data_location or self.extract_data_location_from_log(slurm_job_id))
         first = posixpath.relpath(folder, cluster.layout.data).partition("/")[0]
         if first.startswith("biomero_"):
-            raise Refused(
-                f"{folder} is a run's: the supervisor removes it when its time has come ([WORKER] retention_days)"
-            )
+            raise Refused(f"{folder} belongs to a run; the supervisor removes it after [WORKER] retention_days")
         paths = [folder, f"{folder}.zip", *([data_folder(cluster, f"{filename}.zip")] if filename else [])]
         if logfile:
             paths.append(data_folder(cluster, logfile if "/" in logfile else posixpath.join(folder, logfile)))
-        return asked(cluster, ["rm", "-rf", "--", *dict.fromkeys(paths)], "removing", timeout=300)
+        return run_checked(cluster, ["rm", "-rf", "--", *dict.fromkeys(paths)], "removing", timeout=300)
+
+    def submit_script(
+        self, cluster: Cluster, folder: str, task: uuid.UUID, script: str, argv: Sequence[str],
+        options: Mapping[str, str],
+    ) -> tuple[Result, int]:  # fmt: skip
+        """Submit a job that runs this argv in a folder of data; records the result in the log's task."""
+        tracker = self._deployment.log.tracker
+        named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
+        flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
+        command = ["sh", "-c", _SUBMIT, "submit", folder, str(task), script, *flags]
+        try:
+            answer = run_checked(
+                cluster, command, "submitting", timeout=90, stdin=b"".join(word.encode() + b"\0" for word in argv)
+            )
+            job_id = commands.parse_submitted(answer.stdout)
+            if job_id is None:
+                raise Refused(f"sbatch printed no job id: {answer.stdout.strip()}")
+        except Exception as error:
+            tracker.fail_task(task, str(error))
+            raise
+        tracker.start_task(task)
+        tracker.add_job_id(task, job_id)
+        tracker.add_result(task, answer)
+        self._cluster_of_job[job_id] = cluster
+        return answer, job_id
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _on(self) -> dict[int, Cluster]:
-        return jobs_on(self)
+    def _cluster_with(self, job_id: int | str) -> Cluster:
+        return self._cluster_of_job.get(int(job_id), self._deployment.cluster)
 
     def _cluster_of(self, workflow: str) -> Cluster:
-        self.catalogue.get(workflow)
-        return self.clusters[self.settings.workflows[workflow].cluster]
+        self._deployment.catalogue.get(workflow)
+        return self._deployment.clusters[self._deployment.settings.workflows[workflow].cluster]
 
     def _by_cluster(self, ids: Sequence[int]) -> Iterable[tuple[Cluster, list[int]]]:
         found: dict[int, tuple[Cluster, list[int]]] = {}
         for one in ids:
-            cluster = self._on.get(one, self.cluster)
+            cluster = self._cluster_with(one)
             found.setdefault(id(cluster), (cluster, []))[1].append(one)
         return found.values()
 
-    def _listed(self, argv: Sequence[str]) -> list[str]:
-        answer = asked(self.cluster, argv, "asking SLURM")
+    def _list_ids(self, argv: Sequence[str]) -> list[str]:
+        answer = run_checked(self._deployment.cluster, argv, "querying SLURM")
         return sorted({line.strip() for line in answer.stdout.split() if line.strip().isdigit()}, key=int, reverse=True)
 
     def _log_of(self, job_id: int | str, *, tail: bool = False) -> bytes:
-        cluster = self._on.get(int(job_id), self.cluster)
+        cluster = self._cluster_with(job_id)
         folder = self.extract_data_location_from_log(job_id)
         names = [f"omero-{int(job_id)}.log", "container.out", "slurm.out"]
         program = 'cd -- "$1" && shift || exit; for n do [ -e "$n" ] && { cat -- "$n"; exit; }; done; exit 66'
@@ -262,40 +275,8 @@ class JobMethods(Parts):
         return answer.stdout.encode()
 
 
-def handed_in(
-    client: Parts, cluster: Cluster, folder: str, task: uuid.UUID, script: str, words: Sequence[str],
-    options: Mapping[str, str],
-) -> tuple[Result, int]:  # fmt: skip
-    """Submit a job that starts these words in a folder of data; the log's task knows what became of that."""
-    tracker = client.log.tracker
-    named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
-    flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
-    command = ["sh", "-c", _SUBMIT, "submit", folder, str(task), script, *flags]
-    try:
-        answer = asked(
-            cluster, command, "submitting", timeout=90, stdin=b"".join(word.encode() + b"\0" for word in words)
-        )
-        job_id = commands.parse_submitted(answer.stdout)
-        if job_id is None:
-            raise Refused(f"sbatch gave no job id: {answer.stdout.strip()}")
-    except Exception as error:
-        tracker.fail_task(task, str(error))
-        raise
-    tracker.start_task(task)
-    tracker.add_job_id(task, job_id)
-    tracker.add_result(task, answer)
-    jobs_on(client)[job_id] = cluster
-    return answer, job_id
-
-
-def jobs_on(client: Parts) -> dict[int, Cluster]:
-    """On which cluster the jobs are that this client submitted; those of others are looked for on the first."""
-    found: dict[int, Cluster] = client.__dict__.setdefault("_jobs_on", {})
-    return found
-
-
 def read_states(text: str, ids: Sequence[int]) -> dict[int, str]:
-    """SLURM's word for each job in lines of ``id|state``, the queue's before accounting's. Pure."""
+    """SLURM's state of each job from lines of ``id|state``, those of the queue before those of accounting. Pure."""
     words: dict[int, dict[str, str]] = {}
     for line in text.splitlines():
         name, _, state = line.partition("|")
@@ -315,7 +296,7 @@ def _whole(words: Sequence[str]) -> str:
 
 
 def sacct(settings: Settings, states: str) -> list[str]:
-    """The question for the account's jobs in these states."""
+    """The `sacct` command for the account's jobs in these states."""
     slurm_settings = settings.slurm
     since = slurm_settings.sacct_start_time
     if slurm_settings.sacct_days_ago is not None:

@@ -26,7 +26,7 @@ def read(descriptor_data: Any) -> Workflow:
 
 
 def detect_schema_format(descriptor_data: Any) -> str:
-    """The format of a descriptor, as `domain.constants.schema_formats` names it; ValueError if it has none."""
+    """The format of a descriptor, as `schema_formats` names it; ValueError if unknown."""
     return _FORMATS[read(descriptor_data).family]
 
 
@@ -35,7 +35,7 @@ class WorkflowDescriptorParser:
 
     @staticmethod
     def parse_descriptor(descriptor_data: Mapping[str, Any], name: str | None = None) -> Workflow:
-        """A descriptor of any format, read into one model; ValueError if it is none."""
+        """A descriptor of any format, as one model; ValueError if it is invalid."""
         workflow = read(descriptor_data)
         return workflow.model_copy(update={"name": name}) if name else workflow
 

@@ -1,4 +1,4 @@
-"""A job that somebody waits for."""
+"""A job that can be waited for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from biomeroworker.cluster.slurm.parsing import state_of
 from biomeroworker.errors import Transient, classify
 
 if TYPE_CHECKING:
-    from biomeroworker.client import SlurmClient
+    from biomero.slurm_client import SlurmClient
 
-#: For how long SLURM may not know a job before it is not going to.
-_PATIENCE = 600.0
+#: Seconds for which a job may be UNKNOWN before waiting for it ends.
+_UNKNOWN_SECONDS = 600.0
 
 
 class SlurmJob:
@@ -41,13 +41,13 @@ class SlurmJob:
         self.error_message: str = submit_result.stderr or ""
 
     def wait_for_completion(self, slurmClient: SlurmClient, omeroConn: Any = None) -> str:  # noqa: N803
-        """Wait for the job's end, whatever that is; returns SLURM's word for it.
+        """Wait until the job has reached a terminal state; returns SLURM's name of the state.
 
-        Every end that SLURM has is one. While the cluster does not answer it is asked again; a job that nobody has
-        known for ten minutes is UNKNOWN, and not waited for any more. ``omeroConn`` is kept alive meanwhile.
+        While the cluster does not answer, the query is repeated. A job that is unknown to SLURM for ten minutes is
+        UNKNOWN, and waiting ends. ``omeroConn`` is kept alive meanwhile.
         """
         unknown_since = None
-        tracker = slurmClient.log.tracker
+        tracker = slurmClient.workflowTracker
         while True:
             word = self.job_state or "UNKNOWN"
             try:
@@ -63,14 +63,14 @@ class SlurmJob:
                 return word
             now = time.monotonic()
             unknown_since = (unknown_since or now) if word == "UNKNOWN" else None
-            if unknown_since is not None and now - unknown_since > _PATIENCE:
+            if unknown_since is not None and now - unknown_since > _UNKNOWN_SECONDS:
                 return word
             if omeroConn is not None:
                 omeroConn.keepAlive()
             time.sleep(self.slurm_polling_interval)
 
     def completed(self) -> bool:
-        """Whether it ended well."""
+        """Whether the job has completed successfully."""
         return self.job_state == "COMPLETED"
 
     def cleanup(self, slurmClient: SlurmClient) -> Result:  # noqa: N803
@@ -78,7 +78,7 @@ class SlurmJob:
         return slurmClient.cleanup_tmp_files(self.job_id, logfile=self.log_file)
 
     def get_error(self) -> str:
-        """What sbatch complained of."""
+        """What sbatch printed to stderr."""
         return self.error_message
 
     def __str__(self) -> str:

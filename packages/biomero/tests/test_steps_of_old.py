@@ -107,13 +107,13 @@ def test_a_conversion_that_is_not_taken_is_not_ok_and_says_why(
     client: SlurmClient, images: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.transfer_data(images)
-    monkeypatch.setitem(client.cluster.transport._environment, "REFUSE", "1")  # type: ignore[attr-defined]
+    monkeypatch.setitem(client.deployment.cluster.transport._environment, "REFUSE", "1")  # type: ignore[attr-defined]
     refused = client.run_conversion_workflow_job(images.name)
     assert (refused.ok, refused.job_id) == (False, -1)
     assert "invalid partition" in refused.get_error()
     nowhere = client.run_conversion_workflow_job("nowhere")
     assert (nowhere.ok, [one.name for one in (home / "data").iterdir()]) == (False, [images.name])
-    with pytest.raises(Refused, match="none from tiff to zarr"):
+    with pytest.raises(Refused, match="no converter from tiff to zarr"):
         client.run_conversion_workflow_job(images.name, "tiff", "zarr")
 
 

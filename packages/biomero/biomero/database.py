@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from biomero.compat import removed
+from biomero.compat.sessions import EngineManager
 from biomeroworker.eventlog.legacy_views import Base, JobProgressView, JobView, TaskExecution, WorkflowProgressView
-from biomeroworker.scripting import dropped
-from biomeroworker.scripting.sessions import EngineManager
 
 __all__ = ["Base", "EngineManager", "JobProgressView", "JobView", "TaskExecution", "WorkflowProgressView"]
 
 
 def __getattr__(name: str) -> Any:
-    raise dropped.missing(__name__, name, dropped.DATABASE)
+    raise removed.missing(__name__, name, removed.DATABASE)

@@ -33,7 +33,7 @@ def data(client, tmp_path):
     folder = tmp_path / f"it's {tmp_path.name}"
     (folder / "data/in/image-1.ome.zarr").mkdir(parents=True)
     (folder / "data/in/image-1.ome.zarr/.zgroup").write_text("{}")
-    assert client.transfer_data(folder).remote == f"{client.cluster.layout.data}/{folder.name}"
+    assert client.transfer_data(folder).remote == f"{client.deployment.cluster.layout.data}/{folder.name}"
     return folder.name
 
 
@@ -105,7 +105,7 @@ def test_a_runs_own_folder_is_the_supervisors_to_remove(client):
 
 @pytest.mark.slow
 def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
-    seven = Path(client.cluster.home) / "7z"  # the machine has none: a stand-in with the same arguments
+    seven = Path(client.deployment.cluster.home) / "7z"  # the machine has none: a stand-in with the same arguments
     seven.write_text(SEVEN)
     seven.chmod(seven.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP | stat.S_IXUSR)
     client = SlurmClient(client.settings.model_copy(
@@ -116,7 +116,7 @@ def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
     client.transfer_data(tmp_path / "my images.zip")
     assert "my images" in client.get_image_versions_and_data_files("obedient")[1]
     assert client.unpack_data("my images").ok
-    data = Path(client.cluster.layout.data)
+    data = Path(client.deployment.cluster.layout.data)
     assert (data / "my images/data/in/a b.tif").read_text() == "pixels"
     (data / "my images/data/out/r.txt").write_text("result")
     client.zip_data_on_slurm_server("my images", "7_out")

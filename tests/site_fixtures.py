@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from biomeroworker.client import SlurmClient
+from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.carrier import Carrier
 from biomeroworker.engine.sources import Sources
@@ -102,7 +102,7 @@ class Site:
 
     config: Path
     folder: Path
-    client: SlurmClient
+    deployment: Deployment
     told: list[tuple[str, str]] = field(default_factory=list)
 
     def images(self, *names: str) -> Path:
@@ -124,23 +124,23 @@ class Site:
             outputs={"folder": str(results)},
         )
 
-    def supervisor(self, client: SlurmClient | None = None) -> Supervisor:
+    def supervisor(self, deployment: Deployment | None = None) -> Supervisor:
         """A supervisor of this deployment."""
-        client = client or self.client
+        deployment = deployment or self.deployment
         carrier = Carrier(
-            client.log,
-            client.clusters,
+            deployment.log,
+            deployment.clusters,
             Sources(),
-            client.settings,
+            deployment.settings,
             lambda run, stage, fraction, word: self.told.append((stage.value, word)),
         )
-        return Supervisor(client.log, carrier)
+        return Supervisor(deployment.log, carrier)
 
     def carry(self, request: RunRequest) -> WorkflowRun:
         """Hand a run in and carry it to its end."""
-        run_id = self.client.submit(request)
+        run_id = self.deployment.submit(request)
         self.supervisor().carry(run_id)
-        return self.client.log.run(run_id)
+        return self.deployment.log.run(run_id)
 
     def results(self, run: WorkflowRun) -> Path:
         """Where a run's results are."""
@@ -149,7 +149,7 @@ class Site:
 
     def jobs(self) -> list[str]:
         """Names of the jobs that the scheduler has not finished."""
-        done = self.client.cluster.transport.run(["squeue", "--noheader", "--format=%j"])
+        done = self.deployment.cluster.transport.run(["squeue", "--noheader", "--format=%j"])
         assert done.ok
         return done.stdout.split()
 
@@ -164,7 +164,7 @@ class Site:
         command = ["sacct", "-nXP", "--format=JobName", "-S", "now-2hours"]
         deadline = time.monotonic() + 60
         while True:
-            names = self.client.cluster.transport.run(command).stdout.split()
+            names = self.deployment.cluster.transport.run(command).stdout.split()
             found = [name for name in names if name.startswith(prefix)]
             if len(found) >= tasks:
                 return found
@@ -251,9 +251,9 @@ broken = broken
 broken_repo = {folder}/broken
 """
         )
-        site = Site(config, folder, SlurmClient.from_config(config))
+        site = Site(config, folder, Deployment.load(config))
         if pull:
-            site.client.setup_slurm()
+            site.deployment.provision().insist()
         return site
 
     return make
@@ -264,4 +264,4 @@ def site(make_site: Callable[..., Site]) -> Iterator[Site]:
     """A deployment on the cluster with Postgres."""
     made = make_site()
     yield made
-    made.client.close()
+    made.deployment.close()

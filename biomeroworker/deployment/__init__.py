@@ -1,0 +1,1 @@
+"""One deployment of biomeroworker: the parts that its configuration names, put together."""

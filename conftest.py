@@ -1,0 +1,3 @@
+"""Fixtures for all tests, those of `packages/` included; each part of the sandbox starts once per session."""
+
+pytest_plugins = ["tests.sandbox_fixtures", "tests.database_fixtures", "tests.site_fixtures"]

@@ -1,3 +1,0 @@
-"""Fixtures for all tests: the parts of the sandbox, and databases for the log."""
-
-pytest_plugins = ["tests.sandbox_fixtures", "tests.database_fixtures"]
