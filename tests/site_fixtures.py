@@ -20,9 +20,9 @@ import pytest
 import tifffile
 
 from biomeroworker.deployment.deployment import Deployment
+from biomeroworker.deployment.sources import Sources
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.carrier import Carrier
-from biomeroworker.engine.sources import Sources
+from biomeroworker.engine.steps.executor import Carrier
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.eventlog.runlog import WorkflowRun
 from sandbox.workflow import oci

@@ -16,7 +16,7 @@ from biomeroworker.cli.common import ConfigOption, JsonOption, err, harmless, ou
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.diagnostics import collect
-from biomeroworker.engine import doctor as examination
+from biomeroworker.doctor import examination
 from biomeroworker.errors import ConfigError
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}

@@ -27,7 +27,7 @@ from biomeroworker.cli.common import (
     print_json,
 )
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine.surroundings import cluster_name
+from biomeroworker.engine.steps.context import cluster_name
 from biomeroworker.errors import Refused, Transient
 from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun

@@ -22,7 +22,7 @@ from biomeroworker.cli.ending import told_by_signals
 from biomeroworker.cli.runs import STYLES, print_report
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.surroundings import Listener
+from biomeroworker.engine.steps.context import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun

@@ -17,13 +17,15 @@ from uuid import UUID, uuid4
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
+from biomeroworker.deployment import rerun
+from biomeroworker.deployment.provision import Prepared, set_up
+from biomeroworker.deployment.sources import Sources
+from biomeroworker.doctor import examination
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import again, doctor, setup
-from biomeroworker.engine.carrier import Carrier
-from biomeroworker.engine.chores import Chores
-from biomeroworker.engine.sources import Sources
+from biomeroworker.engine.maintenance import Chores
+from biomeroworker.engine.steps.context import Listener
+from biomeroworker.engine.steps.executor import Carrier
 from biomeroworker.engine.supervisor import Supervisor
-from biomeroworker.engine.surroundings import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.workflows.catalogue import Catalogue
@@ -191,20 +193,22 @@ class Deployment:
 
     def retry(self, run_id: UUID, *, failed: bool = False) -> UUID:
         """Accept the same request again, as a new run; with ``failed`` only for those of its images that failed."""
-        return self.submit(again.request(self.log.run(run_id), failed=failed))
+        return self.submit(rerun.request(self.log.run(run_id), failed=failed))
 
     # -- the clusters -------------------------------------------------------------------------------------------------
 
-    def provision(self, report: Callable[[str], None] = lambda word: None) -> setup.Prepared:
+    def provision(self, report: Callable[[str], None] = lambda word: None) -> Prepared:
         """Make the folders on the clusters and pull the images that are missing; returns the result for each.
 
         Afterwards dialogs show the new versions.
         """
-        prepared = setup.set_up(self.settings, self.clusters, self.catalogue, report)
+        prepared = set_up(self.settings, self.clusters, self.catalogue, report)
         Refresher(self.settings, self.clusters).versions()
         return prepared
 
-    def doctor(self, *, probe_nodes: bool = False, deadline: int = doctor.PROBE_SECONDS) -> Iterator[doctor.Finding]:
+    def doctor(
+        self, *, probe_nodes: bool = False, deadline: int = examination.PROBE_SECONDS
+    ) -> Iterator[examination.Finding]:
         """Examine this deployment; yields each finding as soon as it is known.
 
         Parameters
@@ -214,4 +218,6 @@ class Deployment:
         deadline
             Seconds to wait for these jobs.
         """
-        return doctor.examine(self.settings, self.clusters, self.catalogue, probe_nodes=probe_nodes, deadline=deadline)
+        return examination.examine(
+            self.settings, self.clusters, self.catalogue, probe_nodes=probe_nodes, deadline=deadline
+        )

@@ -28,9 +28,9 @@ from functools import partial
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.engine.carrier import AWAITS_SCHEDULER, Carrier
-from biomeroworker.engine.chores import Chores
-from biomeroworker.engine.questions import Question
+from biomeroworker.engine.maintenance import Chores
+from biomeroworker.engine.poll_schedule import Question
+from biomeroworker.engine.steps.executor import AWAITS_SCHEDULER, Carrier
 from biomeroworker.errors import Transient
 from biomeroworker.eventlog.runlog import RunLog
 

@@ -11,10 +11,10 @@ import pytest
 import tifffile
 import zarr
 
+from biomeroworker.deployment.folder_source import FolderSource
 from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance, Source
-from biomeroworker.engine.folder import FolderSource
 from biomeroworker.errors import Permanent, Refused
 
 with contextlib.suppress(ModuleNotFoundError):  # without OMERO's client library the folder alone is a source

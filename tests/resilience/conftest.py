@@ -17,11 +17,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.e
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are short, also in this process."""
     from biomeroworker.domain import backoff
-    from biomeroworker.engine import supervisor, watch
+    from biomeroworker.engine import supervisor
+    from biomeroworker.engine.steps import job_monitor
 
     for module, names in (
         (backoff, ("FIRST_DELAY_SECONDS", "LONGEST_DELAY_SECONDS")),
-        (watch, ("FIRST_INTERVAL", "UNKNOWN_DEADLINE")),
+        (job_monitor, ("FIRST_INTERVAL", "UNKNOWN_DEADLINE")),
         (supervisor, ("LOOK_INTERVAL", "LEASE_SECONDS", "OWED_INTERVAL", "STOP_GRACE")),
     ):
         for name in names:

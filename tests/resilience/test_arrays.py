@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from biomeroworker.deployment import rerun
 from biomeroworker.domain import ranges
-from biomeroworker.engine import again
 from biomeroworker.eventlog.runlog import RunState, WorkflowRun
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
@@ -56,7 +56,7 @@ def test_a_chunk_that_fails_for_good_leaves_the_others_their_results(world: Worl
     assert "2 of 5 images failed" in run.report["message"]
     with world.log() as log:
         assert "2 of 5 images failed" in log.runs()[0].message
-        request = again.request(run, failed=True)
+        request = rerun.request(run, failed=True)
         second = log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
     repeated = request.model_copy(update={"parameters": {**request.parameters, "fail": ""}})
     with world.log() as log:

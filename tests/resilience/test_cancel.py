@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from biomeroworker.deployment import folder_source
 from biomeroworker.domain import backoff
-from biomeroworker.engine import folder
 from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
@@ -101,7 +101,7 @@ def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None
 def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytest.MonkeyPatch, mended: bool) -> None:
     """It comes while an import that has failed half-way waits to be tried again; that is done at once, and once."""
     tries: list[Path] = []
-    publish = folder._publish
+    publish = folder_source._publish
 
     def published(file: Path, target: Path) -> None:
         tries.append(target)
@@ -109,7 +109,7 @@ def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytes
             raise TimeoutError("the storage does not answer")
         publish(file, target)
 
-    monkeypatch.setattr(folder, "_publish", published)
+    monkeypatch.setattr(folder_source, "_publish", published)
     monkeypatch.setattr(backoff, "FIRST_DELAY_SECONDS", 60.0)
     monkeypatch.setattr(backoff, "LONGEST_DELAY_SECONDS", 60.0)
     run_id = world.accept(images=2)

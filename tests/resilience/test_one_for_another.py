@@ -18,8 +18,8 @@ from sqlalchemy import insert, select, update
 
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport.shell import ShellTransport
+from biomeroworker.deployment.folder_source import FolderSource
 from biomeroworker.engine import supervisor
-from biomeroworker.engine.folder import FolderSource
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.eventlog.tables import EVENTS, LEASES

@@ -27,10 +27,11 @@ from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.cluster.transport.channel import Channel
 from biomeroworker.config import Settings
+from biomeroworker.deployment.sources import Sources
 from biomeroworker.domain import backoff
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import carrier, supervisor, watch
-from biomeroworker.engine.sources import Sources
+from biomeroworker.engine import supervisor
+from biomeroworker.engine.steps import executor, job_monitor
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from tests.fakes.transport import FakeTransport
@@ -105,10 +106,10 @@ class Link(FakeTransport):
 def hurry() -> None:
     """Let a run that takes minutes by its pauses take a second."""
     backoff.FIRST_DELAY_SECONDS, backoff.LONGEST_DELAY_SECONDS = 0.2, 0.6
-    watch.FIRST_INTERVAL = 0.1
+    job_monitor.FIRST_INTERVAL = 0.1
     supervisor.LOOK_INTERVAL, supervisor.LEASE_SECONDS, supervisor.OWED_INTERVAL = 0.1, 1.0, 0.3
     supervisor.STOP_GRACE = 1.0
-    watch.UNKNOWN_DEADLINE = watch.timedelta(seconds=1.5)
+    job_monitor.UNKNOWN_DEADLINE = job_monitor.timedelta(seconds=1.5)
 
 
 @dataclass
@@ -164,7 +165,7 @@ class World:
         return Cluster(link, Bare(), data="data", images="images", converters="converters")
 
     def supervisor(self, log: RunLog, *, doubt_seconds: float = 1.0, workers: int = 2) -> supervisor.Supervisor:
-        carries = carrier.Carrier(log, {"": self.cluster()}, Sources(), self.settings, doubt_seconds=doubt_seconds)
+        carries = executor.Carrier(log, {"": self.cluster()}, Sources(), self.settings, doubt_seconds=doubt_seconds)
         return supervisor.Supervisor(log, carries, poll_seconds=0.3, workers=workers)
 
     # -- what happens -------------------------------------------------------------------------------------------------

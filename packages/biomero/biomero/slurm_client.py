@@ -27,8 +27,8 @@ from biomero.compat.workflows import Workflows
 from biomero.constants import slurm_env
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment
+from biomeroworker.deployment.provision import make_folders
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.setup import make_folders
 from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.eventlog.tracker import WorkflowTracker

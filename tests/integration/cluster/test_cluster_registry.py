@@ -4,7 +4,7 @@ import pytest
 
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine.plan import Plan
+from biomeroworker.engine.planning.plan import Plan
 from biomeroworker.errors import Blocked
 from biomeroworker.eventlog.aggregates.states import RunState
 

@@ -13,7 +13,7 @@ import pytest
 
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine.doctor import Finding
+from biomeroworker.doctor.examination import Finding
 from tests.sandbox_fixtures import Sandbox
 
 DESCRIPTOR = (

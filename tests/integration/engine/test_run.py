@@ -257,8 +257,8 @@ DIES_AFTER_SBATCH = """
 import os, sys, uuid
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine import supervisor
-from biomeroworker.engine.carrier import Carrier
-from biomeroworker.engine.sources import Sources
+from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.deployment.sources import Sources
 from biomeroworker.eventlog.runlog import RunLog
 
 supervisor.LEASE_SECONDS = 2.0

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from biomeroworker.cli import app
 from biomeroworker.config import Settings
-from biomeroworker.engine.housekeeping import Housekeeper
+from biomeroworker.engine.retention import Housekeeper
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import RunState
 from biomeroworker.notifications.dispatcher import Courier

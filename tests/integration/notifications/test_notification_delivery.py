@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import event, select, update
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.chores import Chores
+from biomeroworker.engine.maintenance import Chores
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store import recorder as recorder_module
 from biomeroworker.eventlog.tables import OUTBOX

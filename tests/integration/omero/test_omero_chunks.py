@@ -5,7 +5,7 @@ import pytest
 import zarr
 
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import chunks
+from biomeroworker.engine.planning import chunks
 from biomeroworker.errors import Permanent
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert

@@ -18,7 +18,7 @@ from biomero.compat.remote_data import data_folder
 from biomero.compat.slurm_job import SlurmJob
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine import job
+from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import BiomeroWorkerError, Refused
 from biomeroworker.workflows.attempt_folder import CONVERTER
 
@@ -80,7 +80,7 @@ class Conversion:
 
     def _options(self) -> dict[str, str]:
         slurm = self._deployment.settings.main.slurm
-        found = dict(job.DEFAULTS)
+        found = dict(job_options.DEFAULTS)
         sbatch_options.lay(found, {sbatch_options.spelled(name): value for name, value in slurm.sbatch.items()})
         partition = slurm.slurm_conversion_partition or slurm.slurm_default_partition
         sbatch_options.lay(found, {"partition": partition} if partition else {})

@@ -25,7 +25,7 @@ from biomeroworker.cluster.slurm.submit_errors import scheduler_silence
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import job
+from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import Refused
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
@@ -106,11 +106,11 @@ class Jobs:
             workflow=workflow_name, version=workflow_version, source="folder", inputs={}, email=email or "",
             job_options={"time": time} if time else {}, use_gpu=kwargs.pop("use_gpu", None),
         )  # fmt: skip
-        job.check(settings, request)
+        job_options.check(settings, request)
         values = validate(workflow, kwargs)
         folder = data_folder(cluster, input_data)
         image = cluster.image(settings.workflows[workflow_name].path, workflow.container_image, workflow_version)
-        gpu = job.uses_gpu(settings, request)
+        gpu = job_options.uses_gpu(settings, request)
         called = cluster.runtime.exec_prefix if workflow.command else cluster.runtime.run_prefix
         inside = Folders(input=f"{folder}/data/in", output=f"{folder}/data/out", ground_truth=f"{folder}/data/gt")
         words = [
@@ -122,7 +122,7 @@ class Jobs:
         if wf_id is None:
             wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
         task = tracker.add_task_to_workflow(wf_id, workflow_name, image.version, input_data, values)
-        options = {"job-name": f"omero-job-{workflow_name}", **job.options(settings, request)}
+        options = {"job-name": f"omero-job-{workflow_name}", **job_options.options(settings, request)}
         answer, job_id = self.submit_script(cluster, folder, task, _JOB, words, options)
         return answer, job_id, wf_id, task
 

@@ -1,0 +1,1 @@
+"""Examine a deployment: configuration, database, OMERO, SSH, front-end, nodes, workflows, images."""

@@ -1,0 +1,125 @@
+"""What a run is going to do, settled at the door and kept in the log.
+
+Descriptors and configurations change while runs wait in queues. A run keeps to what was checked when it was admitted:
+the image, the typed values, the workflow as it was described then, the options of its job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.slurm.parsing import array_expression
+from biomeroworker.cluster.slurm.scheduler import JobSpec
+from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Provenance
+from biomeroworker.engine.planning import job_options
+from biomeroworker.eventlog.aggregates.records import Attempt
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.workflows import attempt_folder, parameters
+from biomeroworker.workflows.descriptor import Workflow
+
+
+class Plan(BaseModel):
+    """The detail of a run's intent to export: from there on nothing else decides what is run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    image: str  #: its path on the cluster
+    version: str
+    digest: str
+    converter: str  #: its path on the cluster; empty when the workflow reads OME-Zarr itself
+    gpu: bool
+    options: dict[str, str]
+    parameters: dict[str, str | int | float | bool | None]
+    workflow: Workflow
+    cluster: str = ""  #: its name in the configuration; the one of [SSH] and [SLURM] has none
+
+    @classmethod
+    def of(cls, request: RunRequest, workflow: Workflow, name: str, cluster: Cluster, settings: Settings) -> Plan:
+        """Settle it; raises what is wrong with the request, the configuration or the cluster.
+
+        ``settings`` are those of the cluster of that name.
+        """
+        configured = settings.workflows[request.workflow]
+        job_options.check(settings, request)
+        values = parameters.validate(workflow, request.parameters)
+        image = cluster.image(configured.path, workflow.container_image, request.version)
+        return cls(
+            image=image.path,
+            version=image.version,
+            digest=image.digest,
+            converter=cluster.converter().path if workflow.format == "tiff" else "",
+            gpu=configured.use_gpu,
+            options=job_options.options(settings, request),
+            parameters=values,
+            workflow=workflow,
+            cluster=name,
+        )
+
+    @classmethod
+    def kept(cls, run: WorkflowRun) -> Plan:
+        """As it stands in the log."""
+        return cls.model_validate(run.intent(RunState.EXPORTING))
+
+    def detail(self) -> dict[str, Any]:
+        """As it is kept in the log."""
+        return self.model_dump(mode="json")
+
+    def lay_out(
+        self, folder: Path, run_folder: str, remote_attempt: str, cluster: Cluster, tasks: Sequence[int] = ()
+    ) -> None:
+        """Write an attempt's folder, locally, as it will lie on the cluster; below it one for each task of an array."""
+        wants_tiff = bool(self.converter)
+        runtime = cluster.runtime
+        called = runtime.exec_prefix if self.workflow.command else runtime.run_prefix
+        binds = cluster.binds(run_folder)
+
+        def arguments(task: int | None) -> Sequence[str]:
+            places = attempt_folder.folders(remote_attempt, tiff=wants_tiff, task=task)
+            return parameters.arguments(self.workflow, self.parameters, places)
+
+        attempt_folder.prepare_attempt(
+            folder,
+            remote_attempt=remote_attempt,
+            prefix=[*called(self.image, binds=binds, gpu=self.gpu), *self.workflow.command],
+            converter_prefix=runtime.exec_prefix(self.converter, binds=binds, gpu=False) if wants_tiff else None,
+            arguments={task: arguments(task) for task in tasks} if tasks else arguments(None),
+            image_path=self.image,
+            converter_image=self.converter,
+            data_folder=run_folder,
+        )
+
+    def job(self, attempt: Attempt, remote_attempt: str, throttle: int = 0) -> JobSpec:
+        """What is submitted for an attempt; at most ``throttle`` tasks of an array are to run at once (0: any)."""
+        own = f"{remote_attempt}/{attempt_folder.task_name('%a')}" if attempt.tasks else remote_attempt
+        return JobSpec(
+            name=attempt.name,
+            script=f"{remote_attempt}/{attempt_folder.SCRIPT}",
+            stdout=f"{own}/{attempt_folder.STDOUT}",
+            workdir=remote_attempt,
+            arguments=(remote_attempt,),
+            options=job_options.excluding(self.options, attempt.excluded_nodes),
+            array=array_expression(attempt.tasks, throttle) if attempt.tasks else "",
+            hold=attempt.is_held,
+        )
+
+    def provenance(self, run_id: UUID, run: WorkflowRun, workflow: str) -> Provenance:
+        """What is written on everything that the run's attempt made."""
+        return Provenance(
+            run=str(run_id),
+            attempt=run.attempt,
+            workflow=workflow,
+            version=self.version,
+            image=self.image,
+            image_digest=self.digest,
+            parameters=dict(self.parameters),
+            job_id=run.attempts[run.attempt].job_id or -1,
+        )

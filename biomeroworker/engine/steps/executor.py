@@ -1,0 +1,251 @@
+"""Carry one run from accepted to its end, one step at a time, written for SIGKILL at the next line.
+
+The loss that this module prevents: a run that is done twice, or half, or that nobody remembers. Each step records its
+intent, acts, verifies, and records the outcome; called again after a crash, a step looks first, adopts what is there,
+and does only what is missing. The state of the run in the log says which step is next; nothing is remembered here that
+matters to anyone else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from biomeroworker import errors
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.slurm.submit_errors import SubmissionInDoubt
+from biomeroworker.cluster.slurm.submit_once import AttemptClaimed, AttemptGivenUp
+from biomeroworker.config import Settings
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.source import Source
+from biomeroworker.engine.planning.plan import Plan
+from biomeroworker.engine.steps import job_monitor
+from biomeroworker.engine.steps.cancellation import Canceller
+from biomeroworker.engine.steps.collect import Homecoming
+from biomeroworker.engine.steps.context import Listener, Surroundings, ToEnd, cluster_name, nobody_watches
+from biomeroworker.engine.steps.fault_handler import Meeting
+from biomeroworker.engine.steps.stage_in import Staging
+from biomeroworker.errors import NodeFault
+from biomeroworker.eventlog.aggregates.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
+from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
+from biomeroworker.eventlog.store.fence import LeaseLost
+from biomeroworker.workflows.catalogue import Catalogue
+
+#: What `Carrier.advance` answers for a run whose next step is the scheduler's.
+AWAITS_SCHEDULER = math.inf
+
+#: For how long nothing may be heard of a submission whose answer was lost before its attempt is given up for a new one.
+DOUBT_SECONDS = 60.0
+
+
+class Carrier:
+    """Takes runs on, step by step.
+
+    Parameters
+    ----------
+    clusters
+        By the name that the configuration gives them; the one without a name is ``""``.
+    sources
+        By the name that a request gives (``omero``, ``folder``).
+    doubt_seconds
+        How long a submission of which nothing came is waited for.
+
+    Attributes
+    ----------
+    watch
+        Asks the scheduler about runs that wait for it.
+    """
+
+    def __init__(
+        self,
+        log: RunLog,
+        clusters: Mapping[str, Cluster],
+        sources: Mapping[str, Source],
+        settings: Settings,
+        listener: Listener = nobody_watches,
+        doubt_seconds: float = DOUBT_SECONDS,
+    ) -> None:
+        self.log = log
+        self.catalogue = Catalogue(settings)
+        self.around = Surroundings(log, clusters, sources, settings, listener)
+        self._doubt_seconds = doubt_seconds
+        self._canceller = Canceller(self.around)
+        self._meeting = Meeting(self.around, self._canceller)
+        self._staging = Staging(self.around)
+        self._homecoming = Homecoming(self.around, self._meeting)
+        self.watch = job_monitor.Watch(self.around, self._meeting)
+        self._fed: set[UUID] = set()
+        self._seen: dict[UUID, tuple[RunState, str]] = {}
+        self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float | None]] = {
+            RunState.ACCEPTED: self._admit,
+            RunState.EXPORTING: self._staging.export,
+            RunState.TRANSFERRING: self._staging.transfer,
+            RunState.SUBMITTING: self._submit,
+            RunState.QUEUED: self._await,
+            RunState.RUNNING: self._await,
+            RunState.FETCHING: self._fetch,
+            RunState.IMPORTING: self._import,
+        }
+
+    def lease(
+        self, holder: str, holds: Callable[[UUID], bool], unheard: Callable[[UUID], bool] = lambda run_id: False
+    ) -> None:
+        """Carry runs under the leases of ``holder`` from now on.
+
+        ``holds`` tells whether a run's lease still does, ``unheard`` whether its end was asked for during its step.
+        """
+        self.around.holder, self.around.holds, self.around.unheard = holder, holds, unheard
+
+    def is_fed(self, run_id: UUID) -> bool:
+        """Whether the scheduler has the run's job while its inputs still travel: it has a next step, and is watched."""
+        return run_id in self._fed
+
+    def cluster_of(self, run_id: UUID) -> str:
+        """The name of the cluster of a run that was taken a step on here."""
+        return self._seen[run_id][1] if run_id in self._seen else ""
+
+    def poll_seconds(self, cluster: str) -> float:
+        """The longest wait between two questions to a cluster; to one that is not in the ini any more, any will do."""
+        settings = self.around.settings
+        return (settings.on(cluster) if cluster in settings.clusters else settings).slurm.poll_seconds
+
+    def stage_of(self, run_id: UUID) -> RunState:
+        """Where a run was found when it was last taken a step on here."""
+        return self._seen[run_id][0] if run_id in self._seen else RunState.ACCEPTED
+
+    def advance(self, run_id: UUID) -> float | None:
+        """Take a run one step on.
+
+        Returns
+        -------
+        Seconds until it wants the next step, `AWAITS_SCHEDULER` when `JobMonitor` will tell, or None when there is
+        none: it has ended, or is paused.
+        """
+        self.watch.forget(run_id)
+        with self.around.lease(run_id):
+            run = self.log.run(run_id)
+            if run.state not in (RunState.QUEUED, RunState.RUNNING) or run.paused:
+                self._fed.discard(run_id)
+            self._seen[run_id] = run.state, cluster_name(run)
+            if run.state.is_terminal or run.paused:
+                self._seen.pop(run_id, None)
+                return None
+            try:
+                if run.cancel_requested:
+                    return self._cancel(run_id, run)
+                request = RunRequest.model_validate(run.request)
+                return self._steps[run.state](run_id, run, request)
+            except ToEnd:
+                return 0
+            except (AlreadyEnded, StaleAttempt, LeaseLost):
+                # another process was faster: the log has the truth, and it is looked up anew
+                return job_monitor.FIRST_INTERVAL
+            except Exception as error:
+                return self._met(run_id, error)
+
+    def _met(self, run_id: UUID, error: Exception, stage: RunState | None = None) -> float | None:
+        with contextlib.suppress(LeaseLost, AlreadyEnded, StaleAttempt):
+            return self._meeting.meet(run_id, errors.classify(error), stage)
+        return job_monitor.FIRST_INTERVAL
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _admit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        """At the door: everything that can be known to be wrong is said before anything is moved."""
+        self.around.tell(run_id, run.state, None, "checking the request")
+        workflow = self.catalogue.get(request.workflow)
+        self.around.source(request).check(request)
+        place = self.around.place(self.around.settings.workflows[request.workflow].cluster)
+        plan = Plan.of(request, workflow, place.name, place.cluster, place.settings)
+        self.log.intend(run_id, RunState.EXPORTING, **plan.detail())
+        return 0
+
+    def _submit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        """At most one job per attempt: the cluster lets only the first submission through, see `cluster.submission`."""
+        attempt = run.attempts[run.attempt]
+        self.around.tell(run_id, RunState.SUBMITTING, None, attempt.name)
+        place = self.around.place_of(run)
+        folder = place.cluster.attempt_folder(run_id, attempt.number)
+        spec = Plan.kept(run).job(attempt, folder, place.settings.slurm.array_throttle or 0)
+        try:
+            job_id = place.cluster.submit(spec)
+        except SubmissionInDoubt as doubt:
+            found = self._look_for(run_id, run, place.cluster, doubt)
+            if found is None:  # told as a lost attempt, so that a site where this is the rule is found out
+                raise NodeFault(
+                    "nothing came of handing the job to SLURM", node="", hint="does sbatch print a job id here?"
+                ) from doubt
+            job_id = found
+        self.log.submitted(run_id, attempt.number, job_id)
+        return 0 if attempt.unfed else AWAITS_SCHEDULER
+
+    def _look_for(self, run_id: UUID, run: WorkflowRun, cluster: Cluster, doubt: SubmissionInDoubt) -> int | None:
+        """The job of an attempt that may have been submitted; None when the attempt is given up. Raises the doubt."""
+        if isinstance(doubt, AttemptGivenUp):
+            return None
+        found = cluster.find(run.attempts[run.attempt].name, run.created_on)
+        if found is not None:
+            return found.job_id
+        if not isinstance(doubt, AttemptClaimed) or doubt.seconds < self._doubt_seconds:
+            raise doubt
+        return cluster.give_up(run_id, run.attempt)
+
+    def _await(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float | None:
+        """The job is the scheduler's; while it still waits for chunks, one round of them is brought."""
+        attempt = run.attempts[run.attempt]
+        seen = attempt.observation
+        if not attempt.unfed or (seen is not None and seen.state not in ("PENDING", "RUNNING", "UNKNOWN")):
+            self._fed.discard(run_id)
+            return AWAITS_SCHEDULER
+        self._fed.add(run_id)
+        try:
+            return self._staging.feed(run_id, run, request)
+        except ToEnd:
+            return 0
+        except NotAllowed:  # the watch has found that the job is over, or another process was faster
+            return job_monitor.FIRST_INTERVAL
+        except Exception as error:
+            return self._met(run_id, error, RunState.TRANSFERRING)
+
+    def _fetch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float | None:
+        return self._homecoming.fetch(run_id, run)
+
+    def _import(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
+        inputs = self._staging.manifest(run_id, run, request, self.around.space(run_id))
+        return self._homecoming.bring_home(run_id, run, request, inputs)
+
+    # -- the end by request -------------------------------------------------------------------------------------------
+
+    def _cancel(self, run_id: UUID, run: WorkflowRun) -> float:
+        """Cancel the jobs, see that they are gone, then end the run; one without a job ends at once.
+
+        A run that was importing is brought home, if that can be done now: a cancel leaves no half of the results.
+        """
+        left = ""
+        if run.state is RunState.IMPORTING and run.cancelled_in_import:
+            try:
+                return self._import(run_id, run, RunRequest.model_validate(run.request))
+            except (AlreadyEnded, StaleAttempt, LeaseLost):
+                raise
+            except Exception as error:
+                left = f"; some of its results may be imported: that could not be finished ({errors.classify(error)})"
+        names: Sequence[str] = [attempt.name for attempt in run.attempts.values()]
+        never_submitted = run.attempt <= 1 and run.state.order < RunState.SUBMITTING.order
+        word: str | None = ""
+        if names and not never_submitted and run.state is not RunState.IMPORTING:
+            self.around.tell(run_id, run.state, None, "cancelling its job")
+            word = self._canceller.cancel(run_id, run, names)
+        if word is None:
+            return job_monitor.FIRST_INTERVAL
+        message = f"cancelled by {run.cancelled_by}{word}{left}"
+        self.log.cancelled(run_id, {"stage": run.state.value, "message": message})
+        self.around.tell(run_id, RunState.CANCELLED, None, f"cancelled{word}{left}")
+        self._fed.discard(run_id)
+        self.around.space(run_id).drop()
+        return 0
+
+    def deliver_cancels(self) -> int:
+        """Cancel what could not be cancelled when its run was; how much of it is still owed."""
+        return self._canceller.deliver()

@@ -1,0 +1,318 @@
+"""Folders of ended runs go, a bounded number at a time, and nothing else does; what does not fit is not sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select, update
+
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.cluster.containers.apptainer import Apptainer
+from biomeroworker.config import Settings
+from biomeroworker.engine import retention
+from biomeroworker.engine.planning import disk_space
+from biomeroworker.engine.planning.disk_space import SpaceGuard
+from biomeroworker.engine.retention import Housekeeper
+from biomeroworker.errors import Blocked, Permanent, Transient
+from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.tables import EVENTS, SWEPT, VIEWS
+from tests.fakes.transport import FakeTransport
+from tests.log_steps import accept, bring_to
+
+
+@pytest.fixture
+def transport(tmp_path: Path) -> FakeTransport:
+    """The programs of the far side, really run, on a folder of this machine."""
+    return FakeTransport(tmp_path / "home")
+
+
+@pytest.fixture
+def cluster(transport: FakeTransport) -> Cluster:
+    (transport.home / "data").mkdir()
+    return Cluster(transport, Apptainer("apptainer"), data="data", images="images", converters="converters")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Settings]:
+    def make(retention_days: float = 14, free_space_gb: float = 0) -> Settings:
+        file = tmp_path / "slurm-config.ini"
+        file.write_text(
+            f"[WORKER]\nwork_folder = {tmp_path}/work\nretention_days = {retention_days}\n"
+            f"[SLURM]\nfree_space_gb = {free_space_gb}\n"
+        )
+        return Settings.load(file, environ={}, standard=[])
+
+    return make
+
+
+def _run(log: RunLog, transport: FakeTransport, state: RunState = RunState.FAILED, days: float = 30) -> UUID:
+    """A run in ``state``, with a folder on the cluster; one that has ended did so ``days`` ago."""
+    run = accept(log)
+    if state is RunState.FAILED:
+        log.intend(run, RunState.EXPORTING, version="v1")
+        log.fail(run, {"message": "it failed"})
+    else:
+        bring_to(log, run, state, job_id=run.int % 10**6)
+    if state.is_terminal:
+        ended = (datetime.now(UTC) - timedelta(days=days)).replace(tzinfo=None)
+        with log._recorder.writing() as connection:
+            connection.execute(update(VIEWS.runs).where(VIEWS.runs.c.run_id == run).values(ended=ended))
+    inner = transport.home / "data" / f"biomero_{run}" / "in"
+    inner.mkdir(parents=True)
+    (inner / "a b $(touch x).tif").write_text("pixels")
+    (transport.home / "data" / f".biomero_{run}.part").mkdir()
+    return run
+
+
+def _there(transport: FakeTransport) -> set[str]:
+    return {path.name for path in (transport.home / "data").iterdir()}
+
+
+def _both(run: UUID) -> set[str]:
+    return {f"biomero_{run}", f".biomero_{run}.part"}
+
+
+def test_folders_of_runs_that_ended_long_ago_go_and_all_others_stay(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    old = [_run(log, transport), _run(log, transport, RunState.DONE)]
+    young = _run(log, transport, days=13)
+    open_ones = [_run(log, transport, state) for state in (RunState.ACCEPTED, RunState.RUNNING, RunState.IMPORTING)]
+    (transport.home / "data" / f"biomero_{uuid4()}").mkdir()
+    (transport.home / "data" / "mine").mkdir()
+    before = _there(transport)
+    keeper = Housekeeper(log, {"": cluster}, settings())
+    assert keeper.sweep_cluster() == 2
+    assert before - _there(transport) == set().union(*map(_both, old))
+    assert _both(young) <= _there(transport)
+    assert all(_both(run) <= _there(transport) for run in open_ones)
+
+
+def test_a_run_that_this_version_cannot_read_keeps_its_folder_and_no_other_one(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    strange, plain = _run(log, transport, days=30), _run(log, transport)
+    with log._recorder.writing() as connection:
+        connection.execute(
+            update(EVENTS)
+            .where(EVENTS.c.originator_id == strange, EVENTS.c.originator_version == 2)
+            .values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture")
+        )
+    anew = RunLog(log._engine)  # has not read it before
+    assert Housekeeper(anew, {"": cluster}, settings()).sweep_cluster() == 2
+    assert _both(strange) <= _there(transport)
+    assert not _both(plain) & _there(transport)
+
+
+def test_a_round_is_one_execution_of_a_bounded_size_and_nothing_is_asked_twice(
+    log: RunLog,
+    transport: FakeTransport,
+    cluster: Cluster,
+    settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retention, "FOLDERS", 3)
+    for days in range(20, 25):
+        _run(log, transport, days=days)
+    cluster.check()
+    keeper = Housekeeper(log, {"": cluster}, settings())
+    counts = []
+    for _ in range(4):
+        before = transport.executions
+        counts.append((keeper.sweep_cluster(), transport.executions - before))
+    assert counts == [(3, 1), (2, 1), (0, 0), (0, 0)]
+    assert _there(transport) == set()
+
+
+def test_zero_days_keep_everything_for_ever(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    run = _run(log, transport, days=10_000)
+    assert Housekeeper(log, {"": cluster}, settings(retention_days=0)).sweep_cluster() == 0
+    assert _both(run) <= _there(transport)
+
+
+def test_a_run_that_has_not_ended_is_refused_even_when_a_table_says_that_it_has(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    ended, running = _run(log, transport), _run(log, transport, RunState.RUNNING)
+    with log._recorder.writing() as connection:
+        connection.execute(update(VIEWS.runs).values(ended=datetime(2020, 1, 1), state="failed"))
+    keeper = Housekeeper(log, {"": cluster}, settings())
+    with pytest.raises(Permanent, match="not ended"):
+        keeper.sweep_cluster()
+    with pytest.raises(Permanent, match="not ended"):
+        keeper.remove([ended, running])
+    assert _both(ended) | _both(running) <= _there(transport)
+
+
+def test_nothing_is_removed_through_a_link(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    run = _run(log, transport)
+    folder = transport.home / "data" / f"biomero_{run}"
+    precious = tmp_path / "precious"
+    folder.rename(precious)
+    folder.symlink_to(precious)
+    Housekeeper(log, {"": cluster}, settings()).sweep_cluster()
+    assert not folder.is_symlink()
+    assert (precious / "in" / "a b $(touch x).tif").exists()
+
+
+def test_a_cluster_that_is_away_or_a_folder_that_is_not_mounted_loses_nothing(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    run = _run(log, transport)
+    cluster.check()
+    keeper = Housekeeper(log, {"": cluster}, settings())
+    transport.fail(Transient("link down"))
+    with pytest.raises(Transient):
+        keeper.sweep_cluster()
+    assert keeper.sweep_cluster() == 0, "claimed for a while: the cluster may still be at it"
+
+    data = transport.home / "data"
+    data.rename(transport.home / "away")
+    _let_claims_run_out(log)
+    with pytest.raises(Exception, match="removing 1 folders"):
+        keeper.sweep_cluster()
+    (transport.home / "away").rename(data)
+    _let_claims_run_out(log)
+    assert keeper.sweep_cluster() == 1
+    assert not _both(run) & _there(transport)
+
+
+def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    stuck, other = _run(log, transport, days=40), _run(log, transport)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "rm").write_text(
+        f'#!/bin/sh\ncase "$*" in *{stuck}*) echo "rm: Device busy" >&2; exit 1;; esac\nexec /bin/rm "$@"\n'
+    )
+    (tools / "rm").chmod(0o755)
+    transport._environment["PATH"] = f"{tools}:{transport._environment['PATH']}"
+    keeper = Housekeeper(log, {"": cluster}, settings())
+    assert keeper.sweep_cluster() == 2
+    assert _there(transport) == _both(stuck)
+    with log._engine.connect() as connection:
+        row = connection.execute(select(SWEPT).where(SWEPT.c.run_id == stuck)).one()
+        assert row.swept is None
+        assert "Device busy" in row.problem
+        assert 3000 < row.due - log._recorder.now(connection) <= 3600
+    (tools / "rm").unlink()
+    _let_claims_run_out(log)
+    assert keeper.sweep_cluster() == 1
+    assert not _both(other) & _there(transport)
+    assert not _both(stuck) & _there(transport)
+
+
+def test_two_housekeepers_share_the_work(log: RunLog, transport: FakeTransport) -> None:
+    runs = {_run(log, transport, days=20 + number) for number in range(4)}
+    first = log.swept.claim(timedelta(days=14), 3, 60)
+    second = log.swept.claim(timedelta(days=14), 3, 60)
+    assert len(first) == 3
+    assert set(first) | set(second) == runs
+    assert len(second) == 1
+
+
+def test_folders_here_go_when_they_have_served(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    done, failed, kept = (
+        _run(log, transport, RunState.DONE, days=1),
+        _run(log, transport, days=30),
+        _run(log, transport, days=1),
+    )
+    running, orphan, stranger = _run(log, transport, RunState.RUNNING), uuid4(), uuid4()
+    work = tmp_path / "work"
+    for run in (done, failed, kept, running, orphan, stranger):
+        (work / str(run) / "in").mkdir(parents=True)
+    (work / "notes").mkdir()
+    long_ago = datetime.now().timestamp() - 30 * 86400
+    for run in (orphan, running):
+        for path in (work / str(run) / "in", work / str(run)):
+            os.utime(path, (long_ago, long_ago))
+    assert Housekeeper(log, {"": cluster}, settings()).sweep_here() == 3
+    assert {path.name for path in work.iterdir()} == {"notes", str(kept), str(running), str(stranger)}
+
+
+def test_a_transfer_that_does_not_fit_is_held_with_figures(
+    transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    transport.answer(["sh", "-c", disk_space._FREE], stdout="10000000000 100000000000 5000 9000\n")
+    guard = SpaceGuard(cluster, settings(free_space_gb=5))
+    guard.check(4_000_000_000, files=10)
+    # before anybody is held back it is asked again: by now the first 4 GB are on the disk
+    transport.answer(["sh", "-c", disk_space._FREE], stdout="6000000000 100000000000 5000 9000\n")
+    with pytest.raises(Blocked, match=r"has 6\.0 GB free of 100\.0 GB; the inputs take 6\.0 GB, and 5\.0 GB must stay"):
+        guard.check(6_000_000_000)
+    with pytest.raises(Blocked, match="more files"):
+        guard.check(1, files=6000)
+
+
+def test_one_question_serves_all_transfers_of_a_minute(
+    transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    cluster.check()
+    before = transport.executions
+    guard = SpaceGuard(cluster, settings())
+    for _ in range(50):
+        guard.check(1000, files=1)
+    assert transport.executions - before == 1
+
+
+def test_the_real_answer_is_the_one_of_df_also_below_a_folder_that_is_not_there_yet(
+    transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    answer = transport.run(disk_space.free_command(f"{transport.home}/data/not/yet"))
+    free = disk_space.parse_free(answer.stdout)
+    said = subprocess.run(
+        ["df", "--block-size=1", "--output=size", str(transport.home)], capture_output=True, text=True, check=True
+    )
+    assert free is not None
+    assert free.of == int(said.stdout.split()[-1])
+    with pytest.raises(Blocked, match="free of"):
+        SpaceGuard(cluster, settings()).check(free.of + 1)
+
+
+def _let_claims_run_out(log: RunLog) -> None:
+    with log._recorder.writing() as connection:
+        connection.execute(update(SWEPT).where(SWEPT.c.swept.is_(None)).values(due=0.0))
+
+
+def test_each_folder_is_removed_on_the_cluster_that_the_run_was_on(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "second/data").mkdir(parents=True)
+    second = FakeTransport(tmp_path / "second")
+    other = Cluster(second, Apptainer("apptainer"), data="data", images="images", converters="converters")
+    here = _run(log, transport)
+    there = accept(log)
+    log.intend(there, RunState.EXPORTING, version="v1", cluster="second")
+    log.fail(there, {})
+    door, gone = accept(log), accept(log)
+    log.fail(door, {})
+    log.intend(gone, RunState.EXPORTING, version="v1", cluster="no more")
+    log.fail(gone, {})
+    ended = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=99)
+    with log._recorder.writing() as connection:
+        connection.execute(update(VIEWS.runs).values(ended=ended))
+    for place in (transport, second):
+        (place.home / "data" / f"biomero_{there}").mkdir()
+
+    class Two(dict[str, Cluster]):
+        def __missing__(self, name: str) -> Cluster:
+            raise Blocked(f"the configuration names no cluster {name!r}")
+
+    keeper = Housekeeper(log, Two({"": cluster, "second": other}), settings())
+    assert keeper.sweep_cluster() == 4
+    assert _there(second) == set()
+    assert _there(transport) == {f"biomero_{there}"}, f"nothing of {here}; what only has the name stays"
+    assert keeper.sweep_cluster() == 0, "nothing is asked again at once"

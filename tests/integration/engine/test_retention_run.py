@@ -1,0 +1,57 @@
+"""A whole run on the real cluster: its end is told, its executions are few, and its folders go when they may."""
+
+from __future__ import annotations
+
+import email
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from biomeroworker.deployment.deployment import Deployment
+from biomeroworker.deployment.sources import Sources
+from biomeroworker.engine.maintenance import Chores
+from biomeroworker.engine.retention import Housekeeper
+from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.eventlog.runlog import RunState
+from tests.notice_servers import Hook, Post, serving
+
+
+def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., Any], tmp_path: Path) -> None:
+    site = make_site(database=f"sqlite:///{tmp_path}/runs.sqlite")
+    site.deployment.close()
+    with serving(Hook()) as hook, serving(Post()) as post:
+        config = tmp_path / "slurm-config.ini"
+        config.write_text(
+            site.config.read_text().replace("[WORKER]", "[WORKER]\nretention_days = 0.00001")
+            + f"[NOTIFICATIONS]\nwebhook_url = {hook.url}\nsmtp_host = 127.0.0.1\nsmtp_port = {post.port}\n"
+            "smtp_tls = none\nsmtp_from = worker@example.org\n"
+        )
+        with Deployment.load(config) as deployment:
+            request = site.request(site.images("a.tif")).model_copy(update={"email": "ada@example.org"})
+            run = deployment.submit(request)
+            log, cluster, settings = deployment.log, deployment.cluster, deployment.settings
+            chores = Chores(log, {"": cluster}, settings, {})
+            carrier = Carrier(log, {"": cluster}, Sources(), settings)
+            Supervisor(log, carrier, poll_seconds=5, chores=chores).carry(run)
+            assert log.run(run).state is RunState.DONE
+            executions = cluster.transport.executions
+            assert executions <= 8
+            ((_, body),) = hook.taken
+            assert json.loads(body)["run"] == str(run)
+            assert json.loads(body)["report"]["made"]
+            ((_, _, letter),) = post.letters
+            assert email.message_from_bytes(letter)["Subject"] == "obedient is done"
+
+            folder = cluster.run_folder(run)
+            time.sleep(1)
+            if cluster.transport.exists(folder):  # the chores of the supervisor may have been there already
+                assert Housekeeper(log, {"": cluster}, settings).sweep_cluster() == 1
+            assert not cluster.transport.exists(folder)
+            assert cluster.transport.exists(folder.rpartition("/")[0])
+            before = cluster.transport.executions
+            assert Housekeeper(log, {"": cluster}, settings).sweep_cluster() == 0
+            assert cluster.transport.executions == before
+            print(f"executions of the run: {executions}")

@@ -1,0 +1,82 @@
+"""An array as one line, and its tasks one by one."""
+
+from dataclasses import replace
+
+import pytest
+
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.engine.results import job_status
+
+NAME = "biomero-1"
+
+
+def status(state, task, **more):
+    return JobStatus(name=NAME, job_id=7, state=state, raw_state=state.name, task=task, **more)
+
+
+def tallied(*states):
+    found = [status(state, task) for task, state in enumerate(states) if state is not JobState.UNKNOWN]
+    return job_status.tally(NAME, job_status.of_tasks(NAME, found, range(len(states))))
+
+
+P, R, C, F, U, N = (
+    JobState.PENDING, JobState.RUNNING, JobState.COMPLETED, JobState.FAILED, JobState.UNKNOWN, JobState.NODE_FAIL,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ((P, P), P),
+        ((P, U), P),
+        ((P, R), R),
+        ((P, C), R),
+        ((R, U), R),
+        ((C, U), U),
+        ((U, U), U),
+        ((C, C), C),
+        ((C, F), F),
+        ((N, N), F),
+    ],
+)
+def test_an_array_has_ended_when_all_of_its_tasks_have(states, expected):
+    assert tallied(*states).state is expected
+
+
+def test_the_line_counts_its_tasks_and_never_grows_with_them():
+    assert tallied(P, R, C, C, N).raw_state == "1 PENDING, 1 RUNNING, 2 COMPLETED, 1 NODE_FAIL"
+    assert len(tallied(*[C] * 5000).raw_state) < 20
+    assert tallied(U, U).raw_state == "", "nobody has heard of it"
+
+
+def test_a_reason_is_told_only_if_all_waiting_tasks_have_it():
+    held = [status(P, task, reason="JobHeldUser") for task in (0, 1)]
+    assert job_status.tally(NAME, job_status.of_tasks(NAME, held, (0, 1))).reason == "JobHeldUser"
+    mixed = [held[0], replace(held[1], reason="Priority")]
+    assert job_status.tally(NAME, job_status.of_tasks(NAME, mixed, (0, 1))).reason == ""
+
+
+def test_a_thousand_tasks_fit_into_an_event_and_come_back_one_by_one():
+    found = [status(C, task, node=f"n{task % 3}", exit_code=0) for task in range(1000)]
+    found[17] = status(F, 17, node="n9", exit_code=77, signal=9)
+    tasks = job_status.of_tasks(NAME, found, range(1001))
+    lines = job_status.described_tasks(tasks)
+    assert len(lines) == 5, "three nodes, one failure, one that nobody has heard of"
+    again = job_status.kept_tasks(lines, NAME, range(1001))
+    assert {task: (one.state, one.node, one.exit_code, one.signal) for task, one in again.items()} == {
+        task: (one.state, one.node, one.exit_code, one.signal) for task, one in tasks.items()
+    }
+    assert not job_status.is_final(again[0], again)
+    assert job_status.is_final(again[0], {task: one for task, one in again.items() if task < 1000})
+
+
+def test_what_the_tasks_used_is_added_up_and_memory_is_that_of_the_largest():
+    tasks = [status(C, task, elapsed_seconds=10, max_rss_bytes=task * 100) for task in (1, 2, 3)]
+    assert job_status.usage(tasks) == {"elapsed_seconds": 30, "max_rss_bytes": 300}
+
+
+def test_a_job_that_will_never_be_known_again_is_final():
+    forgotten = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", forgotten=True)
+    assert job_status.is_final(forgotten, {})
+    assert job_status.kept(job_status.described(forgotten), NAME).forgotten
+    assert not job_status.is_final(job_status.unknown(NAME), {})

@@ -1,0 +1,127 @@
+"""Tasks judged one by one; their results in one folder; what is said of a run that is partly done."""
+
+import hashlib
+from uuid import uuid4
+
+import pytest
+
+from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.deployment import rerun
+from biomeroworker.domain.manifest import Chunk, InputManifest
+from biomeroworker.engine.results import task_outcomes
+from biomeroworker.errors import Refused, Transient
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
+from biomeroworker.eventlog.aggregates.states import RunState
+from tests.unit.engine.planning.test_chunks import image
+
+
+def left(folder, task, files, job=0, code=0):
+    """What a task leaves behind."""
+    own = folder / f"task-{task}"
+    (own / "out").mkdir(parents=True)
+    records = b""
+    for name, content in files.items():
+        place = own / "out" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        records += f"{hashlib.sha256(content).hexdigest()} {len(content)} {name}".encode() + b"\0"
+    (own / "started").write_text("job_id=9\nnode=n1\n")
+    (own / "exited").write_text(f"stage=container\ncode={code}\nsignal=\njob={job}\nseconds=1\nnode=n1\n")
+    if job == 0:
+        (own / "results").write_bytes(records)
+    return own
+
+
+def status(state=JobState.COMPLETED, task=0):
+    return JobStatus(name="b", job_id=7, state=state, raw_state=state.name, task=task, node="n1")
+
+
+def test_each_task_gets_its_own_verdict(tmp_path):
+    left(tmp_path, 0, {"image-1_mask.tif": b"one"})
+    left(tmp_path, 1, {}, job=77, code=3)
+    left(tmp_path, 2, {}, job=77, code=3)
+    (tmp_path / "task-3").mkdir()
+    statuses = {0: status(), 1: status(JobState.FAILED), 2: status(JobState.FAILED), 3: status(JobState.NODE_FAIL)}
+    found = task_outcomes.judge(statuses, tmp_path, "r", 1)
+    detail = found.detail()
+    assert (detail["good"], detail["lost"]) == ("0", "3")
+    (failed,) = detail["failed"]
+    assert (failed["tasks"], failed["message"]) == ("1-2", "the container ended with exit code 3")
+
+
+def test_a_task_whose_witness_has_not_spoken_makes_no_verdict(tmp_path):
+    left(tmp_path, 0, {"a": b"1"})
+    (tmp_path / "task-1").mkdir()
+    with pytest.raises(Transient, match="task 1"):
+        task_outcomes.judge({0: status(), 1: status(JobState.UNKNOWN, 1)}, tmp_path, "r", 1)
+
+
+def test_a_result_that_did_not_come_back_whole_is_not_good(tmp_path):
+    own = left(tmp_path, 0, {"a": b"1"})
+    (own / "out/a").write_bytes(b"2")
+    with pytest.raises(Transient, match="not the file"):
+        task_outcomes.judge({0: status()}, tmp_path, "r", 1)
+
+
+def test_names_that_tasks_share_do_not_overwrite_one_another(tmp_path):
+    good = {
+        0: left(tmp_path / "f1", 0, {"image-1_mask.tif": b"m1", "summary.csv": b"a\n1\n", "deep/x.txt": b"x0"}),
+        5: left(tmp_path / "f2", 5, {"image-6_mask.tif": b"m6", "Summary.csv": b"a\n2\n"}),
+    }
+    for _ in range(2):  # gathered again after a crash, it is the same
+        results = task_outcomes.gather(good, tmp_path / "results", "r", 2)
+        assert [file.path for file in results.files] == [
+            "0000/summary.csv", "0005/Summary.csv", "deep/x.txt", "image-1_mask.tif", "image-6_mask.tif",
+        ]  # fmt: skip
+        for file in results.files:
+            content = (tmp_path / "results" / file.path).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == file.sha256
+    assert (tmp_path / "results/0005/Summary.csv").read_bytes() == b"a\n2\n"
+    assert results.files[3].input_key == "image-1", "results are still matched by the input's id"
+
+
+INPUTS = InputManifest(
+    run="r", images=tuple(map(image, (1, 2, 3))), chunks=(Chunk(keys=("image-1", "image-2")), Chunk(keys=("image-3",)))
+)
+FAILED = [{"tasks": "1", "message": "exit code 3", "hint": "", "detail": "last words"}]
+
+
+def test_a_run_that_is_partly_done_names_what_failed_and_what_to_do():
+    told = task_outcomes.partly(FAILED, INPUTS, "some-run")
+    assert told["message"] == "1 of 3 images failed: exit code 3"
+    assert told["failed"][0]["inputs"] == {"image-3": "n3"}
+    assert told["next_step"].endswith("biomeroworker retry some-run --failed")
+    assert task_outcomes.partly([], INPUTS, "some-run") == {}
+
+
+def ended(state, report):
+    run = WorkflowRun(name="n", description="d", user=1, group=2)
+    run.accept({"workflow": "w", "source": "folder", "inputs": {"folder": "f"}, "batch_size": 2})
+    run.end(state, report)
+    return run
+
+
+def test_what_failed_is_run_again_by_itself_and_linked():
+    run = ended(RunState.DONE, task_outcomes.partly(FAILED, INPUTS, str(uuid4())))
+    request = rerun.request(run, failed=True)
+    assert (request.only, request.retry_of, request.batch_size) == ({"image-3": "n3"}, str(run.id), 2)
+    assert rerun.request(run).only == {}, "without --failed all of it"
+
+
+def test_of_a_run_that_failed_as_a_whole_everything_is_run_again():
+    assert rerun.request(ended(RunState.FAILED, {"message": "m"}), failed=True).only == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [(RunState.DONE, "nothing of run .* failed"), (RunState.CANCELLED, "was cancelled")]
+)
+def test_where_nothing_failed_there_is_nothing_to_run_again(state, words):
+    with pytest.raises(Refused, match=words):
+        rerun.request(ended(state, {}), failed=True)
+
+
+def test_a_run_that_goes_on_is_not_run_again():
+    run = WorkflowRun(name="n", description="d", user=1, group=2)
+    run.accept({"workflow": "w"})
+    with pytest.raises(Refused, match="has not ended"):
+        rerun.request(run, failed=True)

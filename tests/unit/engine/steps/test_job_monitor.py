@@ -1,0 +1,31 @@
+from biomeroworker.engine.steps.job_monitor import next_interval
+
+
+def intervals(count, *, changed=False, longest=15.0):
+    found, interval = [], None
+    for _ in range(count):
+        interval = next_interval(interval, changed=changed, longest=longest)
+        found.append(interval)
+    return found
+
+
+def test_a_short_job_is_noticed_soon():
+    assert intervals(1) == [2.0]
+
+
+def test_a_job_about_which_nothing_is_new_is_asked_about_ever_more_rarely():
+    found = intervals(6)
+    assert found == sorted(found)
+    assert found[-1] == 15.0
+
+
+def test_four_questions_cover_the_first_fifteen_seconds():
+    assert sum(intervals(4)) > 15
+
+
+def test_a_change_keeps_the_cadence():
+    assert next_interval(5.0, changed=True, longest=15.0) == 5.0
+
+
+def test_the_site_sets_the_longest_interval():
+    assert max(intervals(10, longest=3.0)) == 3.0
