@@ -104,7 +104,7 @@ def project(engine: Engine, debian_image: str, tmp_path: Path) -> Iterator[Proje
     env = env.replace("COMPOSE_PROJECT_NAME=biomero", f"COMPOSE_PROJECT_NAME={name}")
     env = env.replace("COMPOSE_FILE=docker-compose.yml", "COMPOSE_FILE=docker-compose.yml:docker-compose.override.yml")
     (folder / ".env").write_text(env)
-    waiting = {
+    waiting: dict[str, Any] = {
         "image": debian_image,
         "entrypoint": ["sleep", "infinity"],
         "user": "0",
