@@ -42,13 +42,13 @@ contains() {
     return 1
 }
 
-# Set `container` of each service $@ that runs.
+# Set `container` of each service $@.
 declare -A container=()
 find_containers() {
     local service
     for service; do
         container[$service]=$(compose ps -q "$service") || fail "Compose does not answer: see the lines above"
-        [[ -n ${container[$service]} ]] || fail "$service is not running: docker-compose up -d $service"
+        [[ -n ${container[$service]} ]] || fail "$service has no container: docker-compose up -d $service"
     done
 }
 

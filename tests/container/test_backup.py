@@ -109,7 +109,7 @@ def project(engine: Engine, debian_image: str, tmp_path: Path) -> Iterator[Proje
         "entrypoint": ["sleep", "infinity"],
         "user": "0",
         "init": True,
-        "healthcheck": {"disable": True},
+        "healthcheck": {"test": ["CMD", "true"], "interval": "1s"},
     }
     database = {"command": ["-c", "max_prepared_transactions=2"]}
     override = {"services": {"omeroserver": waiting, "biomeroworker": waiting, "database": database}}
@@ -333,7 +333,7 @@ def test_a_backup_that_fails_leaves_nothing_behind(project: Project) -> None:
     project.compose("stop", "database")
     failed = project.run("backup.sh")
     assert failed.status == 1
-    assert "database is not running" in failed.errors
+    assert "pg_dump of database failed" in failed.errors
     assert not list((project.folder / "backups").iterdir())
 
 
