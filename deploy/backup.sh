@@ -42,6 +42,7 @@ trap 'exit 1' INT TERM HUP
 found=$(database_services)
 mapfile -t services <<< "$found"
 [[ -n $found ]] || fail "the project has no database: is COMPOSE_FILE in .env right?"
+find_containers "${services[@]}"
 
 {
     echo "time $time"
@@ -51,7 +52,7 @@ for service in "${services[@]}"; do
     say "dumping $service"
     # shellcheck disable=SC2016  # expanded in the container
     in_database "$service" 'exec pg_dump --format=custom --no-owner --no-privileges "$DATABASE"' \
-        > "$partial/$service.dump" < /dev/null || fail "pg_dump of $service failed; is the service running? No backup was made"
+        > "$partial/$service.dump" < /dev/null || fail "pg_dump of $service failed: see the lines above; no backup was made"
     # a dump that was cut off has no complete list of contents, or ends early
     in_database "$service" 'exec pg_restore --file=/dev/null' < "$partial/$service.dump" ||
         fail "the dump of $service cannot be read back; no backup was made"

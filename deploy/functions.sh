@@ -42,13 +42,23 @@ contains() {
     return 1
 }
 
-# Run the shell command $2 in the running container of the database service $1, with what it needs to log in. Further
-# arguments are its $1, $2, ... The password comes from the container's own secret; it is in no argument.
+# Set `container` of each service $@.
+declare -A container=()
+find_containers() {
+    local service
+    for service; do
+        container[$service]=$(compose ps -q "$service") || fail "Compose does not answer: see the lines above"
+        [[ -n ${container[$service]} ]] || fail "$service has no container: docker-compose up -d $service"
+    done
+}
+
+# Run the shell command $2 in the container of the database service $1, with what it needs to log in. Further arguments
+# are its $1, $2, ... The password comes from the container's own secret; it is in no argument.
 in_database() {
     local service=$1 script=$2
     shift 2
     # shellcheck disable=SC2016  # expanded in the container
-    compose exec -T "$service" sh -c '
+    docker exec -i "${container[$service]}" sh -c '
         [ ! -f "${POSTGRES_PASSWORD_FILE:-}" ] || PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
         export PGPASSWORD="${PGPASSWORD:-${POSTGRES_PASSWORD:-}}" PGHOST=127.0.0.1
         export PGUSER="${POSTGRES_USER:-postgres}" DATABASE="${POSTGRES_DB:-${POSTGRES_USER:-postgres}}"
@@ -60,6 +70,7 @@ in_database() {
 start_databases() {
     local service deadline
     compose up -d --no-deps --no-recreate "$@" 1>&2 || fail "the database services do not start: see the lines above"
+    find_containers "$@"
     for service; do
         deadline=$(( SECONDS + 120 ))
         # shellcheck disable=SC2016  # expanded in the container

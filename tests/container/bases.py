@@ -34,15 +34,20 @@ def debian(engine: Engine) -> str:
 
 
 def built(engine: Engine, name: str, parent: str | None = None) -> str:
-    """The tag of the image that ``bases/<name>.Dockerfile`` describes, on a parent image (default: `debian`)."""
+    """The tag of an image on a parent image (default: `debian`), made by ``bases/<name>.Dockerfile`` or the folder
+    ``bases/<name>``.
+    """
     parent = parent or debian(engine)
-    recipe = (RECIPES / f"{name}.Dockerfile").read_text()
-    identity = f"{recipe}\n{engine.inspect(parent)['Id']}"
+    folder = RECIPES / name
+    recipe = folder / "Dockerfile" if folder.is_dir() else RECIPES / f"{name}.Dockerfile"
+    files = sorted(one for one in folder.rglob("*") if one.is_file()) if folder.is_dir() else [recipe]
+    identity = "\n".join([*(one.read_text() for one in files), engine.inspect(parent)["Id"]])
     tag = f"{PREFIX}/{name}-base:{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     if not engine.has_image(tag):
         with tempfile.TemporaryDirectory() as empty:
-            argv = ["-q", "-t", tag, "--build-arg", f"DEBIAN={parent}", "-f", "-", empty]
-            engine.run("build", *argv, given=recipe, timeout=BUILD_SECONDS)
+            context = folder if folder.is_dir() else empty
+            argv = ["-q", "-t", tag, "--build-arg", f"DEBIAN={parent}", "-f", recipe, context]
+            engine.run("build", *argv, timeout=BUILD_SECONDS)
     return tag
 
 
