@@ -20,7 +20,7 @@ import pytest
 import yaml
 from sqlalchemy import create_engine, text
 
-from biomeroworker.log.runlog import RunLog
+from biomeroworker.eventlog.runlog import RunLog
 from tests.container import bases, compose_files
 from tests.container.engine import COMPOSE, DOCKER, Engine, Result
 from tests.log_steps import accept, walk
