@@ -19,9 +19,12 @@ from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, err, out, print_json, size
 from biomeroworker.cli.ending import told_by_signals
+from biomeroworker.cli.reload import Reload, execute_again
 from biomeroworker.cli.runs import STYLES, print_report
+from biomeroworker.config.live import LiveSettings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
+from biomeroworker.engine.maintenance import Chores
 from biomeroworker.engine.steps.context import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -105,13 +108,22 @@ def summarise(found: WorkflowRun) -> None:
 
 
 def supervise(config: ConfigOption = None) -> None:
-    """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death."""
-    with told_by_signals() as told, Deployment.load(config) as deployment:
+    """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death.
+
+    A changed ini file takes effect within seconds; while it is invalid, the settings before it stay in force.
+    """
+    live = LiveSettings(config)
+    with told_by_signals() as told, Deployment(live.settings) as deployment:
         _wait_for_log(deployment, told.event)
         supervisor = deployment.supervisor(_lines())
         told.then(supervisor.stop)
+        live.check = lambda settings: Chores(deployment.log, deployment.clusters, settings)
+        reload = Reload(live, supervisor.stop)
         err.print(f"supervising {deployment.settings.database_shown} as {supervisor.holder}", markup=False)
         supervisor.serve()
+        if reload.is_due.is_set() and not told.event.is_set():
+            err.print("the configuration has changed; starting again with the new settings")
+            execute_again()
         err.print("stopped; runs go on from where they are at the next start")
 
 

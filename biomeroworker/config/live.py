@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from biomeroworker.config import Settings
@@ -19,13 +19,21 @@ class LiveSettings:
 
     Parameters
     ----------
+    check
+        Called with settings before they come into force; a ConfigError that it raises makes them invalid.
     default
         In force where the files are invalid from the start; without it that raises ConfigError.
     """
 
     def __init__(
-        self, path: Path | None = None, environ: Mapping[str, str] = os.environ, *, default: Settings | None = None
+        self,
+        path: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        check: Callable[[Settings], object] = lambda settings: None,
+        default: Settings | None = None,
     ) -> None:
+        self.check = check
         self._path, self._environ = path, environ
         self.files = config_files(environ, path)
         self._stamp = self.files.stamp()
@@ -50,6 +58,7 @@ class LiveSettings:
         self._digest = digest
         try:
             loaded = Settings.load(self._path, self._environ)
+            self.check(loaded)
         except ConfigError as error:
             log.error(
                 "the changed configuration is invalid, so the settings before it stay in force: %s", _one_line(error)

@@ -141,8 +141,10 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
             user, group = job.details.owner.id.val, job.details.group.id.val
             key = cache_key(script.sha1, user, group, script.launcher, self._config_state())
             answer = self._parameters.get(key, lambda: self._parse(script, session, job))
-            if answer.source != "parsed":  # else the script's process has reported its end
-                handle.setStatus("Error" if answer.params is None else "Finished")
+            if answer.params is not None:
+                handle.setStatus("Finished")
+            elif answer.source != "parsed":  # else the script's process has reported its end
+                handle.setStatus("Error")
             if answer.source == "cache":
                 self._parameters.refresh_later(key, lambda: self._parse_again(script, user, group))
             return answer.params
@@ -159,6 +161,8 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         try:
             client.joinSession(session).detachOnDestroy()
             process = self._prepare(script, client, session, job, {"omero.scripts.parse": "true"}, iskill=False)
+            # omero-py ends a script that has named its parameters with an exception, whose traceback helps no user
+            process.needs_report = lambda: client.getOutput("omero.scripts.parse") is None
             with self._parse_slots:
                 process.activate()
                 self._parses.add(process)

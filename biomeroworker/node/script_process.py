@@ -71,6 +71,8 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
         **more: Any,
     ) -> None:
         self.settings, self._leave_queue, self._owner_client = settings, leave_queue, owner_client
+        #: whether output and status of its job are to be reported; called when it has ended
+        self.needs_report: Callable[[], bool] = lambda: True
         self.signal_to_end = signal.SIGTERM
         self.grace_seconds = CANCEL_GRACE_SECONDS
         self.reason = ""  #: why it was ended; empty if it ended by itself
@@ -137,10 +139,12 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
 
     def _report(self) -> None:
         """Upload output and set the status; tried again while OMERO does not answer, unless the node stops."""
+        if not self.job or not self.needs_report():
+            return
         if self.reason:
             with self.stderr_path.open("a") as stderr:
                 stderr.write(f"biomeroworker: {self.reason}\n")
-        for attempt in range(1, REPORT_TRIES + 1 if self.job else 1):
+        for attempt in range(1, REPORT_TRIES + 1):
             client = self.tmp_client()
             if client is not None:
                 try:
@@ -151,8 +155,7 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
                     client.__del__()  # closes the session and ends its threads
             if self._node_stops or attempt == REPORT_TRIES or self.stop_event.wait(REPORT_INTERVAL_SECONDS):
                 break
-        if self.job:
-            self.logger.error("job %s: its end could not be reported to OMERO", self.job)
+        self.logger.error("job %s: its end could not be reported to OMERO", self.job)
 
     def tmp_client(self) -> Any:
         """A client that reports the end: in the script's session, or in another of its owner's if that has ended."""
