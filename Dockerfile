@@ -24,30 +24,37 @@ ARG PYTHON=python3.11
 ARG SOURCE_DATE_EPOCH=1577836800
 ARG ICE_WHEEL_URL=
 ARG ICE_WHEEL_SHA256=
-COPY docker/common.sh docker/fetch.py docker/ice-wheel.sh /build/docker/
-COPY docker/wheels/ /build/docker/wheels/
+COPY container/image/common.sh container/image/fetch.py container/image/ice-wheel.sh /build/container/image/
+COPY container/image/wheels/ /build/container/image/wheels/
 COPY tools/build_ice_wheel.py /build/tools/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
-    sh /build/docker/ice-wheel.sh /build/ice
-COPY docker/dependencies.sh docker/finish.sh docker/requirements.lock /build/docker/
+    sh /build/container/image/ice-wheel.sh /build/ice
+COPY container/image/dependencies.sh container/image/finish.py container/image/requirements.lock /build/container/image/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
-    sh /build/docker/dependencies.sh /opt/biomeroworker /build/ice
-# bioformats2raw is left out unless a version and the checksum of its zip are given.
-ARG BIOFORMATS2RAW_VERSION=
-ARG BIOFORMATS2RAW_SHA256=
-ARG BIOFORMATS2RAW_URL=
-COPY docker/bioformats2raw.sh /build/docker/
-RUN --mount=type=secret,id=ca_bundle \
-    sh /build/docker/bioformats2raw.sh /opt/bioformats2raw
-COPY docker/build-environment.lock docker/product.sh /build/docker/
+    sh /build/container/image/dependencies.sh /opt/biomeroworker /build/ice /layers/dependencies
+COPY container/image/build-environment.lock container/image/product.sh /build/container/image/
 COPY LICENSE README.md pyproject.toml /build/
 COPY packages/biomero/ /build/packages/biomero/
+COPY startup/ /build/startup/
 COPY biomeroworker/ /build/biomeroworker/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
-    sh /build/docker/product.sh /opt/biomeroworker /product
+    sh /build/container/image/product.sh /opt/biomeroworker /layers/product
+
+# bioformats2raw is left out unless a version and the checksum of its zip are given.
+FROM ${NODE_BASE} AS bioformats2raw
+# hadolint ignore=DL3002  # a stage that only builds
+USER 0
+ARG PYTHON=python3.11
+ARG SOURCE_DATE_EPOCH=1577836800
+ARG BIOFORMATS2RAW_VERSION=
+ARG BIOFORMATS2RAW_SHA256=
+ARG BIOFORMATS2RAW_URL=
+COPY container/image/bioformats2raw.sh container/image/common.sh container/image/fetch.py container/image/finish.py /build/container/image/
+RUN --mount=type=secret,id=ca_bundle \
+    sh /build/container/image/bioformats2raw.sh /layers/bioformats2raw
 
 # --- attached ---------------------------------------------------------------------------------------------------------
 FROM ${ATTACHED_BASE} AS attached-build
@@ -57,42 +64,46 @@ ARG PYTHON=python3.11
 ARG SOURCE_DATE_EPOCH=1577836800
 ARG ICE_WHEEL_URL=
 ARG ICE_WHEEL_SHA256=
-COPY docker/common.sh docker/fetch.py docker/ice-wheel.sh /build/docker/
-COPY docker/wheels/ /build/docker/wheels/
+COPY container/image/common.sh container/image/fetch.py container/image/ice-wheel.sh /build/container/image/
+COPY container/image/wheels/ /build/container/image/wheels/
 COPY tools/build_ice_wheel.py /build/tools/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
-    sh /build/docker/ice-wheel.sh /build/ice
-COPY docker/dependencies.sh docker/finish.sh docker/requirements.lock /build/docker/
+    sh /build/container/image/ice-wheel.sh /build/ice
+COPY container/image/dependencies.sh container/image/finish.py container/image/requirements.lock /build/container/image/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
-    sh /build/docker/dependencies.sh /opt/biomeroworker /build/ice
-COPY docker/build-environment.lock docker/product.sh /build/docker/
+    sh /build/container/image/dependencies.sh /opt/biomeroworker /build/ice /layers/dependencies
+COPY container/image/build-environment.lock container/image/product.sh /build/container/image/
 COPY LICENSE README.md pyproject.toml /build/
 COPY packages/biomero/ /build/packages/biomero/
+COPY startup/ /build/startup/
 COPY biomeroworker/ /build/biomeroworker/
 RUN --mount=type=secret,id=ca_bundle --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
-    sh /build/docker/product.sh /opt/biomeroworker /product
+    sh /build/container/image/product.sh /opt/biomeroworker /layers/product
 
 FROM ${ATTACHED_BASE} AS attached
 USER 0
-RUN --mount=type=bind,source=docker,target=/build/docker --mount=type=secret,id=ca_bundle \
-    sh /build/docker/runtime.sh biomeroworker
-COPY --from=attached-build /opt/biomeroworker /opt/biomeroworker
-COPY --from=attached-build /product /opt/biomeroworker
-COPY startup/ /startup/
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,source=container/image/common.sh,target=/tmp/common.sh \
+    --mount=type=bind,source=container/image/runtime.sh,target=/tmp/runtime.sh \
+    sh /tmp/runtime.sh biomeroworker
+COPY --from=attached-build /layers/dependencies/ /
+COPY --from=attached-build /layers/product/ /
 ENV BIOMEROWORKER_MODE=attached \
     BIOMEROWORKER_ACCOUNT=biomeroworker \
     PATH=/opt/biomeroworker/bin:$PATH
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
+ARG ATTACHED_BASE
 ARG LICENSES=GPL-2.0-or-later
 LABEL org.opencontainers.image.title="biomeroworker, attached" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${ATTACHED_BASE}" \
       org.opencontainers.image.licenses="${LICENSES}"
 USER 1000
 WORKDIR /home/biomeroworker
@@ -104,23 +115,26 @@ CMD []
 FROM ${NODE_BASE} AS node
 USER 0
 ARG BIOFORMATS2RAW_VERSION=
-RUN --mount=type=bind,source=docker,target=/build/docker --mount=type=secret,id=ca_bundle \
-    sh /build/docker/runtime.sh omero-server
-COPY --from=node-build /opt/bioformats2raw /opt/bioformats2raw
-COPY --from=node-build /opt/biomeroworker /opt/biomeroworker
-COPY --from=node-build /product /opt/biomeroworker
-COPY startup/ /startup/
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,source=container/image/common.sh,target=/tmp/common.sh \
+    --mount=type=bind,source=container/image/runtime.sh,target=/tmp/runtime.sh \
+    sh /tmp/runtime.sh omero-server
+COPY --from=bioformats2raw /layers/bioformats2raw/ /
+COPY --from=node-build /layers/dependencies/ /
+COPY --from=node-build /layers/product/ /
 ENV BIOMEROWORKER_MODE=node \
     BIOMEROWORKER_ACCOUNT=omero-server \
     PATH=/opt/biomeroworker/bin:/opt/bioformats2raw/bin:$PATH
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
+ARG NODE_BASE
 ARG LICENSES=GPL-2.0-or-later
 LABEL org.opencontainers.image.title="biomeroworker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${NODE_BASE}" \
       org.opencontainers.image.licenses="${LICENSES}"
 USER 1000
 WORKDIR /opt/omero/server/OMERO.server

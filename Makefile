@@ -78,10 +78,10 @@ image: ## both images of this checkout (SOURCE=URL for the label, BUILD_ARGUMENT
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target node -t $(IMAGE):$(VERSION) .
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target attached -t $(IMAGE):$(VERSION)-attached .
 
-locks: $(VENV)/.installed ## what the images carry: docker/*.lock from pyproject.toml and requirements.lock
+locks: $(VENV)/.installed ## what the images carry: container/image/*.lock from pyproject.toml and requirements.lock
 	@$(LOCK) --extra omero --no-emit-package zeroc-ice --no-binary zeroc-ice --no-emit-package biomeroworker \
-		-o docker/requirements.lock pyproject.toml packages/biomero/pyproject.toml
-	@$(LOCK) -o docker/build-environment.lock docker/build-environment.in
+		-o container/image/requirements.lock pyproject.toml packages/biomero/pyproject.toml
+	@$(LOCK) -o container/image/build-environment.lock container/image/build-environment.in
 
 bench: $(VENV)/.installed ## figures beside those of others, one after the other (ONLY=name for one; minutes)
 	@$(PYTHON) -m benchmarks $(ONLY) $(BENCH_ARGUMENTS)

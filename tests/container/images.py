@@ -8,11 +8,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import certifi
 
 from tests.container.bases import PREFIX
 from tests.container.engine import Engine, Result
@@ -44,7 +47,7 @@ def make_context(folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
     if wheel := _ice_wheel():
-        shutil.copy(wheel, folder / "docker/wheels" / wheel.name)
+        shutil.copy(wheel, folder / "container/image/wheels" / wheel.name)
     return folder
 
 
@@ -65,8 +68,8 @@ def attempt_build(
     arguments: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
 ) -> Result:
-    """Build one target of the Dockerfile. What this machine needs to reach package indexes is given as secrets."""
-    argv = ["build", "--target", target, "--progress=plain", *machine_secrets(context), *options]
+    """Build one target of the Dockerfile; ``options`` are further ones of `docker build`."""
+    argv = ["build", "--target", target, "--progress=plain", *options]
     if tag:
         argv += ["-t", tag]
     for name, value in (arguments or {}).items():
@@ -74,30 +77,45 @@ def attempt_build(
     return engine.attempt(*argv, context, timeout=BUILD_SECONDS)
 
 
-def build(engine: Engine, context: Path, target: str, base: str) -> Built:
-    """Build one target on a base, with labels, and tag it by its content."""
-    tag = f"{PREFIX}/{target}:{_digest(context, base)}"
+def build(
+    engine: Engine, context: Path, target: str, base: str, *, suffix: str = "", options: Sequence[str] = ()
+) -> Built:
+    """Build one target on a base, with labels, and tag it by its content.
+
+    Unless there are ``options``, this machine's CA bundle and pip configuration are handed in.
+    """
+    tag = f"{PREFIX}/{target}:{_digest(context, base)}{suffix}"
     arguments = {f"{target.upper()}_BASE": base, "VERSION": version(), "REVISION": REVISION, "SOURCE": SOURCE}
     started = time.monotonic()
-    done = attempt_build(engine, context, target, tag=tag, arguments=arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = options or secrets(Path(folder))
+        done = attempt_build(engine, context, target, tag=tag, arguments=arguments, options=chosen)
     assert done.status == 0, f"the target {target} does not build:\n{done.errors[-6000:]}"
     return Built(tag, base, time.monotonic() - started)
 
 
-def machine_secrets(context: Path) -> list[str]:
-    """This machine's CA bundle and pip configuration, as options of `docker build`."""
+def secrets(folder: Path, mark: str = "") -> list[str]:
+    """This machine's CA bundle and pip configuration, as options of `docker build`.
+
+    With a mark both are given in any case, and the mark is a comment in each.
+    """
     options = []
-    bundle = next((os.environ[name] for name in ("PIP_CERT", "SSL_CERT_FILE") if os.environ.get(name)), None)
-    if bundle and Path(bundle).is_file():
-        options.append(f"--secret=id=ca_bundle,src={bundle}")
-    index = {name: os.environ.get(f"PIP_{name.upper()}") for name in ("index_url", "extra_index_url", "trusted_host")}
-    lines = [f"{name.replace('_', '-')} = {value}" for name, value in index.items() if value]
-    if lines:
-        configuration = context.parent / "pip.conf"
-        configuration.write_text("\n".join(["[global]", *lines, ""]))
-        configuration.chmod(0o600)
-        options.append(f"--secret=id=pip_conf,src={configuration}")
+    bundle = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or (certifi.where() if mark else "")
+    if bundle:
+        text = Path(bundle).read_text() + (f"\n# {mark}\n" if mark else "")
+        options.append(f"--secret=id=ca_bundle,src={_private(folder / 'ca.pem', text)}")
+    found = {name: os.environ.get(f"PIP_{name.upper()}") for name in ("index_url", "extra_index_url", "trusted_host")}
+    lines = [f"{name.replace('_', '-')} = {value}" for name, value in found.items() if value]
+    if lines or mark:
+        text = "\n".join([f"# {mark}", "[global]", *lines, ""])
+        options.append(f"--secret=id=pip_conf,src={_private(folder / 'pip.conf', text)}")
     return options
+
+
+def _private(file: Path, text: str) -> Path:
+    file.touch(mode=0o600)
+    file.write_text(text)
+    return file
 
 
 def version() -> str:

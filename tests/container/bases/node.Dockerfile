@@ -5,7 +5,7 @@ FROM ${DEBIAN}
 ENV DEBIAN_FRONTEND=noninteractive
 # hadolint ignore=DL3008  # what the suite has
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends python3.11 python3.11-venv zeroc-icegrid \
+    && apt-get install -y -qq --no-install-recommends python3.11 python3.11-venv zeroc-ice-utils zeroc-icegrid \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/omero/server
 RUN useradd --uid 1000 --home-dir /opt/omero/server --shell /bin/bash omero-server \

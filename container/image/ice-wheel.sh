@@ -1,16 +1,17 @@
 #!/bin/sh
-# Put the zeroc-ice wheel that omero-py needs into the folder $1: the one of docker/wheels, the published one
+# Put the zeroc-ice wheel that omero-py needs into the folder $1: the one of container/image/wheels, the published one
 # ($ICE_WHEEL_URL with $ICE_WHEEL_SHA256), or one built from PyPI's source (some minutes).
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-# shellcheck source=docker/common.sh
+# shellcheck source=container/image/common.sh
 . "$here/common.sh"
 target=$1
+require_python
 mkdir -p "$target"
 
 for wheel in "$here"/wheels/zeroc_ice-*.whl; do
     if [ -f "$wheel" ]; then
-        echo "image: taking ${wheel##*/} from docker/wheels" >&2
+        echo "image: taking ${wheel##*/} from container/image/wheels" >&2
         cp "$wheel" "$target/"
         exit 0
     fi
@@ -28,6 +29,6 @@ if [ ! -f "$header" ]; then
     apt="$apt python$version-dev" dnf="$dnf python$version-devel"
 fi
 install_packages --apt "$apt" --dnf "$dnf"
-built=$("$PYTHON" "$here/../tools/build_ice_wheel.py" --cache /tmp/ice)
+built=$("$PYTHON" "$here/../../tools/build_ice_wheel.py" --cache /tmp/ice)
 cp "$built" "$target/"
 rm -rf /tmp/ice

@@ -22,6 +22,14 @@ fail() {
     exit 1
 }
 
+# The interpreter of the base image: what biomeroworker and zeroc-ice are installed for.
+require_python() {
+    command -v "$PYTHON" > /dev/null ||
+        fail "the base image has no $PYTHON; name its Python 3.11 with --build-arg PYTHON=PATH"
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+        fail "$PYTHON of the base image is not Python 3.11; name another with --build-arg PYTHON=PATH"
+}
+
 # Install packages of the base's distribution, without recommended ones, and leave no caches or logs behind.
 #   install_packages --apt "NAME…" --dnf "NAME…"
 install_packages() {
@@ -47,7 +55,7 @@ install_packages() {
     elif command -v dnf > /dev/null; then
         set --
         [ ! -s "$CA_BUNDLE" ] || set -- "--setopt=sslcacert=$CA_BUNDLE"
-        dnf "$@" -y -q --setopt=install_weak_deps=False --nodocs install $dnf_names
+        dnf "$@" -y -q --setopt=install_weak_deps=False --setopt=tsflags=nodocs install $dnf_names
         dnf clean all -q
         rm -rf /var/cache/dnf /var/log/dnf* /var/log/hawkey.log
     else

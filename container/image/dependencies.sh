@@ -1,14 +1,13 @@
 #!/bin/sh
 # Make the environment $1 with what biomeroworker and the scripts of others need: the zeroc-ice wheel of the folder $2 and
-# the versions of docker/requirements.lock, each checked by its hash.
+# the versions of container/image/requirements.lock, each checked by its hash. It is a layer, the folder $3.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-# shellcheck source=docker/common.sh
+# shellcheck source=container/image/common.sh
 . "$here/common.sh"
-environment=$1 wheels=$2
+environment=$1 wheels=$2 layer=$3
 
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
-    fail "$PYTHON of the base image is not Python 3.11 (build argument PYTHON)"
+require_python
 # pip stays in an environment of its own: the image carries none.
 "$PYTHON" -m venv /tmp/pip
 "$PYTHON" -m venv --without-pip "$environment"
@@ -18,4 +17,7 @@ pip install --no-index --no-deps --no-compile "$wheels"/zeroc_ice-*.whl
 pip install --require-hashes --no-deps --only-binary :all: --no-compile -r "$here/requirements.lock"
 pip check
 rm -rf /tmp/pip
-sh "$here/finish.sh" "$environment" "$environment"
+mkdir -p "$layer${environment%/*}"
+mv "$environment" "$layer$environment"
+ln -s "$layer$environment" "$environment" # for the next step
+"$PYTHON" "$here/finish.py" --environment "$environment" "$layer"

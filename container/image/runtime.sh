@@ -1,13 +1,13 @@
 #!/bin/sh
-# Prepare the final image for the account $1: OpenSSH's client (and Blosc where bioformats2raw is) from the base's
+# Prepare the final image for the account $1: what the startup scripts run (OpenSSH's client first of all) from the base's
 # distribution, the account where the base has none, its folders, and nothing of the base's own startup.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-# shellcheck source=docker/common.sh
+# shellcheck source=container/image/common.sh
 . "$here/common.sh"
 account=$1
 
-apt='openssh-client' dnf='openssh-clients'
+apt='openssh-client' dnf='openssh-clients diffutils gawk util-linux'
 if [ -n "${BIOFORMATS2RAW_VERSION:-}" ]; then
     apt="$apt libblosc1" dnf="$dnf blosc"
 fi
