@@ -119,6 +119,31 @@ def test_parameters_are_asked_for_and_a_job_ends_though_nobody_polls(session, sc
     process.close(False)
 
 
+DYNAMIC = """
+import os
+import omero.constants.namespaces
+import omero.scripts as scripts
+names = os.listdir("{folder}")
+client = scripts.client("Dynamic", "depends on a folder", *[scripts.Bool(name, optional=True) for name in names],
+                        namespaces=[omero.constants.namespaces.NSDYNAMIC])
+client.closeSession()
+"""
+
+
+def test_a_dialog_of_an_attached_processor_is_cached_and_refreshed(session, serving, tmp_path):
+    service = session.sf.getScriptService()
+    script = service.uploadScript(f"/test/dynamic_{time.monotonic_ns()}.py", DYNAMIC.format(folder=tmp_path))
+    assert set(service.getParams(script).inputs) == set()
+    (tmp_path / "Nuclei").touch()
+    begun = time.monotonic()
+    assert set(service.getParams(script).inputs) == set(), "from the cache"
+    assert time.monotonic() - begun < 0.5
+    end = time.monotonic() + 30
+    while set(service.getParams(script).inputs) != {"Nuclei"}:
+        assert time.monotonic() < end, "the parse in the background changed nothing"
+        time.sleep(0.5)
+
+
 def test_a_script_that_fails_is_a_job_in_error(session, script):
     process = start(session, script, Code=3)
     assert finished(session, process) == "Error"

@@ -7,6 +7,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import omero.clients
 import pytest
@@ -31,14 +32,17 @@ client = scripts.client("Told", "{text}", scripts.Long("Seconds", default=0, opt
                         namespaces=["openmicroscopy.org/omero/scripts/job/dynamic"])
 def value(name):
     return client.getInput(name, unwrap=True)
+ready = value("Ready")
 def ended(number, frame):
-    open(value("Ready"), "w").write("got " + signal.Signals(number).name)
+    with open(ready, "w") as file:
+        file.write("got " + signal.Signals(number).name)
     client.closeSession()
     sys.exit(0)
-if value("Ready"):
+if ready:
     signal.signal(signal.SIGTERM, ended)
     signal.signal(signal.SIGHUP, ended)
-    open(value("Ready"), "w").write("ready")
+    with open(ready, "w") as file:
+        file.write("ready")
 print("some output", flush=True)
 if value("Eat"):
     eat = f"import time; kept = bytearray({{value('Eat')}}); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
@@ -205,6 +209,17 @@ def test_a_script_that_was_killed_from_outside_has_its_output(session, upload, n
     assert stream(session, process, "stdout") == "some output\n"
     assert "SIGKILL, which this node did not send" in stream(session, process, "stderr").splitlines()[-1]
     process.close(False)
+
+
+def test_a_script_whose_session_was_closed_has_its_output_all_the_same(session, upload, tmp_path):
+    process = start(session, upload(), ready=tmp_path / "ready", Seconds=60)
+    until((tmp_path / "ready").exists)
+    job = process.getJob()
+    process.close(False)  # OMERO ends the session of the script with it
+    closed = SimpleNamespace(getJob=lambda: job)
+    assert finished(session, closed) == "Cancelled"
+    assert (tmp_path / "ready").read_text() == "got SIGTERM"
+    assert stream(session, closed, "stdout") == "some output\n"
 
 
 def command_of(pid):
