@@ -67,6 +67,7 @@ lint: $(VENV)/.installed ## what pre-commit checks
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
 	@git ls-files -z | xargs -0 grep -lIE '^#!.*\b(ba|da)?sh$$' | xargs shellcheck
 	@git ls-files -z -- '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint
 
