@@ -151,9 +151,8 @@ def test_omero_web_is_found_again_under_a_new_address(site: Site) -> None:
     site.compose("rm", "-sf", "omeroweb")
     # takes the address that is free now
     image = site.engine.inspect(f"{site.project}_nginx_1")["Config"]["Image"]
-    site.engine.run(
-        "run", "-d", "--name", f"{site.project}-other", "--network", network, "--entrypoint=sleep", image, "99"
-    )
+    other = f"{site.project}-other"
+    site.engine.run("run", "-d", "--name", other, "--network", network, "--entrypoint=sleep", image, "99")
     try:
         site.compose("up", "-d", "--no-deps", "omeroweb")
         after = site.engine.inspect(f"{site.project}_omeroweb_1")["NetworkSettings"]["Networks"]
