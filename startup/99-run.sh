@@ -36,10 +36,7 @@ service_attach() {
 }
 
 service_supervisor() {
-    if [[ $MODE == node ]]; then
-        # A member of the grid needs no password. Only the supervisor gets this: scripts must not have it.
-        export OMERO_LOCATOR="IceGrid/Locator:tcp -h $CONFIG_omero_master_host -p $CONFIG_omero_master_port"
-    fi
+    join_grid
     exec "$VENV/bin/biomeroworker" supervise
 }
 

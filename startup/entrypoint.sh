@@ -39,6 +39,7 @@ for script in "${scripts[@]::${#scripts[@]}-1}"; do
     source "$script"
 done
 if (( $# )); then
+    join_grid
     exec "$@"
 fi
 exec bash "${scripts[-1]}"

@@ -36,3 +36,12 @@ write_file() {
         fail "cannot write $1: see the line above"
     fi
 }
+
+# The way to OMERO of the supervisor and of commands: a member of the grid needs no password. IceGrid's node does not get
+# this: scripts must not have it.
+join_grid() {
+    if [[ ${BIOMEROWORKER_MODE:-node} == node ]]; then
+        # shellcheck disable=SC2154  # 20-config.sh has checked both
+        export OMERO_LOCATOR="IceGrid/Locator:tcp -h $CONFIG_omero_master_host -p $CONFIG_omero_master_port"
+    fi
+}

@@ -94,6 +94,14 @@ def test_a_command_runs_instead_of_the_services_with_the_secrets_of_the_node(sta
 
 
 @needs_root
+def test_a_command_logs_in_to_omero_as_the_supervisor_does(started):
+    done = started.run("entrypoint.sh", "printenv", "OMERO_LOCATOR", **node_variables(port=14061))
+    assert done.stdout == "IceGrid/Locator:tcp -h 127.0.0.1 -p 14061\n"
+    last_script(started, "printenv OMERO_LOCATOR || echo none")
+    assert started.run("entrypoint.sh", **node_variables()).stdout == "none\n"
+
+
+@needs_root
 def test_the_last_script_replaces_the_entry_point(started):
     last_script(started, "echo $$")
     process = subprocess.Popen(
