@@ -22,7 +22,7 @@ import tifffile
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.eventlog.runlog import WorkflowRun
 from sandbox.workflow import oci
@@ -127,19 +127,19 @@ class Site:
     def supervisor(self, deployment: Deployment | None = None) -> Supervisor:
         """A supervisor of this deployment."""
         deployment = deployment or self.deployment
-        carrier = Carrier(
+        executor = RunExecutor(
             deployment.log,
             deployment.clusters,
             Sources(),
             deployment.settings,
             lambda run, stage, fraction, word: self.told.append((stage.value, word)),
         )
-        return Supervisor(deployment.log, carrier)
+        return Supervisor(deployment.log, executor)
 
     def carry(self, request: RunRequest) -> WorkflowRun:
         """Hand a run in and carry it to its end."""
         run_id = self.deployment.submit(request)
-        self.supervisor().carry(run_id)
+        self.supervisor().run_until_end(run_id)
         return self.deployment.log.run(run_id)
 
     def results(self, run: WorkflowRun) -> Path:

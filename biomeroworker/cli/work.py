@@ -24,7 +24,7 @@ from biomeroworker.cli.runs import STYLES, print_report
 from biomeroworker.config.live import LiveSettings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.maintenance import Chores
+from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.engine.steps.context import Listener
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -69,7 +69,7 @@ def run(
         err.print(f"run {run_id}", style="bold")
         with _progress() as listener, told_by_signals(leave=False) as told:
             told.then(lambda: deployment.cancel(run_id, getpass.getuser()))
-            deployment.supervisor(listener).carry(run_id)
+            deployment.supervisor(listener).run_until_end(run_id)
         found = deployment.log.run(run_id)
         if as_json:
             print_json({"run": run_id, "state": found.state.value, "outcomes": found.outcomes, "report": found.report})
@@ -117,7 +117,7 @@ def supervise(config: ConfigOption = None) -> None:
         _wait_for_log(deployment, told.event)
         supervisor = deployment.supervisor(_lines())
         told.then(supervisor.stop)
-        live.check = lambda settings: Chores(deployment.log, deployment.clusters, settings)
+        live.check = lambda settings: MaintenanceScheduler(deployment.log, deployment.clusters, settings)
         reload = Reload(live, supervisor.stop)
         err.print(f"supervising {deployment.settings.database_shown} as {supervisor.holder}", markup=False)
         supervisor.serve()

@@ -22,9 +22,9 @@ from biomeroworker.deployment.provision import Prepared, set_up
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.doctor import examination
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.maintenance import Chores
+from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.engine.steps.context import Listener
-from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import Refused, Transient, classify
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
@@ -113,9 +113,9 @@ class Deployment:
         listener
             Called with the run's id, its stage, the fraction that is done (or None) and a text, for each progress.
         """
-        carrier = Carrier(self.log, self.clusters, self.sources, self.settings, listener)
-        chores = Chores(self.log, self.clusters, self.settings)
-        return Supervisor(self.log, carrier, chores=chores)
+        executor = RunExecutor(self.log, self.clusters, self.sources, self.settings, listener)
+        maintenance = MaintenanceScheduler(self.log, self.clusters, self.settings)
+        return Supervisor(self.log, executor, maintenance=maintenance)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 

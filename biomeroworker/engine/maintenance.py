@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
-from biomeroworker.engine.retention import FOLDERS, Housekeeper
+from biomeroworker.engine.retention import FOLDERS_PER_ROUND, RetentionCleaner
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.notifications.dispatcher import Courier
 from biomeroworker.workflows.refresh import Refresher
@@ -24,20 +24,20 @@ from biomeroworker.workflows.refresh import Refresher
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks into the outbox: one indexed question when it is empty.
-LOOK = 5.0
+OUTBOX_INTERVAL_SECONDS = 5.0
 #: Seconds between two sweeps, and between two rounds of one that has more to do.
-SWEEP, SWEEP_ON = 3600.0, 30.0
-TIDY = 86400.0
+CLEANUP_INTERVAL_SECONDS, NEXT_ROUND_INTERVAL_SECONDS = 3600.0, 30.0
+PURGE_INTERVAL_SECONDS = 86400.0
 
 
 @dataclass
-class _Chore:
+class PeriodicTask:
     """Something to do: ``act`` answers in how many seconds again."""
 
     name: str
     act: Callable[[], float]
     due: float
-    always: bool = False  #: whenever `Chores.run` is called
+    always: bool = False  #: whenever `MaintenanceScheduler.run_due` is called
     failures: int = 0
     busy: bool = False
 
@@ -46,7 +46,7 @@ class _Chore:
         return self.due <= now and not self.busy
 
 
-class Chores:
+class MaintenanceScheduler:
     """Looked at by one thread; cheap when there is nothing to do.
 
     Raises ConfigError when what the settings call for is not there.
@@ -55,31 +55,33 @@ class Chores:
     def __init__(
         self, log: RunLog, clusters: Mapping[str, Cluster], settings: Settings, environ: Mapping[str, str] = os.environ
     ) -> None:
-        self._courier = Courier(log, settings, environ)
-        self._keeper = Housekeeper(log, clusters, settings)
+        self._dispatcher = Courier(log, settings, environ)
+        self._cleaner = RetentionCleaner(log, clusters, settings)
         begun = time.monotonic()
-        self._chores = [
-            _Chore("delivering notices", self._deliver, begun, always=True),
-            _Chore("removing folders on the cluster", self._sweep_cluster, begun + LOOK),
-            _Chore("removing folders on this machine", self._sweep_here, begun + LOOK),
-            _Chore("refreshing descriptors", Refresher(settings, clusters).refresh, begun + LOOK),
-            _Chore("tidying the outbox", self._tidy, begun + SWEEP),
+        self._tasks = [
+            PeriodicTask("delivering notices", self._deliver, begun, always=True),
+            PeriodicTask("removing folders on the cluster", self._clean_remote, begun + OUTBOX_INTERVAL_SECONDS),
+            PeriodicTask("removing folders on this machine", self._clean_local, begun + OUTBOX_INTERVAL_SECONDS),
+            PeriodicTask(
+                "refreshing descriptors", Refresher(settings, clusters).refresh, begun + OUTBOX_INTERVAL_SECONDS
+            ),
+            PeriodicTask("tidying the outbox", self._purge_outbox, begun + CLEANUP_INTERVAL_SECONDS),
         ]
 
-    def begin(self, now: float) -> None:
+    def start_due(self, now: float) -> None:
         """Begin what is due at ``now``, each in a thread of its own. Asks nothing and nobody when nothing is."""
-        for chore in self._chores:
+        for chore in self._tasks:
             if chore.is_due(now):
                 chore.busy = True
-                threading.Thread(target=self._do, args=(chore,), name=chore.name, daemon=True).start()
+                threading.Thread(target=self._run_task, args=(chore,), name=chore.name, daemon=True).start()
 
-    def run(self) -> None:
+    def run_due(self) -> None:
         """Do what is due here and now, and deliver what waits in any case: a run may just have ended. Never raises."""
-        for chore in self._chores:
+        for chore in self._tasks:
             if chore.always or chore.is_due(time.monotonic()):
-                self._do(chore)
+                self._run_task(chore)
 
-    def _do(self, chore: _Chore) -> None:
+    def _run_task(self, chore: PeriodicTask) -> None:
         try:
             again = chore.act()
         except Exception as error:
@@ -93,16 +95,20 @@ class Chores:
         chore.busy = False
 
     def _deliver(self) -> float:
-        self._courier.deliver()
-        return LOOK
+        self._dispatcher.deliver()
+        return OUTBOX_INTERVAL_SECONDS
 
-    def _sweep_cluster(self) -> float:
-        return SWEEP_ON if self._keeper.sweep_cluster() >= FOLDERS else SWEEP
+    def _clean_remote(self) -> float:
+        return (
+            NEXT_ROUND_INTERVAL_SECONDS
+            if self._cleaner.clean_remote() >= FOLDERS_PER_ROUND
+            else CLEANUP_INTERVAL_SECONDS
+        )
 
-    def _sweep_here(self) -> float:
-        self._keeper.sweep_here()
-        return SWEEP
+    def _clean_local(self) -> float:
+        self._cleaner.clean_local()
+        return CLEANUP_INTERVAL_SECONDS
 
-    def _tidy(self) -> float:
-        self._courier.tidy()
-        return TIDY
+    def _purge_outbox(self) -> float:
+        self._dispatcher.tidy()
+        return PURGE_INTERVAL_SECONDS

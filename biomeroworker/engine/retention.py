@@ -27,7 +27,7 @@ from biomeroworker.eventlog.runlog import RunLog
 logger = logging.getLogger(__name__)
 
 #: Folders per round: one execution removes all of them.
-FOLDERS = 25
+FOLDERS_PER_ROUND = 25
 #: The cluster may take so long for them; nobody else is given them meanwhile.
 REMOVING_SECONDS = 900.0
 
@@ -81,7 +81,7 @@ def parse_removed(text: str) -> tuple[set[UUID], dict[UUID, str]]:
     return gone, kept
 
 
-class Housekeeper:
+class RetentionCleaner:
     """Removes the folders of runs that ended `retention_days` ago, a bounded number per round."""
 
     def __init__(self, log: RunLog, clusters: Mapping[str, Cluster], settings: Settings) -> None:
@@ -89,11 +89,11 @@ class Housekeeper:
         self._days = settings.worker.retention_days
         self._work = settings.worker.work_folder
 
-    def sweep_cluster(self) -> int:
+    def clean_remote(self) -> int:
         """Remove folders on the cluster; how many were looked after. Without any, nothing is asked of the cluster."""
         if self._days == 0:
             return 0
-        claimed = self._log.swept.claim(timedelta(days=self._days), FOLDERS, REMOVING_SECONDS)
+        claimed = self._log.swept.claim(timedelta(days=self._days), FOLDERS_PER_ROUND, REMOVING_SECONDS)
         if not claimed:
             return 0
         ends = self._log.swept.ends(claimed)
@@ -160,7 +160,7 @@ class Housekeeper:
         for run_id, why in kept.items():
             logger.warning("the folder of run %s on the cluster could not be removed: %s", run_id, why)
 
-    def sweep_here(self) -> int:
+    def clean_local(self) -> int:
         """Remove folders on this machine: of runs that ended well at once, of others after the retention time.
 
         A folder of a run that the log does not know, which can only be another log's, goes when nothing in it has
@@ -170,13 +170,13 @@ class Housekeeper:
         ends = self._log.swept.ends(folders)
         removed = 0
         for run_id, folder in folders.items():
-            if is_to_go(run_id, ends, _changed(folder), timedelta(days=self._days), datetime.now(UTC)):
+            if is_expired(run_id, ends, _changed(folder), timedelta(days=self._days), datetime.now(UTC)):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1
         return removed
 
 
-def is_to_go(
+def is_expired(
     run_id: UUID,
     ends: Mapping[UUID, tuple[RunState, datetime | None]],
     changed: datetime,

@@ -20,7 +20,7 @@ def carried(world: World, **how: object):
     """A run, carried to its end here."""
     run_id = world.accept(**how)  # type: ignore[arg-type]
     with world.log() as log:
-        world.supervisor(log).carry(run_id)
+        world.supervisor(log).run_until_end(run_id)
         return log.run(run_id)
 
 
@@ -77,7 +77,7 @@ def test_04_a_run_is_followed_by_whoever_comes_after_the_one_that_submitted_it(w
     first.join(60)
     assert first.exitcode in (-9, 255)
     with world.log() as log:
-        world.supervisor(log).carry(run_id)
+        world.supervisor(log).run_until_end(run_id)
     assert world.check(run_id).attempt == 1
 
 
@@ -99,7 +99,7 @@ def test_08_a_submission_that_is_refused_ends_the_run_and_leaves_nothing_open(wo
     with world.log() as log:
         if run.paused:
             log.request_cancel(run.id, "ada")
-            world.supervisor(log).carry(run.id)
+            world.supervisor(log).run_until_end(run.id)
         assert log.unfinished() == []
         assert {row["status"] for row in rows(log)["biomero_task_execution"]} <= {"COMPLETED", "FAILED", "CANCELLED"}
     assert world.jobs() == []
@@ -155,7 +155,7 @@ def test_19_without_an_image_no_job_is_submitted(world: World) -> None:
     )
     with world.log() as log:
         run_id = log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
-        world.supervisor(log).carry(run_id)
+        world.supervisor(log).run_until_end(run_id)
         run = log.run(run_id)
     assert run.state is RunState.FAILED
     assert "image" in run.report["message"]

@@ -139,10 +139,10 @@ def _serve(folder: str, url: str, how: How) -> None:
         if how.die_in:
             _die_in(supervisor, RunState(how.die_in))
         if how.cut_at:
-            _cut(supervisor._carrier.around.clusters[""].transport, how.cut_at)
+            _cut(supervisor._executor.ctx.clusters[""].transport, how.cut_at)
         signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
         if how.only:
-            supervisor.carry(UUID(how.only))
+            supervisor.run_until_end(UUID(how.only))
         else:
             supervisor.serve()
 
@@ -157,15 +157,15 @@ def _opened(made: world.World) -> RunLog:
 
 
 def _die_in(supervisor: Any, stage: RunState) -> None:
-    steps = supervisor._carrier._steps
-    heard = supervisor._carrier.watch.heard
+    steps = supervisor._executor._steps
+    heard = supervisor._executor.monitor.record_status
 
     def die(*_: Any) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
     if stage in (RunState.QUEUED, RunState.RUNNING):
-        supervisor._carrier.watch.heard = lambda run_id, run, status: (
+        supervisor._executor.monitor.record_status = lambda run_id, run, status: (
             die() if run.state is stage else heard(run_id, run, status)
         )
     else:
@@ -186,7 +186,7 @@ def _cut(link: Any, number: int) -> None:
 
 def _stop_before_submitting(supervisor: Any) -> None:
     """Let the whole process stand still right before its first sbatch, as under SIGSTOP of an admin."""
-    cluster = supervisor._carrier.around.clusters[""]
+    cluster = supervisor._executor.ctx.clusters[""]
     submit = cluster.submit
 
     def submits(job: Any) -> int:

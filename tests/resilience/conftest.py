@@ -22,8 +22,8 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, names in (
         (backoff, ("FIRST_DELAY_SECONDS", "LONGEST_DELAY_SECONDS")),
-        (job_monitor, ("FIRST_INTERVAL", "UNKNOWN_DEADLINE")),
-        (supervisor, ("LOOK_INTERVAL", "LEASE_SECONDS", "OWED_INTERVAL", "STOP_GRACE")),
+        (job_monitor, ("FIRST_INTERVAL_SECONDS", "UNKNOWN_DEADLINE")),
+        (supervisor, ("SYNC_INTERVAL_SECONDS", "LEASE_SECONDS", "CANCEL_RETRY_INTERVAL_SECONDS", "STOP_GRACE_SECONDS")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))

@@ -205,13 +205,13 @@ def _serve(made: OmeroWorld, how: How) -> None:
         with told_by_signals() as told:  # as the command does it
             told.then(supervisor.stop)
             if how.only:
-                supervisor.carry(UUID(how.only))
+                supervisor.run_until_end(UUID(how.only))
             else:
                 supervisor.serve()
 
 
 def _in_step(supervisor: Any, stage: RunState, moments: Any) -> None:
-    steps = supervisor._carrier._steps
+    steps = supervisor._executor._steps
     step = steps[stage]
 
     def taken(*arguments: Any) -> Any:

@@ -150,7 +150,7 @@ def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(
     world: World, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others get the rest at once, and this one soon: long before the lease would have run out."""
-    for name, seconds in (("LEASE_SECONDS", 60.0), ("STOP_GRACE", 0.2), ("CUT_OFF", 1.0)):
+    for name, seconds in (("LEASE_SECONDS", 60.0), ("STOP_GRACE_SECONDS", 0.2), ("KILL_SECONDS", 1.0)):
         monkeypatch.setattr(supervisor, name, seconds)
     busy, idle = world.accept(), world.accept(sleep=60)
     slow.runs.add(str(busy))
@@ -192,6 +192,6 @@ def test_a_run_on_which_nothing_befalls_takes_each_step_once(world: World, monke
             counted(kind, name)
     run_id = world.accept()
     with world.log() as log:
-        world.supervisor(log).carry(run_id)
+        world.supervisor(log).run_until_end(run_id)
     assert world.check(run_id).attempt == 1
     assert taken == dict.fromkeys(("check", "survey", "stage_in", "send_tree", "submit", "fetch_tree", "stage_out"), 1)

@@ -106,9 +106,9 @@ class Link(FakeTransport):
 def hurry() -> None:
     """Let a run that takes minutes by its pauses take a second."""
     backoff.FIRST_DELAY_SECONDS, backoff.LONGEST_DELAY_SECONDS = 0.2, 0.6
-    job_monitor.FIRST_INTERVAL = 0.1
-    supervisor.LOOK_INTERVAL, supervisor.LEASE_SECONDS, supervisor.OWED_INTERVAL = 0.1, 1.0, 0.3
-    supervisor.STOP_GRACE = 1.0
+    job_monitor.FIRST_INTERVAL_SECONDS = 0.1
+    supervisor.SYNC_INTERVAL_SECONDS, supervisor.LEASE_SECONDS, supervisor.CANCEL_RETRY_INTERVAL_SECONDS = 0.1, 1.0, 0.3
+    supervisor.STOP_GRACE_SECONDS = 1.0
     job_monitor.UNKNOWN_DEADLINE = job_monitor.timedelta(seconds=1.5)
 
 
@@ -165,7 +165,7 @@ class World:
         return Cluster(link, Bare(), data="data", images="images", converters="converters")
 
     def supervisor(self, log: RunLog, *, doubt_seconds: float = 1.0, workers: int = 2) -> supervisor.Supervisor:
-        carries = executor.Carrier(log, {"": self.cluster()}, Sources(), self.settings, doubt_seconds=doubt_seconds)
+        carries = executor.RunExecutor(log, {"": self.cluster()}, Sources(), self.settings, doubt_seconds=doubt_seconds)
         return supervisor.Supervisor(log, carries, poll_seconds=0.3, workers=workers)
 
     # -- what happens -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from biomeroworker.config import Settings
 from biomeroworker.errors import Blocked
 
 #: Seconds for which an answer is believed.
-BELIEVED = 60.0
+CACHE_SECONDS = 60.0
 
 #: $1 folder, which may not be there yet: its first ancestor that is stands for it. Bytes and inodes, free and in all.
 _FREE = """
@@ -32,7 +32,7 @@ class Free:
     """What a file system has left. ``files`` is None where it does not count them."""
 
     size: int
-    of: int
+    total: int
     files: int | None
 
 
@@ -57,7 +57,7 @@ class SpaceGuard:
         self._cluster = cluster
         self._margin = int(settings.slurm.free_space_gb * 1e9)
         self._lock = threading.Lock()
-        self._asked = float("-inf")
+        self._checked_at = float("-inf")
         self._free: Free | None = None
         self._sent = self._files = 0
 
@@ -70,8 +70,8 @@ class SpaceGuard:
             It would leave less than the margin; the message has the figures.
         """
         with self._lock:
-            if time.monotonic() - self._asked > BELIEVED or self._refusal(size, files):
-                self._ask()  # before anybody is held back the figures are fresh
+            if time.monotonic() - self._checked_at > CACHE_SECONDS or self._refusal(size, files):
+                self._query()  # before anybody is held back the figures are fresh
             if refusal := self._refusal(size, files):
                 raise Blocked(
                     refusal, hint="remove data from the cluster or get more space; [SLURM] free_space_gb is the margin"
@@ -79,11 +79,11 @@ class SpaceGuard:
             self._sent += size
             self._files += files
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         answer = self._cluster.transport.run(free_command(self._cluster.layout.data), timeout=60)
         if not answer.ok:
             raise far_fault("asking for the free space on the cluster", answer.stderr)
-        self._free, self._asked = parse_free(answer.stdout), time.monotonic()
+        self._free, self._checked_at = parse_free(answer.stdout), time.monotonic()
         self._sent = self._files = 0
 
     def _refusal(self, size: int, files: int) -> str:
@@ -93,7 +93,7 @@ class SpaceGuard:
         left = max(self._free.size - self._sent, 0)
         if left < size + self._margin:
             return (
-                f"{folder} on the cluster has {_gb(left)} free of {_gb(self._free.of)}; the inputs take {_gb(size)}, "
+                f"{folder} on the cluster has {_gb(left)} free of {_gb(self._free.total)}; the inputs take {_gb(size)}, "
                 f"and {_gb(self._margin)} must stay free"
             )
         if self._free.files is not None and self._free.files - self._files < files:

@@ -27,7 +27,7 @@ from biomeroworker.workflows import attempt_folder, parameters
 from biomeroworker.workflows.descriptor import Workflow
 
 
-class Plan(BaseModel):
+class ExecutionPlan(BaseModel):
     """The detail of a run's intent to export: from there on nothing else decides what is run."""
 
     model_config = ConfigDict(frozen=True)
@@ -43,7 +43,9 @@ class Plan(BaseModel):
     cluster: str = ""  #: its name in the configuration; the one of [SSH] and [SLURM] has none
 
     @classmethod
-    def of(cls, request: RunRequest, workflow: Workflow, name: str, cluster: Cluster, settings: Settings) -> Plan:
+    def resolve(
+        cls, request: RunRequest, workflow: Workflow, name: str, cluster: Cluster, settings: Settings
+    ) -> ExecutionPlan:
         """Settle it; raises what is wrong with the request, the configuration or the cluster.
 
         ``settings`` are those of the cluster of that name.
@@ -65,7 +67,7 @@ class Plan(BaseModel):
         )
 
     @classmethod
-    def kept(cls, run: WorkflowRun) -> Plan:
+    def from_run(cls, run: WorkflowRun) -> ExecutionPlan:
         """As it stands in the log."""
         return cls.model_validate(run.intent(RunState.EXPORTING))
 
@@ -73,7 +75,7 @@ class Plan(BaseModel):
         """As it is kept in the log."""
         return self.model_dump(mode="json")
 
-    def lay_out(
+    def write_attempt_folder(
         self, folder: Path, run_folder: str, remote_attempt: str, cluster: Cluster, tasks: Sequence[int] = ()
     ) -> None:
         """Write an attempt's folder, locally, as it will lie on the cluster; below it one for each task of an array."""

@@ -20,12 +20,12 @@ def unknown(name: str) -> JobStatus:
     return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="")
 
 
-def of_tasks(name: str, found: Sequence[JobStatus], tasks: Iterable[int]) -> dict[int, JobStatus]:
+def per_task(name: str, found: Sequence[JobStatus], tasks: Iterable[int]) -> dict[int, JobStatus]:
     """The status of each task; one that nobody has heard of is unknown."""
     return {task: replace(status or unknown(name), task=task) for task, status in by_task(list(found), tasks).items()}
 
 
-def tally(name: str, tasks: Mapping[int, JobStatus]) -> JobStatus:
+def aggregate_array(name: str, tasks: Mapping[int, JobStatus]) -> JobStatus:
     """An array as if it were one job: it runs while any of its tasks may, and has ended when all have."""
     counts = Counter(status.state for status in tasks.values())
     waiting, running, unheard = counts[JobState.PENDING], counts[JobState.RUNNING], counts[JobState.UNKNOWN]
@@ -58,7 +58,7 @@ def is_final(status: JobStatus, tasks: Mapping[int, JobStatus]) -> bool:
     return all(one.state.is_terminal or one.forgotten for one in (tasks.values() or [status]))
 
 
-def described(status: JobStatus) -> dict[str, Any]:
+def to_dict(status: JobStatus) -> dict[str, Any]:
     """What of a status goes into the log, so that the verdict can be given again after a crash."""
     return {
         "state": status.state.name,
@@ -73,8 +73,8 @@ def described(status: JobStatus) -> dict[str, Any]:
     }
 
 
-def kept(described: Mapping[str, Any], name: str) -> JobStatus:
-    """The inverse of `described`."""
+def from_dict(described: Mapping[str, Any], name: str) -> JobStatus:
+    """The inverse of `to_dict`."""
     return JobStatus(
         name=name,
         job_id=int(described.get("job_id", -1)),
@@ -88,18 +88,18 @@ def kept(described: Mapping[str, Any], name: str) -> JobStatus:
     )
 
 
-def described_tasks(tasks: Mapping[int, JobStatus]) -> list[dict[str, Any]]:
+def tasks_to_dicts(tasks: Mapping[int, JobStatus]) -> list[dict[str, Any]]:
     """The same of the tasks of an array; those that say the same in one line, so that a thousand fit into an event."""
     lines: dict[str, tuple[list[int], dict[str, Any]]] = {}
     for task, status in tasks.items():
-        said = {key: value for key, value in described(status).items() if key != "usage"}
+        said = {key: value for key, value in to_dict(status).items() if key != "usage"}
         lines.setdefault(repr(said), ([], said))[0].append(task)
     return [{"tasks": ranges.written(numbers), **said} for numbers, said in lines.values()]
 
 
-def kept_tasks(described: Iterable[Mapping[str, Any]], name: str, tasks: Iterable[int]) -> dict[int, JobStatus]:
-    """The inverse of `described_tasks`; a task of which nothing was written down is unknown."""
-    found = {task: kept(line, name) for line in described for task in ranges.read(str(line.get("tasks", "")))}
+def tasks_from_dicts(described: Iterable[Mapping[str, Any]], name: str, tasks: Iterable[int]) -> dict[int, JobStatus]:
+    """The inverse of `tasks_to_dicts`; a task of which nothing was written down is unknown."""
+    found = {task: from_dict(line, name) for line in described for task in ranges.read(str(line.get("tasks", "")))}
     return {task: replace(found.get(task, unknown(name)), task=task) for task in tasks}
 
 

@@ -22,11 +22,11 @@ from biomeroworker.workflows import attempt_folder, markers
 from biomeroworker.workflows.outcome import verdict, verify
 
 #: Of how many different causes the evidence is kept, and how much of each.
-CAUSES_TOLD, EVIDENCE = 20, 2000
+MAX_CAUSES, EVIDENCE_CHARACTERS = 20, 2000
 
 
 @dataclass
-class Verdicts:
+class TaskOutcomes:
     """What became of the tasks of one attempt."""
 
     good: dict[int, ResultManifest] = field(default_factory=dict)
@@ -43,15 +43,15 @@ class Verdicts:
         }
 
 
-def below(digests: Mapping[str, str], folder: str) -> dict[str, str]:
+def under_prefix(digests: Mapping[str, str], folder: str) -> dict[str, str]:
     """The digests of what lies below a folder, by path below it."""
     prefix = f"{folder}/"
     return {name.removeprefix(prefix): digest for name, digest in digests.items() if name.startswith(prefix)}
 
 
-def judge(
+def classify_tasks(
     statuses: Mapping[int, JobStatus], fetched: Path, run: str, attempt: int, digests: Mapping[str, str] | None = None
-) -> Verdicts:
+) -> TaskOutcomes:
     """Hear the three witnesses of each task, and see that what it left has come back whole.
 
     Parameters
@@ -64,7 +64,7 @@ def judge(
     Transient
         A witness of one of them has not spoken yet: look again.
     """
-    found = Verdicts()
+    found = TaskOutcomes()
     known: dict[str, dict[str, str]] = {}
     for name, digest in (digests or {}).items():
         task_folder, _, path = name.partition(f"/{attempt_folder.OUT}/")
@@ -97,13 +97,13 @@ def _grouped(failed: Mapping[int, Fault]) -> list[dict[str, Any]]:
             "tasks": ranges.written(tasks),
             "message": message,
             "hint": hint,
-            "detail": failed[tasks[0]].detail[-EVIDENCE:] if number < CAUSES_TOLD else "",
+            "detail": failed[tasks[0]].detail[-EVIDENCE_CHARACTERS:] if number < MAX_CAUSES else "",
         }
         for number, ((message, hint), tasks) in enumerate(causes.items())
     ]
 
 
-def gather(good: Mapping[int, Path], into: Path, run: str, attempt: int) -> ResultManifest:
+def merge_results(good: Mapping[int, Path], into: Path, run: str, attempt: int) -> ResultManifest:
     """Bring the results of tasks together in one folder, as links to the files that were fetched.
 
     A name that two tasks have given (``summary.csv``) gets the chunk's number in front in both; names that say which
@@ -140,7 +140,7 @@ def _link(file: Path, place: Path) -> None:
 # -- partly done ------------------------------------------------------------------------------------------------------
 
 
-def partly(failed: Sequence[Mapping[str, Any]], inputs: InputManifest, run: str) -> dict[str, Any]:
+def partial_failure_report(failed: Sequence[Mapping[str, Any]], inputs: InputManifest, run: str) -> dict[str, Any]:
     """What the end of a run says of chunks that failed; nothing where none has."""
     if not failed:
         return {}

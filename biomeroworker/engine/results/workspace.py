@@ -21,7 +21,7 @@ class Workspace:
     def __init__(self, work_folder: Path, run: UUID) -> None:
         self.folder = work_folder / str(run)
         self.inputs = self.folder / "in"
-        self.going = self.folder / "going"
+        self.outgoing = self.folder / "going"
         #: The results of all tasks together, as links to what was fetched.
         self.results = self.folder / "results"
 
@@ -51,9 +51,9 @@ class Workspace:
         except FileNotFoundError:
             return None
 
-    def holds(self, manifest: InputManifest, chunk: int | None = None) -> bool:
+    def has_inputs(self, manifest: InputManifest, chunk: int | None = None) -> bool:
         """Whether the inputs (of a chunk) are all exported here: each appears at its place when it is whole."""
-        if chunk is not None and (self.going / folder_name(chunk)).is_dir():
+        if chunk is not None and (self.outgoing / folder_name(chunk)).is_dir():
             return True
         return all((self.chunk(chunk) / portion.image.path).exists() for portion in manifest.portions(chunk))
 
@@ -61,27 +61,27 @@ class Workspace:
         """Where a chunk's inputs are exported to; those of a run that is not split, if none is named."""
         return self.inputs if chunk is None else self.inputs / folder_name(chunk)
 
-    def set_out(self, chunks: Iterable[int]) -> int:
+    def stage_outgoing(self, chunks: Iterable[int]) -> int:
         """Let ``going/`` hold these chunks, which are whole, and nothing else; returns its size in bytes."""
         names = {folder_name(chunk) for chunk in chunks}
-        self.going.mkdir(exist_ok=True)
-        for other in self.going.iterdir():
+        self.outgoing.mkdir(exist_ok=True)
+        for other in self.outgoing.iterdir():
             if other.name not in names:
                 shutil.rmtree(other)
         for name in names:
-            if not (self.going / name).is_dir():
-                (self.inputs / name).rename(self.going / name)
-        return _size(self.going)
+            if not (self.outgoing / name).is_dir():
+                (self.inputs / name).rename(self.outgoing / name)
+        return _size(self.outgoing)
 
-    def arrived(self) -> None:
+    def clear_outgoing(self) -> None:
         """The cluster has what was in ``going/``: should it lose it, it is exported again."""
-        shutil.rmtree(self.going, ignore_errors=True)
+        shutil.rmtree(self.outgoing, ignore_errors=True)
 
     def size(self) -> int:
         """Bytes of all files below the folder."""
         return _size(self.folder)
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         """Remove everything of the run on this machine."""
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.engine.steps.context import Surroundings, cluster_name
+from biomeroworker.engine.steps.context import EngineContext, cluster_name
 from biomeroworker.errors import Fault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.store.pending_cancels import OwedCancel
@@ -22,12 +22,12 @@ ANSWER_SECONDS = 10.0
 GONE_SECONDS = 30.0
 
 
-class Canceller:
+class JobCanceller:
     """Cancels jobs on the clusters of their runs, and remembers in the log what it could not deliver."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around, self._log = around, around.log
-        self._begun: dict[UUID, float] = {}
+    def __init__(self, ctx: EngineContext) -> None:
+        self._ctx, self._log = ctx, ctx.log
+        self._started: dict[UUID, float] = {}
 
     def cancel(self, run_id: UUID, run: WorkflowRun, names: Sequence[str]) -> str | None:
         """Cancel a run's jobs and see that they are gone.
@@ -36,9 +36,9 @@ class Canceller:
         -------
         What is still to be told of them when the run ends now (nothing, mostly); None when it is too early to end it.
         """
-        begun, since = self._begun.setdefault(run_id, time.monotonic()), run.created_on
+        begun, since = self._started.setdefault(run_id, time.monotonic()), run.created_on
         try:
-            cluster = self._around.cluster_of(run)
+            cluster = self._ctx.cluster_of(run)
             cluster.cancel(names, timeout=ANSWER_SECONDS)
             alive = cluster.alive(names, since, timeout=ANSWER_SECONDS)
         except Exception as error:
@@ -50,17 +50,17 @@ class Canceller:
                 return None
             self._log.owed.owe(run_id, sorted(alive), since)
             word = "; its job was told to end and takes its time" if alive else ""
-        self._begun.pop(run_id, None)
+        self._started.pop(run_id, None)
         return word
 
-    def give_up(self, run_id: UUID, run: WorkflowRun, names: Sequence[str]) -> None:
+    def cancel_abandoned_attempts(self, run_id: UUID, run: WorkflowRun, names: Sequence[str]) -> None:
         """End the jobs of attempts that no longer count; owed when the cluster does not answer."""
         try:
-            self._around.cluster_of(run).cancel(names, timeout=ANSWER_SECONDS)
+            self._ctx.cluster_of(run).cancel(names, timeout=ANSWER_SECONDS)
         except Fault:
             self._log.owed.owe(run_id, names, run.created_on)
 
-    def deliver(self) -> int:
+    def retry_pending(self) -> int:
         """Deliver what is owed, each to its own cluster; how many cancels still are.
 
         Raises
@@ -78,15 +78,15 @@ class Canceller:
                 silences.append(error)
         for place, due in owed.items():
             try:
-                left += self._deliver_to(place, due)
+                left += self._retry_on_cluster(place, due)
             except Exception as error:  # raised when the others have had theirs
                 silences.append(error)
         if silences:
             raise errors.classify(silences[0])
         return left
 
-    def _deliver_to(self, name: str, due: Sequence[OwedCancel]) -> int:
-        cluster = self._around.place(name).cluster
+    def _retry_on_cluster(self, name: str, due: Sequence[OwedCancel]) -> int:
+        cluster = self._ctx.cluster_context(name).cluster
         names = [one.name for one in due]
         cluster.cancel(names)
         alive = cluster.alive(names, min(one.since for one in due))

@@ -12,12 +12,12 @@ from biomeroworker.cluster.transport.transport import Sent
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.summary import made_text
-from biomeroworker.engine.planning.plan import Plan
+from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.results import job_status, task_outcomes
 from biomeroworker.engine.results.workspace import Workspace
 from biomeroworker.engine.steps import job_monitor
-from biomeroworker.engine.steps.context import Surroundings
-from biomeroworker.engine.steps.fault_handler import Meeting
+from biomeroworker.engine.steps.context import EngineContext
+from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.errors import Blocked, Fault, NodeFault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -25,11 +25,11 @@ from biomeroworker.workflows import attempt_folder, markers
 from biomeroworker.workflows.outcome import verdict, verify
 
 
-class Homecoming:
+class ResultCollector:
     """The steps *fetch* and *import*."""
 
-    def __init__(self, around: Surroundings, meeting: Meeting) -> None:
-        self._around, self._log, self._meeting = around, around.log, meeting
+    def __init__(self, ctx: EngineContext, fault_handler: FaultHandler) -> None:
+        self._ctx, self._log, self._fault_handler = ctx, ctx.log, fault_handler
 
     # -- fetch --------------------------------------------------------------------------------------------------------
 
@@ -37,35 +37,35 @@ class Homecoming:
         """Bring back what the attempt's job left, and judge it."""
         begun = time.monotonic()
         attempt = run.attempts[run.attempt]
-        status, tasks = self._kept(run)
+        status, tasks = self._recorded_status(run)
         if not job_status.is_final(
             status, tasks
         ):  # we came here because the scheduler was silent: has it found its voice?
-            status, tasks = self._asked(run)
+            status, tasks = self._query_status(run)
             if status.state in (JobState.PENDING, JobState.RUNNING):
-                self._around.tell(run_id, run.state, None, f"job {status.job_id} {status.raw_state}, after all")
-                return self._around.place_of(run).settings.slurm.poll_seconds
+                self._ctx.report_progress(run_id, run.state, None, f"job {status.job_id} {status.raw_state}, after all")
+                return self._ctx.cluster_context_of(run).settings.slurm.poll_seconds
             if job_status.is_final(status, tasks):
                 self._log.intend(
-                    run_id, RunState.FETCHING, attempt=attempt.number, **job_monitor.ended_as(status, tasks)
+                    run_id, RunState.FETCHING, attempt=attempt.number, **job_monitor.final_status(status, tasks)
                 )
-        space = self._around.space(run_id)
+        space = self._ctx.workspace(run_id)
         fetched = self._fetch(run_id, run, space, attempt.number)
         seconds = round(time.monotonic() - begun, 2)
         came = {"bytes": fetched.size, "travelled": fetched.travelled, "seconds": seconds}
         if attempt.tasks:
-            return self._judge_array(run_id, run, tasks, space, fetched, came)
+            return self._collect_array(run_id, run, tasks, space, fetched, came)
         try:
             results = verdict(status, space.fetched(attempt.number), str(run_id), attempt.number)
         except Blocked as fault:
-            raise (self._elsewhere(fault) if _was_mended(run) else fault) from fault
-        known = task_outcomes.below(fetched.digests, attempt_folder.OUT)
+            raise (self._as_node_fault(fault) if _resumed_since_block(run) else fault) from fault
+        known = task_outcomes.under_prefix(fetched.digests, attempt_folder.OUT)
         verify(results, space.fetched(attempt.number) / attempt_folder.OUT, known)
         self._log.complete(run_id, RunState.FETCHING, attempt=attempt.number, files=len(results.files), **came)
         self._log.intend(run_id, RunState.IMPORTING, attempt=attempt.number)
         return 0
 
-    def _judge_array(
+    def _collect_array(
         self,
         run_id: UUID,
         run: WorkflowRun,
@@ -75,14 +75,14 @@ class Homecoming:
         came: dict[str, Any],
     ) -> float | None:
         number = run.attempt
-        found = task_outcomes.judge(tasks, space.fetched(number), str(run_id), number, fetched.digests)
-        if found.blocked and not _was_mended(run):
+        found = task_outcomes.classify_tasks(tasks, space.fetched(number), str(run_id), number, fetched.digests)
+        if found.blocked and not _resumed_since_block(run):
             raise next(iter(found.blocked.values()))
-        found.lost.update({task: self._elsewhere(fault) for task, fault in found.blocked.items()})
+        found.lost.update({task: self._as_node_fault(fault) for task, fault in found.blocked.items()})
         files = sum(len(results.files) for results in found.good.values())
         self._log.complete(run_id, RunState.FETCHING, attempt=number, tasks=found.detail(), files=files, **came)
         if found.lost:
-            return self._meeting.meet_lost(run_id, found.lost)
+            return self._fault_handler.handle_lost_tasks(run_id, found.lost)
         judged = self._log.run(run_id)
         if not judged.good_chunks:
             raise task_outcomes.all_failed(judged.failed_chunks, judged.chunks)
@@ -90,55 +90,55 @@ class Homecoming:
         return 0
 
     @staticmethod
-    def _elsewhere(fault: Blocked) -> NodeFault:
+    def _as_node_fault(fault: Blocked) -> NodeFault:
         """What a person has mended meanwhile: the job itself has ended over it, so it takes another one."""
         return NodeFault(str(fault), node="", hint=fault.hint, detail=fault.detail)
 
     @staticmethod
-    def _kept(run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
+    def _recorded_status(run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
         attempt, told = run.attempts[run.attempt], run.intent(RunState.FETCHING)
-        tasks = job_status.kept_tasks(told.get("tasks") or (), attempt.name, attempt.tasks)
-        return job_status.kept(told, attempt.name), tasks
+        tasks = job_status.tasks_from_dicts(told.get("tasks") or (), attempt.name, attempt.tasks)
+        return job_status.from_dict(told, attempt.name), tasks
 
-    def _asked(self, run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
+    def _query_status(self, run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
         attempt = run.attempts[run.attempt]
-        found = self._around.cluster_of(run).status([attempt.name], run.created_on).get(attempt.name, [])
-        tasks = job_status.of_tasks(attempt.name, found, attempt.tasks)
+        found = self._ctx.cluster_of(run).status([attempt.name], run.created_on).get(attempt.name, [])
+        tasks = job_status.per_task(attempt.name, found, attempt.tasks)
         if tasks:
-            return job_status.tally(attempt.name, tasks), tasks
+            return job_status.aggregate_array(attempt.name, tasks), tasks
         return (found[-1] if found else job_status.unknown(attempt.name)), {}
 
     def _fetch(self, run_id: UUID, run: WorkflowRun, space: Workspace, number: int) -> Sent:
-        cluster = self._around.cluster_of(run)
-        told = self._around.bytes_told(run_id, run.state)
+        cluster = self._ctx.cluster_of(run)
+        told = self._ctx.transfer_progress(run_id, run.state)
         return cluster.transport.fetch_tree(
             cluster.attempt_folder(run_id, number), space.fetched(number), progress=told
         )
 
     # -- import -------------------------------------------------------------------------------------------------------
 
-    def bring_home(self, run_id: UUID, run: WorkflowRun, request: RunRequest, inputs: InputManifest) -> float:
+    def stage_out(self, run_id: UUID, run: WorkflowRun, request: RunRequest, inputs: InputManifest) -> float:
         """Let the run's source make of the results what they are to become; then the run is done."""
         begun = time.monotonic()
         number = run.attempt
-        space = self._around.space(run_id)
+        space = self._ctx.workspace(run_id)
         if run.chunks:
-            results, folder = self._gathered(run_id, run, space), space.results
+            results, folder = self._merge_task_results(run_id, run, space), space.results
         else:
             fetching = run.intent(RunState.FETCHING)
             if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
                 self._log.intend(run_id, RunState.FETCHING, attempt=number, **fetching)
                 return 0
-            status = job_status.kept(fetching, run.attempts[number].name)
+            status = job_status.from_dict(fetching, run.attempts[number].name)
             results = verdict(status, space.fetched(number), str(run_id), number)
             folder = space.fetched(number) / attempt_folder.OUT
-        made = self._around.source(request).stage_out(
+        made = self._ctx.source(request).stage_out(
             request,
             inputs,
             results,
             folder,
-            Plan.kept(run).provenance(run_id, run, request.workflow),
-            lambda fraction, word: self._around.tell(run_id, RunState.IMPORTING, fraction, word),
+            ExecutionPlan.from_run(run).provenance(run_id, run, request.workflow),
+            lambda fraction, word: self._ctx.report_progress(run_id, RunState.IMPORTING, fraction, word),
         )
         counts: dict[str, int] = {}
         for one in made:
@@ -151,11 +151,11 @@ class Homecoming:
             seconds=round(time.monotonic() - begun, 2),
             **self._used(run),
         )
-        partly = task_outcomes.partly(run.failed_chunks, inputs, str(run_id))
+        partly = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(run_id))
         self._log.finish(run_id, made=counts, **partly)
         word = made_text(counts)
-        self._around.tell(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
-        space.drop()
+        self._ctx.report_progress(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
+        space.delete()
         return 0
 
     def _used(self, run: WorkflowRun) -> dict[str, Any]:
@@ -163,13 +163,13 @@ class Homecoming:
         if "cpu_seconds" in run.intent(RunState.FETCHING).get("usage", {}):
             return {}
         try:
-            status, tasks = self._asked(run)
+            status, tasks = self._query_status(run)
         except Fault:  # nice to know, and no more than that
             return {}
         used = job_status.usage(tasks.values()) if tasks else status.usage()
         return {"usage": used} if used else {}
 
-    def _gathered(self, run_id: UUID, run: WorkflowRun, space: Workspace) -> ResultManifest:
+    def _merge_task_results(self, run_id: UUID, run: WorkflowRun, space: Workspace) -> ResultManifest:
         """The results of all good tasks, of whichever attempt each is."""
         good: dict[int, Path] = {}
         for task, number in run.good_chunks.items():
@@ -180,10 +180,10 @@ class Homecoming:
             left = markers.read_markers(folder).results or ()
             results = ResultManifest(run=str(run_id), attempt=run.attempt, files=left)
             verify(results, folder / attempt_folder.OUT)
-        return task_outcomes.gather(good, space.results, str(run_id), run.attempt)
+        return task_outcomes.merge_results(good, space.results, str(run_id), run.attempt)
 
 
-def _was_mended(run: WorkflowRun) -> bool:
+def _resumed_since_block(run: WorkflowRun) -> bool:
     """Whether a person has resumed the run after this attempt was found to be blocked: looking again cannot help."""
     met = [fault for fault in run.faults if fault.attempt == run.attempt and fault.stage is RunState.FETCHING]
     return bool(met) and met[-1].kind == "blocked" and not run.faults_in_a_row(RunState.FETCHING)

@@ -24,16 +24,16 @@ from biomeroworker.eventlog.store.fence import LeaseLost, held
 Listener = Callable[[UUID, RunState, float | None, str], None]
 
 
-def nobody_watches(run: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+def null_listener(run: UUID, stage: RunState, fraction: float | None, word: str) -> None:
     """The listener of a run that nobody watches."""
 
 
-class ToEnd(Overtaken):
+class StepCancelled(Overtaken):
     """Somebody has asked for the run's end: this step leads nowhere."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ClusterContext:
     """One cluster with its settings and what guards its space."""
 
     name: str
@@ -42,7 +42,7 @@ class Place:
     guard: SpaceGuard
 
 
-class Surroundings:
+class EngineContext:
     """Shared by all steps of all runs; safe to share between threads.
 
     Attributes
@@ -50,10 +50,10 @@ class Surroundings:
     holder
         Under whose leases runs are carried: what happens to a run is recorded only while its lease holds. Empty: under
         none, for a log that nobody else writes to.
-    holds
-        Whether the lease of a run certainly holds, as far as this process knows; asked while a step takes its time.
-    unheard
-        Whether somebody has asked for the end of a run since its step began.
+    lease_is_valid
+        Whether the lease of a run is certainly valid, as far as this process knows; checked during a step.
+    cancel_pending
+        Whether a cancel of a run was requested since its step started.
     """
 
     def __init__(
@@ -66,30 +66,32 @@ class Surroundings:
     ) -> None:
         self.log, self.clusters, self.sources, self.settings, self.listener = log, clusters, sources, settings, listener
         self.holder = ""
-        self.holds: Callable[[UUID], bool] = lambda run_id: True
-        self.unheard: Callable[[UUID], bool] = lambda run_id: False
-        self._places: dict[str, Place] = {}
+        self.lease_is_valid: Callable[[UUID], bool] = lambda run_id: True
+        self.cancel_pending: Callable[[UUID], bool] = lambda run_id: False
+        self._cluster_contexts: dict[str, ClusterContext] = {}
         self._lock = threading.Lock()
 
-    def place(self, name: str) -> Place:
+    def cluster_context(self, name: str) -> ClusterContext:
         """A cluster by its name; raises what keeps us from knowing it."""
         cluster = self.clusters[name]
         with self._lock:
-            known = self._places.get(name)
+            known = self._cluster_contexts.get(name)
             if known is None or known.cluster is not cluster:
-                known = Place(name, cluster, self.settings.on(name), SpaceGuard(cluster, self.settings.on(name)))
-                self._places[name] = known
+                known = ClusterContext(
+                    name, cluster, self.settings.on(name), SpaceGuard(cluster, self.settings.on(name))
+                )
+                self._cluster_contexts[name] = known
             return known
 
-    def place_of(self, run: WorkflowRun) -> Place:
+    def cluster_context_of(self, run: WorkflowRun) -> ClusterContext:
         """Where a run is carried out, as it was settled at the door."""
-        return self.place(cluster_name(run))
+        return self.cluster_context(cluster_name(run))
 
     def cluster_of(self, run: WorkflowRun) -> Cluster:
         """The cluster of a run."""
-        return self.place_of(run).cluster
+        return self.cluster_context_of(run).cluster
 
-    def space(self, run_id: UUID) -> Workspace:
+    def workspace(self, run_id: UUID) -> Workspace:
         """The run's folder on this machine."""
         return Workspace(self.settings.worker.work_folder, run_id)
 
@@ -106,20 +108,31 @@ class Surroundings:
         with held(run_id, self.holder):
             yield
 
-    def tell(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
-        """Tell the listener; a step that has lost its lease meanwhile ends here, before it does more.
-
-        So does one whose run is to end, but for the import: it leaves no halves.
-        """
-        if not stage.is_terminal and not self.holds(run_id):
-            raise LeaseLost(f"run {run_id} may be carried by somebody else by now")
-        if not stage.is_terminal and stage is not RunState.IMPORTING and self.unheard(run_id):
-            raise ToEnd(f"the end of run {run_id} was asked for")
+    def report_progress(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
+        """Report progress to the listener, unless the step has to end here: see `check_interrupted`."""
+        self.check_interrupted(run_id, stage)
         self.listener(run_id, stage, fraction, word)
 
-    def bytes_told(self, run_id: UUID, stage: RunState) -> Callable[[int, int], None]:
+    def check_interrupted(self, run_id: UUID, stage: RunState) -> None:
+        """Check that a step may go on.
+
+        Raises
+        ------
+        LeaseLost
+            The lease of the run may have expired.
+        StepCancelled
+            A cancel is pending; except while importing, which must finish.
+        """
+        if not stage.is_terminal and not self.lease_is_valid(run_id):
+            raise LeaseLost(f"run {run_id} may be carried by somebody else by now")
+        if not stage.is_terminal and stage is not RunState.IMPORTING and self.cancel_pending(run_id):
+            raise StepCancelled(f"a cancel of run {run_id} was requested")
+
+    def transfer_progress(self, run_id: UUID, stage: RunState) -> Callable[[int, int], None]:
         """For a transfer: tells of its bytes."""
-        return lambda done, total: self.tell(run_id, stage, done / total if total else None, f"{done / 1e6:.1f} MB")
+        return lambda done, total: self.report_progress(
+            run_id, stage, done / total if total else None, f"{done / 1e6:.1f} MB"
+        )
 
 
 def cluster_name(run: WorkflowRun) -> str:

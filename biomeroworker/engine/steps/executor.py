@@ -20,27 +20,27 @@ from biomeroworker.cluster.slurm.submit_once import AttemptClaimed, AttemptGiven
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source
-from biomeroworker.engine.planning.plan import Plan
+from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.steps import job_monitor
-from biomeroworker.engine.steps.cancellation import Canceller
-from biomeroworker.engine.steps.collect import Homecoming
-from biomeroworker.engine.steps.context import Listener, Surroundings, ToEnd, cluster_name, nobody_watches
-from biomeroworker.engine.steps.fault_handler import Meeting
-from biomeroworker.engine.steps.stage_in import Staging
+from biomeroworker.engine.steps.cancellation import JobCanceller
+from biomeroworker.engine.steps.collect import ResultCollector
+from biomeroworker.engine.steps.context import EngineContext, Listener, StepCancelled, cluster_name, null_listener
+from biomeroworker.engine.steps.fault_handler import FaultHandler
+from biomeroworker.engine.steps.stage_in import InputStager
 from biomeroworker.errors import NodeFault
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded, NotAllowed, RunState, StaleAttempt
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.workflows.catalogue import Catalogue
 
-#: What `Carrier.advance` answers for a run whose next step is the scheduler's.
+#: What `RunExecutor.advance` answers for a run whose next step is the scheduler's.
 AWAITS_SCHEDULER = math.inf
 
 #: For how long nothing may be heard of a submission whose answer was lost before its attempt is given up for a new one.
 DOUBT_SECONDS = 60.0
 
 
-class Carrier:
+class RunExecutor:
     """Takes runs on, step by step.
 
     Parameters
@@ -64,24 +64,24 @@ class Carrier:
         clusters: Mapping[str, Cluster],
         sources: Mapping[str, Source],
         settings: Settings,
-        listener: Listener = nobody_watches,
+        listener: Listener = null_listener,
         doubt_seconds: float = DOUBT_SECONDS,
     ) -> None:
         self.log = log
         self.catalogue = Catalogue(settings)
-        self.around = Surroundings(log, clusters, sources, settings, listener)
+        self.ctx = EngineContext(log, clusters, sources, settings, listener)
         self._doubt_seconds = doubt_seconds
-        self._canceller = Canceller(self.around)
-        self._meeting = Meeting(self.around, self._canceller)
-        self._staging = Staging(self.around)
-        self._homecoming = Homecoming(self.around, self._meeting)
-        self.watch = job_monitor.Watch(self.around, self._meeting)
-        self._fed: set[UUID] = set()
-        self._seen: dict[UUID, tuple[RunState, str]] = {}
+        self._canceller = JobCanceller(self.ctx)
+        self._fault_handler = FaultHandler(self.ctx, self._canceller)
+        self._stager = InputStager(self.ctx)
+        self._collector = ResultCollector(self.ctx, self._fault_handler)
+        self.monitor = job_monitor.JobMonitor(self.ctx, self._fault_handler)
+        self._streaming: set[UUID] = set()
+        self._last_seen: dict[UUID, tuple[RunState, str]] = {}
         self._steps: dict[RunState, Callable[[UUID, WorkflowRun, RunRequest], float | None]] = {
             RunState.ACCEPTED: self._admit,
-            RunState.EXPORTING: self._staging.export,
-            RunState.TRANSFERRING: self._staging.transfer,
+            RunState.EXPORTING: self._stager.export,
+            RunState.TRANSFERRING: self._stager.transfer,
             RunState.SUBMITTING: self._submit,
             RunState.QUEUED: self._await,
             RunState.RUNNING: self._await,
@@ -90,30 +90,34 @@ class Carrier:
         }
 
     def lease(
-        self, holder: str, holds: Callable[[UUID], bool], unheard: Callable[[UUID], bool] = lambda run_id: False
+        self,
+        holder: str,
+        lease_is_valid: Callable[[UUID], bool],
+        cancel_pending: Callable[[UUID], bool] = lambda run_id: False,
     ) -> None:
-        """Carry runs under the leases of ``holder`` from now on.
+        """Execute runs under the leases of ``holder`` from now on.
 
-        ``holds`` tells whether a run's lease still does, ``unheard`` whether its end was asked for during its step.
+        ``lease_is_valid`` tells whether the lease of a run is still valid, ``cancel_pending`` whether a cancel was
+        requested since the step of the run started.
         """
-        self.around.holder, self.around.holds, self.around.unheard = holder, holds, unheard
+        self.ctx.holder, self.ctx.lease_is_valid, self.ctx.cancel_pending = holder, lease_is_valid, cancel_pending
 
-    def is_fed(self, run_id: UUID) -> bool:
+    def is_streaming_inputs(self, run_id: UUID) -> bool:
         """Whether the scheduler has the run's job while its inputs still travel: it has a next step, and is watched."""
-        return run_id in self._fed
+        return run_id in self._streaming
 
     def cluster_of(self, run_id: UUID) -> str:
         """The name of the cluster of a run that was taken a step on here."""
-        return self._seen[run_id][1] if run_id in self._seen else ""
+        return self._last_seen[run_id][1] if run_id in self._last_seen else ""
 
     def poll_seconds(self, cluster: str) -> float:
         """The longest wait between two questions to a cluster; to one that is not in the ini any more, any will do."""
-        settings = self.around.settings
+        settings = self.ctx.settings
         return (settings.on(cluster) if cluster in settings.clusters else settings).slurm.poll_seconds
 
     def stage_of(self, run_id: UUID) -> RunState:
         """Where a run was found when it was last taken a step on here."""
-        return self._seen[run_id][0] if run_id in self._seen else RunState.ACCEPTED
+        return self._last_seen[run_id][0] if run_id in self._last_seen else RunState.ACCEPTED
 
     def advance(self, run_id: UUID) -> float | None:
         """Take a run one step on.
@@ -123,56 +127,56 @@ class Carrier:
         Seconds until it wants the next step, `AWAITS_SCHEDULER` when `JobMonitor` will tell, or None when there is
         none: it has ended, or is paused.
         """
-        self.watch.forget(run_id)
-        with self.around.lease(run_id):
+        self.monitor.invalidate(run_id)
+        with self.ctx.lease(run_id):
             run = self.log.run(run_id)
             if run.state not in (RunState.QUEUED, RunState.RUNNING) or run.paused:
-                self._fed.discard(run_id)
-            self._seen[run_id] = run.state, cluster_name(run)
+                self._streaming.discard(run_id)
+            self._last_seen[run_id] = run.state, cluster_name(run)
             if run.state.is_terminal or run.paused:
-                self._seen.pop(run_id, None)
+                self._last_seen.pop(run_id, None)
                 return None
             try:
                 if run.cancel_requested:
                     return self._cancel(run_id, run)
                 request = RunRequest.model_validate(run.request)
                 return self._steps[run.state](run_id, run, request)
-            except ToEnd:
+            except StepCancelled:
                 return 0
             except (AlreadyEnded, StaleAttempt, LeaseLost):
                 # another process was faster: the log has the truth, and it is looked up anew
-                return job_monitor.FIRST_INTERVAL
+                return job_monitor.FIRST_INTERVAL_SECONDS
             except Exception as error:
-                return self._met(run_id, error)
+                return self._handle_error(run_id, error)
 
-    def _met(self, run_id: UUID, error: Exception, stage: RunState | None = None) -> float | None:
+    def _handle_error(self, run_id: UUID, error: Exception, stage: RunState | None = None) -> float | None:
         with contextlib.suppress(LeaseLost, AlreadyEnded, StaleAttempt):
-            return self._meeting.meet(run_id, errors.classify(error), stage)
-        return job_monitor.FIRST_INTERVAL
+            return self._fault_handler.handle(run_id, errors.classify(error), stage)
+        return job_monitor.FIRST_INTERVAL_SECONDS
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _admit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
         """At the door: everything that can be known to be wrong is said before anything is moved."""
-        self.around.tell(run_id, run.state, None, "checking the request")
+        self.ctx.report_progress(run_id, run.state, None, "checking the request")
         workflow = self.catalogue.get(request.workflow)
-        self.around.source(request).check(request)
-        place = self.around.place(self.around.settings.workflows[request.workflow].cluster)
-        plan = Plan.of(request, workflow, place.name, place.cluster, place.settings)
+        self.ctx.source(request).check(request)
+        place = self.ctx.cluster_context(self.ctx.settings.workflows[request.workflow].cluster)
+        plan = ExecutionPlan.resolve(request, workflow, place.name, place.cluster, place.settings)
         self.log.intend(run_id, RunState.EXPORTING, **plan.detail())
         return 0
 
     def _submit(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
         """At most one job per attempt: the cluster lets only the first submission through, see `cluster.submission`."""
         attempt = run.attempts[run.attempt]
-        self.around.tell(run_id, RunState.SUBMITTING, None, attempt.name)
-        place = self.around.place_of(run)
+        self.ctx.report_progress(run_id, RunState.SUBMITTING, None, attempt.name)
+        place = self.ctx.cluster_context_of(run)
         folder = place.cluster.attempt_folder(run_id, attempt.number)
-        spec = Plan.kept(run).job(attempt, folder, place.settings.slurm.array_throttle or 0)
+        spec = ExecutionPlan.from_run(run).job(attempt, folder, place.settings.slurm.array_throttle or 0)
         try:
             job_id = place.cluster.submit(spec)
         except SubmissionInDoubt as doubt:
-            found = self._look_for(run_id, run, place.cluster, doubt)
+            found = self._resolve_uncertain_submit(run_id, run, place.cluster, doubt)
             if found is None:  # told as a lost attempt, so that a site where this is the rule is found out
                 raise NodeFault(
                     "nothing came of handing the job to SLURM", node="", hint="does sbatch print a job id here?"
@@ -181,7 +185,9 @@ class Carrier:
         self.log.submitted(run_id, attempt.number, job_id)
         return 0 if attempt.unfed else AWAITS_SCHEDULER
 
-    def _look_for(self, run_id: UUID, run: WorkflowRun, cluster: Cluster, doubt: SubmissionInDoubt) -> int | None:
+    def _resolve_uncertain_submit(
+        self, run_id: UUID, run: WorkflowRun, cluster: Cluster, doubt: SubmissionInDoubt
+    ) -> int | None:
         """The job of an attempt that may have been submitted; None when the attempt is given up. Raises the doubt."""
         if isinstance(doubt, AttemptGivenUp):
             return None
@@ -197,24 +203,24 @@ class Carrier:
         attempt = run.attempts[run.attempt]
         seen = attempt.observation
         if not attempt.unfed or (seen is not None and seen.state not in ("PENDING", "RUNNING", "UNKNOWN")):
-            self._fed.discard(run_id)
+            self._streaming.discard(run_id)
             return AWAITS_SCHEDULER
-        self._fed.add(run_id)
+        self._streaming.add(run_id)
         try:
-            return self._staging.feed(run_id, run, request)
-        except ToEnd:
+            return self._stager.stream_chunks(run_id, run, request)
+        except StepCancelled:
             return 0
         except NotAllowed:  # the watch has found that the job is over, or another process was faster
-            return job_monitor.FIRST_INTERVAL
+            return job_monitor.FIRST_INTERVAL_SECONDS
         except Exception as error:
-            return self._met(run_id, error, RunState.TRANSFERRING)
+            return self._handle_error(run_id, error, RunState.TRANSFERRING)
 
     def _fetch(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float | None:
-        return self._homecoming.fetch(run_id, run)
+        return self._collector.fetch(run_id, run)
 
     def _import(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float:
-        inputs = self._staging.manifest(run_id, run, request, self.around.space(run_id))
-        return self._homecoming.bring_home(run_id, run, request, inputs)
+        inputs = self._stager.manifest(run_id, run, request, self.ctx.workspace(run_id))
+        return self._collector.stage_out(run_id, run, request, inputs)
 
     # -- the end by request -------------------------------------------------------------------------------------------
 
@@ -235,17 +241,17 @@ class Carrier:
         never_submitted = run.attempt <= 1 and run.state.order < RunState.SUBMITTING.order
         word: str | None = ""
         if names and not never_submitted and run.state is not RunState.IMPORTING:
-            self.around.tell(run_id, run.state, None, "cancelling its job")
+            self.ctx.report_progress(run_id, run.state, None, "cancelling its job")
             word = self._canceller.cancel(run_id, run, names)
         if word is None:
-            return job_monitor.FIRST_INTERVAL
+            return job_monitor.FIRST_INTERVAL_SECONDS
         message = f"cancelled by {run.cancelled_by}{word}{left}"
         self.log.cancelled(run_id, {"stage": run.state.value, "message": message})
-        self.around.tell(run_id, RunState.CANCELLED, None, f"cancelled{word}{left}")
-        self._fed.discard(run_id)
-        self.around.space(run_id).drop()
+        self.ctx.report_progress(run_id, RunState.CANCELLED, None, f"cancelled{word}{left}")
+        self._streaming.discard(run_id)
+        self.ctx.workspace(run_id).delete()
         return 0
 
-    def deliver_cancels(self) -> int:
+    def retry_pending_cancels(self) -> int:
         """Cancel what could not be cancelled when its run was; how much of it is still owed."""
-        return self._canceller.deliver()
+        return self._canceller.retry_pending()

@@ -9,23 +9,23 @@ from uuid import UUID
 from biomeroworker import errors
 from biomeroworker.domain import ranges
 from biomeroworker.engine.steps import retry_policy
-from biomeroworker.engine.steps.cancellation import Canceller
-from biomeroworker.engine.steps.context import Surroundings
+from biomeroworker.engine.steps.cancellation import JobCanceller
+from biomeroworker.engine.steps.context import EngineContext
 from biomeroworker.errors import Blocked, Fault, NodeFault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
 #: How many attempts in a row may be lost to their nodes before it is no longer the nodes.
-MOST_ATTEMPTS = 4
+MAX_ATTEMPTS_IN_A_ROW = 4
 
 
-class Meeting:
+class FaultHandler:
     """What becomes of a run that meets a fault."""
 
-    def __init__(self, around: Surroundings, canceller: Canceller) -> None:
-        self._around, self._log, self._canceller = around, around.log, canceller
+    def __init__(self, ctx: EngineContext, canceller: JobCanceller) -> None:
+        self._ctx, self._log, self._canceller = ctx, ctx.log, canceller
 
-    def meet(self, run_id: UUID, fault: Fault, stage: RunState | None = None) -> float | None:
+    def handle(self, run_id: UUID, fault: Fault, stage: RunState | None = None) -> float | None:
         """Record a fault and do what its class asks for.
 
         Parameters
@@ -44,10 +44,10 @@ class Meeting:
             return 0
         stage = stage or run.state
         if isinstance(fault, NodeFault):
-            lost = retry_policy.lost_in_a_row(run)
-            if lost < MOST_ATTEMPTS - 1:
+            lost = retry_policy.consecutive_losses(run)
+            if lost < MAX_ATTEMPTS_IN_A_ROW - 1:
                 self.record(run_id, run, fault, None)
-                self._begin_again(run_id, run, [fault.node], run.attempts[run.attempt].tasks, forgive=not lost)
+                self._start_new_attempt(run_id, run, [fault.node], run.attempts[run.attempt].tasks, forgive=not lost)
                 return 0
             fault = Blocked(f"{lost + 1} attempts in a row: {fault}", hint=fault.hint, detail=fault.detail)
         earlier = run.faults_in_a_row(stage)
@@ -57,39 +57,39 @@ class Meeting:
             failures=len(earlier) + 1,
             since=earlier[0].when if earlier else now,
             now=now,
-            budget=timedelta(hours=self._around.settings.worker.retry_hours),
-            at_door=run.state is RunState.ACCEPTED,
+            budget=timedelta(hours=self._ctx.settings.worker.retry_hours),
+            before_admission=run.state is RunState.ACCEPTED,
         )
         match decision:
             case retry_policy.Retry(delay):
                 self.record(run_id, run, fault, now + timedelta(seconds=delay), stage)
-                self._around.tell(run_id, run.state, None, f"{fault}; again in {delay:.0f} s")
+                self._ctx.report_progress(run_id, run.state, None, f"{fault}; again in {delay:.0f} s")
                 return delay
             case retry_policy.Pause():
                 self.record(run_id, run, fault, None, stage)
                 told = errors.report(fault, stage.value, str(run_id), outcome="paused")
                 self._log.pause(run_id, str(told), run.state)
-                self._around.tell(run_id, run.state, None, f"paused: {fault}")
+                self._ctx.report_progress(run_id, run.state, None, f"paused: {fault}")
                 return None
             case retry_policy.End():
                 if run.state in (RunState.QUEUED, RunState.RUNNING):  # its inputs are gone, its job waits for them
-                    self._canceller.give_up(run_id, run, [run.attempts[run.attempt].name])
+                    self._canceller.cancel_abandoned_attempts(run_id, run, [run.attempts[run.attempt].name])
                 self._log.fail(run_id, vars(errors.report(fault, stage.value, str(run_id), outcome="ended")))
-                self._around.tell(run_id, RunState.FAILED, None, str(fault))
+                self._ctx.report_progress(run_id, RunState.FAILED, None, str(fault))
                 return None
 
-    def meet_lost(self, run_id: UUID, faults: Mapping[int, NodeFault]) -> float | None:
+    def handle_lost_tasks(self, run_id: UUID, faults: Mapping[int, NodeFault]) -> float | None:
         """Some tasks of an array were lost to their nodes: a further attempt has only these."""
         run = self._log.run(run_id)
         example = next(iter(faults.values()))
         count = f"{len(faults)} of {len(run.attempts[run.attempt].tasks)} tasks ({ranges.written(faults)}): "
         nodes = sorted({fault.node for fault in faults.values()})
         told = NodeFault(f"{count}{example}", node=example.node, hint=example.hint, detail=example.detail)
-        lost = retry_policy.lost_in_a_row(run)
-        if run.state.is_terminal or run.cancel_requested or lost >= MOST_ATTEMPTS - 1:
-            return self.meet(run_id, told)
+        lost = retry_policy.consecutive_losses(run)
+        if run.state.is_terminal or run.cancel_requested or lost >= MAX_ATTEMPTS_IN_A_ROW - 1:
+            return self.handle(run_id, told)
         self.record(run_id, run, told, None)
-        self._begin_again(run_id, run, nodes, faults, forgive=not lost)
+        self._start_new_attempt(run_id, run, nodes, faults, forgive=not lost)
         return 0
 
     def record(
@@ -107,13 +107,13 @@ class Meeting:
             retry_at=retry_at,
         )
 
-    def _begin_again(
+    def _start_new_attempt(
         self, run_id: UUID, run: WorkflowRun, nodes: Iterable[str], tasks: Iterable[int], *, forgive: bool
     ) -> None:
         """The next attempt, elsewhere. The nodes of earlier attempts are forgiven once an attempt was not lost."""
         before = run.attempts[run.attempt]
         exclude = {node for node in nodes if node not in ("", "unknown")}
         exclude.update(() if forgive else before.excluded_nodes)
-        self._canceller.give_up(run_id, run, [before.name])
-        name = self._around.cluster_of(run).attempt_name(run_id, run.attempt + 1)
+        self._canceller.cancel_abandoned_attempts(run_id, run, [before.name])
+        name = self._ctx.cluster_of(run).attempt_name(run_id, run.attempt + 1)
         self._log.begin_attempt(run_id, run.attempt + 1, name, excluded_nodes=sorted(exclude), tasks=tasks)

@@ -16,16 +16,16 @@ from uuid import UUID
 from biomeroworker import errors
 from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.engine.results import job_status
-from biomeroworker.engine.steps.context import Surroundings
-from biomeroworker.engine.steps.fault_handler import Meeting
+from biomeroworker.engine.steps.context import EngineContext
+from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.errors import Fault, Overtaken, Transient
 from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState, StaleAttempt
 
 #: Seconds between the first questions about a job; short jobs should not wait, long ones should not be nagged about.
-FIRST_INTERVAL = 2.0
-GROWTH = 2.0
+FIRST_INTERVAL_SECONDS = 2.0
+INTERVAL_GROWTH = 2.0
 #: A scheduler that has not known a submitted job for so long is not going to.
 UNKNOWN_DEADLINE = timedelta(minutes=10)
 
@@ -43,12 +43,12 @@ def next_interval(previous: float | None, *, changed: bool, longest: float) -> f
         The site's ``poll_seconds``: no interval is longer.
     """
     if previous is None:
-        return min(FIRST_INTERVAL, longest)
-    return min(previous if changed else previous * GROWTH, longest)
+        return min(FIRST_INTERVAL_SECONDS, longest)
+    return min(previous if changed else previous * INTERVAL_GROWTH, longest)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PolledJob:
     """A run that is asked about: its job, and what was heard of it last and is in the log."""
 
     name: str
@@ -58,18 +58,18 @@ class _Asked:
     progress: tuple[str | None, ...] = ()
 
 
-class Watch:
+class JobMonitor:
     """What is asked and heard about jobs. A round without news costs the log nothing."""
 
-    def __init__(self, around: Surroundings, meeting: Meeting) -> None:
-        self._around, self._log, self._meeting = around, around.log, meeting
-        self._asked: dict[UUID, _Asked] = {}
+    def __init__(self, ctx: EngineContext, fault_handler: FaultHandler) -> None:
+        self._ctx, self._log, self._fault_handler = ctx, ctx.log, fault_handler
+        self._polled: dict[UUID, _PolledJob] = {}
 
-    def forget(self, run_id: UUID) -> None:
+    def invalidate(self, run_id: UUID) -> None:
         """The run has moved: what was heard of it tells nothing any more."""
-        self._asked.pop(run_id, None)
+        self._polled.pop(run_id, None)
 
-    def ask(self, cluster: str, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
+    def poll(self, cluster: str, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
         """Ask a cluster once about the jobs of many runs, and record what is new.
 
         Returns
@@ -81,15 +81,15 @@ class Watch:
         Fault
             The scheduler did not answer: nothing is known of any of them.
         """
-        place = self._around.place(cluster).cluster
+        place = self._ctx.cluster_context(cluster).cluster
         news: dict[UUID, bool] = {}
-        known: dict[UUID, _Asked] = {}
+        known: dict[UUID, _PolledJob] = {}
         for run_id in run_ids:
             try:
-                if one := self._asked.get(run_id) or self._look(run_id):
+                if one := self._polled.get(run_id) or self._load(run_id):
                     known[run_id] = one
             except Exception as error:
-                self._own_trouble(run_id, error)
+                self._handle_run_error(run_id, error)
                 news[run_id] = True
         if not known:
             return news
@@ -101,55 +101,55 @@ class Watch:
             found = answers.get(asked.name, [])
             said = tuple((status.task, status.state, status.raw_state, status.reason, status.node) for status in found)
             progress = tuple(status.progress for status in found)
-            if said == asked.answer and progress == asked.progress and _goes_on(found):
+            if said == asked.answer and progress == asked.progress and _is_active(found):
                 continue
             try:
                 run = self._log.run(run_id)
                 if run.attempts[run.attempt].name != asked.name:
                     raise StaleAttempt(f"{asked.name} counts no more")
-                with self._around.lease(run_id):
-                    changed, goes_on = self.heard(run_id, run, found)
-                self._asked[run_id] = replace(asked, answer=said, progress=progress)
+                with self._ctx.lease(run_id):
+                    changed, goes_on = self.record_status(run_id, run, found)
+                self._polled[run_id] = replace(asked, answer=said, progress=progress)
             except Overtaken:  # another process was faster, or a person: look anew
-                self.forget(run_id)
+                self.invalidate(run_id)
                 changed, goes_on = True, True
             except Exception as error:
-                self._own_trouble(run_id, error)
+                self._handle_run_error(run_id, error)
                 changed, goes_on = True, True
             # that a job is further on is recorded, but is no reason to ask again soon
             if (changed and said != asked.answer) or goes_on:
                 news[run_id] = goes_on
         return news
 
-    def _own_trouble(self, run_id: UUID, error: Exception) -> None:
+    def _handle_run_error(self, run_id: UUID, error: Exception) -> None:
         """What is wrong with one run is met by that run alone. That the log is away is everybody's trouble: raised."""
-        self.forget(run_id)
+        self.invalidate(run_id)
         if isinstance(errors.classify(error), Transient):
             raise error
         try:
-            with self._around.lease(run_id):
-                self._meeting.meet(run_id, errors.classify(error))
+            with self._ctx.lease(run_id):
+                self._fault_handler.handle(run_id, errors.classify(error))
         except Exception as another:  # not even that: its own step will fail as well, and is said there
             if not isinstance(another, Overtaken) and isinstance(errors.classify(another), Transient):
                 raise
 
-    def _look(self, run_id: UUID) -> _Asked | None:
+    def _load(self, run_id: UUID) -> _PolledJob | None:
         run = self._log.run(run_id)
         if not run.attempt:
             return None
         attempt = run.attempts[run.attempt]
-        return _Asked(attempt.name, attempt.job_id, run.created_on)
+        return _PolledJob(attempt.name, attempt.job_id, run.created_on)
 
-    def heard(self, run_id: UUID, run: WorkflowRun, found: Sequence[JobStatus]) -> tuple[bool, bool]:
+    def record_status(self, run_id: UUID, run: WorkflowRun, found: Sequence[JobStatus]) -> tuple[bool, bool]:
         """Record what the scheduler says of a run's job: whether that was news, and whether the job has ended.
 
         Of an array one line is recorded, and only when it changes: how many tasks are where.
         """
         attempt = run.attempts[run.attempt]
-        tasks = job_status.of_tasks(attempt.name, found, attempt.tasks)
+        tasks = job_status.per_task(attempt.name, found, attempt.tasks)
         if tasks:
-            self._let_go_again(run, attempt, tasks)
-            status = job_status.tally(attempt.name, tasks)
+            self._release_again(run, attempt, tasks)
+            status = job_status.aggregate_array(attempt.name, tasks)
             before = run.chunks - len(tasks)
             progress: str | None = f"{100 * (before + job_status.ended(tasks)) / run.chunks:.0f}%"
         else:
@@ -165,27 +165,27 @@ class Watch:
             progress=progress,
         )
         word = f"job {attempt.job_id} {status.raw_state or status.state.name}"
-        self._around.tell(run_id, run.state, None, f"{word} ({status.reason})" if status.reason else word)
+        self._ctx.report_progress(run_id, run.state, None, f"{word} ({status.reason})" if status.reason else word)
         ended = status.state.is_terminal or self._is_overdue(run, status)
         if ended:
-            self._log.intend(run_id, RunState.FETCHING, attempt=attempt.number, **ended_as(status, tasks))
+            self._log.intend(run_id, RunState.FETCHING, attempt=attempt.number, **final_status(status, tasks))
         return changed, ended
 
-    def _let_go_again(self, run: WorkflowRun, attempt: Attempt, tasks: Mapping[int, JobStatus]) -> None:
+    def _release_again(self, run: WorkflowRun, attempt: Attempt, tasks: Mapping[int, JobStatus]) -> None:
         """A controller that was killed may come back with tasks on hold that were let go right before."""
         held = [task for task in tasks if task in attempt.fed and tasks[task].is_held]
         if held and all("JobHeldUser" in tasks[task].reason for task in held):
-            self._around.cluster_of(run).release(attempt.name, held)
+            self._ctx.cluster_of(run).release(attempt.name, held)
 
     @property
     def patience_seconds(self) -> float:
         """For how long a cluster may be silent before runs that wait for it are paused."""
-        return self._around.settings.worker.retry_hours * 3600
+        return self._ctx.settings.worker.retry_hours * 3600
 
-    def note_silence(self, run_ids: Sequence[UUID], silence: Fault, delay: float, *, give_up: bool) -> None:
+    def record_unreachable(self, run_ids: Sequence[UUID], fault: Fault, delay: float, *, give_up: bool) -> None:
         """Record that the scheduler did not answer about these runs; pause them when patience is over, or useless."""
         for run_id in run_ids:
-            self.forget(run_id)  # that it is heard of again will be news
+            self.invalidate(run_id)  # that it is heard of again will be news
             try:
                 run = self._log.run(run_id)
             except Exception as error:
@@ -194,15 +194,15 @@ class Watch:
                 continue  # nothing can be recorded of it; that is said where its step fails
             if run.state.is_terminal or run.paused or run.cancel_requested:
                 continue
-            with contextlib.suppress(Overtaken), self._around.lease(run_id):
-                told = errors.report(silence, run.state.value, str(run_id), outcome="paused")
-                if give_up or not isinstance(silence, Transient):
-                    self._meeting.record(run_id, run, silence, None)
+            with contextlib.suppress(Overtaken), self._ctx.lease(run_id):
+                told = errors.report(fault, run.state.value, str(run_id), outcome="paused")
+                if give_up or not isinstance(fault, Transient):
+                    self._fault_handler.record(run_id, run, fault, None)
                     self._log.pause(run_id, str(told), run.state)
-                    self._around.tell(run_id, run.state, None, f"paused: {silence}")
+                    self._ctx.report_progress(run_id, run.state, None, f"paused: {fault}")
                 else:
-                    self._meeting.record(run_id, run, silence, datetime.now(UTC) + timedelta(seconds=delay))
-                    self._around.tell(run_id, run.state, None, f"{silence}; asked again in {delay:.0f} s")
+                    self._fault_handler.record(run_id, run, fault, datetime.now(UTC) + timedelta(seconds=delay))
+                    self._ctx.report_progress(run_id, run.state, None, f"{fault}; asked again in {delay:.0f} s")
 
     def _is_overdue(self, run: WorkflowRun, status: JobStatus) -> bool:
         """A job that the scheduler does not know is looked for by its own markers, once the scheduler had its time."""
@@ -212,16 +212,16 @@ class Watch:
         return datetime.now(UTC) - last > UNKNOWN_DEADLINE
 
 
-def _goes_on(found: Sequence[JobStatus]) -> bool:
+def _is_active(found: Sequence[JobStatus]) -> bool:
     """Whether the same answer as before needs nothing done: the job waits or runs, and nothing of it is unclear."""
     return bool(found) and all(status.state in (JobState.PENDING, JobState.RUNNING) for status in found)
 
 
-def ended_as(status: JobStatus, tasks: dict[int, JobStatus]) -> dict[str, Any]:
+def final_status(status: JobStatus, tasks: dict[int, JobStatus]) -> dict[str, Any]:
     """How a job ended, as the intent to fetch it keeps it; of an array task by task."""
-    detail = job_status.described(status)
+    detail = job_status.to_dict(status)
     if tasks:
-        detail["tasks"] = job_status.described_tasks(tasks)
+        detail["tasks"] = job_status.tasks_to_dicts(tasks)
         if used := job_status.usage(tasks.values()):
             detail["usage"] = used
     return detail

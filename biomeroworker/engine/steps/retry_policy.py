@@ -35,7 +35,7 @@ Decision = Retry | Pause | End
 
 
 def decide(
-    fault: Fault, *, failures: int, since: datetime, now: datetime, budget: timedelta, at_door: bool
+    fault: Fault, *, failures: int, since: datetime, now: datetime, budget: timedelta, before_admission: bool
 ) -> Decision:
     """What to do about a fault.
 
@@ -47,7 +47,7 @@ def decide(
         When it failed first, in a row.
     budget
         For how long a transient fault is retried before the run is paused.
-    at_door
+    before_admission
         Nothing has been done for this run yet, so a cluster or database that cannot be reached ends it at once: the
         user is still there and can simply try later.
     """
@@ -55,9 +55,9 @@ def decide(
         case Permanent():
             return End()
         case Blocked():
-            return End() if at_door else Pause()
+            return End() if before_admission else Pause()
         case Transient():
-            if at_door:
+            if before_admission:
                 return End() if failures > 2 else Retry(2.0)
             return Pause() if now - since > budget else Retry(backoff_delay(failures))
         case _:
@@ -69,7 +69,7 @@ def kind(fault: Fault) -> str:
     return next(one.__name__.lower() for one in (NodeFault, Transient, Blocked, Fault) if isinstance(fault, one))
 
 
-def lost_in_a_row(run: WorkflowRun) -> int:
+def consecutive_losses(run: WorkflowRun) -> int:
     """How many attempts before this one were lost to their nodes, since a person last had to look."""
     lost = 0
     for met in reversed(run.faults):

@@ -4,7 +4,7 @@ import pytest
 
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine.planning.plan import Plan
+from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.errors import Blocked
 from biomeroworker.eventlog.aggregates.states import RunState
 
@@ -41,7 +41,7 @@ group.Lab = lab
 
     run = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Lab"}))
     assert run.state is RunState.DONE, run.report
-    plan = Plan.kept(run)
+    plan = ExecutionPlan.from_run(run)
     assert (plan.cluster, plan.options["account"], plan.options["mem"]) == ("second", "lab", "128M")
     assert site.deployment.clusters["second"].transport.exists(f"{home}/second/biomero_{run.id}")
     assert (site.results(run) / "one_text.txt").exists()

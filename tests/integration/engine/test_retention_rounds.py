@@ -18,7 +18,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine import retention
 from biomeroworker.engine.planning import disk_space
 from biomeroworker.engine.planning.disk_space import SpaceGuard
-from biomeroworker.engine.retention import Housekeeper
+from biomeroworker.engine.retention import RetentionCleaner
 from biomeroworker.errors import Blocked, Permanent, Transient
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.tables import EVENTS, SWEPT, VIEWS
@@ -87,8 +87,8 @@ def test_folders_of_runs_that_ended_long_ago_go_and_all_others_stay(
     (transport.home / "data" / f"biomero_{uuid4()}").mkdir()
     (transport.home / "data" / "mine").mkdir()
     before = _there(transport)
-    keeper = Housekeeper(log, {"": cluster}, settings())
-    assert keeper.sweep_cluster() == 2
+    keeper = RetentionCleaner(log, {"": cluster}, settings())
+    assert keeper.clean_remote() == 2
     assert before - _there(transport) == set().union(*map(_both, old))
     assert _both(young) <= _there(transport)
     assert all(_both(run) <= _there(transport) for run in open_ones)
@@ -105,7 +105,7 @@ def test_a_run_that_this_version_cannot_read_keeps_its_folder_and_no_other_one(
             .values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture")
         )
     anew = RunLog(log._engine)  # has not read it before
-    assert Housekeeper(anew, {"": cluster}, settings()).sweep_cluster() == 2
+    assert RetentionCleaner(anew, {"": cluster}, settings()).clean_remote() == 2
     assert _both(strange) <= _there(transport)
     assert not _both(plain) & _there(transport)
 
@@ -117,15 +117,15 @@ def test_a_round_is_one_execution_of_a_bounded_size_and_nothing_is_asked_twice(
     settings: Callable[..., Settings],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retention, "FOLDERS", 3)
+    monkeypatch.setattr(retention, "FOLDERS_PER_ROUND", 3)
     for days in range(20, 25):
         _run(log, transport, days=days)
     cluster.check()
-    keeper = Housekeeper(log, {"": cluster}, settings())
+    keeper = RetentionCleaner(log, {"": cluster}, settings())
     counts = []
     for _ in range(4):
         before = transport.executions
-        counts.append((keeper.sweep_cluster(), transport.executions - before))
+        counts.append((keeper.clean_remote(), transport.executions - before))
     assert counts == [(3, 1), (2, 1), (0, 0), (0, 0)]
     assert _there(transport) == set()
 
@@ -134,7 +134,7 @@ def test_zero_days_keep_everything_for_ever(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     run = _run(log, transport, days=10_000)
-    assert Housekeeper(log, {"": cluster}, settings(retention_days=0)).sweep_cluster() == 0
+    assert RetentionCleaner(log, {"": cluster}, settings(retention_days=0)).clean_remote() == 0
     assert _both(run) <= _there(transport)
 
 
@@ -144,9 +144,9 @@ def test_a_run_that_has_not_ended_is_refused_even_when_a_table_says_that_it_has(
     ended, running = _run(log, transport), _run(log, transport, RunState.RUNNING)
     with log._recorder.writing() as connection:
         connection.execute(update(VIEWS.runs).values(ended=datetime(2020, 1, 1), state="failed"))
-    keeper = Housekeeper(log, {"": cluster}, settings())
+    keeper = RetentionCleaner(log, {"": cluster}, settings())
     with pytest.raises(Permanent, match="not ended"):
-        keeper.sweep_cluster()
+        keeper.clean_remote()
     with pytest.raises(Permanent, match="not ended"):
         keeper.remove([ended, running])
     assert _both(ended) | _both(running) <= _there(transport)
@@ -160,7 +160,7 @@ def test_nothing_is_removed_through_a_link(
     precious = tmp_path / "precious"
     folder.rename(precious)
     folder.symlink_to(precious)
-    Housekeeper(log, {"": cluster}, settings()).sweep_cluster()
+    RetentionCleaner(log, {"": cluster}, settings()).clean_remote()
     assert not folder.is_symlink()
     assert (precious / "in" / "a b $(touch x).tif").exists()
 
@@ -170,20 +170,20 @@ def test_a_cluster_that_is_away_or_a_folder_that_is_not_mounted_loses_nothing(
 ) -> None:
     run = _run(log, transport)
     cluster.check()
-    keeper = Housekeeper(log, {"": cluster}, settings())
+    keeper = RetentionCleaner(log, {"": cluster}, settings())
     transport.fail(Transient("link down"))
     with pytest.raises(Transient):
-        keeper.sweep_cluster()
-    assert keeper.sweep_cluster() == 0, "claimed for a while: the cluster may still be at it"
+        keeper.clean_remote()
+    assert keeper.clean_remote() == 0, "claimed for a while: the cluster may still be at it"
 
     data = transport.home / "data"
     data.rename(transport.home / "away")
     _let_claims_run_out(log)
     with pytest.raises(Exception, match="removing 1 folders"):
-        keeper.sweep_cluster()
+        keeper.clean_remote()
     (transport.home / "away").rename(data)
     _let_claims_run_out(log)
-    assert keeper.sweep_cluster() == 1
+    assert keeper.clean_remote() == 1
     assert not _both(run) & _there(transport)
 
 
@@ -198,8 +198,8 @@ def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
     )
     (tools / "rm").chmod(0o755)
     transport._environment["PATH"] = f"{tools}:{transport._environment['PATH']}"
-    keeper = Housekeeper(log, {"": cluster}, settings())
-    assert keeper.sweep_cluster() == 2
+    keeper = RetentionCleaner(log, {"": cluster}, settings())
+    assert keeper.clean_remote() == 2
     assert _there(transport) == _both(stuck)
     with log._engine.connect() as connection:
         row = connection.execute(select(SWEPT).where(SWEPT.c.run_id == stuck)).one()
@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
         assert 3000 < row.due - log._recorder.now(connection) <= 3600
     (tools / "rm").unlink()
     _let_claims_run_out(log)
-    assert keeper.sweep_cluster() == 1
+    assert keeper.clean_remote() == 1
     assert not _both(other) & _there(transport)
     assert not _both(stuck) & _there(transport)
 
@@ -239,7 +239,7 @@ def test_folders_here_go_when_they_have_served(
     for run in (orphan, running):
         for path in (work / str(run) / "in", work / str(run)):
             os.utime(path, (long_ago, long_ago))
-    assert Housekeeper(log, {"": cluster}, settings()).sweep_here() == 3
+    assert RetentionCleaner(log, {"": cluster}, settings()).clean_local() == 3
     assert {path.name for path in work.iterdir()} == {"notes", str(kept), str(running), str(stranger)}
 
 
@@ -277,9 +277,9 @@ def test_the_real_answer_is_the_one_of_df_also_below_a_folder_that_is_not_there_
         ["df", "--block-size=1", "--output=size", str(transport.home)], capture_output=True, text=True, check=True
     )
     assert free is not None
-    assert free.of == int(said.stdout.split()[-1])
+    assert free.total == int(said.stdout.split()[-1])
     with pytest.raises(Blocked, match="free of"):
-        SpaceGuard(cluster, settings()).check(free.of + 1)
+        SpaceGuard(cluster, settings()).check(free.total + 1)
 
 
 def _let_claims_run_out(log: RunLog) -> None:
@@ -311,8 +311,8 @@ def test_each_folder_is_removed_on_the_cluster_that_the_run_was_on(
         def __missing__(self, name: str) -> Cluster:
             raise Blocked(f"the configuration names no cluster {name!r}")
 
-    keeper = Housekeeper(log, Two({"": cluster, "second": other}), settings())
-    assert keeper.sweep_cluster() == 4
+    keeper = RetentionCleaner(log, Two({"": cluster, "second": other}), settings())
+    assert keeper.clean_remote() == 4
     assert _there(second) == set()
     assert _there(transport) == {f"biomero_{there}"}, f"nothing of {here}; what only has the name stays"
-    assert keeper.sweep_cluster() == 0, "nothing is asked again at once"
+    assert keeper.clean_remote() == 0, "nothing is asked again at once"

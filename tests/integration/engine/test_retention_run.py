@@ -11,9 +11,9 @@ from typing import Any
 
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.sources import Sources
-from biomeroworker.engine.maintenance import Chores
-from biomeroworker.engine.retention import Housekeeper
-from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.engine.maintenance import MaintenanceScheduler
+from biomeroworker.engine.retention import RetentionCleaner
+from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.eventlog.runlog import RunState
 from tests.notice_servers import Hook, Post, serving
@@ -33,9 +33,9 @@ def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., 
             request = site.request(site.images("a.tif")).model_copy(update={"email": "ada@example.org"})
             run = deployment.submit(request)
             log, cluster, settings = deployment.log, deployment.cluster, deployment.settings
-            chores = Chores(log, {"": cluster}, settings, {})
-            carrier = Carrier(log, {"": cluster}, Sources(), settings)
-            Supervisor(log, carrier, poll_seconds=5, chores=chores).carry(run)
+            maintenance = MaintenanceScheduler(log, {"": cluster}, settings, {})
+            executor = RunExecutor(log, {"": cluster}, Sources(), settings)
+            Supervisor(log, executor, poll_seconds=5, maintenance=maintenance).run_until_end(run)
             assert log.run(run).state is RunState.DONE
             executions = cluster.transport.executions
             assert executions <= 8
@@ -47,11 +47,11 @@ def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., 
 
             folder = cluster.run_folder(run)
             time.sleep(1)
-            if cluster.transport.exists(folder):  # the chores of the supervisor may have been there already
-                assert Housekeeper(log, {"": cluster}, settings).sweep_cluster() == 1
+            if cluster.transport.exists(folder):  # the maintenance of the supervisor may have been there already
+                assert RetentionCleaner(log, {"": cluster}, settings).clean_remote() == 1
             assert not cluster.transport.exists(folder)
             assert cluster.transport.exists(folder.rpartition("/")[0])
             before = cluster.transport.executions
-            assert Housekeeper(log, {"": cluster}, settings).sweep_cluster() == 0
+            assert RetentionCleaner(log, {"": cluster}, settings).clean_remote() == 0
             assert cluster.transport.executions == before
             print(f"executions of the run: {executions}")

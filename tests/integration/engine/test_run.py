@@ -203,7 +203,7 @@ def test_a_run_keeps_to_the_workflow_as_it_was_when_it_was_admitted(make_site):
     site = make_site()
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=4))
     first = site.supervisor()
-    carrying = threading.Thread(target=first.carry, args=(run_id,))
+    carrying = threading.Thread(target=first.run_until_end, args=(run_id,))
     carrying.start()
     deadline = time.monotonic() + 40
     while not site.deployment.log.run(run_id).job_ids:
@@ -212,7 +212,7 @@ def test_a_run_keeps_to_the_workflow_as_it_was_when_it_was_admitted(make_site):
     first.stop()
     carrying.join(20)
     (site.folder / "obedient/descriptor.json").write_text("no descriptor at all")
-    site.supervisor().carry(run_id)
+    site.supervisor().run_until_end(run_id)
     run = site.deployment.log.run(run_id)
     assert run.state is RunState.DONE, run.report
     assert json.loads((site.results(run) / "provenance.json").read_text())["parameters"]["sleep"] == 4
@@ -238,7 +238,7 @@ def test_an_option_that_the_scheduler_refuses_ends_the_run_with_its_words(site):
 
 def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=300))
-    carrying = threading.Thread(target=site.supervisor().carry, args=(run_id,))
+    carrying = threading.Thread(target=site.supervisor().run_until_end, args=(run_id,))
     carrying.start()
     deadline = time.monotonic() + 40
     while site.deployment.log.run(run_id).state is not RunState.RUNNING:
@@ -257,15 +257,15 @@ DIES_AFTER_SBATCH = """
 import os, sys, uuid
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine import supervisor
-from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.eventlog.runlog import RunLog
 
 supervisor.LEASE_SECONDS = 2.0
 RunLog.submitted = lambda *arguments, **keywords: os._exit(9)
 deployment = Deployment.load(sys.argv[1])
-carrier = Carrier(deployment.log, deployment.clusters, Sources(), deployment.settings)
-supervisor.Supervisor(deployment.log, carrier).carry(uuid.UUID(sys.argv[2]))
+executor = RunExecutor(deployment.log, deployment.clusters, Sources(), deployment.settings)
+supervisor.Supervisor(deployment.log, executor).run_until_end(uuid.UUID(sys.argv[2]))
 """
 
 
@@ -275,7 +275,7 @@ def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(
     command = [sys.executable, "-c", DIES_AFTER_SBATCH, str(site.config), str(run_id)]
     assert subprocess.run(command, timeout=60, check=False).returncode == 9
     assert site.deployment.log.run(run_id).state is RunState.SUBMITTING
-    site.supervisor().carry(run_id)
+    site.supervisor().run_until_end(run_id)
     run = site.deployment.log.run(run_id)
     assert run.state is RunState.DONE, run.report
     assert len(site.jobs_ever(run.attempts[1].name)) == 1

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from biomeroworker.cli import app
 from biomeroworker.config import Settings
-from biomeroworker.engine.retention import Housekeeper
+from biomeroworker.engine.retention import RetentionCleaner
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import RunState
 from biomeroworker.notifications.dispatcher import Courier
@@ -296,7 +296,7 @@ def test_folders_on_the_cluster_are_removed_of_the_runs_that_ended_and_of_no_oth
         "UPDATE biomeroworker_swept SET due = 0",
     )
     with store.world.log() as log:
-        assert Housekeeper(log, {"": store.world.cluster()}, store.world.settings).sweep_cluster() >= 4
+        assert RetentionCleaner(log, {"": store.world.cluster()}, store.world.settings).clean_remote() >= 4
     left = {UUID(path.name.removeprefix("biomero_")) for path in (store.world.home / "data").glob("biomero_*")}
     ended = {
         UUID(run_id)

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import event, select, update
 
 from biomeroworker.config import Settings
-from biomeroworker.engine.maintenance import Chores
+from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store import recorder as recorder_module
 from biomeroworker.eventlog.tables import OUTBOX
@@ -125,7 +125,7 @@ def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monk
         raise OSError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(recorder_module.outbox, "post", full)
+        patched.setattr(recorder_module.outbox_rows, "post", full)
         with pytest.raises(OSError, match="disk full"):
             log.fail(run, REPORT)
     assert not log.run(run).state.is_terminal
@@ -298,38 +298,38 @@ def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
     class Nowhere:
         """A cluster that must not be asked."""
 
-    chores = Chores(log, {"": Nowhere()}, settings(), {})  # type: ignore[arg-type]
-    chores.run()
+    chores = MaintenanceScheduler(log, {"": Nowhere()}, settings(), {})  # type: ignore[arg-type]
+    chores.run_due()
     asked: list[str] = []
     event.listen(log._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
-    chores.run()
+    chores.run_due()
     assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 1
-    chores.begin(time.monotonic())
-    assert not any(chore.busy for chore in chores._chores), "nothing is due"
+    chores.start_due(time.monotonic())
+    assert not any(chore.busy for chore in chores._tasks), "nothing is due"
     failed: list[str] = []
-    for chore in chores._chores:
+    for chore in chores._tasks:
         chore.due = 0.0
         chore.act = lambda name=chore.name: failed.append(name) or 1 / 0
-    chores.run()
-    chores.begin(time.monotonic())
-    assert failed == [chore.name for chore in chores._chores], "tried again later only"
+    chores.run_due()
+    chores.start_due(time.monotonic())
+    assert failed == [chore.name for chore in chores._tasks], "tried again later only"
 
 
 def test_a_notice_does_not_wait_for_folders_that_take_long_to_remove(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
-    chores = Chores(log, {}, settings(), {})
+    chores = MaintenanceScheduler(log, {}, settings(), {})
     removed = threading.Event()
-    sweep = next(chore for chore in chores._chores if "on the cluster" in chore.name)
+    sweep = next(chore for chore in chores._tasks if "on the cluster" in chore.name)
     sweep.act = lambda: float(removed.wait(60))
     _end(log)
-    chores.begin(time.monotonic() + 10)
+    chores.start_due(time.monotonic() + 10)
     deadline = time.monotonic() + 30
     while not hook.taken:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert sweep.busy
-    chores.begin(time.monotonic() + 100)
+    chores.start_due(time.monotonic() + 100)
     removed.set()
 
 

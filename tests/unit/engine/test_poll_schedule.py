@@ -2,9 +2,9 @@
 
 from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
-from biomeroworker.engine.poll_schedule import Question
+from biomeroworker.engine.poll_schedule import PollSchedule
 from biomeroworker.engine.steps import job_monitor
-from biomeroworker.engine.steps.executor import Carrier
+from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import Blocked, Transient
 from biomeroworker.eventlog.runlog import RunLog
@@ -12,33 +12,33 @@ from biomeroworker.eventlog.runlog import RunLog
 
 def asked(question, now):
     assert question.is_due(now)
-    question.is_asked = True
+    question.in_flight = True
 
 
 def test_nothing_is_asked_while_an_answer_is_waited_for():
-    question = Question(15)
+    question = PollSchedule(15)
     assert not question.is_due(0)
-    asked(question, job_monitor.FIRST_INTERVAL)
+    asked(question, job_monitor.FIRST_INTERVAL_SECONDS)
     assert not question.is_due(1000)
-    question.answered(1000, changed=True)
-    assert question.is_due(1000 + job_monitor.FIRST_INTERVAL)
+    question.succeeded(1000, changed=True)
+    assert question.is_due(1000 + job_monitor.FIRST_INTERVAL_SECONDS)
 
 
 def test_it_is_asked_more_rarely_when_nothing_is_new_and_soon_for_a_new_job():
-    question, now = Question(15), 0.0
+    question, now = PollSchedule(15), 0.0
     question.is_due(now)
     for _ in range(10):
         now += 15
         asked(question, now)
-        question.answered(now, changed=False)
+        question.succeeded(now, changed=False)
     assert not question.is_due(now + 14)
-    question.hurry(now)
-    assert question.is_due(now + job_monitor.FIRST_INTERVAL)
+    question.poll_soon(now)
+    assert question.is_due(now + job_monitor.FIRST_INTERVAL_SECONDS)
 
 
 def test_no_wait_is_longer_than_the_sites_not_even_that_for_a_new_job():
-    question = Question(0.5)
-    question.hurry(0.0)
+    question = PollSchedule(0.5)
+    question.poll_soon(0.0)
     assert question.is_due(0.5)
 
 
@@ -46,23 +46,23 @@ def test_each_cluster_is_asked_as_often_as_its_own_section_says(tmp_path):
     config = tmp_path / "slurm-config.ini"
     config.write_text("[SLURM]\npoll_seconds = 20\n[SSH:far]\n[SLURM:far]\npoll_seconds = 60\n")
     with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
-        carrier = Carrier(log, {}, {}, Settings.load(config))
-        assert [carrier.poll_seconds(name) for name in ("", "far", "gone")] == [20, 60, 20]
-        supervisor = Supervisor(log, carrier)
-        assert [supervisor._question_to(name)._longest for name in ("", "far")] == [20, 60]
+        executor = RunExecutor(log, {}, {}, Settings.load(config))
+        assert [executor.poll_seconds(name) for name in ("", "far", "gone")] == [20, 60, 20]
+        supervisor = Supervisor(log, executor)
+        assert [supervisor._poll_schedule(name)._longest for name in ("", "far")] == [20, 60]
 
 
 def test_silence_is_told_when_it_begins_and_given_up_when_patience_is_over():
-    question, silence = Question(15), Transient("down")
-    first = question.unanswered(100, silence, patience=3600)
-    assert (first.told, first.over) == (True, False)
-    second = question.unanswered(200, silence, patience=3600)
-    assert (second.told, second.over) == (False, False)
+    question, silence = PollSchedule(15), Transient("down")
+    first = question.failed(100, silence, patience=3600)
+    assert (first.should_log, first.give_up) == (True, False)
+    second = question.failed(200, silence, patience=3600)
+    assert (second.should_log, second.give_up) == (False, False)
     assert second.delay >= backoff.FIRST_DELAY_SECONDS
-    last = question.unanswered(100 + 3601, silence, patience=3600)
-    assert (last.told, last.over) == (True, True)
+    last = question.failed(100 + 3601, silence, patience=3600)
+    assert (last.should_log, last.give_up) == (True, True)
 
 
 def test_what_does_not_pass_by_itself_is_not_waited_for():
-    todo = Question(15).unanswered(100, Blocked("key refused"), patience=3600)
-    assert (todo.told, todo.over) == (True, True)
+    todo = PollSchedule(15).failed(100, Blocked("key refused"), patience=3600)
+    assert (todo.should_log, todo.give_up) == (True, True)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from biomeroworker.engine.planning.disk_space import Free, parse_free
-from biomeroworker.engine.retention import is_to_go, local_folders, parse_removed, remove_command
+from biomeroworker.engine.retention import is_expired, local_folders, parse_removed, remove_command
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.states import RunState
 
@@ -20,7 +20,7 @@ RUN = uuid4()
 
 @pytest.mark.parametrize("state", [state for state in RunState if not state.is_terminal])
 def test_nothing_goes_before_the_end_however_old_it_is(state: RunState) -> None:
-    assert not is_to_go(RUN, {RUN: (state, None)}, NOW - 1000 * DAY, DAY, NOW)
+    assert not is_expired(RUN, {RUN: (state, None)}, NOW - 1000 * DAY, DAY, NOW)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_nothing_goes_before_the_end_however_old_it_is(state: RunState) -> None:
 )
 def test_a_folder_goes_when_it_has_served(state: RunState, days: int, retention: int, goes: bool) -> None:
     ended = NOW - timedelta(days=days)
-    assert is_to_go(RUN, {RUN: (state, ended)}, NOW, timedelta(days=retention), NOW) is goes
+    assert is_expired(RUN, {RUN: (state, ended)}, NOW, timedelta(days=retention), NOW) is goes
 
 
 @pytest.mark.parametrize(("days", "retention", "goes"), [(1, 14, False), (15, 14, True), (1500, 0, False)])
 def test_the_folder_of_an_unknown_run_goes_when_nobody_has_touched_it(days: int, retention: int, goes: bool) -> None:
-    assert is_to_go(RUN, {}, NOW - timedelta(days=days), timedelta(days=retention), NOW) is goes
+    assert is_expired(RUN, {}, NOW - timedelta(days=days), timedelta(days=retention), NOW) is goes
 
 
 def test_only_real_folders_with_the_name_of_a_run_are_looked_at(tmp_path: Path) -> None:

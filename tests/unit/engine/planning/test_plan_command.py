@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from biomeroworker.cluster.containers.apptainer import Apptainer
-from biomeroworker.engine.planning.plan import Plan
+from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.workflows.readers import read
 from tests.unit.workflows.test_descriptor_readers import BIAFLOWS, BILAYERS
 
@@ -22,11 +22,11 @@ def test_a_bilayers_program_is_called_as_its_descriptor_says(
     tmp_path: Path, descriptor: dict[str, Any], verb: str, words: list[str]
 ) -> None:
     workflow = read(descriptor)
-    plan = Plan(
+    plan = ExecutionPlan(
         image="/i/w.sif", version="v1", digest="", converter="", gpu=False, options={}, parameters={}, workflow=workflow
     )
     cluster: Any = SimpleNamespace(runtime=Apptainer("apptainer"), binds=lambda folder: [folder])
-    plan.lay_out(tmp_path, "/data/run", "/data/run/attempt-1", cluster)
+    plan.write_attempt_folder(tmp_path, "/data/run", "/data/run/attempt-1", cluster)
     called = (tmp_path / "runtime").read_bytes().decode().split("\0")[:-1]
     assert verb in called
     assert called[-len(words) :] == words

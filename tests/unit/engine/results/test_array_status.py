@@ -16,7 +16,7 @@ def status(state, task, **more):
 
 def tallied(*states):
     found = [status(state, task) for task, state in enumerate(states) if state is not JobState.UNKNOWN]
-    return job_status.tally(NAME, job_status.of_tasks(NAME, found, range(len(states))))
+    return job_status.aggregate_array(NAME, job_status.per_task(NAME, found, range(len(states))))
 
 
 P, R, C, F, U, N = (
@@ -51,18 +51,18 @@ def test_the_line_counts_its_tasks_and_never_grows_with_them():
 
 def test_a_reason_is_told_only_if_all_waiting_tasks_have_it():
     held = [status(P, task, reason="JobHeldUser") for task in (0, 1)]
-    assert job_status.tally(NAME, job_status.of_tasks(NAME, held, (0, 1))).reason == "JobHeldUser"
+    assert job_status.aggregate_array(NAME, job_status.per_task(NAME, held, (0, 1))).reason == "JobHeldUser"
     mixed = [held[0], replace(held[1], reason="Priority")]
-    assert job_status.tally(NAME, job_status.of_tasks(NAME, mixed, (0, 1))).reason == ""
+    assert job_status.aggregate_array(NAME, job_status.per_task(NAME, mixed, (0, 1))).reason == ""
 
 
 def test_a_thousand_tasks_fit_into_an_event_and_come_back_one_by_one():
     found = [status(C, task, node=f"n{task % 3}", exit_code=0) for task in range(1000)]
     found[17] = status(F, 17, node="n9", exit_code=77, signal=9)
-    tasks = job_status.of_tasks(NAME, found, range(1001))
-    lines = job_status.described_tasks(tasks)
+    tasks = job_status.per_task(NAME, found, range(1001))
+    lines = job_status.tasks_to_dicts(tasks)
     assert len(lines) == 5, "three nodes, one failure, one that nobody has heard of"
-    again = job_status.kept_tasks(lines, NAME, range(1001))
+    again = job_status.tasks_from_dicts(lines, NAME, range(1001))
     assert {task: (one.state, one.node, one.exit_code, one.signal) for task, one in again.items()} == {
         task: (one.state, one.node, one.exit_code, one.signal) for task, one in tasks.items()
     }
@@ -78,5 +78,5 @@ def test_what_the_tasks_used_is_added_up_and_memory_is_that_of_the_largest():
 def test_a_job_that_will_never_be_known_again_is_final():
     forgotten = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", forgotten=True)
     assert job_status.is_final(forgotten, {})
-    assert job_status.kept(job_status.described(forgotten), NAME).forgotten
+    assert job_status.from_dict(job_status.to_dict(forgotten), NAME).forgotten
     assert not job_status.is_final(job_status.unknown(NAME), {})

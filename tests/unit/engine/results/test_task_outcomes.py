@@ -42,7 +42,7 @@ def test_each_task_gets_its_own_verdict(tmp_path):
     left(tmp_path, 2, {}, job=77, code=3)
     (tmp_path / "task-3").mkdir()
     statuses = {0: status(), 1: status(JobState.FAILED), 2: status(JobState.FAILED), 3: status(JobState.NODE_FAIL)}
-    found = task_outcomes.judge(statuses, tmp_path, "r", 1)
+    found = task_outcomes.classify_tasks(statuses, tmp_path, "r", 1)
     detail = found.detail()
     assert (detail["good"], detail["lost"]) == ("0", "3")
     (failed,) = detail["failed"]
@@ -53,14 +53,14 @@ def test_a_task_whose_witness_has_not_spoken_makes_no_verdict(tmp_path):
     left(tmp_path, 0, {"a": b"1"})
     (tmp_path / "task-1").mkdir()
     with pytest.raises(Transient, match="task 1"):
-        task_outcomes.judge({0: status(), 1: status(JobState.UNKNOWN, 1)}, tmp_path, "r", 1)
+        task_outcomes.classify_tasks({0: status(), 1: status(JobState.UNKNOWN, 1)}, tmp_path, "r", 1)
 
 
 def test_a_result_that_did_not_come_back_whole_is_not_good(tmp_path):
     own = left(tmp_path, 0, {"a": b"1"})
     (own / "out/a").write_bytes(b"2")
     with pytest.raises(Transient, match="not the file"):
-        task_outcomes.judge({0: status()}, tmp_path, "r", 1)
+        task_outcomes.classify_tasks({0: status()}, tmp_path, "r", 1)
 
 
 def test_names_that_tasks_share_do_not_overwrite_one_another(tmp_path):
@@ -69,7 +69,7 @@ def test_names_that_tasks_share_do_not_overwrite_one_another(tmp_path):
         5: left(tmp_path / "f2", 5, {"image-6_mask.tif": b"m6", "Summary.csv": b"a\n2\n"}),
     }
     for _ in range(2):  # gathered again after a crash, it is the same
-        results = task_outcomes.gather(good, tmp_path / "results", "r", 2)
+        results = task_outcomes.merge_results(good, tmp_path / "results", "r", 2)
         assert [file.path for file in results.files] == [
             "0000/summary.csv", "0005/Summary.csv", "deep/x.txt", "image-1_mask.tif", "image-6_mask.tif",
         ]  # fmt: skip
@@ -87,11 +87,11 @@ FAILED = [{"tasks": "1", "message": "exit code 3", "hint": "", "detail": "last w
 
 
 def test_a_run_that_is_partly_done_names_what_failed_and_what_to_do():
-    told = task_outcomes.partly(FAILED, INPUTS, "some-run")
+    told = task_outcomes.partial_failure_report(FAILED, INPUTS, "some-run")
     assert told["message"] == "1 of 3 images failed: exit code 3"
     assert told["failed"][0]["inputs"] == {"image-3": "n3"}
     assert told["next_step"].endswith("biomeroworker retry some-run --failed")
-    assert task_outcomes.partly([], INPUTS, "some-run") == {}
+    assert task_outcomes.partial_failure_report([], INPUTS, "some-run") == {}
 
 
 def ended(state, report):
@@ -102,7 +102,7 @@ def ended(state, report):
 
 
 def test_what_failed_is_run_again_by_itself_and_linked():
-    run = ended(RunState.DONE, task_outcomes.partly(FAILED, INPUTS, str(uuid4())))
+    run = ended(RunState.DONE, task_outcomes.partial_failure_report(FAILED, INPUTS, str(uuid4())))
     request = rerun.request(run, failed=True)
     assert (request.only, request.retry_of, request.batch_size) == ({"image-3": "n3"}, str(run.id), 2)
     assert rerun.request(run).only == {}, "without --failed all of it"

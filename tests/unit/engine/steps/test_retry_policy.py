@@ -10,8 +10,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUDGET = timedelta(hours=6)
 
 
-def decide(fault, *, failures=1, since=NOW, at_door=False):
-    return retry_policy.decide(fault, failures=failures, since=since, now=NOW, budget=BUDGET, at_door=at_door)
+def decide(fault, *, failures=1, since=NOW, before_admission=False):
+    return retry_policy.decide(
+        fault, failures=failures, since=since, now=NOW, budget=BUDGET, before_admission=before_admission
+    )
 
 
 def test_backoff_doubles_from_twenty_seconds_to_a_quarter_of_an_hour():
@@ -44,13 +46,13 @@ def test_what_will_fail_again_ends_the_run_now():
 
 @pytest.mark.parametrize("fault", [Blocked("key refused"), Permanent("no such dataset")])
 def test_at_the_door_nothing_waits_because_the_user_is_still_there(fault):
-    assert decide(fault, at_door=True) == retry_policy.End()
+    assert decide(fault, before_admission=True) == retry_policy.End()
 
 
 def test_a_cluster_that_is_down_at_the_door_ends_the_run_within_seconds():
     waited = 0.0
     for failures in range(1, 10):
-        match decide(Transient("connection refused"), failures=failures, at_door=True):
+        match decide(Transient("connection refused"), failures=failures, before_admission=True):
             case retry_policy.Retry(delay):
                 waited += delay
             case end:
