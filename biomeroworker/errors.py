@@ -22,11 +22,11 @@ class ConfigError(BiomeroWorkerError):
     """A setting is wrong or missing. The message names file, line and key."""
 
 
-class Refused(BiomeroWorkerError):
+class RequestRejected(BiomeroWorkerError):
     """A request is not accepted: nothing was recorded, nothing runs. The message says what to change."""
 
 
-class Overtaken(BiomeroWorkerError):
+class Conflict(BiomeroWorkerError):
     """Somebody else was faster: what was to be done fits no longer. Nothing is wrong; look anew."""
 
 
@@ -115,9 +115,9 @@ def classify(error: BaseException) -> Fault:
     if isinstance(error, Fault):
         return error
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, Overtaken):
+    if isinstance(error, Conflict):
         return Transient(str(error))
-    if isinstance(error, ConfigError | Refused):
+    if isinstance(error, ConfigError | RequestRejected):
         return Permanent(str(error))
     if isinstance(error, subprocess.TimeoutExpired):  # its own text would tell the whole command line
         command = error.cmd if isinstance(error.cmd, str) else str(next(iter(error.cmd), ""))

@@ -85,7 +85,7 @@ def run(client, workflows) -> None:
             email=email_of(client, context.userId),
         )
         with Deployment.load() as deployment:
-            well, runs = follow.mirror(deployment, requests, say, by=f"{context.userName} in OMERO")
+            well, runs = follow.submit_and_follow(deployment, requests, say, by=f"{context.userName} in OMERO")
     except BiomeroWorkerError as error:
         say(f"FAILED: {error}")
         follow.fail(last)

@@ -253,7 +253,7 @@ broken_repo = {folder}/broken
         )
         site = Site(config, folder, Deployment.load(config))
         if pull:
-            site.deployment.provision().insist()
+            site.deployment.provision().raise_for_failures()
         return site
 
     return make

@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.runlog import RunLog
 
 ConfigOption = Annotated[
@@ -50,8 +50,8 @@ def find_run(log: RunLog, given: str) -> UUID:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise Refused(f"no run starts with {given!r}; see: biomeroworker runs")
-    raise Refused(f"{len(found)} runs start with {given!r}; give more of the id")
+        raise RequestRejected(f"no run starts with {given!r}; see: biomeroworker runs")
+    raise RequestRejected(f"{len(found)} runs start with {given!r}; give more of the id")
 
 
 def print_json(value: Any) -> None:

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 
 #: Seconds from the signal until the process leaves, wherever it is.
-GRACE = 8.0
+GRACE_SECONDS = 8.0
 #: Seconds after that in which even an interpreter that is stuck is ended, with a trace of where it was.
-LAST_RESORT = 1.5
+LAST_RESORT_SECONDS = 1.5
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Told:
+class ShutdownSignal:
     """Whether the process has been told to end."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Told:
         self._acts: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
-    def then(self, act: Callable[[], None]) -> None:
+    def add_callback(self, act: Callable[[], None]) -> None:
         """Call ``act``, in some thread, when it is told; at once if it has been."""
         with self._lock:
             if not self.event.is_set():
@@ -50,16 +50,17 @@ class Told:
 
 
 @contextlib.contextmanager
-def told_by_signals(*, leave: bool = True) -> Iterator[Told]:
+def graceful_shutdown(*, leave: bool = True) -> Iterator[ShutdownSignal]:
     """While the block runs, SIGTERM and Ctrl-C tell it to end; a second one ends the process at once.
 
     Parameters
     ----------
     leave
-        Whether the process ends with the block once it was told, with status 0, and `GRACE` seconds after the signal in
-        any case. Nothing is cleaned up then: libraries may still have threads that wait for somebody who is gone.
+        Whether the process ends with the block once it was told, with status 0, and `GRACE_SECONDS` seconds after the
+        signal in any case. Nothing is cleaned up then: libraries may still have threads that wait for somebody who is
+        gone.
     """
-    told, over = Told(), threading.Event()
+    told, over = ShutdownSignal(), threading.Event()
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
@@ -69,8 +70,8 @@ def told_by_signals(*, leave: bool = True) -> Iterator[Told]:
             threading.Thread(target=told._tell, name="told", daemon=True).start()
             if leave:
                 with contextlib.suppress(Exception):  # a stderr that is no file
-                    faulthandler.dump_traceback_later(GRACE + LAST_RESORT, exit=True)
-            numbers = numbers[1:] or _signals(reading, GRACE if leave else None)
+                    faulthandler.dump_traceback_later(GRACE_SECONDS + LAST_RESORT_SECONDS, exit=True)
+            numbers = numbers[1:] or _signals(reading, GRACE_SECONDS if leave else None)
             if not over.is_set():
                 if numbers:
                     os._exit(128 + numbers[0])

@@ -28,14 +28,14 @@ from biomeroworker.cli.common import (
 )
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.steps.context import cluster_name
-from biomeroworker.errors import Refused, Transient
-from biomeroworker.eventlog.aggregates.records import Attempt
+from biomeroworker.errors import RequestRejected, Transient
+from biomeroworker.eventlog.aggregates.records import Attempt, RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.workflows.attempt_folder import task_name
 
 #: Seconds between two looks into a text that grows.
-FOLLOW_INTERVAL = 2.0
+FOLLOW_INTERVAL_SECONDS = 2.0
 #: How many of the inputs that failed for one cause are named; ``show --json`` has them all.
 INPUTS_SHOWN = 10
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -63,7 +63,7 @@ def runs(
         when = since.replace(tzinfo=since.tzinfo or UTC) if since else None
         found = deployment.log.runs(user=user, group=group, state=state, since=when, limit=limit)
     if as_json:
-        print_json([vars(run) for run in found])
+        print_json([_run(run) for run in found])
         return
     table = Table("run", "name", "state", "user", "group", "accepted", "message", box=None, pad_edge=False)
     now = datetime.now(UTC)
@@ -91,7 +91,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
         run_id = find_run(deployment.log, run)
         found = deployment.log.run(run_id)
         events = deployment.log.events(run_id)
-        stays = deployment.log.stays(run_id)
+        stays = deployment.log.time_in_states(run_id)
     if as_json:
         print_json(
             {
@@ -129,7 +129,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     if found.chunks:
         tried = found.attempts[found.attempt]
         seen = tried.observation.raw_state if tried.observation else "not submitted yet"
-        sent = f", {len(tried.unfed)} still to be sent" if tried.unfed and not found.state.is_terminal else ""
+        sent = f", {len(tried.unreleased)} still to be sent" if tried.unreleased and not found.state.is_terminal else ""
         out.print(
             f"  {found.chunks} parts; attempt {tried.number} has {len(tried.tasks)} tasks: {seen}{sent}", markup=False
         )
@@ -179,15 +179,24 @@ def _standing(run: WorkflowRun) -> Iterator[str]:
         yield f"attempt {tried.number} is SLURM job {tried.job_id}: {said}"
     if run.cancel_requested:
         yield f"its end was asked for by {run.cancelled_by}"
-    elif run.faults and not run.paused and (met := run.faults_in_a_row(run.faults[-1].stage)):
+    elif run.faults and not run.paused and (met := run.consecutive_faults(run.faults[-1].stage)):
         again = met[-1].retry_at
         when = f"; tried again at {again.astimezone(UTC).strftime(TIME)} UTC" if again else ""
         yield f"trouble, {len(met)} in a row: {met[-1].message}{when}"
 
 
+def _run(run: RunSummary) -> dict[str, Any]:
+    """A run for ``--json``, with the keys that programs know."""
+    return {{"managed": "carried"}.get(name, name): value for name, value in vars(run).items()}
+
+
 def _attempt(attempt: Attempt) -> dict[str, Any]:
-    """As JSON knows it."""
-    return {**vars(attempt), "ready": sorted(attempt.ready), "fed": sorted(attempt.fed)}
+    """An attempt for ``--json``, with the keys that programs know."""
+    keys = {"started": "begun", "preloaded": "ready", "released": "fed"}
+    return {
+        keys.get(name, name): sorted(value) if isinstance(value, frozenset) else value
+        for name, value in vars(attempt).items()
+    }
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -260,7 +269,7 @@ def logs(
                 for part in _parts(deployment, found, _folder(deployment, found, task), stream, offset):
                     _print_part(part, attempt, offset, as_json)
                     offset += len(part)
-            except (Refused, Transient) as problem:
+            except (RequestRejected, Transient) as problem:
                 if not follow or found.state.is_terminal:
                     raise
                 waits = waits or f"{problem}; {'trying again' if isinstance(problem, Transient) else 'waiting for it'}"
@@ -269,7 +278,7 @@ def logs(
             told = waits
             if not follow or found.state.is_terminal:
                 return
-            time.sleep(FOLLOW_INTERVAL)
+            time.sleep(FOLLOW_INTERVAL_SECONDS)
 
 
 def _attempt_of(run: WorkflowRun, task: int | None) -> int:
@@ -277,29 +286,29 @@ def _attempt_of(run: WorkflowRun, task: int | None) -> int:
     had = [attempt.number for attempt in run.attempts.values() if task is None or task in attempt.tasks]
     if run.attempts and not had:
         whole = "is one job" if not run.chunks else f"has tasks 0 to {run.chunks - 1}"
-        raise Refused(f"run {run.id} has no task {task}: it {whole}")
+        raise RequestRejected(f"run {run.id} has no task {task}: it {whole}")
     return max(had, default=0)
 
 
 def _folder(deployment: Deployment, run: WorkflowRun, task: int | None) -> str:
-    """Where on the cluster the job, or one task of it, writes; raises `Refused` while that is nowhere."""
+    """Where on the cluster the job, or one task of it, writes; raises `RequestRejected` while that is nowhere."""
     number = _attempt_of(run, task)
     if not number:
-        raise Refused(f"run {run.id} has not reached the cluster")
+        raise RequestRejected(f"run {run.id} has not reached the cluster")
     folder = deployment.clusters[cluster_name(run)].attempt_folder(run.id, number)
     tasks = run.attempts[number].tasks
     return f"{folder}/{task_name(tasks[0] if task is None else task)}" if tasks else folder
 
 
 def _parts(deployment: Deployment, run: WorkflowRun, folder: str, stream: Stream, offset: int) -> Iterator[bytes]:
-    """What is new in a text from ``offset`` on; raises `Refused` while there is no such text."""
+    """What is new in a text from ``offset`` on; raises `RequestRejected` while there is no such text."""
     path = f"{folder}/{stream.file}"
     try:
         while part := deployment.clusters[cluster_name(run)].transport.read_from(path, offset):
             offset += len(part)
             yield part
     except FileNotFoundError:
-        raise Refused(f"{path} is not on the cluster (yet, or not any more)") from None
+        raise RequestRejected(f"{path} is not on the cluster (yet, or not any more)") from None
 
 
 def _print_part(part: bytes, attempt: int, offset: int, as_json: bool) -> None:
@@ -317,7 +326,7 @@ def cancel(run: RunArgument, config: ConfigOption = None) -> None:
         run_id = find_run(deployment.log, run)
         found = deployment.log.run(run_id)
         if found.state.is_terminal:
-            raise Refused(f"run {run_id} has ended already: {found.state.value}")
+            raise RequestRejected(f"run {run_id} has ended already: {found.state.value}")
         deployment.cancel(run_id, getpass.getuser())
     err.print(f"cancel requested; follow it with: biomeroworker show {str(run_id)[:8]}")
 
@@ -328,7 +337,7 @@ def resume(run: RunArgument, config: ConfigOption = None) -> None:
         run_id = find_run(deployment.log, run)
         found = deployment.log.run(run_id)
         if not found.paused:
-            raise Refused(f"run {run_id} is not paused; it is {found.state.value}")
+            raise RequestRejected(f"run {run_id} is not paused; it is {found.state.value}")
         deployment.log.resume(run_id)
     err.print(f"resumed at {found.state.value}")
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, err, out, print_json, size
-from biomeroworker.cli.ending import told_by_signals
+from biomeroworker.cli.ending import graceful_shutdown
 from biomeroworker.cli.reload import Reload, execute_again
 from biomeroworker.cli.runs import STYLES, print_report
 from biomeroworker.config.live import LiveSettings
@@ -26,7 +26,7 @@ from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.engine.steps.context import Listener
-from biomeroworker.errors import Refused, Transient, classify
+from biomeroworker.errors import RequestRejected, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun
 
@@ -67,8 +67,8 @@ def run(
     with Deployment.load(config) as deployment:
         run_id = deployment.submit(request)
         err.print(f"run {run_id}", style="bold")
-        with _progress() as listener, told_by_signals(leave=False) as told:
-            told.then(lambda: deployment.cancel(run_id, getpass.getuser()))
+        with _progress() as listener, graceful_shutdown(leave=False) as told:
+            told.add_callback(lambda: deployment.cancel(run_id, getpass.getuser()))
             deployment.supervisor(listener).run_until_end(run_id)
         found = deployment.log.run(run_id)
         if as_json:
@@ -82,7 +82,7 @@ def run(
 def _pair(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise Refused(f"{option} wants NAME=VALUE, not {text!r}")
+        raise RequestRejected(f"{option} wants NAME=VALUE, not {text!r}")
     return name, value
 
 
@@ -113,10 +113,10 @@ def supervise(config: ConfigOption = None) -> None:
     A changed ini file takes effect within seconds; while it is invalid, the settings before it stay in force.
     """
     live = LiveSettings(config)
-    with told_by_signals() as told, Deployment(live.settings) as deployment:
+    with graceful_shutdown() as told, Deployment(live.settings) as deployment:
         _wait_for_log(deployment, told.event)
         supervisor = deployment.supervisor(_lines())
-        told.then(supervisor.stop)
+        told.add_callback(supervisor.stop)
         live.check = lambda settings: MaintenanceScheduler(deployment.log, deployment.clusters, settings)
         reload = Reload(live, supervisor.stop)
         err.print(f"supervising {deployment.settings.database_shown} as {supervisor.holder}", markup=False)
@@ -157,16 +157,16 @@ def attach(
     """Serve scripts for a running OMERO server from outside its grid, until stopped. Its grid is left untouched."""
     if not password:
         if not sys.stdin.isatty():
-            raise Refused(f"there is no password for {user}: put it into the environment as OMERO_PASSWORD")
+            raise RequestRejected(f"there is no password for {user}: put it into the environment as OMERO_PASSWORD")
         password = getpass.getpass(f"password of {user} on {host}: ")
     if config is not None:  # the scripts, which are processes of their own, read it too
         os.environ["BIOMERO_CONFIG"] = str(config.absolute())
-    with told_by_signals() as told:
+    with graceful_shutdown() as told:
         try:  # only here: it needs Ice
             from biomeroworker.node.attach import serve
             from biomeroworker.omero.connection.session import OmeroSession
         except ModuleNotFoundError as error:
-            raise Refused(
+            raise RequestRejected(
                 f"no Processor can be run here: {error.name} is missing; pip install biomeroworker[omero]"
             ) from None
         serve(

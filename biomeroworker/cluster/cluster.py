@@ -16,11 +16,11 @@ from biomeroworker.cluster import paths
 from biomeroworker.cluster.containers import registry_auth
 from biomeroworker.cluster.containers.factory import binds_below_home, runtime_of
 from biomeroworker.cluster.containers.images import TIFF_CONVERTER, Images
-from biomeroworker.cluster.containers.runtime import Image, Login, Reference, Runtime
+from biomeroworker.cluster.containers.runtime import Image, Reference, RegistryCredentials, Runtime
 from biomeroworker.cluster.slurm import commands, submit_once
 from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, Limits
-from biomeroworker.cluster.slurm.submit_errors import classify_submission, scheduler_silence
-from biomeroworker.cluster.transport.errors import far_fault, tail
+from biomeroworker.cluster.slurm.submit_errors import classify_submission, scheduler_unavailable
+from biomeroworker.cluster.transport.errors import remote_file_fault, tail
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.cluster.transport.transport import Transport
 from biomeroworker.errors import Transient
@@ -51,7 +51,7 @@ class Cluster:
         images: str,
         converters: str,
         converter_images: Mapping[str, str] | None = None,
-        credentials: Callable[[Reference], Login | None] = lambda reference: None,
+        credentials: Callable[[Reference], RegistryCredentials | None] = lambda reference: None,
         binds: Sequence[str] = (),
     ) -> None:
         self.transport = transport
@@ -95,9 +95,9 @@ class Cluster:
         return self._home or self.images.home or self._learn_home()
 
     @property
-    def layout(self) -> paths.Layout:
+    def remote_paths(self) -> paths.RemotePaths:
         """The cluster's folders, absolute."""
-        return paths.Layout(*(paths.resolved(folder, self.home) for folder in self._folders))
+        return paths.RemotePaths(*(paths.expand_home(folder, self.home) for folder in self._folders))
 
     def _learn_home(self) -> str:
         answer = self.transport.run(["sh", "-c", "cd && pwd"], timeout=60)
@@ -111,15 +111,15 @@ class Cluster:
 
     def run_folder(self, run: UUID | str) -> str:
         """A run's folder, absolute."""
-        return self.layout.run_folder(run)
+        return self.remote_paths.run_folder(run)
 
     def attempt_folder(self, run: UUID | str, number: int) -> str:
         """An attempt's folder, absolute."""
-        return self.layout.attempt_folder(run, number)
+        return self.remote_paths.attempt_folder(run, number)
 
     def binds(self, folder: str) -> list[str]:
         """What a container sees of the cluster: a folder of data, and what the configuration has below the home."""
-        return [folder, *(paths.resolved(path, self.home) for path in self._binds)]
+        return [folder, *(paths.expand_home(path, self.home) for path in self._binds)]
 
     def attempt_name(self, run: UUID | str, number: int) -> str:
         """The job name of an attempt."""
@@ -134,7 +134,7 @@ class Cluster:
         ------
         refusals.SubmissionInDoubt
             The job may have been taken though no id came back: `find` it. `submit_once.AttemptClaimed` when that was
-            said before, `submit_once.AttemptGivenUp` when it no longer matters.
+            said before, `submit_once.AttemptAbandoned` when it no longer matters.
         """
         answer = self.transport.run(submit_once.submit_command(job), timeout=90)
         said = submit_once.parse_submission(answer.stdout) if answer.ok else submit_once.Submission(None)
@@ -142,7 +142,7 @@ class Cluster:
             self._job_ids[job.name] = said.job_id
             return said.job_id
         if said.given_up:
-            raise submit_once.AttemptGivenUp(f"{job.name} was given up")
+            raise submit_once.AttemptAbandoned(f"{job.name} was given up")
         if said.claimed_seconds is not None:
             raise submit_once.AttemptClaimed(
                 f"{job.name} was handed to SLURM before, and what came of it is not known",
@@ -150,27 +150,27 @@ class Cluster:
             )
         raise classify_submission(answer)
 
-    def give_up(self, run: UUID | str, number: int) -> int | None:
+    def abandon(self, run: UUID | str, number: int) -> int | None:
         """Let no job begin in an attempt any more; the id of the job that has begun in it, if one has."""
         answer = self.transport.run(submit_once.give_up_command(self.attempt_folder(run, number)), timeout=60)
         if not answer.ok:
-            raise far_fault(f"giving up attempt {number}", answer.stderr)
+            raise remote_file_fault(f"giving up attempt {number}", answer.stderr)
         return submit_once.parse_holder(answer.stdout)
 
-    def remember(self, name: str, job_id: int) -> None:
+    def learn_job_id(self, name: str, job_id: int) -> None:
         """Say which job a name is: accounting finds by its id a job that was never eligible (held, then cancelled)."""
         self._job_ids.setdefault(name, job_id)
 
     def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
         """What became of jobs, array tasks one by one; an empty list for a job that nobody knows.
 
-        One that can never be known again is told as such (`JobStatus.forgotten`).
+        One that can never be known again is told as such (`JobStatus.unrecoverable`).
         """
         if not names:
             return {}
-        answer = self._ask(names, since)
+        answer = self._query(names, since)
         return {
-            name: found or [forgotten for forgotten in [answer.forgotten(name)] if forgotten]
+            name: found or [forgotten for forgotten in [answer.unrecoverable(name)] if forgotten]
             for name, found in answer.by_name(names).items()
         }
 
@@ -179,30 +179,30 @@ class Cluster:
 
         The start marker speaks for a job that both voices of the scheduler have forgotten.
         """
-        answer = self._ask([name], since)
+        answer = self._query([name], since)
         found = answer.by_name([name])[name]
         if found:
             return found[-1]
         if not answer.queue:
-            raise scheduler_silence(f"looking for {name}", answer.complaints)
+            raise scheduler_unavailable(f"looking for {name}", answer.errors)
         return self._started(name)
 
     def cancel(self, names: Sequence[str], *, timeout: float = 90) -> None:
         """Cancel the jobs of these names, now and whenever they turn up; one that has ended, or never was, is fine."""
         if not names:
             return
-        folders = paths.Layout(self._data_folder, "", "")
+        folders = paths.RemotePaths(self._data_folder, "", "")
         attempts = [attempt for attempt in map(paths.parse_attempt_name, names) if attempt]
         given_up = [folders.attempt_folder(*attempt) for attempt in attempts]
         answer = self.transport.run(submit_once.cancel_command(names, given_up), timeout=timeout)
         if not answer.ok:
-            raise scheduler_silence(f"cancelling {len(names)} jobs", answer.stderr)
+            raise scheduler_unavailable(f"cancelling {len(names)} jobs", answer.stderr)
 
     def release(self, name: str, tasks: Iterable[int]) -> None:
         """Let tasks of an array that was submitted with ``hold`` begin; for one that has begun, or ended, nothing."""
         answer = self.transport.run(commands.release_command(name, tasks), timeout=90)
         if not answer.ok:
-            raise scheduler_silence(f"releasing tasks of {name}", answer.stderr)
+            raise scheduler_unavailable(f"releasing tasks of {name}", answer.stderr)
 
     @property
     def limits(self) -> Limits:
@@ -211,23 +211,23 @@ class Cluster:
             answer = self.transport.run(commands.limits_command(), timeout=60)
             found = commands.parse_limits(answer.stdout) if answer.ok else None
             if found is None:
-                raise scheduler_silence("asking for SLURM's limits", answer.stderr or answer.stdout)
+                raise scheduler_unavailable("asking for SLURM's limits", answer.stderr or answer.stdout)
             self._limits = found
         return self._limits
 
-    def alive(self, names: Sequence[str], since: datetime, *, timeout: float = 90) -> set[str]:
+    def active_jobs(self, names: Sequence[str], since: datetime, *, timeout: float = 90) -> set[str]:
         """Those of the names whose job waits or runs, or may do so. Without the queue's word nothing is said."""
-        answer = self._ask(names, since, timeout)
+        answer = self._query(names, since, timeout)
         if not answer.queue:
-            raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
+            raise scheduler_unavailable(f"asking about {len(names)} jobs", answer.errors)
         return {job.name for job in answer.jobs if job.name in names and not job.state.is_terminal and job.in_queue}
 
-    def _ask(self, names: Sequence[str], since: datetime, timeout: float = 90) -> commands.Answer:
+    def _query(self, names: Sequence[str], since: datetime, timeout: float = 90) -> commands.SchedulerSnapshot:
         known = [self._job_ids[name] for name in names if name in self._job_ids]
         command = commands.status_command(names, since, known, self._data_folder)
         answer = commands.parse_status(self.transport.run(command, timeout=timeout).stdout)
         if not answer.queue and not answer.accounting:
-            raise scheduler_silence(f"asking about {len(names)} jobs", answer.complaints)
+            raise scheduler_unavailable(f"asking about {len(names)} jobs", answer.errors)
         for job in answer.jobs:
             if job.name in names:
                 self._job_ids[job.name] = job.job_id
@@ -236,7 +236,7 @@ class Cluster:
     @property
     def _data_folder(self) -> str:
         """The data folder as a command finds it: below the home folder, where it starts, which is not asked for."""
-        return paths.resolved(self._folders[0], self._home or self.images.home or ".")
+        return paths.expand_home(self._folders[0], self._home or self.images.home or ".")
 
     def _started(self, name: str) -> JobStatus | None:
         attempt = paths.parse_attempt_name(name)

@@ -36,7 +36,7 @@ def parse_attempt_name(name: str) -> tuple[UUID, int] | None:
     return (UUID(match[1]), int(match[2])) if match else None
 
 
-def resolved(path: str, home: str) -> str:
+def expand_home(path: str, home: str) -> str:
     """A configured path as an absolute one: relative to the cluster user's home, which ``~`` and ``$HOME`` name too.
 
     No other variable is known here, because no shell ever sees the path.
@@ -51,7 +51,7 @@ def resolved(path: str, home: str) -> str:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RemotePaths:
     """The cluster's folders, all absolute."""
 
     data: str

@@ -39,7 +39,7 @@ class Clusters(Mapping[str, Cluster]):
             )
         with self._lock:
             if name not in self._made:
-                self._made[name] = Cluster.from_settings(self._settings.on(name))
+                self._made[name] = Cluster.from_settings(self._settings.for_cluster(name))
             return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

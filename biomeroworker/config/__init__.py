@@ -31,7 +31,7 @@ from biomeroworker.config.schema import (
     WorkflowSettings,
     state_folder,
 )
-from biomeroworker.domain.redaction import masked
+from biomeroworker.domain.redaction import mask_credentials
 from biomeroworker.errors import ConfigError
 
 __all__ = [
@@ -136,11 +136,11 @@ class Settings(BaseModel):
         return tuple(name for name in self.cluster_names if name or nameless)
 
     @property
-    def main(self) -> Self:
+    def default_cluster(self) -> Self:
         """The settings of the cluster that is meant where none is named: the one without a name, or else the first."""
-        return self.on(self.clusters_in_use[0]) if not self.cluster else self
+        return self.for_cluster(self.clusters_in_use[0]) if not self.cluster else self
 
-    def on(self, cluster: str) -> Self:
+    def for_cluster(self, cluster: str) -> Self:
         """The same settings with `ssh`, `slurm` and `accounts` of a cluster; KeyError for one that there is not.
 
         It is asked of the settings as they were loaded, not of those of a cluster with a name.
@@ -184,7 +184,7 @@ class Settings(BaseModel):
             lines.update(describing.section_lines(f"SLURM:{cluster}", of.slurm))
             lines.update(describing.account_lines(f"ACCOUNTS:{cluster}", of.accounts))
         for conversion, image in self.converters.items():
-            lines[f"CONVERTERS.{conversion}"] = masked(image)
+            lines[f"CONVERTERS.{conversion}"] = mask_credentials(image)
         for workflow, settings in self.workflows.items():
             lines.update(describing.workflow_lines(workflow, settings))
         return lines
@@ -198,7 +198,7 @@ def settings_table() -> str:
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:
     for section, kind in SECTIONS.items():
         for key, field in kind.model_fields.items():
-            for variable in describing.noted(field).get("env", []):
+            for variable in describing.field_extras(field).get("env", []):
                 if text := environ.get(variable, "").strip():
                     yield Value(section, key, text, f"environment {variable}")
                     break
@@ -208,7 +208,7 @@ def _build(
     cls: type[Settings], values: Iterable[Value], environ: Mapping[str, str], more: Mapping[str, object]
 ) -> Settings:
     """The values, sorted into the schema and checked."""
-    found = sorting.sort(values, SECTIONS)
+    found = sorting.merge(values, SECTIONS)
     found.data["worker"].setdefault("work_folder", str(state_folder(environ) / "work"))
     if told := sorting.contradictions(found):
         raise ConfigError("\n".join(told))

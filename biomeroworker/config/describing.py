@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from biomeroworker.config.fields import Section
 from biomeroworker.config.schema import AccountSettings, WorkflowSettings
-from biomeroworker.domain.redaction import masked
+from biomeroworker.domain.redaction import mask_credentials
 
 SBATCH = "sbatch_"
 
@@ -25,11 +25,11 @@ def section_lines(name: str, section: Section) -> Iterator[tuple[str, str]]:
     for key in type(section).model_fields:
         value = getattr(section, key)
         if isinstance(value, dict):
-            yield from ((f"{name}.{SBATCH}{flag}", masked(words)) for flag, words in value.items())
+            yield from ((f"{name}.{SBATCH}{flag}", mask_credentials(words)) for flag, words in value.items())
         elif isinstance(value, SecretStr):
             yield f"{name}.{key}", _without_secret(key, value.get_secret_value())
         else:
-            yield f"{name}.{key}", masked(text(value))
+            yield f"{name}.{key}", mask_credentials(text(value))
 
 
 def account_lines(name: str, accounts: AccountSettings) -> Iterator[tuple[str, str]]:
@@ -45,14 +45,14 @@ def workflow_lines(workflow: str, settings: WorkflowSettings) -> Iterator[tuple[
     yield f"WORKFLOWS.{workflow}", settings.path
     for key in ("repo", "job", "cluster", "use_gpu"):
         if words := text(getattr(settings, key)):
-            yield f"WORKFLOWS.{workflow}_{key}", masked(words)
+            yield f"WORKFLOWS.{workflow}_{key}", mask_credentials(words)
     for flag, words in settings.job_params.items():
-        yield f"WORKFLOWS.{workflow}_job_{flag}", masked(words)
+        yield f"WORKFLOWS.{workflow}_job_{flag}", mask_credentials(words)
 
 
 def without_password(url: str) -> str:
     """A URL for people. Masked twice: an ``@`` in a password ends it for one reader, not for the other."""
-    return masked(make_url(url).render_as_string(hide_password=True))
+    return mask_credentials(make_url(url).render_as_string(hide_password=True))
 
 
 def _without_secret(key: str, secret: str) -> str:
@@ -75,7 +75,7 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def noted(field: Any) -> dict[str, Any]:
+def field_extras(field: Any) -> dict[str, Any]:
     """What the schema says of a setting beside its type: ``env``, ``ini``, ``default``, ``ignored``."""
     found = field.json_schema_extra
     return found if isinstance(found, dict) else {}
@@ -88,7 +88,7 @@ def settings_table(sections: Mapping[str, type[Section]]) -> str:
         lines += [f"### [{name}]", "", _summary(kind), ""]
         lines += ["| key | default | environment | meaning |", "|---|---|---|---|"]
         for key, field in kind.model_fields.items():
-            more = noted(field)
+            more = field_extras(field)
             default = more.get("default") or text(None if field.default_factory else field.default)
             shown = f"`{default}`".replace("|", "\\|") if default else ""
             variables = ", ".join(f"`{variable}`" for variable in more.get("env", []))
@@ -118,14 +118,14 @@ def settings_table(sections: Mapping[str, type[Section]]) -> str:
 def _short_table(kind: type[BaseModel], spelled: Mapping[str, str], prefix: str = "") -> list[str]:
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for key, field in kind.model_fields.items():
-        name = spelled.get(key) or noted(field).get("ini") or f"{prefix}{key}"
+        name = spelled.get(key) or field_extras(field).get("ini") or f"{prefix}{key}"
         default = f"`{text(field.default)}`" if isinstance(field.default, bool) else ""
         lines.append(f"| `{name}` | {default} | {_meaning(field)} |")
     return lines
 
 
 def _meaning(field: Any) -> str:
-    return f"Ignored. {field.description}" if noted(field).get("ignored") else str(field.description)
+    return f"Ignored. {field.description}" if field_extras(field).get("ignored") else str(field.description)
 
 
 def _summary(kind: type[BaseModel]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from biomeroworker.config.describing import SBATCH, noted
+from biomeroworker.config.describing import SBATCH, field_extras
 from biomeroworker.config.fields import Section
 from biomeroworker.config.ini import Value
 from biomeroworker.config.schema import AccountSettings, WorkflowSettings
@@ -30,7 +30,7 @@ Place = tuple[str | int, ...]
 
 
 @dataclass
-class Sorted:
+class MergedSettings:
     """Values by their places: ``data`` is what the schema validates, ``places`` says where each part was written."""
 
     data: dict[str, Any]
@@ -43,7 +43,7 @@ class Sorted:
         return {f"{_modern(value.section)}.{value.key}": value.origin for value in self.places.values()}
 
 
-def sort(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Sorted:
+def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> MergedSettings:
     """Later values over earlier ones, each in its place."""
     last: dict[tuple[str, str], Value] = {}
     legacy: dict[tuple[str, str], Value] = {}
@@ -52,7 +52,7 @@ def sort(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Sort
         target[_modern(value.section), value.key] = value
     last = legacy | last  # [MODELS] is what [WORKFLOWS] was called once, and gives way to it
 
-    found = Sorted({name.lower(): {} for name in sections} | {"accounts": {}, "converters": {}, "clusters": {}})
+    found = MergedSettings({name.lower(): {} for name in sections} | {"accounts": {}, "converters": {}, "clusters": {}})
     for (section, _key), value in last.items():
         head, _, cluster = section.partition(":")
         if cluster and head in OF_A_CLUSTER:
@@ -75,20 +75,20 @@ def sort(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Sort
                 f"{value.origin}: [{section}] {value.key}: all of the line is the value; a comment stands in its own"
             )
         kind = sections.get(head)
-        if kind and value.key in kind.model_fields and noted(kind.model_fields[value.key]).get("ignored"):
+        if kind and value.key in kind.model_fields and field_extras(kind.model_fields[value.key]).get("ignored"):
             meaning = kind.model_fields[value.key].description
             found.warnings.append(f"{value.origin}: [{section}] {value.key} is ignored. {meaning}")
-    _sort_workflows({key: value for (section, key), value in last.items() if section == "WORKFLOWS"}, found)
+    _merge_workflows({key: value for (section, key), value in last.items() if section == "WORKFLOWS"}, found)
     return found
 
 
-def _sort_workflows(keys: Mapping[str, Value], found: Sorted) -> None:
+def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
     found.data["workflows"], where, lost = describe({key: value.text for key, value in keys.items()})
     found.places |= {("workflows", *place): keys[key] for key, place in where.items()}
     found.warnings += [f"{keys[key].origin}: [WORKFLOWS] {key} belongs to no workflow" for key in lost]
     for key, place in where.items():
         told = WorkflowSettings.model_fields.get(place[1])
-        if told is not None and noted(told).get("ignored"):
+        if told is not None and field_extras(told).get("ignored"):
             found.warnings.append(f"{keys[key].origin}: [WORKFLOWS] {key} is ignored. {told.description}")
     for name, workflow in found.data["workflows"].items():
         if cluster := workflow.get("cluster"):
@@ -122,7 +122,7 @@ def _place(section: str, key: str, sections: Mapping[str, type[Section]]) -> Pla
     return None
 
 
-def contradictions(found: Sorted) -> list[str]:
+def contradictions(found: MergedSettings) -> list[str]:
     """What cannot be meant: two ways to ask for GPUs, of one cluster; a value that swallowed the setting after it."""
     told = []
     for place, value in found.places.items():
@@ -161,4 +161,4 @@ def _unknown(section: str, key: str, sections: Mapping[str, type[Section]]) -> s
 
 
 def _names_of(kind: type[AccountSettings]) -> str:
-    return ", ".join(str(noted(field).get("ini", key)) for key, field in kind.model_fields.items())
+    return ", ".join(str(field_extras(field).get("ini", key)) for key, field in kind.model_fields.items())

@@ -26,7 +26,7 @@ from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.engine.steps.context import Listener
 from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
-from biomeroworker.errors import Refused, Transient, classify
+from biomeroworker.errors import RequestRejected, Transient, classify
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.refresh import Refresher
@@ -61,7 +61,8 @@ class Deployment:
         return cls(Settings.load(config))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.settings.main.ssh.host!r}, {len(self.settings.workflows)} workflows>"
+        host = self.settings.default_cluster.ssh.host
+        return f"<{type(self).__name__} {host!r}, {len(self.settings.workflows)} workflows>"
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +94,7 @@ class Deployment:
     @property
     def cluster(self) -> Cluster:
         """The cluster of ``[SSH]`` and ``[SLURM]``; if all clusters have names, the first that a workflow uses."""
-        return self.clusters[self.settings.main.cluster]
+        return self.clusters[self.settings.default_cluster.cluster]
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -135,7 +136,7 @@ class Deployment:
             The request names an unknown source, or holds a secret.
         """
         if request.source not in self.sources:
-            raise Refused(f"unknown source of runs {request.source!r}")
+            raise RequestRejected(f"unknown source of runs {request.source!r}")
         version = f" {request.version}" if request.version else ""
         run_id = uuid4()  # chosen here: if the database's answer is lost, a retry accepts the same run, not another one
         for delay in (*SUBMIT_RETRY_SECONDS, None):
@@ -193,7 +194,7 @@ class Deployment:
 
     def retry(self, run_id: UUID, *, failed: bool = False) -> UUID:
         """Accept the same request again, as a new run; with ``failed`` only for those of its images that failed."""
-        return self.submit(rerun.request(self.log.run(run_id), failed=failed))
+        return self.submit(rerun.build_rerun_request(self.log.run(run_id), failed=failed))
 
     # -- the clusters -------------------------------------------------------------------------------------------------
 

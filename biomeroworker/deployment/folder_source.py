@@ -19,8 +19,8 @@ import numpy as np
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.source import Made, Provenance, Tell
-from biomeroworker.errors import Blocked, Permanent, Refused
+from biomeroworker.domain.source import Output, ProgressCallback, Provenance
+from biomeroworker.errors import Blocked, Permanent, RequestRejected
 from biomeroworker.imaging import reader
 from biomeroworker.imaging.ome_zarr import write_image
 from biomeroworker.imaging.reader import ImageFile
@@ -39,17 +39,21 @@ class FolderSource:
         """Refuse a missing folder, a folder without images, and results that would fall among the inputs."""
         folder = Path(str(request.inputs.get("folder", "")))
         if not folder.is_dir():
-            raise Refused(f"{folder} is not a folder; give the folder that holds the images")
+            raise RequestRejected(f"{folder} is not a folder; give the folder that holds the images")
         for file in _images(folder):
             try:
                 file.name.encode()
             except UnicodeEncodeError:
-                raise Refused(f"the name of {os.fsencode(file)!r} is not UTF-8; give the file another one") from None
+                raise RequestRejected(
+                    f"the name of {os.fsencode(file)!r} is not UTF-8; give the file another one"
+                ) from None
         if not list(_images(folder)):
-            raise Refused(f"{folder} holds no image; looked for {', '.join('*' + suffix for suffix in SUFFIXES)}")
+            raise RequestRejected(
+                f"{folder} holds no image; looked for {', '.join('*' + suffix for suffix in SUFFIXES)}"
+            )
         target = Path(str(request.outputs.get("folder", "")))
         if target.resolve() == folder.resolve():
-            raise Refused(f"results would fall among the inputs in {folder}; give another folder for them")
+            raise RequestRejected(f"results would fall among the inputs in {folder}; give another folder for them")
         if (
             request.only
             and target.is_dir()
@@ -57,9 +61,9 @@ class FolderSource:
         ):
             return  # what failed of that run: its results come to lie beside the others
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise Refused(f"{target} is not an empty folder; give an empty or a new one for the results")
+            raise RequestRejected(f"{target} is not an empty folder; give an empty or a new one for the results")
 
-    def survey(self, run: str, request: RunRequest) -> InputManifest:
+    def list_inputs(self, run: str, request: RunRequest) -> InputManifest:
         """Read the headers of all files. An image's number is its place among all that lie in the folder."""
         folder = Path(str(request.inputs["folder"]))
         images = [_described(file, number) for number, file in enumerate(_images(folder), start=1)]
@@ -70,16 +74,18 @@ class FolderSource:
             run=run, images=tuple(image for image in images if not request.only or image.key in request.only)
         )
 
-    def stage_in(self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, tell: Tell) -> None:
+    def stage_in(
+        self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, report: ProgressCallback
+    ) -> None:
         """Convert each TIFF; an image that a killed export left half done is done again."""
         source = Path(str(request.inputs["folder"]))
         folder.mkdir(parents=True, exist_ok=True)
         for half in folder.glob(".*.part"):
             shutil.rmtree(half, ignore_errors=True)
         for number, portion in enumerate(portions):
-            tell(number / len(portions), str(portion.image.origin["file"]))
+            report(number / len(portions), str(portion.image.origin["file"]))
             _export(source / str(portion.image.origin["file"]), portion.image, folder)
-        tell(1.0, f"{len(portions)} images")
+        report(1.0, f"{len(portions)} images")
 
     def stage_out(
         self,
@@ -87,14 +93,14 @@ class FolderSource:
         inputs: InputManifest,
         results: ResultManifest,
         folder: Path,
-        by: Provenance,
-        tell: Tell,
-    ) -> list[Made]:
+        provenance: Provenance,
+        report: ProgressCallback,
+    ) -> list[Output]:
         """Copy each result under its input's own name, then write ``provenance.json``."""
         target = Path(str(request.outputs["folder"]))
         target.mkdir(parents=True, exist_ok=True)
-        told = f"provenance-{by.run[:8]}.json" if request.only else PROVENANCE
-        foreign = _foreign(target / told, by.run)
+        told = f"provenance-{provenance.run[:8]}.json" if request.only else PROVENANCE
+        foreign = _foreign(target / told, provenance.run)
         names = _result_names(results, inputs, reserved=foreign if request.only else ())
         if foreign := foreign.intersection(names.values()):
             raise Blocked(
@@ -102,20 +108,20 @@ class FolderSource:
                 hint="move them out of the way",
             )
         # written first, so that whoever comes again knows these names for this run's own
-        provenance: dict[str, Any] = {
-            **vars(by),
+        document: dict[str, Any] = {
+            **vars(provenance),
             "inputs": {image.key: image.origin.get("file", image.name) for image in inputs.images},
             "files": {path: str(target / name) for path, name in names.items()},
         }
         partial = target / f".{told}.part"
-        partial.write_text(json.dumps(provenance, indent=1) + "\n")
+        partial.write_text(json.dumps(document, indent=1) + "\n")
         partial.replace(target / told)
         made = []
         for number, (path, name) in enumerate(names.items(), start=1):
-            tell((number - 1) / len(names), name)
+            report((number - 1) / len(names), name)
             _publish(folder / path, target / name)
-            made.append(Made("file", str(target / name), path))
-        tell(1.0, f"{len(made)} files")
+            made.append(Output("file", str(target / name), path))
+        report(1.0, f"{len(made)} files")
         return made
 
 

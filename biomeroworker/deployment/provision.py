@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from biomeroworker.cluster.cluster import Cluster
-from biomeroworker.cluster.containers.pull import Outcome, PullJobs, Wanted, pull_all
+from biomeroworker.cluster.containers.pull import PullJobs, PullRequest, PullResult, pull_all
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.config.schema import SlurmSettings
@@ -22,7 +22,7 @@ from biomeroworker.workflows.catalogue import Catalogue
 class Prepared:
     """What became of it."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[PullResult] = field(default_factory=list)
     #: Workflows that their wrong descriptors disable.
     disabled: dict[str, Fault] = field(default_factory=dict)
     #: Clusters that could not be prepared.
@@ -31,7 +31,7 @@ class Prepared:
     @property
     def missing(self) -> dict[str, Fault]:
         """What should exist and does not: images that were not pulled, clusters that could not be prepared."""
-        pulls = {outcome.wanted.name: outcome.fault for outcome in self.outcomes if outcome.fault}
+        pulls = {outcome.request.name: outcome.fault for outcome in self.outcomes if outcome.fault}
         return {**self.problems, **pulls}
 
     @property
@@ -39,7 +39,7 @@ class Prepared:
         """Everything that does not work, and why."""
         return {**self.disabled, **self.missing}
 
-    def insist(self) -> None:
+    def raise_for_failures(self) -> None:
         """Raise if anything is missing. A disabled workflow is no reason: its descriptor must be corrected first."""
         if self.missing:
             detail = "\n".join(f"{name}: {fault}" for name, fault in self.missing.items())
@@ -47,46 +47,46 @@ class Prepared:
 
 
 def set_up(
-    settings: Settings, clusters: Mapping[str, Cluster], catalogue: Catalogue, tell: Callable[[str], None]
+    settings: Settings, clusters: Mapping[str, Cluster], catalogue: Catalogue, report: Callable[[str], None]
 ) -> Prepared:
     """Prepare every cluster that a workflow runs on."""
     prepared = Prepared()
-    wanted: dict[str, list[Wanted]] = {}
+    wanted: dict[str, list[PullRequest]] = {}
     for name, workflow in catalogue.usable():
         configured = settings.workflows[name]
-        wanted.setdefault(configured.cluster, []).append(Wanted(name, workflow.container_image, configured.path))
+        wanted.setdefault(configured.cluster, []).append(PullRequest(name, workflow.container_image, configured.path))
     prepared.disabled.update({name: Permanent(problem) for name, problem in catalogue.problems.items()})
     for cluster in wanted or settings.clusters_in_use[:1]:
-        converters = [Wanted(key, image) for key, image in settings.converters.items()]
+        converters = [PullRequest(key, image) for key, image in settings.converters.items()]
         try:
-            slurm = settings.on(cluster).slurm
-            prepared.outcomes += _prepare(clusters[cluster], slurm, [*wanted.get(cluster, []), *converters], tell)
+            slurm = settings.for_cluster(cluster).slurm
+            prepared.outcomes += _prepare(clusters[cluster], slurm, [*wanted.get(cluster, []), *converters], report)
         except Exception as error:
-            prepared.problems[f"cluster {cluster or settings.on(cluster).ssh.host}"] = classify(error)
+            prepared.problems[f"cluster {cluster or settings.for_cluster(cluster).ssh.host}"] = classify(error)
     return prepared
 
 
 def _prepare(
-    cluster: Cluster, slurm: SlurmSettings, wanted: list[Wanted], tell: Callable[[str], None]
-) -> list[Outcome]:
+    cluster: Cluster, slurm: SlurmSettings, wanted: list[PullRequest], report: Callable[[str], None]
+) -> list[PullResult]:
     make_folders(cluster)
     run = None
     if slurm.slurm_image_pull_via_sbatch:
-        run = PullJobs(cluster.transport, f"{cluster.layout.images}/.pulls", pull_options(slurm))
-    return pull_all(cluster.images, wanted, tell, at_once=slurm.image_pull_at_once, run=run)
+        run = PullJobs(cluster.transport, f"{cluster.remote_paths.images}/.pulls", pull_options(slurm))
+    return pull_all(cluster.images, wanted, report, max_parallel=slurm.image_pull_at_once, run=run)
 
 
 def make_folders(cluster: Cluster) -> None:
     """Make a cluster's folders, where the configuration's ``~`` and ``$HOME`` lead: no shell reads them there."""
-    at = cluster.layout
+    at = cluster.remote_paths
     cluster.transport.make_dirs([at.data, at.images, at.converters])
 
 
 def pull_options(slurm: SlurmSettings) -> dict[str, str]:
     """What sbatch is asked for a job that pulls an image: what the site wants of every job, and the pull's own."""
     found: dict[str, str] = {}
-    sbatch_options.lay(found, {sbatch_options.spelled(name): value for name, value in slurm.sbatch.items()})
+    sbatch_options.merge_layer(found, {sbatch_options.normalize(name): value for name, value in slurm.sbatch.items()})
     if slurm.slurm_default_partition:
         found["partition"] = slurm.slurm_default_partition
-    sbatch_options.lay(found, {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem})
+    sbatch_options.merge_layer(found, {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem})
     return {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}

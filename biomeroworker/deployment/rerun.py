@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.results.task_outcomes import failed_inputs
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
 
-def request(run: WorkflowRun, *, failed: bool = False) -> RunRequest:
+def build_rerun_request(run: WorkflowRun, *, failed: bool = False) -> RunRequest:
     """What to hand in to run an ended run again, linked to it.
 
     Parameters
@@ -24,15 +24,15 @@ def request(run: WorkflowRun, *, failed: bool = False) -> RunRequest:
         The run has not ended, is not ours, or nothing of it failed.
     """
     if run.request is None:
-        raise Refused(f"run {run.id} was recorded by another program: there is no request to hand in again")
+        raise RequestRejected(f"run {run.id} was recorded by another program: there is no request to hand in again")
     if not run.state.is_terminal:
-        raise Refused(f"run {run.id} has not ended; it is {run.state.value}")
+        raise RequestRejected(f"run {run.id} has not ended; it is {run.state.value}")
     again = RunRequest.model_validate(run.request).model_copy(update={"retry_of": str(run.id)})
     if not failed or run.state is RunState.FAILED:
         return again
     if run.state is RunState.CANCELLED:
-        raise Refused(f"run {run.id} was cancelled, which is no failure; run it again without --failed")
+        raise RequestRejected(f"run {run.id} was cancelled, which is no failure; run it again without --failed")
     only = failed_inputs(run.report)
     if not only:
-        raise Refused(f"nothing of run {run.id} failed: all its results are there")
+        raise RequestRejected(f"nothing of run {run.id} failed: all its results are there")
     return again.model_copy(update={"only": only})

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 
 from biomeroworker.domain.source import Source
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 
 
 class Sources(Mapping[str, Source]):
@@ -47,7 +47,7 @@ def _omero() -> Source:
         from biomeroworker.omero.connection.credentials import provider_from_environment
         from biomeroworker.omero.source import OmeroSource
     except ModuleNotFoundError as error:
-        raise Refused(
+        raise RequestRejected(
             f"this worker cannot talk to OMERO: {error.name} is missing; pip install biomeroworker[omero]"
         ) from error
     source: Source = OmeroSource(provider_from_environment())

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -29,11 +29,13 @@ class Archive:
         self.target = target
         self._folder = folder
         if target.is_dir():
-            raise Refused(f"{target} is a folder: give the name of a file, such as {target / 'diagnostics.tar.gz'}")
+            raise RequestRejected(
+                f"{target} is a folder: give the name of a file, such as {target / 'diagnostics.tar.gz'}"
+            )
         try:
             handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
         except OSError as error:
-            raise Refused(
+            raise RequestRejected(
                 f"{target.parent} cannot be written to ({error.strerror}); choose another place with --output"
             ) from None
         self._file = os.fdopen(handle, "wb")  # mode 600: mkstemp makes it so

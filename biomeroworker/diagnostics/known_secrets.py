@@ -28,7 +28,7 @@ _XML_PROPERTY = re.compile(r'name="(?P<key>[^"]+)"\s+value="(?P<value>[^"]+)"')
 _JSON_ENTRY = re.compile(r'"(?:auth|identitytoken|password)"\s*:\s*"([^"]+)"')
 
 _SECRET_FIELDS = {
-    key: describing.noted(field).get("env", [])
+    key: describing.field_extras(field).get("env", [])
     for section in SECTIONS.values()
     for key, field in section.model_fields.items()
     if "SecretStr" in str(field.annotation)
@@ -71,7 +71,7 @@ def known_values(
                 if isinstance(value, SecretStr):
                     yield from _of_value(value.get_secret_value(), is_secret=True)
         for cluster in settings.cluster_names:
-            if logins := settings.on(cluster).slurm.registry_credentials:
+            if logins := settings.for_cluster(cluster).slurm.registry_credentials:
                 yield from _of_logins(_read(logins))
     for folder in folders:
         yield from _of_keys(folder)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from biomeroworker.domain.redaction import masked
+from biomeroworker.domain.redaction import mask_credentials
 
 MASK = "***"
 #: Shorter values are words of the language: replacing them would hide the text and nothing else.
@@ -89,7 +89,7 @@ def _forms_of(value: str) -> Iterable[str]:
 
 
 def _redacted(line: str) -> str:
-    line = masked(line)
+    line = mask_credentials(line)
     for pattern, replacement in _FORMS:
         line = pattern.sub(replacement, line)
     return _BASE64.sub(lambda match: MASK if _is_random(match[0]) else match[0], line)

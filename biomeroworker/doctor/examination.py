@@ -18,7 +18,7 @@ from biomeroworker.cluster.registry import Clusters
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.doctor import front_end, interpret, local_checks, probe, ssh_checks
-from biomeroworker.domain.findings import Finding, fail, fault_of, ok, tried, warn
+from biomeroworker.domain.findings import Finding, check, fail, fault_of, ok, warn
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import ConfigError
@@ -47,8 +47,10 @@ def examine(
     yield local_checks.work_folder(settings)
     yield from local_checks.omero()
     for name in settings.clusters_in_use:
-        for finding in _cluster(settings.on(name), clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline):
-            yield finding.of(name)
+        for finding in _cluster(
+            settings.for_cluster(name), clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline
+        ):
+            yield finding.for_cluster(name)
 
 
 def _cluster(
@@ -109,7 +111,7 @@ def _tests(settings: Settings, own: list[str]) -> Iterator[interpret.Test | Find
         unknown = {
             option: settings.line("WORKFLOWS", f"{name}_job_{flag}")
             for flag in settings.workflows[name].job_params
-            if (option := sbatch_options.spelled(flag)) not in sbatch_options.KNOWN
+            if (option := sbatch_options.normalize(flag)) not in sbatch_options.KNOWN
             and option not in {name for _, name, _ in wrong}
         }
         for option, line in unknown.items():
@@ -176,7 +178,7 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
     described: dict[str, str] = {}
     for name in own:
         line = settings.line("WORKFLOWS", f"{name}_repo")
-        finding = tried(f"workflow {name}", partial(_described, catalogue, name), "", line)
+        finding = check(f"workflow {name}", partial(_described, catalogue, name), "", line)
         yield finding
         if finding.level == "ok":
             described[name] = finding.message
@@ -192,7 +194,7 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
         yield _image(settings, name, Reference.parse(image), found[settings.workflows[name].path])
     if any(catalogue.get(name).format == "tiff" for name in described):
         line = settings.line("CONVERTERS", "zarr_to_tiff")
-        yield tried("converter", lambda: cluster.converter().path, "biomeroworker init", line)
+        yield check("converter", lambda: cluster.converter().path, "biomeroworker init", line)
 
 
 def _credentials(settings: Settings, images: list[str]) -> Iterator[Finding]:

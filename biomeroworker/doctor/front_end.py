@@ -53,7 +53,7 @@ FOR_PULLS: Mapping[str, Sequence[str]] = {"ch-run": ("ch-image", "mksquashfs", "
 
 
 @dataclass(frozen=True)
-class Said:
+class SectionOutput:
     """The answer to one question: its text, and how the command ended."""
 
     text: str
@@ -70,17 +70,17 @@ class Said:
         return self.lines[-1].strip() if self.lines else ""
 
 
-SILENCE = Said("", 127)
+NO_OUTPUT = SectionOutput("", 127)
 
 
 class Answer:
     """What the front-end said, by section."""
 
-    def __init__(self, sections: Mapping[str, Said]) -> None:
+    def __init__(self, sections: Mapping[str, SectionOutput]) -> None:
         self._sections = sections
 
-    def __getitem__(self, name: str) -> Said:
-        return self._sections.get(name, SILENCE)
+    def __getitem__(self, name: str) -> SectionOutput:
+        return self._sections.get(name, NO_OUTPUT)
 
     def word(self, name: str) -> str:
         """The last line of a section that went well."""
@@ -137,4 +137,4 @@ _SECTION = re.compile(r"^\[([a-z]+(?: \S+)?)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL
 
 def parse(text: str) -> Answer:
     """Read the answer; a section that is missing is one that ended with 127."""
-    return Answer({name: Said(body.strip("\n"), int(code)) for name, body, code in _SECTION.findall(text)})
+    return Answer({name: SectionOutput(body.strip("\n"), int(code)) for name, body, code in _SECTION.findall(text)})

@@ -19,7 +19,7 @@ from biomeroworker.domain.findings import Finding, fail, ok, warn
 #: The folders that are asked about, by the key that names them.
 FOLDERS = ("slurm_data_path", "slurm_images_path", "slurm_converters_path")
 #: Seconds that clocks may be apart. Jobs are asked for with an hour's slack (`cluster.slurm`).
-_SKEW_WARNS, _SKEW_FAILS = 30.0, 1800.0
+_SKEW_WARN_SECONDS, _SKEW_FAIL_SECONDS = 30.0, 1800.0
 _FEW_INODES = 100_000
 #: File systems that only one machine sees.
 _LOCAL = ("tmpfs", "ramfs", "overlayfs")
@@ -81,9 +81,9 @@ def _clock(answer: Answer, seen: tuple[float, float]) -> Iterator[Finding]:
     skew = max(0.0, before - 1 - there, there - after - 1)  # their clock is cut to the second
     told = f"{skew:.0f} s apart" if skew else "the same on both sides"
     remedy = "synchronise the clocks (chrony, ntpd)"
-    if skew > _SKEW_FAILS:
+    if skew > _SKEW_FAIL_SECONDS:
         yield fail("clock", told, remedy)
-    elif skew > _SKEW_WARNS:
+    elif skew > _SKEW_WARN_SECONDS:
         yield warn("clock", told, remedy)
     else:
         yield ok("clock", told)

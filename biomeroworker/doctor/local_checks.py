@@ -21,9 +21,9 @@ from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.eventlog.tables import EVENTS, TRACKING
 
 #: Of the work folder's disk, in bytes: less holds no export.
-_ROOM = 5e9
+_MIN_FREE_BYTES = 5e9
 #: Seconds to open the log and read what is unfinished.
-_SLOW = 5.0
+_SLOW_SECONDS = 5.0
 
 
 def database(settings: Settings) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         told += "; SQLite serves one supervisor on one machine"
     else:
         told += f"; no statement takes longer than {LIMITS['statement_timeout']}"
-    if took > _SLOW:
+    if took > _SLOW_SECONDS:
         yield warn("database", f"{told}: slow", "a database nearer by", line)
     else:
         yield ok("database", told)
@@ -97,7 +97,11 @@ def work_folder(settings: Settings) -> Finding:
         return fail("work folder", f"{folder} cannot be written to", "another folder, or access to it", line)
     free = shutil.disk_usage(above).free
     told = f"{folder}, {free / 1e9:.0f} GB free"
-    return ok("work folder", told) if free > _ROOM else warn("work folder", told, "free space, or another folder", line)
+    return (
+        ok("work folder", told)
+        if free > _MIN_FREE_BYTES
+        else warn("work folder", told, "free space, or another folder", line)
+    )
 
 
 def omero(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:

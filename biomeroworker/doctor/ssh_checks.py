@@ -16,7 +16,7 @@ from pathlib import Path
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
-_SECONDS = 15.0
+_TIMEOUT_SECONDS = 15.0
 #: ``ssh -G`` names these whether or not they are there.
 _WEAK_RSA = 2048
 
@@ -170,7 +170,7 @@ def _run(argv: Sequence[str], environment: dict[str, str] | None = None) -> subp
             argv,
             capture_output=True,
             text=True,
-            timeout=_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             stdin=subprocess.DEVNULL,
             env=environment,
             check=False,

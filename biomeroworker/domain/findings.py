@@ -24,7 +24,7 @@ class Finding:
     remedy: str = ""
     setting: str = ""
 
-    def of(self, cluster: str) -> Finding:
+    def for_cluster(self, cluster: str) -> Finding:
         """The same, said of a cluster with a name."""
         return replace(self, subject=f"{cluster}: {self.subject}") if cluster else self
 
@@ -51,7 +51,7 @@ def fault_of(subject: str, error: BaseException, remedy: str = "", setting: str 
     return fail(subject, f"{fault}: {evidence[-1]}" if evidence else str(fault), fault.hint or remedy, setting)
 
 
-def tried(subject: str, look: Callable[[], str], remedy: str = "", setting: str = "") -> Finding:
+def check(subject: str, look: Callable[[], str], remedy: str = "", setting: str = "") -> Finding:
     """What a look tells, or why it told nothing."""
     try:
         return ok(subject, look())

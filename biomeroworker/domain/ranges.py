@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def written(numbers: Iterable[int]) -> str:
+def format_ranges(numbers: Iterable[int]) -> str:
     """``0-3,7`` of 0, 1, 2, 3 and 7; empty of none."""
     spans: list[list[int]] = []
     for number in sorted(set(numbers)):
@@ -16,7 +16,7 @@ def written(numbers: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def read(text: str) -> tuple[int, ...]:
+def parse_ranges(text: str) -> tuple[int, ...]:
     """The inverse of `written`."""
     numbers: list[int] = []
     for span in filter(None, text.split(",")):

@@ -12,7 +12,7 @@ _PASSWORD_IN_QUERY = re.compile(
 )
 
 
-def masked(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """``text`` with the passwords and tokens of URLs replaced by stars."""
     text = _TOKEN_IN_WEB_ADDRESS.sub(r"\1***", _LOGIN_IN_URL.sub(r"\1***", text))
     return _PASSWORD_IN_QUERY.sub(r"\1***", text)

@@ -15,7 +15,7 @@ from biomeroworker.domain.manifest import InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
 
 #: Told a fraction from 0 to 1 and a word about what is going on.
-Tell = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Made:
+class Output:
     """One thing that stage-out made (an OMERO object, a file): what it is, its reference, and from which result."""
 
     kind: str
@@ -46,10 +46,12 @@ class Source(Protocol):
     """Stage in, stage out. Both may be called again after a crash and must then adopt what is there."""
 
     def check(self, request: RunRequest) -> None:
-        """Raise `Refused` when the request's inputs cannot be had (unknown ids, no such folder): before acceptance."""
+        """Raise `RequestRejected` when the request's inputs cannot be had (unknown ids, no such folder): before
+        acceptance.
+        """
         ...
 
-    def survey(self, run: str, request: RunRequest) -> InputManifest:
+    def list_inputs(self, run: str, request: RunRequest) -> InputManifest:
         """All that the run is to work on, in the order in which it is to be worked on; no pixel is read for it.
 
         Raises
@@ -59,7 +61,9 @@ class Source(Protocol):
         """
         ...
 
-    def stage_in(self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, tell: Tell) -> None:
+    def stage_in(
+        self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, report: ProgressCallback
+    ) -> None:
         """Export these inputs into ``folder`` as OME-Zarr at their ``path``; what lies there already is whole."""
         ...
 
@@ -69,8 +73,8 @@ class Source(Protocol):
         inputs: InputManifest,
         results: ResultManifest,
         folder: Path,
-        by: Provenance,
-        tell: Tell,
-    ) -> list[Made]:
+        provenance: Provenance,
+        report: ProgressCallback,
+    ) -> list[Output]:
         """Bring the results in ``folder`` home; returns what was made or adopted."""
         ...

@@ -26,13 +26,13 @@ _LEFT_OUT = {
 }
 
 
-def made_text(counts: Mapping[str, int]) -> str:
+def describe_outputs(counts: Mapping[str, int]) -> str:
     """What was made and what was left out: ``2 images, 315 ROIs, 1 table``.
 
     Parameters
     ----------
     counts
-        By the kinds that sources use in `biomeroworker.domain.source.Made`.
+        By the kinds that sources use in `biomeroworker.domain.source.Output`.
     """
     said = [f"{counts[kind]} {words[counts[kind] != 1]}" for kind, words in _WORDS.items() if counts.get(kind)]
     said += [words[counts[kind] != 1].format(counts[kind]) for kind, words in _LEFT_OUT.items() if counts.get(kind)]

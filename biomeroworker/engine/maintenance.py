@@ -18,7 +18,7 @@ from biomeroworker.config import Settings
 from biomeroworker.domain import backoff
 from biomeroworker.engine.retention import FOLDERS_PER_ROUND, RetentionCleaner
 from biomeroworker.eventlog.runlog import RunLog
-from biomeroworker.notifications.dispatcher import Courier
+from biomeroworker.notifications.dispatcher import Dispatcher
 from biomeroworker.workflows.refresh import Refresher
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class MaintenanceScheduler:
     def __init__(
         self, log: RunLog, clusters: Mapping[str, Cluster], settings: Settings, environ: Mapping[str, str] = os.environ
     ) -> None:
-        self._dispatcher = Courier(log, settings, environ)
+        self._dispatcher = Dispatcher(log, settings, environ)
         self._cleaner = RetentionCleaner(log, clusters, settings)
         begun = time.monotonic()
         self._tasks = [
@@ -110,5 +110,5 @@ class MaintenanceScheduler:
         return CLEANUP_INTERVAL_SECONDS
 
     def _purge_outbox(self) -> float:
-        self._dispatcher.tidy()
+        self._dispatcher.purge()
         return PURGE_INTERVAL_SECONDS

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport import remote_scripts
-from biomeroworker.cluster.transport.errors import far_fault
+from biomeroworker.cluster.transport.errors import remote_file_fault
 from biomeroworker.config import Settings
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -93,10 +93,10 @@ class RetentionCleaner:
         """Remove folders on the cluster; how many were looked after. Without any, nothing is asked of the cluster."""
         if self._days == 0:
             return 0
-        claimed = self._log.swept.claim(timedelta(days=self._days), FOLDERS_PER_ROUND, REMOVING_SECONDS)
+        claimed = self._log.cleanup.claim(timedelta(days=self._days), FOLDERS_PER_ROUND, REMOVING_SECONDS)
         if not claimed:
             return 0
-        ends = self._log.swept.ends(claimed)
+        ends = self._log.cleanup.end_states(claimed)
         self.remove([
             run_id
             for run_id in claimed
@@ -111,7 +111,7 @@ class RetentionCleaner:
         except Exception as error:
             if isinstance(classify(error), Transient):
                 raise
-            self._log.swept.note((), {run_id: f"its history cannot be read: {error}"})
+            self._log.cleanup.record_result((), {run_id: f"its history cannot be read: {error}"})
             logger.warning("the folder of run %s stays: its history cannot be read: %s", run_id, error)
             return False
         return True
@@ -135,13 +135,13 @@ class RetentionCleaner:
                 places.setdefault(str(plan.get("cluster", "")), []).append(run_id)
             else:  # it ended at the door: nothing of it was ever on a cluster
                 nowhere.add(run_id)
-        self._log.swept.note(nowhere, {})
+        self._log.cleanup.record_result(nowhere, {})
         failures = []
         for name, there in places.items():
             try:
                 self._remove(self._clusters[name], there)
             except Blocked as blocked:  # the cluster is in the configuration no more; the others are looked after
-                self._log.swept.note((), dict.fromkeys(there, str(blocked)))
+                self._log.cleanup.record_result((), dict.fromkeys(there, str(blocked)))
                 logger.warning("folders of %d runs are not removed: %s", len(there), blocked)
             except Fault as failure:
                 failures.append(failure)
@@ -149,14 +149,16 @@ class RetentionCleaner:
             raise failures[0]
 
     def _remove(self, cluster: Cluster, run_ids: Collection[UUID]) -> None:
-        layout = cluster.layout
+        layout = cluster.remote_paths
         names = {layout.run_folder(run_id).rpartition("/")[2]: run_id for run_id in run_ids}
         command = remove_command(layout.data, list(names))
         answer = cluster.transport.run(command, timeout=REMOVING_SECONDS * 0.8)
         gone, kept = parse_removed(answer.stdout)
         if not gone and not kept:
-            raise far_fault(f"removing {len(names)} folders below {layout.data}", answer.stderr)
-        self._log.swept.note(gone & set(run_ids), {one: why for one, why in kept.items() if one in names.values()})
+            raise remote_file_fault(f"removing {len(names)} folders below {layout.data}", answer.stderr)
+        self._log.cleanup.record_result(
+            gone & set(run_ids), {one: why for one, why in kept.items() if one in names.values()}
+        )
         for run_id, why in kept.items():
             logger.warning("the folder of run %s on the cluster could not be removed: %s", run_id, why)
 
@@ -167,7 +169,7 @@ class RetentionCleaner:
         changed for that long.
         """
         folders = local_folders(self._work)
-        ends = self._log.swept.ends(folders)
+        ends = self._log.cleanup.end_states(folders)
         removed = 0
         for run_id, folder in folders.items():
             if is_expired(run_id, ends, _changed(folder), timedelta(days=self._days), datetime.now(UTC)):

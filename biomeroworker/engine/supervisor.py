@@ -162,7 +162,7 @@ class Supervisor:
             self._renewed_at, self._leased_until = now, now + LEASE_SECONDS
         for run_id in self._log.leases.acquire(self.holder, LEASE_SECONDS, only=self._only):
             self._runs.setdefault(run_id, _ManagedRun(now))
-        for run_id in self._log.wishes(self._runs):
+        for run_id in self._log.cancel_requests(self._runs):
             run = self._runs[run_id]
             if not run.busy:
                 run.due = min(run.due, now)

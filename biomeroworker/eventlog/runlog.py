@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 
 from biomeroworker import __version__
 from biomeroworker.domain.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
-from biomeroworker.eventlog.aggregates.durations import stays
+from biomeroworker.eventlog.aggregates.durations import time_in_states
 from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import (
@@ -32,15 +32,15 @@ from biomeroworker.eventlog.aggregates.states import (
 from biomeroworker.eventlog.aggregates.task import Task
 from biomeroworker.eventlog.database import connect
 from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
-from biomeroworker.eventlog.store.cleanup_queue import Swept
+from biomeroworker.eventlog.store.cleanup_queue import CleanupQueue
 from biomeroworker.eventlog.store.leases import Leases
 from biomeroworker.eventlog.store.outbox import Outbox
-from biomeroworker.eventlog.store.pending_cancels import Owed
+from biomeroworker.eventlog.store.pending_cancels import PendingCancels
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import VIEWS
-from biomeroworker.eventlog.tracker import WorkflowTracker, decided_anew
-from biomeroworker.eventlog.unit_of_work import Change
-from biomeroworker.eventlog.values import kept, refuse_secrets
+from biomeroworker.eventlog.tracker import WorkflowTracker, retry_on_conflict
+from biomeroworker.eventlog.unit_of_work import RunUnitOfWork
+from biomeroworker.eventlog.values import refuse_secrets, sanitize
 
 __all__ = [
     "AlreadyEnded", "Attempt", "FaultRecord", "Intent", "LogError", "LoggedEvent", "NoSuchRun", "NotAllowed",
@@ -63,10 +63,10 @@ class RunLog:
         self.workflow_analytics = WorkflowAnalytics(self._recorder)
         self.leases = Leases(self._recorder)
         #: Jobs that are still to be cancelled.
-        self.owed = Owed(self._recorder)
+        self.pending_cancels = PendingCancels(self._recorder)
         #: What is still to be told of ended runs, and which of them still have folders.
         self.outbox = Outbox(self._recorder)
-        self.swept = Swept(self._recorder)
+        self.cleanup = CleanupQueue(self._recorder)
 
     @classmethod
     def open(cls, url: str) -> RunLog:
@@ -143,10 +143,10 @@ class RunLog:
         """
         return self.tracker.run(run_id)
 
-    @decided_anew
+    @retry_on_conflict
     def intend(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **detail: Any) -> None:
         """Enter ``stage`` with what is about to be done there. Recorded once, however often it is meant."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.intend(stage, attempt, detail)
         request = change.run.request or {}
         match stage:
@@ -168,12 +168,12 @@ class RunLog:
                 change.end_task(f"job-{change.run.attempt}", "")  # a job is good once its results were judged so
                 outputs = request.get("outputs", {})
                 change.begin_task(f"import-{change.run.attempt}", IMAGE_IMPORT_TASK, __version__, outputs, {})
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def complete(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **outcome: Any) -> None:
         """Record what came of the open intent of ``stage``."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.complete(stage, attempt, outcome)
         match stage:
             case RunState.TRANSFERRING:
@@ -182,9 +182,9 @@ class RunLog:
                 change.end_task(f"fetch-{change.run.attempt}", "")
             case RunState.IMPORTING:
                 change.end_task(f"import-{change.run.attempt}", "")
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def begin_attempt(
         self, run_id: UUID, number: int, name: str, *, excluded_nodes: Iterable[str] = (), tasks: Iterable[int] = ()
     ) -> None:
@@ -194,33 +194,33 @@ class RunLog:
 
         The attempt before it, if any, is given up: whoever still speaks for it gets `StaleAttempt`.
         """
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         before = change.run.attempt
         change.run.begin_attempt(number, name, list(excluded_nodes), tasks)
         if before and before != change.run.attempt:
             faults = [fault.message for fault in change.run.faults if fault.attempt == before]
             change.fail_tasks(faults[-1] if faults else f"given up for attempt {number}")
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def submitted(self, run_id: UUID, attempt: int, job_id: int) -> None:
         """Record the scheduler's number for the attempt's job: its one job."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.submitted(attempt, job_id)
         task = change.task(f"job-{attempt}")
         if task is not None and not task.job_ids:
             task.submitted(job_id)
             task.start_task()
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def chunks_sent(self, run_id: UUID, attempt: int, chunks: Iterable[int], **outcome: Any) -> None:
         """Record that chunks are on the cluster and that their tasks of the attempt's array were let go."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.chunks_sent(attempt, chunks, outcome)
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def observe(
         self,
         run_id: UUID,
@@ -247,7 +247,7 @@ class RunLog:
         -------
         Whether anything changed.
         """
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         changed = change.run.observe(
             attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
         )
@@ -256,10 +256,10 @@ class RunLog:
             seen = change.run.attempts[attempt].observation
             if task is not None and seen is not None and state != "UNKNOWN":
                 task.observed(state, seen.progress)
-            change.save()
+            change.commit()
         return changed
 
-    @decided_anew
+    @retry_on_conflict
     def fault(
         self,
         run_id: UUID,
@@ -273,32 +273,32 @@ class RunLog:
         retry_at: datetime | None = None,
     ) -> None:
         """Record a fault, and when it will be tried again."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.fault(
-            stage, attempt, kind=kind, message=kept(message), detail=kept(detail), hint=hint, retry_at=retry_at
+            stage, attempt, kind=kind, message=sanitize(message), detail=sanitize(detail), hint=hint, retry_at=retry_at
         )
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def pause(self, run_id: UUID, reason: str, stage: RunState) -> None:
         """Stop a run before its next step, visibly."""
-        change = Change(self.tracker, run_id)
-        change.run.pause(kept(reason), stage)
-        change.save()
+        change = RunUnitOfWork(self.tracker, run_id)
+        change.run.pause(sanitize(reason), stage)
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def resume(self, run_id: UUID) -> None:
         """Let a paused run go on from the same step."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.resume()
-        change.save()
+        change.commit()
 
-    @decided_anew
+    @retry_on_conflict
     def request_cancel(self, run_id: UUID, by: str) -> None:
         """Ask for the end of a run. Its job is cancelled by whoever carries it."""
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.request_cancel(by)
-        change.save()
+        change.commit()
 
     def finish(self, run_id: UUID, **summary: Any) -> None:
         """The good end.
@@ -318,15 +318,15 @@ class RunLog:
         """The end by request, once the job is gone."""
         self._end(run_id, RunState.CANCELLED, report)
 
-    @decided_anew
+    @retry_on_conflict
     def _end(self, run_id: UUID, state: RunState, report: Mapping[str, Any]) -> None:
-        change = Change(self.tracker, run_id)
+        change = RunUnitOfWork(self.tracker, run_id)
         change.run.end(state, report)
         if state is RunState.DONE:
             for role in ("export", *(f"{kind}-{change.run.attempt}" for kind in ("job", "fetch", "import"))):
                 change.end_task(role, "")
         change.fail_tasks(str(change.run.report.get("message", state.value)))
-        change.save()
+        change.commit()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -370,16 +370,16 @@ class RunLog:
             logged.append(LoggedEvent(event.id, when, name, attributes, event.originator_id, aggregate))
         return logged
 
-    def stays(self, run_id: UUID) -> dict[RunState, float]:
+    def time_in_states(self, run_id: UUID) -> dict[RunState, float]:
         """Seconds that a run has been in each of its states."""
         self.run(run_id)
-        return stays(self.tracker.events.get(run_id), datetime.now(UTC))
+        return time_in_states(self.tracker.events.get(run_id), datetime.now(UTC))
 
     def rebuild(self) -> int:
         """Make all read tables again from the events, beside the live ones; returns how many events there are."""
         return self._recorder.rebuild()
 
-    def wishes(self, run_ids: Iterable[UUID]) -> list[UUID]:
+    def cancel_requests(self, run_ids: Iterable[UUID]) -> list[UUID]:
         """Those of the runs whose end somebody has asked for. One indexed question."""
         runs = VIEWS.runs.c
         wanted = set(run_ids)
@@ -393,4 +393,5 @@ def _summary(row: Mapping[Any, Any]) -> RunSummary:
     for name in ("started", "modified", "ended"):
         if values[name] is not None:
             values[name] = values[name].replace(tzinfo=UTC)
-    return RunSummary(id=values.pop("run_id"), state=RunState(values.pop("state")), **values)
+    managed = values.pop("carried")  # the column keeps the name that existing databases have
+    return RunSummary(id=values.pop("run_id"), state=RunState(values.pop("state")), managed=managed, **values)

@@ -85,7 +85,7 @@ OUTBOX = Table(
 )
 
 #: Runs whose folder on the cluster was removed (``swept``), or could not be yet (again from ``due`` on).
-SWEPT = Table(
+CLEANUP = Table(
     "biomeroworker_swept",
     metadata,
     Column("run_id", Uuid, primary_key=True),

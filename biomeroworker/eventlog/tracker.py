@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: How often a change is decided anew because another process was first; with `_PAUSE` that is some seconds.
-TRIES = 20
-_PAUSE = 0.01
+#: How often a change is decided anew because another process was first; with `_PAUSE_SECONDS` that is some seconds.
+MAX_TRIES = 20
+_PAUSE_SECONDS = 0.01
 
 
-def decided_anew(change: Callable[P, R]) -> Callable[P, R]:
+def retry_on_conflict(change: Callable[P, R]) -> Callable[P, R]:
     """Call again when another process recorded first: on fresh state, and with nothing of the first try left behind."""
 
     @functools.wraps(change)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        for number in range(1, TRIES):
+        for number in range(1, MAX_TRIES):
             try:
                 return change(*args, **kwargs)
             except IntegrityError:
-                time.sleep(random.uniform(0, _PAUSE * number))  # noqa: S311  (jitter)
+                time.sleep(random.uniform(0, _PAUSE_SECONDS * number))  # noqa: S311  (jitter)
         return change(*args, **kwargs)
 
     return wrapper
@@ -113,7 +113,7 @@ class WorkflowTracker(Application[UUID]):
                 return copies.pop(run_id), copies
         return self.run(run_id), {}
 
-    def save_and_keep(self, *aggregates: WorkflowRun | Task) -> None:
+    def save_and_cache(self, *aggregates: WorkflowRun | Task) -> None:
         """Save, and keep what was saved to go on from there the next time; the caller must let go of it."""
         self.save(*aggregates)
         with self._reading:
@@ -134,7 +134,7 @@ class WorkflowTracker(Application[UUID]):
         self.save(run)
         return run.id
 
-    @decided_anew
+    @retry_on_conflict
     def add_task_to_workflow(
         self,
         workflow_id: UUID,
@@ -156,14 +156,14 @@ class WorkflowTracker(Application[UUID]):
         self.save(task, run)
         return task.id
 
-    @decided_anew
+    @retry_on_conflict
     def start_workflow(self, workflow_id: UUID) -> None:
         """Record that a run began."""
         run = self.run(workflow_id)
         run.start_workflow()
         self.save(run)
 
-    @decided_anew
+    @retry_on_conflict
     def complete_workflow(self, workflow_id: UUID) -> None:
         """Record its good end."""
         run = self.run(workflow_id)
@@ -171,7 +171,7 @@ class WorkflowTracker(Application[UUID]):
             run.complete_workflow()
             self.save(run)
 
-    @decided_anew
+    @retry_on_conflict
     def fail_workflow(self, workflow_id: UUID, error_message: str) -> None:
         """Record its bad end."""
         run = self.run(workflow_id)
@@ -186,7 +186,7 @@ class WorkflowTracker(Application[UUID]):
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
-    @decided_anew
+    @retry_on_conflict
     def _change(self, task_id: UUID, change: Callable[[Task], None]) -> None:
         task = self.task(task_id)
         change(task)

@@ -10,7 +10,7 @@ from biomeroworker.eventlog.aggregates.task import Task
 from biomeroworker.eventlog.tracker import WorkflowTracker
 
 
-class Change:
+class RunUnitOfWork:
     """A run and those of its tasks that a change touches, to be saved together.
 
     The ids of a run's tasks follow from the run's own, so that a step that is taken twice finds its task.
@@ -51,7 +51,7 @@ class Change:
         """End the task for this role well, once."""
         task = self.task(role)
         if task is not None:
-            task.end_well(result)
+            task.succeed(result)
 
     def fail_tasks(self, message: str) -> None:
         """Whatever is still open ends badly."""
@@ -59,8 +59,8 @@ class Change:
             task = self._tasks.get(task_id) or self._tracker.task(task_id)
             if not task.ended:
                 self._tasks[task_id] = task
-                task.end_badly(message)
+                task.fail(message)
 
-    def save(self) -> None:
+    def commit(self) -> None:
         """One transaction; tasks first, so that the run's own word is the last. The change is over then."""
-        self._tracker.save_and_keep(*self._tasks.values(), self.run)
+        self._tracker.save_and_cache(*self._tasks.values(), self.run)

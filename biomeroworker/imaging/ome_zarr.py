@@ -21,7 +21,7 @@ from biomeroworker.domain.manifest import PhysicalSize
 VERSION = "0.4"
 VERSIONS = ("0.4", "0.5")
 #: Pixels of a chunk's side. 1024² of 16 bit is 2 MiB: few files on the cluster, and still no plane in memory twice.
-TILE = 1024
+TILE_PIXELS = 1024
 #: Fast and worth it: microscopy pixels shrink by a third to a half, so both the wire and the cluster's disk gain.
 COMPRESSOR = Blosc(cname="lz4", clevel=3, shuffle=Blosc.SHUFFLE)
 
@@ -35,7 +35,7 @@ class Level:
 
     def __init__(self, folder: Path, shape: tuple[int, int, int, int, int], dtype: np.dtype[Any]) -> None:
         self.folder, self.shape, self.dtype = folder, shape, dtype
-        self.tile = min(TILE, shape[3]), min(TILE, shape[4])
+        self.tile = min(TILE_PIXELS, shape[3]), min(TILE_PIXELS, shape[4])
         self._made: set[Path] = set()
 
     def __setitem__(self, where: Any, pixels: np.ndarray[Any, Any]) -> None:
@@ -109,7 +109,7 @@ def create_image(
     channels, colors
         One entry a channel (``RRGGBB`` for colors), or none.
     version
-        Of OME-Zarr, one of `VERSIONS`.
+        Of OME-Zarr, one of `VERSIONS_INTERVAL_SECONDS`.
     """
     if version not in VERSIONS:
         raise ValueError(f"OME-Zarr {version} is not one of {', '.join(VERSIONS)}")
@@ -122,7 +122,7 @@ def create_image(
         "0",
         shape=shape,
         dtype=kind,
-        chunks=(1, 1, 1, min(TILE, shape[3]), min(TILE, shape[4])),
+        chunks=(1, 1, 1, min(TILE_PIXELS, shape[3]), min(TILE_PIXELS, shape[4])),
         compressors=COMPRESSOR if old else BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),
         chunk_key_encoding={"name": "v2", "separator": "/"} if old else None,
         dimension_names=None if old else tuple("tczyx"),

@@ -25,7 +25,7 @@ TIFF = (".tif", ".tiff")
 PNG = (".png",)
 ZARR = (".zarr",)
 #: Larger TIFFs are mapped rather than read, where they are not compressed.
-IN_MEMORY = 256 << 20
+IN_MEMORY_BYTES = 256 << 20
 
 Axis = Literal["x", "y", "z"]
 _AXES: tuple[Axis, ...] = ("x", "y", "z")
@@ -119,7 +119,7 @@ def _open_tiff(path: Path, stack: ExitStack) -> ImageFile:
         sizes = _imagej_sizes(tiff)
 
     def load() -> np.ndarray[Any, Any]:
-        values: np.ndarray[Any, Any] = series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None)
+        values: np.ndarray[Any, Any] = series.asarray(out="memmap" if series.nbytes > IN_MEMORY_BYTES else None)
         return values
 
     return ImageFile(path, tuple(series.shape), np.dtype(series.dtype), series.axes, load, sizes, channels)

@@ -44,7 +44,7 @@ from biomeroworker.node.parameters import ENTRIES, ParameterCache, cache_key, co
 from biomeroworker.node.script_process import MESSAGE_LENGTH, MatlabProcess, ScriptProcess
 from biomeroworker.node.script_queue import ScriptQueue
 from biomeroworker.node.sessions import close_session, open_for_owner
-from biomeroworker.omero.connection.session import bounds
+from biomeroworker.omero.connection.session import ice_timeouts
 
 #: Seconds that scripts have while the node stops; IceGrid and docker kill a server that takes longer than 5 s and 10 s.
 STOP_GRACE_SECONDS = 3.0
@@ -112,9 +112,9 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         """
         router, host = self.internal_session().ice_getRouter(), os.environ.get("OMERO_HOST")
         if router is not None:
-            client = omero.client([f"--Ice.Default.Router={router}"], pmap=bounds())
+            client = omero.client([f"--Ice.Default.Router={router}"], pmap=ice_timeouts())
         elif host or not os.path.exists(self.cfg):  # noqa: PTH110  may be several files, by comma
-            client = omero.client(host or "localhost", int(os.environ.get("OMERO_PORT") or 4064), pmap=bounds())
+            client = omero.client(host or "localhost", int(os.environ.get("OMERO_PORT") or 4064), pmap=ice_timeouts())
         else:
             client = super().user_client(agent)
         client.setAgent(agent)

@@ -11,7 +11,7 @@ import omero.clients
 import omero.model
 from omero.rtypes import rstring
 
-from biomeroworker.omero.connection.credentials import IDLE, open_for
+from biomeroworker.omero.connection.credentials import IDLE_TIMEOUT_MS, open_for
 
 
 def open_for_owner(sf: Any, user: int, group: int) -> str:
@@ -23,7 +23,7 @@ def open_for_owner(sf: Any, user: int, group: int) -> str:
     if sf.getAdminService().getEventContext().userId != user:
         return open_for(sf, user, group)
     name = sf.getAdminService().getGroup(group).name.val
-    return str(sf.getSessionService().createUserSession(0, IDLE, name).uuid.val)
+    return str(sf.getSessionService().createUserSession(0, IDLE_TIMEOUT_MS, name).uuid.val)
 
 
 def close_session(sf: Any, uuid: str) -> None:

@@ -22,10 +22,10 @@ from biomeroworker import __version__
 from biomeroworker.config.schema import NotificationSettings
 from biomeroworker.errors import ConfigError, Permanent, Transient
 from biomeroworker.eventlog.store.outbox_rows import EMAIL, WEBHOOK
-from biomeroworker.notifications.message import Ended, document, letter, one_line
+from biomeroworker.notifications.message import RunEnded, build_email, build_payload, one_line
 
 #: Seconds that a server may be silent, and that a delivery may take in all however much it talks.
-SILENCE, LONGEST = 10.0, 30.0
+IDLE_TIMEOUT_SECONDS, TOTAL_TIMEOUT_SECONDS = 10.0, 30.0
 
 SMTP_PASSWORD, WEBHOOK_SECRET = "BIOMERO_SMTP_PASSWORD", "BIOMERO_WEBHOOK_SECRET"
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
@@ -48,11 +48,11 @@ class NotDelivered(Transient):
 class Channel(Protocol):
     """A way of telling."""
 
-    def wants(self, ended: Ended) -> bool:
+    def accepts(self, ended: RunEnded) -> bool:
         """Whether this end is to be told this way."""
         ...
 
-    def deliver(self, ended: Ended) -> None:
+    def deliver(self, ended: RunEnded) -> None:
         """Tell it: on return the other side has taken it. Raises `NotDelivered`, or Permanent when it never will."""
         ...
 
@@ -70,13 +70,13 @@ def channels(settings: NotificationSettings, environ: Mapping[str, str] = os.env
         password = environ.get(SMTP_PASSWORD, "")
         if settings.smtp_user and not password:
             raise ConfigError(f"[NOTIFICATIONS] smtp_user: its password is not in the environment ({SMTP_PASSWORD})")
-        found[EMAIL] = Mail(settings, password)
+        found[EMAIL] = SmtpChannel(settings, password)
     if settings.webhook_url:
-        found[WEBHOOK] = Webhook(settings.webhook_url.get_secret_value(), environ.get(WEBHOOK_SECRET, ""))
+        found[WEBHOOK] = WebhookChannel(settings.webhook_url.get_secret_value(), environ.get(WEBHOOK_SECRET, ""))
     return found
 
 
-class Mail:
+class SmtpChannel:
     """E-mail by SMTP, to who asked for it."""
 
     def __init__(self, settings: NotificationSettings, password: str = "") -> None:
@@ -86,22 +86,24 @@ class Mail:
         self._tls, self._user, self._password = settings.smtp_tls, settings.smtp_user or "", password
         self._port = settings.smtp_port or _PORTS[settings.smtp_tls]
 
-    def wants(self, ended: Ended) -> bool:
+    def accepts(self, ended: RunEnded) -> bool:
         """Only who asked gets one."""
         return bool(ended.email)
 
-    def deliver(self, ended: Ended) -> None:
+    def deliver(self, ended: RunEnded) -> None:
         """Hand a letter to the mail server."""
-        message = letter(ended, self._sender)
+        message = build_email(ended, self._sender)
         context = ssl.create_default_context()
         smtp = (
-            smtplib.SMTP_SSL(timeout=SILENCE, context=context) if self._tls == "tls" else smtplib.SMTP(timeout=SILENCE)
+            smtplib.SMTP_SSL(timeout=IDLE_TIMEOUT_SECONDS, context=context)
+            if self._tls == "tls"
+            else smtplib.SMTP(timeout=IDLE_TIMEOUT_SECONDS)
         )
         # connected apart from being made, so that the watch can cut it off from its first byte on; TLS checks this name
         smtp._host = self._host  # type: ignore[attr-defined]
         where = f"the mail server {self._host}:{self._port}"
         try:
-            with _at_most(LONGEST, lambda: smtp.sock):
+            with deadline(TOTAL_TIMEOUT_SECONDS, lambda: smtp.sock):
                 smtp.connect(self._host, self._port)
                 if self._tls == "starttls":
                     smtp.starttls(context=context)
@@ -126,7 +128,7 @@ class Mail:
             smtp.close()
 
 
-class Webhook:
+class WebhookChannel:
     """A POST with JSON, signed when there is a secret.
 
     ``X-Biomeroworker-Signature: sha256=<hex>`` is the HMAC (RFC 2104) of the body. ``X-Biomeroworker-Delivery`` is the
@@ -136,13 +138,13 @@ class Webhook:
     def __init__(self, url: str, secret: str = "") -> None:
         self._url, self._secret = urlsplit(url), secret
 
-    def wants(self, ended: Ended) -> bool:
+    def accepts(self, ended: RunEnded) -> bool:
         """Every end."""
         return True
 
-    def deliver(self, ended: Ended) -> None:
+    def deliver(self, ended: RunEnded) -> None:
         """Post it."""
-        body = document(ended)
+        body = build_payload(ended)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"biomeroworker/{__version__}",
@@ -153,16 +155,16 @@ class Webhook:
             headers["X-Biomeroworker-Signature"] = signature(self._secret, body)
         host, port = self._url.hostname or "", self._url.port
         connection = (
-            http.client.HTTPSConnection(host, port, timeout=SILENCE, context=ssl.create_default_context())
+            http.client.HTTPSConnection(host, port, timeout=IDLE_TIMEOUT_SECONDS, context=ssl.create_default_context())
             if self._url.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=SILENCE)
+            else http.client.HTTPConnection(host, port, timeout=IDLE_TIMEOUT_SECONDS)
         )
         where = f"the web hook on {connection.host}:{connection.port}"
         target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         try:
             connection.connect()
             wire = connection.sock
-            with _at_most(LONGEST, lambda: wire):
+            with deadline(TOTAL_TIMEOUT_SECONDS, lambda: wire):
                 connection.request("POST", target, body, headers)
                 status = connection.getresponse().status
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -179,7 +181,7 @@ def signature(secret: str, body: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _at_most(seconds: float, wire: Callable[[], socket.socket | None]) -> Iterator[None]:
+def deadline(seconds: float, wire: Callable[[], socket.socket | None]) -> Iterator[None]:
     """Cut a connection off after so long: a time-out per read does not bound a server that drips."""
 
     def cut() -> None:

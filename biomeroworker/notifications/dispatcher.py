@@ -19,7 +19,7 @@ from biomeroworker.eventlog.runlog import NoSuchRun, RunLog
 from biomeroworker.eventlog.store.outbox import Notice
 from biomeroworker.eventlog.store.outbox_rows import EMAIL
 from biomeroworker.notifications import channels
-from biomeroworker.notifications.message import Ended
+from biomeroworker.notifications.message import RunEnded
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ ROUND_SECONDS = 30.0
 KEEP_DAYS = 90.0
 
 
-class Courier:
+class Dispatcher:
     """Delivers notices of the ends of runs.
 
     Raises ConfigError when what the settings call for is not there.
@@ -43,7 +43,7 @@ class Courier:
         self._patience = settings.notifications.give_up_days * 86400
         self._holder = uuid.uuid4().hex
         self._failures: dict[str, int] = {}  # in a row, by channel
-        self._rests: dict[str, float] = {}  # channels that failed are left alone until then
+        self._paused_until: dict[str, float] = {}  # channels that failed are left alone until then
 
     def deliver(self) -> int:
         """Deliver what is due, for at most a round; how many notices were dealt with for good."""
@@ -51,18 +51,18 @@ class Courier:
         dealt = 0
         while time.monotonic() < end:
             now = time.monotonic()
-            resting = [channel for channel, until in self._rests.items() if until > now]
+            resting = [channel for channel, until in self._paused_until.items() if until > now]
             notice = self._log.outbox.claim(self._holder, CLAIM_SECONDS, without=resting)
             if notice is None:
                 break
-            dealt += self._deal_with(notice)
+            dealt += self._handle(notice)
         return dealt
 
-    def tidy(self) -> None:
+    def purge(self) -> None:
         """Forget what was delivered long ago."""
-        self._log.outbox.forget(KEEP_DAYS)
+        self._log.outbox.purge(KEEP_DAYS)
 
-    def _deal_with(self, notice: Notice) -> bool:
+    def _handle(self, notice: Notice) -> bool:
         """Deliver one notice; whether that is the last that is to be done about it."""
         try:
             outcome = self._send(notice)
@@ -83,14 +83,14 @@ class Courier:
     def _send(self, notice: Notice) -> str:
         channel = self._channels.get(notice.channel)
         try:
-            ended = Ended.of(self._log.run(notice.run_id))
+            ended = RunEnded.from_run(self._log.run(notice.run_id))
         except NoSuchRun:
             return "there is no such run"
         if channel is None:
             if notice.channel == EMAIL and ended.email:
                 raise Permanent("an e-mail was asked for, but [NOTIFICATIONS] smtp_host is not set")
             return "not configured"
-        if not channel.wants(ended):
+        if not channel.accepts(ended):
             return "not asked for"
         channel.deliver(ended)
         return "delivered"
@@ -102,4 +102,4 @@ class Courier:
             logger.warning("%s of run %s is tried again: %s", notice.channel, notice.run_id, error)
         if getattr(error, "channel", False):
             failures = self._failures[notice.channel] = min(self._failures.get(notice.channel, 0) + 1, 20)
-            self._rests[notice.channel] = time.monotonic() + backoff.backoff_delay(failures)
+            self._paused_until[notice.channel] = time.monotonic() + backoff.backoff_delay(failures)

@@ -13,19 +13,19 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker.config.schema import is_address
-from biomeroworker.domain.summary import made_text
+from biomeroworker.domain.summary import describe_outputs
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
 #: What does not belong into a header or a line: whatever is no printable character, line ends among them.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_LONGEST_SUBJECT = 150
+_MAX_SUBJECT_CHARACTERS = 150
 _WORDS = {RunState.DONE: "is done", RunState.FAILED: "has failed", RunState.CANCELLED: "was cancelled"}
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunEnded:
     """A run that has ended, as it is told."""
 
     run: UUID
@@ -43,7 +43,7 @@ class Ended:
     email: str = ""  #: who wants a letter
 
     @classmethod
-    def of(cls, run: WorkflowRun) -> Ended:
+    def from_run(cls, run: WorkflowRun) -> RunEnded:
         """Out of the log; nothing follows an end, so it reads the same whenever it is told."""
         request = run.request or {}
         return cls(
@@ -75,7 +75,7 @@ class Ended:
         return f"{self.run}.{self.state.value}"
 
 
-def document(ended: Ended) -> bytes:
+def build_payload(ended: RunEnded) -> bytes:
     """The JSON that a web service is sent. No address of a person is in it."""
     told = {
         "event": "run.ended",
@@ -96,7 +96,7 @@ def document(ended: Ended) -> bytes:
     return json.dumps(told, default=str).encode()
 
 
-def letter(ended: Ended, sender: str) -> EmailMessage:
+def build_email(ended: RunEnded, sender: str) -> EmailMessage:
     """The e-mail to who asked for it.
 
     Raises
@@ -112,7 +112,9 @@ def letter(ended: Ended, sender: str) -> EmailMessage:
     subject = one_line(f"{ended.workflow} {ended.word}")
     if ended.report.get("message") and (ended.state is RunState.FAILED or ended.report.get("failed")):
         subject += ": " + one_line(str(ended.report["message"]))
-    message["Subject"] = subject if len(subject) <= _LONGEST_SUBJECT else subject[: _LONGEST_SUBJECT - 1] + "…"
+    message["Subject"] = (
+        subject if len(subject) <= _MAX_SUBJECT_CHARACTERS else subject[: _MAX_SUBJECT_CHARACTERS - 1] + "…"
+    )
     message["Date"] = ended.ended
     message["Message-ID"] = f"<{ended.key}@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday greeting wants to answer this
@@ -129,7 +131,7 @@ def _mailbox(address: str, name: str = "") -> Address:
     return Address(name, addr_spec=address)
 
 
-def _body(ended: Ended) -> str:
+def _body(ended: RunEnded) -> str:
     lines = [
         f"The run of {one_line(ended.workflow)} {one_line(ended.version)}".rstrip() + f" {ended.word}.",
         "",
@@ -141,7 +143,7 @@ def _body(ended: Ended) -> str:
         lines.append(f"SLURM job: {', '.join(map(str, ended.job_ids))}")
     made = ended.report.get("made")
     if isinstance(made, dict):
-        lines.append(f"made:      {made_text(made)}")
+        lines.append(f"made:      {describe_outputs(made)}")
     for key, word in (("stage", "stage"), ("kind", "kind"), ("message", "cause"), ("next_step", "next")):
         if ended.report.get(key):
             lines.append(f"{word + ':':<10} {one_line(str(ended.report[key]))}")

@@ -9,8 +9,8 @@ import omero.clients
 
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.errors import classify
-from biomeroworker.omero.connection.credentials import NOBODY, provider_from_environment
-from biomeroworker.omero.connection.errors import faults, said
+from biomeroworker.omero.connection.credentials import ANY_USER, provider_from_environment
+from biomeroworker.omero.connection.errors import server_message, translate_errors
 from biomeroworker.omero.connection.session import OmeroSession
 
 #: What a run's results need when another than their owner opens the session: the right to be that owner.
@@ -23,7 +23,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """The findings, as they are made."""
     try:
         provider = provider_from_environment(environ)
-        session = provider.open(NOBODY, NOBODY)
+        session = provider.open(ANY_USER, ANY_USER)
     except Exception as error:
         fault = classify(error)
         remedy = getattr(fault, "hint", "") or "OMERO_HOST, OMERO_PORT, OMERO_USER and OMERO_PASSWORD, or OMERO_LOCATOR"
@@ -33,7 +33,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield ok("omero", f"logged in as {session.user_name} ({provider!r})")
         for look in (_rights, _tables, _processor):
             try:
-                with faults(f"ask OMERO ({look.__name__.strip('_')})"):
+                with translate_errors(f"ask OMERO ({look.__name__.strip('_')})"):
                     yield from look(session)
             except Exception as error:
                 yield fail(f"omero {look.__name__.strip('_')}", str(classify(error)))
@@ -76,7 +76,7 @@ def _processor(session: OmeroSession) -> Iterator[Finding]:
         yield fail("omero processor", told, "start Processor-0 of the grid, or biomeroworker attach")
         return
     except omero.ValidationException as error:
-        told = f"{SCRIPT} ends before it shows its dialog: {said(error)}"
+        told = f"{SCRIPT} ends before it shows its dialog: {server_message(error)}"
         yield fail("omero processor", told, "run it by hand with the Processor's Python: it needs biomeroworker")
         return
     yield ok("omero processor", f"one is registered that runs {SCRIPT}")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.source import Made, Provenance, Tell
-from biomeroworker.errors import Permanent, Refused
+from biomeroworker.domain.source import Output, ProgressCallback, Provenance
+from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.credentials import SessionProvider
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.exporting.describe import ObjectType, PlateInfo, Selection, select, wanted
@@ -42,7 +42,7 @@ class OmeroSource:
             if options.dataset_id is not None:
                 _may_hold_results(session, options.dataset_id)
 
-    def survey(self, run: str, request: RunRequest) -> InputManifest:
+    def list_inputs(self, run: str, request: RunRequest) -> InputManifest:
         """Everything that the ids stand for; of a run that is to do again what failed, what is left of it."""
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
@@ -51,14 +51,16 @@ class OmeroSource:
         images += [describe_plate(plate) for plate in selection.plates]
         return InputManifest(run=run, images=tuple(_only(images, request.only)))
 
-    def stage_in(self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, tell: Tell) -> None:
+    def stage_in(
+        self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, report: ProgressCallback
+    ) -> None:
         """Export; images that are there already are kept."""
         plates = [portion for portion in portions if portion.image.fields]
         ids = [int(portion.image.origin["id"]) for portion in portions if not portion.image.fields]
         with self._session(request) as session:
             images = self._selected(session, run, "Image", ids).images if ids else ()
             whole = self._selected(session, run, *wanted(request.inputs)).plates if plates else ()
-            export(session, Selection(images, tuple(_part(whole, portion) for portion in plates)), folder, tell)
+            export(session, Selection(images, tuple(_part(whole, portion) for portion in plates)), folder, report)
 
     def _selected(self, session: OmeroSession, run: str, kind: ObjectType, ids: Sequence[int]) -> Selection:
         """What OMERO says of the objects. Of plates it is kept: each chunk of one would ask for the whole plate."""
@@ -67,7 +69,7 @@ class OmeroSource:
             return known
         try:
             selection = select(session, kind, ids)
-        except Refused as gone:  # it was there when the run was accepted
+        except RequestRejected as gone:  # it was there when the run was accepted
             raise Permanent(str(gone), hint="was it deleted or moved to another group?") from gone
         refuse_strange_pixels(selection)
         if selection.plates:
@@ -82,13 +84,15 @@ class OmeroSource:
         inputs: InputManifest,
         results: ResultManifest,
         folder: Path,
-        by: Provenance,
-        tell: Tell,
-    ) -> list[Made]:
+        provenance: Provenance,
+        report: ProgressCallback,
+    ) -> list[Output]:
         """Import; what is there already is adopted."""
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
-            return Import(session, kind, ids, inputs, results, folder, by, Options.of(request.outputs)).run(tell)
+            return Import(session, kind, ids, inputs, results, folder, provenance, Options.of(request.outputs)).run(
+                report
+            )
 
 
 def _only(images: Sequence[InputImage], only: Mapping[str, str]) -> Iterator[InputImage]:
@@ -126,11 +130,11 @@ def _may_hold_results(session: OmeroSession, dataset: int) -> None:
     """Refuse a dataset that is not there, or that the user may only look at: known before the cluster has worked."""
     found = session.query("select d from Dataset d where d.id = :id", id=dataset)
     if not found:
-        raise Refused(
+        raise RequestRejected(
             f"OMERO has no dataset {dataset} for the results that {session.user_name} can see in the group of this run"
         )
     if not found[0].details.permissions.canLink():
-        raise Refused(
+        raise RequestRejected(
             f"{session.user_name} may not put the results into dataset {dataset}: it belongs to somebody else and is"
             " read-only in this group; name one of your own, or none, and a new one is made"
         )

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 #: Parts are so small that they are still in the processor's cache when they are hashed and written.
-_CHUNK = 1 << 18
+_CHUNK_BYTES = 1 << 18
 #: What lies in a stream's own buffer is copied once more: parts pass it by, and only what is shorter goes through it.
-STREAM_BUFFER = 1 << 16
-_SHORT = 1 << 14
-_LONGEST_LINE = 1 << 10
+STREAM_BUFFER_BYTES = 1 << 16
+_SHORT_BYTES = 1 << 14
+_LONGEST_LINE_BYTES = 1 << 10
 
 NOT_THERE, MISMATCH, IN_THE_WAY = 66, 65, 73
 
@@ -42,9 +42,9 @@ def hash_file(path: bytes, size: int) -> "Any":
     """The SHA-256 of a file's first bytes, to go on with; of a shorter file, of all of it."""
     hashed = hashlib.sha256()
     with open(path, "rb", 0) as file:
-        buffer = memoryview(bytearray(_CHUNK))
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
         while size:
-            read = file.readinto(buffer[: min(size, _CHUNK)])
+            read = file.readinto(buffer[: min(size, _CHUNK_BYTES)])
             if not read:
                 break
             hashed.update(buffer[:read])
@@ -63,7 +63,7 @@ def send(
     ``begun`` has the hash of the bytes before an offset.
     """
     digests = []
-    room = memoryview(bytearray(_CHUNK))
+    room = memoryview(bytearray(_CHUNK_BYTES))
     for path, offset, size in wanted:
         hashed = begun.pop(path) if offset else hashlib.sha256()
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -89,7 +89,7 @@ def send(
 
 
 def _write(out: "IO[bytes]", part: memoryview) -> None:
-    if len(part) < _SHORT:
+    if len(part) < _SHORT_BYTES:
         out.write(part)
         return
     out.flush()
@@ -115,7 +115,7 @@ def receive(
     """
     digests = []
     made = set()
-    room = memoryview(bytearray(_CHUNK))
+    room = memoryview(bytearray(_CHUNK_BYTES))
     for name, offset, size, mode in wanted:
         hashed = begun.pop(name) if offset else hashlib.sha256()
         folder = name.rpartition(b"/")[0]
@@ -126,7 +126,7 @@ def receive(
         try:
             left = size - offset
             # a small file at once, a large one as it comes
-            read_into = stream.readinto if left <= STREAM_BUFFER else stream.readinto1  # type: ignore[attr-defined]
+            read_into = stream.readinto if left <= STREAM_BUFFER_BYTES else stream.readinto1  # type: ignore[attr-defined]
             while left:
                 read = read_into(room[:left])
                 if not read:
@@ -219,32 +219,32 @@ def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
 
 class _Dialogue:
     def __init__(self) -> None:
-        self.ear = io.BufferedReader(io.FileIO(0), STREAM_BUFFER)
-        self.mouth = io.BufferedWriter(io.FileIO(1, "w"), STREAM_BUFFER)
+        self.ear = io.BufferedReader(io.FileIO(0), STREAM_BUFFER_BYTES)
+        self.mouth = io.BufferedWriter(io.FileIO(1, "w"), STREAM_BUFFER_BYTES)
 
-    def say(self, words: bytes) -> None:
+    def write(self, words: bytes) -> None:
         self.mouth.write(words)
         self.mouth.flush()
 
-    def hear(self) -> bytes:
-        line = self.ear.readline(_LONGEST_LINE)
+    def read_line(self) -> bytes:
+        line = self.ear.readline(_LONGEST_LINE_BYTES)
         if not line.endswith(b"\n"):
             raise EOFError
         return line[:-1]
 
     def names(self) -> "list[bytes]":
-        size = int(self.hear())
+        size = int(self.read_line())
         words = self.ear.read(size)
         if len(words) != size:
             raise EOFError
         return words.split(b"\0")[:-1]
 
     def say_digests(self, digests: "Iterable[str]") -> None:
-        self.say("".join(one + "\n" for one in digests).encode() + b".\n")
+        self.write("".join(one + "\n" for one in digests).encode() + b".\n")
 
 
-def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
-    """Receive a tree: see `tree_transfer.Sending`."""
+def receive_tree(talk: _Dialogue, target: bytes, stage: bytes) -> int:
+    """Receive a tree: see `tree_transfer.TreeUpload`."""
     data = stage + b"/data"
     os.makedirs(os.path.dirname(target), exist_ok=True)
     for folder in (target, data):
@@ -252,7 +252,7 @@ def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
             for kind, size, name in _walk(folder):
                 if kind == b"f":
                     talk.mouth.write(b"%d %s\0" % (size, name))
-        talk.say(b"\0")
+        talk.write(b"\0")
     hashes = {}
     for folder in (target, data):
         hashes = {name: hash_file(folder + b"/" + name, sys.maxsize) for name in talk.names()}
@@ -273,7 +273,7 @@ def _take(talk: _Dialogue, target: bytes, stage: bytes) -> int:
     except OSError:  # an earlier transfer left more there; and what stays is no harm
         with contextlib.suppress(OSError):
             _remove_tree(stage)
-    talk.say(b"done\n")
+    talk.write(b"done\n")
     return 0
 
 
@@ -284,23 +284,23 @@ def _receive(talk: _Dialogue, data: bytes, begun: "dict[bytes, Any]") -> bool:
         mode, offset, whole, name = record.split(b" ", 3)
         wanted.append((name, int(offset), int(whole), int(mode, 8)))
     found = receive(talk.ear, wanted, data, lambda size: None, begun)
-    told = [talk.hear().decode() for _ in wanted]
-    if talk.hear() != b".":
+    told = [talk.read_line().decode() for _ in wanted]
+    if talk.read_line() != b".":
         raise EOFError
     if told != found:
         sys.stderr.write("what arrived is not what was sent\n")
     return told == found
 
 
-def _take_share(talk: _Dialogue, data: bytes) -> int:
+def _receive_share(talk: _Dialogue, data: bytes) -> int:
     """Receive some of a tree's files into its staging folder, while another process takes the rest."""
     if not _receive(talk, data, {}):
         return MISMATCH
-    talk.say(b"done\n")
+    talk.write(b"done\n")
     return 0
 
 
-def _give_share(talk: _Dialogue, folder: bytes) -> int:
+def _send_share(talk: _Dialogue, folder: bytes) -> int:
     """Send some of a tree's files, while another process gives the rest."""
     pairs = [record.partition(b" ") for record in talk.names()]
     wanted = [(folder + b"/" + name, 0, int(size)) for size, _, name in pairs]
@@ -308,15 +308,15 @@ def _give_share(talk: _Dialogue, folder: bytes) -> int:
     return 0
 
 
-def _give(talk: _Dialogue, folder: bytes) -> int:
-    """Send a tree: see `tree_transfer.Fetching`."""
+def send_tree(talk: _Dialogue, folder: bytes) -> int:
+    """Send a tree: see `tree_transfer.TreeDownload`."""
     if not os.path.isdir(folder):
         return NOT_THERE
     sizes = {}
     for kind, size, name in _walk(folder):
         talk.mouth.write(b"%s %d %s\0" % (kind, size, name))
         sizes[name] = size
-    talk.say(b"\0")
+    talk.write(b"\0")
     below = folder + b"/"
     talk.say_digests([hash_file(below + name, sys.maxsize).hexdigest() for name in talk.names()])
     words = talk.names()
@@ -330,10 +330,10 @@ def _give(talk: _Dialogue, folder: bytes) -> int:
 
 
 _PARTS = {
-    b"take": _take,
-    b"give": _give,
-    b"take share": _take_share,
-    b"give share": _give_share,
+    b"take": receive_tree,
+    b"give": send_tree,
+    b"take share": _receive_share,
+    b"give share": _send_share,
 }  # type: dict[bytes, Callable[..., int]]
 
 

@@ -21,8 +21,8 @@ STDOUT = "slurm.out"  #: the job's own output, as the scheduler keeps it
 OUT = "out"  #: below the attempt's folder: what the workflow made
 
 #: Below this much free space a run would end half-way: what the job wants of the data folder, and of ``$TMPDIR``.
-MIN_FREE = 1 << 30
-MIN_TEMPORARY = 64 << 20
+MIN_FREE_BYTES = 1 << 30
+MIN_TEMPORARY_BYTES = 64 << 20
 
 
 def task_name(task: int | str) -> str:
@@ -60,8 +60,8 @@ def prepare_attempt(
     data_folder: str,
     converter_image: str = "",
     modules: str = "",
-    min_free_bytes: int = MIN_FREE,
-    min_temporary_bytes: int = MIN_TEMPORARY,
+    min_free_bytes: int = MIN_FREE_BYTES,
+    min_temporary_bytes: int = MIN_TEMPORARY_BYTES,
 ) -> None:
     """Write an attempt's folder, locally, as it will lie on the cluster; may be repeated.
 

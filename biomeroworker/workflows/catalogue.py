@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.config import Settings
-from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.errors import ConfigError, RequestRejected
 from biomeroworker.workflows import refresh
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.store import Network
 
 #: For how long a descriptor is not read again: who edits one should see it soon, and a supervisor runs for months.
-_SECONDS = 60.0
+_RELOAD_SECONDS = 60.0
 
 
 class Catalogue:
@@ -40,11 +40,11 @@ class Catalogue:
         return list(self._settings.workflows)
 
     def get(self, name: str) -> Workflow:
-        """The workflow of that name; raises `Refused` when it is unknown, or switched off by a bad descriptor."""
+        """The workflow of that name; raises `RequestRejected` if it is unknown, or disabled by a bad descriptor."""
         if name not in self._settings.workflows:
-            raise Refused(f"there is no workflow {name!r}; {self._suggest(name)}")
+            raise RequestRejected(f"there is no workflow {name!r}; {self._suggest(name)}")
         when, workflow = self._loaded.get(name, (0.0, None))
-        if workflow is None or time.monotonic() - when > _SECONDS:
+        if workflow is None or time.monotonic() - when > _RELOAD_SECONDS:
             location = self._settings.workflows[name].repo
             try:
                 if not location:
@@ -53,7 +53,7 @@ class Catalogue:
                 _check_image(workflow)
             except ConfigError as error:
                 self.problems[name] = str(error)
-                raise Refused(f"workflow {name!r} is switched off: {error}") from error
+                raise RequestRejected(f"workflow {name!r} is switched off: {error}") from error
             self._loaded[name] = time.monotonic(), workflow
             self.problems.pop(name, None)
         return workflow
@@ -67,7 +67,7 @@ class Catalogue:
         for name in self.names():
             try:
                 yield name, self.get(name)
-            except Refused:
+            except RequestRejected:
                 continue
 
     def _suggest(self, name: str) -> str:

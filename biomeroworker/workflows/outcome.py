@@ -63,7 +63,7 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
     Permanent
         The workflow failed, ran out of time or memory, or was cancelled.
     """
-    if status is not None and status.forgotten:  # nobody will ever say more of it: its own word counts
+    if status is not None and status.unrecoverable:  # nobody will ever say more of it: its own word counts
         done = markers.exited is not None and markers.exited.job == JobExit.DONE
         status = replace(status, state=JobState.COMPLETED if done else JobState.FAILED)
     if status is None or not status.state.is_terminal:
@@ -87,7 +87,7 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
             raise Permanent("the job ran out of memory", hint="ask for more memory", detail=evidence)
         case JobState.COMPLETED | JobState.FAILED:
             pass
-    _hear_the_job(status, markers, node, evidence)
+    _check_exit_marker(status, markers, node, evidence)
     if status.state is not JobState.COMPLETED:
         raise NodeFault("the workflow did its work, but SLURM says that its job failed", node=node, detail=evidence)
     if not markers.results:
@@ -95,7 +95,7 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
     return ResultManifest(run=run, attempt=attempt, files=markers.results)
 
 
-def _hear_the_job(status: JobStatus, markers: Markers, node: str, evidence: str) -> None:
+def _check_exit_marker(status: JobStatus, markers: Markers, node: str, evidence: str) -> None:
     """Return if the job itself says that its container ended with 0 and left something; raise its fault if not."""
     exited = markers.exited
     if exited is None:

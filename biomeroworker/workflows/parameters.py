@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.workflows.descriptor import FOLDER_TYPES, Family, Parameter, ParameterType, Workflow
 
 Value = str | int | float | bool | None
@@ -51,7 +51,7 @@ def validate(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Value]:
         except ValueError as problem:
             problems.append(f"{parameter.id}: {problem}")
     if problems:
-        raise Refused("; ".join(problems))
+        raise RequestRejected("; ".join(problems))
     return values
 
 

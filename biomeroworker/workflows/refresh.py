@@ -22,9 +22,9 @@ from biomeroworker.workflows.store import DescriptorStore, Network, is_address
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what is on the clusters; one remote execution each. ``biomeroworker init`` looks too.
-VERSIONS = 3600.0
+VERSIONS_INTERVAL_SECONDS = 3600.0
 #: Seconds until something that could not be had is asked for again.
-AGAIN = 900.0
+RETRY_SECONDS = 900.0
 
 
 def store_of(settings: Settings) -> DescriptorStore:
@@ -48,7 +48,7 @@ class Refresher:
         """Descriptors, then versions; answers in how many seconds again. What goes wrong is logged once."""
         went_well = [self._descriptor(name) for name in self._settings.workflows]
         went_well += [self._versions(name) for name in self._clusters]
-        return VERSIONS if all(went_well) else AGAIN
+        return VERSIONS_INTERVAL_SECONDS if all(went_well) else RETRY_SECONDS
 
     def versions(self) -> None:
         """Only which versions are on the clusters: for who has just changed that."""
@@ -62,7 +62,7 @@ class Refresher:
         try:
             self._store.load(location, Network.IF_STALE)
         except ConfigError as error:
-            self._say(f"workflow {name}", str(error))
+            self._log_once(f"workflow {name}", str(error))
             return False
         self._said.pop(f"workflow {name}", None)
         return True
@@ -74,13 +74,13 @@ class Refresher:
         try:
             found = self._clusters[cluster].versions(list(paths.values()))
         except Exception as error:
-            self._say(f"versions on {cluster or 'the cluster'}", str(error))
+            self._log_once(f"versions on {cluster or 'the cluster'}", str(error))
             return False
         self._said.pop(f"versions on {cluster or 'the cluster'}", None)
         _write_versions(_folder(self._settings), {name: found.get(path, []) for name, path in paths.items()})
         return True
 
-    def _say(self, what: str, why: str) -> None:
+    def _log_once(self, what: str, why: str) -> None:
         if self._said.get(what) != why:
             self._said[what] = why
             logger.warning("%s: %s", what, why)

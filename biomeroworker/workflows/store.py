@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import requests
 import yaml
 
-from biomeroworker.domain.redaction import masked
+from biomeroworker.domain.redaction import mask_credentials
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.readers import DescriptorFault, read
@@ -34,7 +34,7 @@ from biomeroworker.workflows.readers import DescriptorFault, read
 #: What a descriptor may be called in a repository, in the order in which they are looked for.
 NAMES = ("descriptor.json", "descriptor.yaml", "descriptor.yml", "config.yaml", "config.yml")
 _SUFFIXES = (".json", ".yaml", ".yml")
-_LARGEST = 4 << 20
+_LARGEST_BYTES = 4 << 20
 _COMMIT = re.compile(r"/(?:tree|blob|raw)/[0-9a-f]{40}(?:/|$)")
 
 FRESH_SECONDS = 24 * 3600.0
@@ -90,19 +90,19 @@ class DescriptorStore:
         return workflows, faults
 
     def _from_web(self, location: str, network: Network) -> Found:
-        kept = self._kept(location)
+        kept = self._cached(location)
         is_fresh = kept is not None and kept.fetched is not None and _is_fresh(kept.fetched, location, self._fresh)
         if kept is not None and (network is Network.NEVER or (network is Network.IF_STALE and is_fresh)):
             return kept
         if network is Network.NEVER:
-            raise ConfigError(f"{masked(location)}: was never fetched, and the network may not be asked now")
+            raise ConfigError(f"{mask_credentials(location)}: was never fetched, and the network may not be asked now")
         try:
             fetched = self._fetch(location)
         except ConfigError:
             if kept is not None:
                 return kept
             raise
-        self._keep(location, fetched)
+        self._write_cache(location, fetched)
         return fetched
 
     def _fetch(self, location: str) -> Found:
@@ -110,9 +110,9 @@ class DescriptorStore:
         try:
             addresses = list(candidates(location))
         except ValueError as error:
-            raise ConfigError(f"{masked(location)} is not an address: {error}") from error
+            raise ConfigError(f"{mask_credentials(location)} is not an address: {error}") from error
         for address in addresses:
-            shown = masked(address)
+            shown = mask_credentials(address)
             try:
                 text = self._get(address)
                 read(_content(text, shown))  # a web page with status 200 is no descriptor
@@ -124,7 +124,7 @@ class DescriptorStore:
                 raise ConfigError(f"{shown}: cannot be fetched ({type(error).__name__})") from None
             except DescriptorFault as error:
                 raise ConfigError(f"{shown}: {error}") from error
-        raise ConfigError(f"{masked(location)}: no descriptor there; tried {'; '.join(tried)}")
+        raise ConfigError(f"{mask_credentials(location)}: no descriptor there; tried {'; '.join(tried)}")
 
     def _get(self, address: str) -> str:
         deadline = time.monotonic() + 3 * self._timeout
@@ -133,30 +133,30 @@ class DescriptorStore:
             body = bytearray()
             for piece in answer.iter_content(65536):
                 body += piece
-                if len(body) > _LARGEST or time.monotonic() > deadline:
+                if len(body) > _LARGEST_BYTES or time.monotonic() > deadline:
                     raise requests.Timeout(f"{address} sends too much, or too slowly")
         try:
             return body.decode()
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{masked(address)}: is not text") from error
+            raise ConfigError(f"{mask_credentials(address)}: is not text") from error
 
     def _file(self, location: str) -> Path:
         return self._cache / f"{hashlib.sha256(location.encode()).hexdigest()[:32]}.json"
 
-    def _kept(self, location: str) -> Found | None:
+    def _cached(self, location: str) -> Found | None:
         try:
             facts = json.loads(self._file(location).read_text())
-            return Found(facts["text"], masked(facts["origin"]), float(facts["fetched"]))
+            return Found(facts["text"], mask_credentials(facts["origin"]), float(facts["fetched"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _keep(self, location: str, found: Found) -> None:
+    def _write_cache(self, location: str, found: Found) -> None:
         """Failing to keep it is no reason to fail; a half-written file is never seen."""
         with contextlib.suppress(OSError):
             self._cache.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._cache, prefix=".part-")
             with os.fdopen(descriptor, "w") as stream:
-                json.dump({"location": masked(location), **vars(found)}, stream)
+                json.dump({"location": mask_credentials(location), **vars(found)}, stream)
             Path(name).replace(self._file(location))
 
 

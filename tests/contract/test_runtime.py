@@ -76,7 +76,7 @@ class World:
 
     def folder(self) -> str:
         """A run's folder."""
-        folder = f"{self.site.layout.data}/biomero_{uuid4()}"
+        folder = f"{self.site.remote_paths.data}/biomero_{uuid4()}"
         self.site.transport.make_dirs([f"{folder}/attempt-1"])
         return folder
 
@@ -88,7 +88,7 @@ class World:
 
     def with_runtime(self, runtime: Runtime) -> Cluster:
         """The same cluster with another program."""
-        return Cluster(self.site.transport, runtime, data="d", images=self.site.layout.images, converters="c")
+        return Cluster(self.site.transport, runtime, data="d", images=self.site.remote_paths.images, converters="c")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_an_image_is_pulled_once_under_the_name_that_deployments_know(world: World) -> None:
     site, suffix = world.site, world.site.runtime.suffix
     path = site.images.pull("workflows/once", f"{world.image}:v1.9").path
-    assert path == f"{site.layout.images}/workflows/once/w_contract_v1.9{suffix}"
+    assert path == f"{site.remote_paths.images}/workflows/once/w_contract_v1.9{suffix}"
     before = site.transport.run(["stat", "-c", "%i %Y", path]).stdout
     again = site.images.pull("workflows/once", f"{world.image}:v1.9")
     assert site.transport.run(["stat", "-c", "%i %Y", path]).stdout == before
@@ -187,7 +187,7 @@ def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
 
 @dear
 def test_what_a_killed_pull_left_is_cleared_away_and_what_another_works_in_is_not(world: World) -> None:
-    transport, folder = world.site.transport, f"{world.site.layout.images}/workflows/left"
+    transport, folder = world.site.transport, f"{world.site.remote_paths.images}/workflows/left"
     for name in ("dead", "alive"):
         transport.write_file(f"{folder}/.pull-{name}/lock", b"")
         transport.write_file(f"{folder}/.pull-{name}/image", b"half")
@@ -236,7 +236,7 @@ def test_an_image_that_is_not_there_says_what_to_do(world: World) -> None:
 def test_an_image_that_no_registry_has_cannot_be_pulled_and_leaves_nothing(world: World) -> None:
     with pytest.raises(Permanent, match=r"there is no image|does not give us"):
         world.site.images.pull("workflows/absent", f"{world.image}:v99")
-    assert world.site.transport.list_dir(f"{world.site.layout.images}/workflows/absent") == []
+    assert world.site.transport.list_dir(f"{world.site.remote_paths.images}/workflows/absent") == []
 
 
 def test_a_registry_that_is_down_is_transient(world: World) -> None:
@@ -313,14 +313,14 @@ def test_the_runs_of_others_and_the_accounts_home_are_not_there(world: World) ->
         pytest.skip("a script runs on the machine as it is")
     mine, other = world.folder(), world.folder()
     prefix = world.site.runtime.exec_prefix(world.path(), binds=[mine])
-    seen = world.site.transport.run([*prefix, "ls", world.site.layout.data])
+    seen = world.site.transport.run([*prefix, "ls", world.site.remote_paths.data])
     assert mine.rpartition("/")[2] in seen.stdout.split()
     if not (mine.startswith("/tmp/") and isinstance(world.site.runtime, Apptainer)):  # /tmp is the node's, as a whole
         assert other.rpartition("/")[2] not in seen.stdout.split()
 
 
 def test_an_image_that_cannot_be_read_is_the_runtimes_failure(world: World) -> None:
-    prefix = world.site.runtime.run_prefix(f"{world.site.layout.images}/none", binds=[world.folder()])
+    prefix = world.site.runtime.run_prefix(f"{world.site.remote_paths.images}/none", binds=[world.folder()])
     done = world.site.transport.run([*prefix, "x"])
     assert done.returncode == 255
     assert "FATAL: " in done.stderr
@@ -331,7 +331,7 @@ def test_a_folder_of_the_ini_is_seen_under_its_own_path(world: World, make_bound
     world.site.transport.make_dirs([elsewhere])
     runtime = make_bound(elsewhere)
     site = Cluster(
-        world.site.transport, runtime, data=world.site.layout.data, images=f"{elsewhere}/images", converters="c"
+        world.site.transport, runtime, data=world.site.remote_paths.data, images=f"{elsewhere}/images", converters="c"
     )
     path = site.images.pull("workflows/bound", f"{world.image}:v1.9").path
     done = site.transport.run([*runtime.run_prefix(path, binds=[world.folder()]), "write", f"{elsewhere}/file"])
@@ -349,7 +349,7 @@ def make_bound(world: World) -> Callable[[str], Runtime]:
             case Apptainer():
                 return Apptainer(binds=[folder])
             case Charliecloud():
-                return Charliecloud(data=world.site.layout.data, binds=[folder])
+                return Charliecloud(data=world.site.remote_paths.data, binds=[folder])
             case FakeRuntime():
                 return FakeRuntime(world.site.runtime._registry, binds=[folder])
             case other:

@@ -93,7 +93,7 @@ def test_a_job_is_seen_from_the_queue_to_its_end(site: Cluster, submit: Callable
     assert (failed.state, failed.exit_code) == (JobState.FAILED, 3)
     assert done.submitted is not None
     assert done.usage()["cpus"] == 1
-    assert site.alive([good, bad], SINCE) == set()
+    assert site.active_jobs([good, bad], SINCE) == set()
 
 
 def test_a_job_is_found_by_its_name_and_one_that_never_was_is_not(site: Cluster, submit: Callable[..., str]) -> None:
@@ -110,7 +110,7 @@ def test_a_cancelled_job_is_cancelled_and_another_is_not(site: Cluster, submit: 
     site.cancel([name])
     (ended,) = until(site, name, lambda found: found and found[0].state.is_terminal)
     assert ended.state is JobState.CANCELLED
-    assert site.alive([name, other], SINCE) == {other}
+    assert site.active_jobs([name, other], SINCE) == {other}
     site.cancel([name])  # again, and nothing happens
 
 

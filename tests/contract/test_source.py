@@ -15,7 +15,7 @@ from biomeroworker.deployment.folder_source import FolderSource
 from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance, Source
-from biomeroworker.errors import Permanent, Refused
+from biomeroworker.errors import Permanent, RequestRejected
 
 with contextlib.suppress(ModuleNotFoundError):  # without OMERO's client library the folder alone is a source
     from tests.integration.omero.conftest import person, server, session  # noqa: F401
@@ -93,7 +93,7 @@ def run(case, tmp_path):
     name = str(uuid4())
     folder = tmp_path / "in"
     folder.mkdir(exist_ok=True)
-    inputs = case.source.survey(name, case.request)
+    inputs = case.source.list_inputs(name, case.request)
     case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: None)
     out = tmp_path / "out"
     out.mkdir()
@@ -115,7 +115,7 @@ def run(case, tmp_path):
 
 def test_what_cannot_be_had_is_refused_before_anything_is_done(case):
     case.source.check(case.request)
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         case.source.check(case.bad)
 
 
@@ -133,7 +133,7 @@ def test_inputs_are_named_by_id_and_hold_the_pixels(case, run):
 def test_staging_in_again_says_the_same(case, run):
     name, folder, inputs, _, _ = run
     told = []
-    assert case.source.survey(name, case.request) == inputs
+    assert case.source.list_inputs(name, case.request) == inputs
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: told.append(fraction))
     assert told[-1] == 1.0
@@ -141,20 +141,20 @@ def test_staging_in_again_says_the_same(case, run):
 
 
 def test_a_part_of_the_inputs_is_staged_in_by_itself(case, tmp_path):
-    inputs = case.source.survey("r", case.request)
+    inputs = case.source.list_inputs("r", case.request)
     second = inputs.portions()[1:]
     case.source.stage_in("r", case.request, second, tmp_path / "part", lambda fraction, word: None)
     assert [path.name for path in (tmp_path / "part").iterdir()] == [second[0].image.path]
 
 
 def test_a_run_that_does_again_what_failed_works_on_that_alone(case):
-    inputs = case.source.survey("r", case.request)
+    inputs = case.source.list_inputs("r", case.request)
     failed = inputs.images[1]
     again = case.request.model_copy(update={"only": {failed.key: failed.name}})
-    assert case.source.survey("r", again).images == (failed,)
+    assert case.source.list_inputs("r", again).images == (failed,)
     gone = case.request.model_copy(update={"only": {"image-999999": "gone"}})
     with pytest.raises(Permanent):
-        case.source.survey("r", gone)
+        case.source.list_inputs("r", gone)
 
 
 def test_every_result_comes_home_and_again_makes_nothing_new(case, run):

@@ -218,7 +218,7 @@ def test_a_tree_goes_there_and_back_byte_for_byte_in_one_execution_each(
     assert transport.executions == before + 2
     assert contents(tmp_path / "back") == contents(source)
     assert sent.files == fetched.files == len(ODD_NAMES)
-    assert sent.size == sent.travelled == fetched.travelled == sum(len(c) for c in contents(source).values() if c)
+    assert sent.size == sent.bytes_sent == fetched.bytes_sent == sum(len(c) for c in contents(source).values() if c)
     assert transport.run(["stat", "-c", "%A", f"{place}/run/plain.tif"]).stdout.startswith("-rwx")
     assert transport.list_dir(place) == ["run"]
     assert not transport.exists("pwned")
@@ -228,9 +228,9 @@ def test_a_tree_goes_there_and_back_byte_for_byte_in_one_execution_each(
 def test_what_is_there_already_does_not_travel_again(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source")
     transport.send_tree(source, f"{place}/run")
-    assert transport.send_tree(source, f"{place}/run").travelled == 0
+    assert transport.send_tree(source, f"{place}/run").bytes_sent == 0
     transport.fetch_tree(f"{place}/run", tmp_path / "back")
-    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled == 0
+    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").bytes_sent == 0
 
 
 def test_a_file_of_the_same_size_but_other_content_travels(
@@ -240,7 +240,7 @@ def test_a_file_of_the_same_size_but_other_content_travels(
     transport.send_tree(source, f"{place}/run")
     size = len((source / "a").read_bytes())
     (source / "a").write_bytes(bytes(size))
-    assert transport.send_tree(source, f"{place}/run").travelled == size
+    assert transport.send_tree(source, f"{place}/run").bytes_sent == size
     transport.fetch_tree(f"{place}/run", tmp_path / "back")
     (tmp_path / "back" / "b").write_bytes(b"spoilt")
     transport.fetch_tree(f"{place}/run", tmp_path / "back")
@@ -348,11 +348,11 @@ def test_after_a_cut_a_file_goes_on_where_it_was(transport: ShellTransport, plac
         transport.send_tree(source, f"{place}/run", progress=stop_at(0.5))
     assert not transport.exists(f"{place}/run")
     wait_until_nobody_writes(transport, place)
-    assert 0 < transport.send_tree(source, f"{place}/run").travelled < 28_000_000
+    assert 0 < transport.send_tree(source, f"{place}/run").bytes_sent < 28_000_000
     with pytest.raises(Stop):
         transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.5))
     assert not (tmp_path / "back").exists()
-    assert 0 < transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled < 21_000_000
+    assert 0 < transport.fetch_tree(f"{place}/run", tmp_path / "back").bytes_sent < 21_000_000
     assert contents(tmp_path / "back") == contents(source)
     assert transport.list_dir(place) == ["run"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "source"]
@@ -368,23 +368,23 @@ def test_what_a_cut_left_of_a_file_that_changed_since_does_not_count(
         transport.send_tree(source, f"{place}/run", progress=stop_at(0.6))
     (source / "big").write_bytes(os.urandom(20_000_000))
     wait_until_nobody_writes(transport, place)
-    assert transport.send_tree(source, f"{place}/run").travelled == 20_000_000
+    assert transport.send_tree(source, f"{place}/run").bytes_sent == 20_000_000
     with pytest.raises(Stop):
         transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.6))
     (source / "big").write_bytes(os.urandom(20_000_000))
     transport.send_tree(source, f"{place}/run")
-    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled == 20_000_000
+    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").bytes_sent == 20_000_000
     assert contents(tmp_path / "back") == contents(source)
 
 
 def test_over_a_long_line_a_large_tree_travels_on_several_channels(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
-    monkeypatch.setattr(tree_transfer, "_AT_ONCE", -1.0)
+    monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
+    monkeypatch.setattr(tree_transfer, "_AT_ONCE_SECONDS", -1.0)
     channels = 4 if transport._pythons else 1
     before = transport.executions
-    assert transport.send_tree(large, f"{place}/run").travelled == sum(len(c) for c in contents(large).values() if c)
+    assert transport.send_tree(large, f"{place}/run").bytes_sent == sum(len(c) for c in contents(large).values() if c)
     assert transport.executions == before + channels
     fetched = transport.fetch_tree(f"{place}/run", tmp_path / "back")
     assert transport.executions == before + 2 * channels
@@ -396,17 +396,17 @@ def test_over_a_long_line_a_large_tree_travels_on_several_channels(
 def test_a_cut_ends_all_channels_and_all_that_arrived_counts(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "_FAR_AWAY", -1.0)
-    monkeypatch.setattr(tree_transfer, "_AT_ONCE", -1.0)
+    monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
+    monkeypatch.setattr(tree_transfer, "_AT_ONCE_SECONDS", -1.0)
     threads = threading.active_count()
     with pytest.raises(Stop):
         transport.send_tree(large, f"{place}/run", progress=stop_at(0.2))
     wait_until_nobody_writes(transport, place)
     assert not transport.exists(f"{place}/run")
-    assert transport.send_tree(large, f"{place}/run").travelled < 29_000_000
+    assert transport.send_tree(large, f"{place}/run").bytes_sent < 29_000_000
     with pytest.raises(Stop):
         transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.2))
-    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").travelled < 24_000_000
+    assert transport.fetch_tree(f"{place}/run", tmp_path / "back").bytes_sent < 24_000_000
     assert contents(tmp_path / "back") == contents(large)
     assert threading.active_count() <= threads + 1
 

@@ -61,11 +61,11 @@ def test_a_screen_is_exported_and_an_image_without_a_dataset_gets_its_results(ru
     link.child = omero.model.PlateI(plate, False)
     session.save([link])
     of_screen = run.request.model_copy(update={"inputs": {"type": "Screen", "ids": [link.parent.id.val]}})
-    assert [image.key for image in run.source.survey("r", of_screen).images] == [f"plate-{plate}"]
+    assert [image.key for image in run.source.list_inputs("r", of_screen).images] == [f"plate-{plate}"]
 
     alone = make_image(session, "alone", noise(1, 1, 1, 9, 9))
     run.request = run.request.model_copy(update={"inputs": {"type": "Image", "ids": [alone]}})
-    run.inputs = run.source.survey(run.id, run.request)
+    run.inputs = run.source.list_inputs(run.id, run.request)
     run.source.stage_in(run.id, run.request, run.inputs.portions(), tmp_path / "alone", quiet)
     tifffile.imwrite(run.folder / f"image-{alone}_mask.tif", noise(9, 9))
     assert {"Dataset", "Image"} <= {one.kind for one in run.stage_out()}

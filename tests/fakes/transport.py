@@ -21,7 +21,7 @@ from biomeroworker.cluster.transport import remote_scripts
 from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import Fault, Transient
-from biomeroworker.remote.tree_agent import STREAM_BUFFER
+from biomeroworker.remote.tree_agent import STREAM_BUFFER_BYTES
 
 #: Lets so many bytes pass in each direction. One more, and all of it dies without a word, as when a link is lost.
 _CUT = r"""
@@ -116,7 +116,7 @@ class FakeTransport(ShellTransport):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=STREAM_BUFFER,
+            bufsize=STREAM_BUFFER_BYTES,
             pipesize=1 << 20,
             cwd=self.home,
             env=self._environment,

@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 import tifffile
 
-from biomeroworker.cli.ending import told_by_signals
+from biomeroworker.cli.ending import graceful_shutdown
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun
@@ -189,21 +189,21 @@ def _serve(made: OmeroWorld, how: How) -> None:
     hurry()
     os.environ.update(how.environment)
     if how.answer:
-        sessions.ANSWER, sessions.PATIENT, sessions.FAREWELL = how.answer, how.answer, 500
+        sessions.ANSWER_TIMEOUT_MS, sessions.LONG_TIMEOUT_MS, sessions.CLOSE_TIMEOUT_MS = how.answer, how.answer, 500
     if how.encrypted:
         sessions.OmeroSession._insecure = property(lambda self: False, lambda self, value: None)  # type: ignore
     if how.alive:
-        sessions.KEEP_ALIVE = how.alive
+        sessions.KEEP_ALIVE_SECONDS = how.alive
     if how.idle:
-        credentials.IDLE = how.idle
+        credentials.IDLE_TIMEOUT_MS = how.idle
     with made.log() as log:
         supervisor = made.supervisor(log)
         if how.stage:
             moments = omero_calls.Moments(made.moments, kill_at=how.kill_at, hold_at=how.hold_at, term_at=how.term_at)
             omero_calls.listen(moments)
             _in_step(supervisor, RunState(how.stage), moments)
-        with told_by_signals() as told:  # as the command does it
-            told.then(supervisor.stop)
+        with graceful_shutdown() as told:  # as the command does it
+            told.add_callback(supervisor.stop)
             if how.only:
                 supervisor.run_until_end(UUID(how.only))
             else:

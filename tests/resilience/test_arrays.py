@@ -33,7 +33,7 @@ def test_many_images_are_one_array_that_computes_while_the_rest_is_on_its_way(wo
     run = carried(world, run_id)
     assert {job["id"] for job in world.jobs()} == {run.job_ids[0]}, "one array, whatever the number of chunks"
     sent = events(world, run_id, "ChunksSent")
-    assert [number for one in sent for number in ranges.read(str(one["chunks"]))] == list(range(6))
+    assert [number for one in sent for number in ranges.parse_ranges(str(one["chunks"]))] == list(range(6))
     with world.log() as log:
         names = [event.name for event in log.events(run_id)]
     assert names.index("JobSubmitted") < names.index("ChunksSent"), "it is submitted when its first chunk is there"
@@ -56,7 +56,7 @@ def test_a_chunk_that_fails_for_good_leaves_the_others_their_results(world: Worl
     assert "2 of 5 images failed" in run.report["message"]
     with world.log() as log:
         assert "2 of 5 images failed" in log.runs()[0].message
-        request = rerun.request(run, failed=True)
+        request = rerun.build_rerun_request(run, failed=True)
         second = log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
     repeated = request.model_copy(update={"parameters": {**request.parameters, "fail": ""}})
     with world.log() as log:

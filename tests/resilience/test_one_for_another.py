@@ -122,8 +122,8 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, cap
             for run_id in (later, good, cancelled):
                 world.await_run(run_id, 20, RunState.RUNNING)
             spoil(log, later)
-            log.owed.owe(later, [f"biomero-{later}-1"], log.run(good).created_on)
-            log.owed.owe(cancelled, [log.run(cancelled).attempts[1].name], log.run(good).created_on)
+            log.pending_cancels.add(later, [f"biomero-{later}-1"], log.run(good).created_on)
+            log.pending_cancels.add(cancelled, [log.run(cancelled).attempts[1].name], log.run(good).created_on)
             world.await_run(good, 20)
             world.until(lambda: not world.live(cancelled), 10)
     world.check(good)

@@ -57,7 +57,7 @@ class Case:
             self._supervisor(supervisors)
             self.world.await_run(run_id, 60)
             with self.world.log() as log:
-                self.world.until(lambda: not log.owed.all())
+                self.world.until(lambda: not log.pending_cancels.all())
         expected = (RunState.CANCELLED, RunState.DONE) if self.cancelled else (RunState.DONE,)
         run = self.world.check(run_id, *expected)
         if run.state is RunState.DONE and self.failing:

@@ -91,7 +91,7 @@ class Link(FakeTransport):
 
     patience = 3.0
 
-    def _talk(self, argv: Sequence[str], timeout: float) -> contextlib.AbstractContextManager[Channel]:
+    def _transfer(self, argv: Sequence[str], timeout: float) -> contextlib.AbstractContextManager[Channel]:
         return super()._talk(argv, min(timeout, self.patience))
 
     def _note(self, argv: Sequence[str]) -> None:
@@ -233,7 +233,7 @@ class World:
         """What a run has met in a row where it is now."""
         with self.log() as log:
             run = log.run(run_id)
-            return [fault.message for fault in run.faults_in_a_row(run.state)]
+            return [fault.message for fault in run.consecutive_faults(run.state)]
 
     def cancels(self, run_id: UUID) -> None:
         """What an admin's ``scancel`` does to the jobs of a run."""

@@ -7,7 +7,7 @@ import psycopg2.errors
 import pytest
 import sqlalchemy.exc
 
-from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient, classify, report
+from biomeroworker.errors import Blocked, ConfigError, Permanent, RequestRejected, Transient, classify, report
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded, NoSuchRun, NotAllowed, StaleAttempt
 from biomeroworker.eventlog.store.fence import LeaseLost
 
@@ -53,7 +53,7 @@ def _database(error: Exception) -> sqlalchemy.exc.DBAPIError:
         (StaleAttempt("attempt 1"), Transient),
         (LeaseLost("somebody else's"), Transient),
         (NoSuchRun("no run"), Permanent),
-        (Refused("no such dataset"), Permanent),
+        (RequestRejected("no such dataset"), Permanent),
         (ConfigError("a.ini, line 3"), Permanent),
         (ZeroDivisionError("a defect"), Permanent),
     ],

@@ -19,7 +19,7 @@ def runtime_of(settings: SlurmSettings) -> Runtime:
     tmpdir = _below_home(settings.apptainer_tmpdir)
     if settings.container_runtime == "charliecloud":
         return Charliecloud(
-            data=paths.resolved(settings.slurm_data_path, ""),
+            data=paths.expand_home(settings.slurm_data_path, ""),
             binds=binds,
             insecure_registries=settings.insecure_registries,
             tmpdir=tmpdir,
@@ -49,4 +49,4 @@ def _binds(settings: SlurmSettings) -> list[str]:
 
 def _below_home(path: str | None) -> str:
     """A folder as the remote programs take it, which start at the home folder; empty if it is not set."""
-    return paths.resolved(path, "") if path else ""
+    return paths.expand_home(path, "") if path else ""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from biomeroworker.cluster import paths
 from biomeroworker.cluster.containers import runtime
-from biomeroworker.cluster.containers.runtime import Image, Login, Look, Reference, Runtime
-from biomeroworker.cluster.transport.errors import far_fault, tail
+from biomeroworker.cluster.containers.runtime import Image, ImageProbe, Reference, RegistryCredentials, Runtime
+from biomeroworker.cluster.transport.errors import remote_file_fault, tail
 from biomeroworker.cluster.transport.transport import Completed, Transport
 from biomeroworker.errors import Permanent
 
@@ -46,7 +46,7 @@ class Images:
         container: Runtime,
         folders: tuple[str, str],
         converter_images: Mapping[str, str],
-        logins: Callable[[Reference], Login | None] = lambda reference: None,
+        logins: Callable[[Reference], RegistryCredentials | None] = lambda reference: None,
     ) -> None:
         self._transport, self._runtime = transport, container
         self._folders, self._converter_images, self._logins = folders, dict(converter_images), logins
@@ -82,7 +82,7 @@ class Images:
         command = runtime.list_versions_command(list(folders.values()), self._runtime.suffix)
         answer = self._transport.run(command, timeout=60)
         if not answer.ok:
-            raise far_fault("listing images", answer.stderr)
+            raise remote_file_fault("listing images", answer.stderr)
         found = runtime.parse_versions(answer.stdout)
         return {path: found.get(folder, []) for path, folder in folders.items()}
 
@@ -118,23 +118,23 @@ class Images:
             )
         if problem := self._runtime.outdated(look.record):
             raise Permanent(f"the image {wanted} cannot be run: {problem}", hint="biomeroworker init pulls it anew")
-        image = Image(paths.resolved(path, look.home), wanted.version, look.digest)
+        image = Image(paths.expand_home(path, look.home), wanted.version, look.digest)
         with self._lock:
             self._seen[asked] = (time.monotonic(), image)
         return image
 
-    def _look(self, path: str) -> Look:
-        answer = self._transport.run(runtime.look_command(path, self._runtime.suffix), timeout=60)
-        look = runtime.parse_look(answer.stdout)
+    def _look(self, path: str) -> ImageProbe:
+        answer = self._transport.run(runtime.probe_command(path, self._runtime.suffix), timeout=60)
+        look = runtime.parse_probe(answer.stdout)
         if not answer.ok or not look.home:
-            raise far_fault(f"looking for {path}", answer.stderr)
+            raise remote_file_fault(f"looking for {path}", answer.stderr)
         self.home = self.home or look.home
         return look
 
     def _pull(self, path: str, wanted: Reference, run: Runner) -> Image:
         look = self._look(path)
         if look.there and look.digest and not self._runtime.outdated(look.record):
-            return Image(paths.resolved(path, look.home), wanted.version, look.digest)
+            return Image(paths.expand_home(path, look.home), wanted.version, look.digest)
         replace = look.there and bool(self._runtime.outdated(look.record))
         login = self._logins(wanted)
         command = self._runtime.pull_command(wanted, path, replace=replace)
@@ -144,19 +144,19 @@ class Images:
         record = runtime.parse_record(answer.stdout.rpartition("record ")[2])
         with self._lock:
             self._seen.clear()
-        return Image(paths.resolved(path, look.home), wanted.version, runtime.digest_in(record))
+        return Image(paths.expand_home(path, look.home), wanted.version, runtime.digest_in(record))
 
     def _on_the_login_node(self, command: Sequence[str], stdin: bytes) -> Completed:
         return self._transport.run(command, timeout=_PULL_SECONDS, stdin=stdin)
 
     def _folder_of(self, workflow_path: str) -> str:
-        return paths.Layout("", paths.resolved(self._folders[0], self.home or "."), "").images_of(workflow_path)
+        return paths.RemotePaths("", paths.expand_home(self._folders[0], self.home or "."), "").images_of(workflow_path)
 
     def _workflow_file(self, workflow_path: str, reference: Reference) -> str:
         return f"{self._folder_of(workflow_path)}/{runtime.image_file(reference, self._runtime.suffix)}"
 
     def _converter_file(self, key: str, reference: Reference) -> str:
-        folder = paths.resolved(self._folders[1], self.home or ".")
+        folder = paths.expand_home(self._folders[1], self.home or ".")
         return f"{folder}/{runtime.converter_file(key, reference, self._runtime.suffix)}"
 
 
@@ -183,4 +183,4 @@ def _pull_fault(reference: Reference, answer: Completed) -> Exception:
         return Permanent(
             "the container program is not on the cluster's PATH", hint="[SLURM] container_runtime", detail=evidence
         )
-    return far_fault(f"pulling {reference}", answer.stderr)
+    return remote_file_fault(f"pulling {reference}", answer.stderr)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from biomeroworker.cluster.containers.images import Images, Runner
 from biomeroworker.cluster.containers.runtime import Image
-from biomeroworker.cluster.transport.errors import far_fault, tail
+from biomeroworker.cluster.transport.errors import remote_file_fault, tail
 from biomeroworker.cluster.transport.transport import Completed, Transport
 from biomeroworker.errors import Fault, Permanent, Transient, classify
 
 #: Seconds between two questions about a pull's job, and between two words about pulls that last.
-ASK_INTERVAL = 3.0
-WORD_INTERVAL = 30.0
+POLL_INTERVAL_SECONDS = 3.0
+REPORT_INTERVAL_SECONDS = 30.0
 #: A job that neither queue nor folder knows for so long is gone.
 _GONE_SECONDS = 60.0
 #: A front end that is away for so long is not waited for any more; the next ``init`` adopts the job.
@@ -62,7 +62,7 @@ fi
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PullRequest:
     """An image to have: a workflow's (``folder`` is its path below the images) or a converter's (``folder`` empty)."""
 
     name: str
@@ -71,59 +71,64 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PullResult:
     """What became of one of them: an image, or the fault that kept it away."""
 
-    wanted: Wanted
+    request: PullRequest
     seconds: float
     image: Image | None = None
     fault: Fault | None = None
 
 
 def pull_all(
-    images: Images, wanted: Sequence[Wanted], tell: Callable[[str], None], *, at_once: int, run: Runner | None = None
-) -> list[Outcome]:
-    """Pull them, at most ``at_once`` at a time; every one has an outcome. What goes on is told a line at a time."""
-    outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="pull") as pool:
-        started: dict[Future[Outcome], Wanted] = {}
+    images: Images,
+    wanted: Sequence[PullRequest],
+    report: Callable[[str], None],
+    *,
+    max_parallel: int,
+    run: Runner | None = None,
+) -> list[PullResult]:
+    """Pull them, at most ``max_parallel`` at a time; each has a result. Progress is reported line by line."""
+    outcomes: list[PullResult] = []
+    with ThreadPoolExecutor(max_workers=max_parallel, thread_name_prefix="pull") as pool:
+        started: dict[Future[PullResult], PullRequest] = {}
         for one in wanted:
-            started[pool.submit(_pull, images, one, run, tell)] = one
+            started[pool.submit(_pull, images, one, run, report)] = one
         left = set(started)
         try:
             while left:
-                done, left = wait(left, timeout=WORD_INTERVAL, return_when=FIRST_COMPLETED)
+                done, left = wait(left, timeout=REPORT_INTERVAL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     outcomes.append(future.result())
-                    tell(f"[{len(outcomes)}/{len(wanted)}] {_sentence(outcomes[-1])}")
+                    report(f"[{len(outcomes)}/{len(wanted)}] {_summary(outcomes[-1])}")
                 if not done:
                     names = ", ".join(started[future].name for future in left if future.running())
-                    tell(f"[{len(outcomes)}/{len(wanted)}] still pulling {names}")
+                    report(f"[{len(outcomes)}/{len(wanted)}] still pulling {names}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return sorted(outcomes, key=lambda outcome: wanted.index(outcome.wanted))
+    return sorted(outcomes, key=lambda outcome: wanted.index(outcome.request))
 
 
-def _pull(images: Images, wanted: Wanted, run: Runner | None, tell: Callable[[str], None]) -> Outcome:
+def _pull(images: Images, wanted: PullRequest, run: Runner | None, report: Callable[[str], None]) -> PullResult:
     begun = time.monotonic()
-    tell(f"{wanted.name}: {wanted.reference}")
+    report(f"{wanted.name}: {wanted.reference}")
     try:
         if wanted.folder:
             image = images.pull(wanted.folder, wanted.reference, run)
         else:
             image = images.pull_converter(wanted.name, wanted.reference, run)
     except Exception as error:
-        return Outcome(wanted, time.monotonic() - begun, fault=classify(error))
-    return Outcome(wanted, time.monotonic() - begun, image)
+        return PullResult(wanted, time.monotonic() - begun, fault=classify(error))
+    return PullResult(wanted, time.monotonic() - begun, image)
 
 
-def _sentence(outcome: Outcome) -> str:
+def _summary(outcome: PullResult) -> str:
     if outcome.image:
-        return f"{outcome.wanted.name}: {outcome.image.version} is there ({outcome.seconds:.0f} s)"
+        return f"{outcome.request.name}: {outcome.image.version} is there ({outcome.seconds:.0f} s)"
     fault = outcome.fault
     words = [str(fault), *(f"({fault.hint})" for _ in range(1) if fault and fault.hint)]
-    return f"{outcome.wanted.name}: {' '.join(words)}"
+    return f"{outcome.request.name}: {' '.join(words)}"
 
 
 class PullJobs:
@@ -173,7 +178,7 @@ class PullJobs:
             except Transient:  # the job does not need us
                 if time.monotonic() - heard > _AWAY_SECONDS:
                     raise
-                time.sleep(ASK_INTERVAL)
+                time.sleep(POLL_INTERVAL_SECONDS)
                 continue
             word, _, rest = answer.stdout.partition("\n")
             if word.startswith("ended "):
@@ -182,7 +187,7 @@ class PullJobs:
                 unknown_since = unknown_since or time.monotonic()
                 if time.monotonic() - unknown_since > _GONE_SECONDS:
                     said = self._transport.run(["sh", "-c", 'cd; tail -n 20 "$1/slurm.out"', "tail", folder]).stdout
-                    raise far_fault(f"the job {name}, which pulls an image, ended without a word", said)
+                    raise remote_file_fault(f"the job {name}, which pulls an image, ended without a word", said)
             else:
                 unknown_since = None
-            time.sleep(ASK_INTERVAL)
+            time.sleep(POLL_INTERVAL_SECONDS)

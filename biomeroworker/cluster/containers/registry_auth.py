@@ -12,19 +12,19 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from biomeroworker.cluster.containers.runtime import Login, Reference
+from biomeroworker.cluster.containers.runtime import Reference, RegistryCredentials
 from biomeroworker.errors import ConfigError
 
 #: How the file calls Docker Hub, which references do not name.
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
-def reader(file: Path | None) -> Callable[[Reference], Login | None]:
+def reader(file: Path | None) -> Callable[[Reference], RegistryCredentials | None]:
     """What finds the login for an image; the file is read when it is asked, so a new token needs no restart."""
     return lambda reference: login_for(reference, file) if file else None
 
 
-def login_for(reference: Reference, file: Path) -> Login | None:
+def login_for(reference: Reference, file: Path) -> RegistryCredentials | None:
     """The login of the file for this image; the longest key that fits counts.
 
     Raises
@@ -56,7 +56,7 @@ def _key(key: str) -> str:
     return bare.removesuffix("/v1").removesuffix("/v2")
 
 
-def _login(entry: object, file: Path, key: str) -> Login:
+def _login(entry: object, file: Path, key: str) -> RegistryCredentials:
     try:
         auth = entry["auth"] if isinstance(entry, dict) else ""
         username, _, password = base64.b64decode(auth, validate=True).decode().partition(":")
@@ -64,4 +64,4 @@ def _login(entry: object, file: Path, key: str) -> Login:
         username = password = ""
     if not username or not password:
         raise ConfigError(f"[SLURM] registry_credentials: {file} has no name and password for {key}")
-    return Login(username, password)
+    return RegistryCredentials(username, password)

@@ -107,7 +107,8 @@ class Runtime(Protocol):
     def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
         """Put an image at ``target``, at once or not at all; what is there stays, or is replaced. Prints the record.
 
-        Name and password for the registry are read from stdin, a line each (`Login.lines`); none if it is empty.
+        Name and password for the registry are read from stdin, a line each (`RegistryCredentials.lines`); none if it is
+        empty.
         """
         ...
 
@@ -117,7 +118,7 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
-class Login:
+class RegistryCredentials:
     """A name and a password, or token, for a registry. It travels on stdin, and is in no argv, log or event."""
 
     username: str
@@ -206,13 +207,13 @@ def parse_versions(text: str) -> dict[str, list[str]]:
     return {folder: versions(names) for folder, names in found.items()}
 
 
-def look_command(image: str, suffix: str) -> list[str]:
+def probe_command(image: str, suffix: str) -> list[str]:
     """One execution that says whether an image is there, what its record says, and what lies beside it."""
     return ["sh", "-c", _LOOK, "image", image, suffix]
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageProbe:
     """The answer to `look_command`."""
 
     home: str
@@ -226,7 +227,7 @@ class Look:
         return digest_in(self.record)
 
 
-def parse_look(text: str) -> Look:
+def parse_probe(text: str) -> ImageProbe:
     """Read the answer to `look_command`; a record that cannot be read counts as none."""
     home, there, record, beside = "", False, {}, []
     for line in text.splitlines():
@@ -239,7 +240,7 @@ def parse_look(text: str) -> Look:
             record = parse_record(rest)
         elif word == "image":
             beside.append(rest)
-    return Look(home, there, record, tuple(beside))
+    return ImageProbe(home, there, record, tuple(beside))
 
 
 def parse_record(text: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from biomeroworker.errors import Permanent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 #: Longer lists of names do not fit into one argument (128 KiB, execve(2)); then all of the user's jobs are asked for.
-_MOST_NAMES = 60_000
+_MOST_NAME_BYTES = 60_000
 #: How far the clocks of worker and cluster may be apart.
 _CLOCK_SLACK = timedelta(hours=1)
 
@@ -107,7 +107,7 @@ echo "[end 0]"
 
 
 @dataclass(frozen=True)
-class Answer:
+class SchedulerSnapshot:
     """What the scheduler said of our jobs, and which of its two voices spoke.
 
     ``unaccounted``: the site has no accounting, so what has left the queue is forgotten for good.
@@ -116,7 +116,7 @@ class Answer:
     jobs: tuple[JobStatus, ...]
     queue: bool
     accounting: bool
-    complaints: str = ""
+    errors: str = ""
     unaccounted: bool = False
     progress: Mapping[str, str] = field(default_factory=dict)
 
@@ -128,12 +128,12 @@ class Answer:
                 found[job.name].append(replace(job, progress=self.progress.get(job.name)))
         return found
 
-    def forgotten(self, name: str) -> JobStatus | None:
+    def unrecoverable(self, name: str) -> JobStatus | None:
         """What is to be said of a job of which there is no row, if nothing will ever be said of it again."""
         if not (self.queue and self.unaccounted):
             return None
         reason = "the queue has forgotten it, and there is no accounting on this cluster"
-        return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="", reason=reason, forgotten=True)
+        return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="", reason=reason, unrecoverable=True)
 
 
 def status_command(
@@ -156,7 +156,7 @@ def status_command(
     listed = ",".join(names)
     start = (since.astimezone(UTC) - _CLOCK_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
     ids = ",".join(str(one) for one in job_ids)
-    return ["sh", "-c", _ASK, "status", listed if len(listed) <= _MOST_NAMES else "", start, ids, data_folder]
+    return ["sh", "-c", _ASK, "status", listed if len(listed) <= _MOST_NAME_BYTES else "", start, ids, data_folder]
 
 
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
@@ -164,7 +164,7 @@ _PROGRESS = re.compile(r"^(\S+) (\d{1,3}(?:\.\d*)?)\s*%?\s*$", re.MULTILINE)
 _SECTION = re.compile(r"\[(squeue|sacct|progress)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL | re.MULTILINE)
 
 
-def parse_status(text: str) -> Answer:
+def parse_status(text: str) -> SchedulerSnapshot:
     """Merge what squeue and sacct said: the queue wins while a job is in it, accounting adds how it ended."""
     queued: dict[tuple[int, int | None], JobStatus] = {}
     accounted: dict[tuple[int, int | None], JobStatus] = {}
@@ -189,7 +189,9 @@ def parse_status(text: str) -> Answer:
         for key in sorted({*queued, *accounted}, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
     ]
     text = "\n".join(complaints)
-    return Answer(_newest(merged), spoke["squeue"], spoke["sacct"], text, bool(_NO_ACCOUNTING.search(text)), progress)
+    return SchedulerSnapshot(
+        _newest(merged), spoke["squeue"], spoke["sacct"], text, bool(_NO_ACCOUNTING.search(text)), progress
+    )
 
 
 def find_command(name: str, since: datetime) -> list[str]:
@@ -200,7 +202,8 @@ def find_command(name: str, since: datetime) -> list[str]:
 def parse_found(text: str, name: str) -> JobStatus | None:
     """The job of that name, alive or ended, if there ever was one. A refused submission was none.
 
-    Only both voices together can say that there is no job; the caller checks `Answer.queue` and `Answer.accounting`.
+    Only both voices together can say that there is no job; the caller checks `SchedulerSnapshot.queue` and
+    `SchedulerSnapshot.accounting`.
     """
     jobs = [job for job in parse_status(text).jobs if job.name == name]
     return jobs[-1] if jobs else None
@@ -294,9 +297,9 @@ def _queue_rows(body: str) -> Iterator[JobStatus]:
             job_id=int(job_id),
             state=state_of(word),
             raw_state=word,
-            reason=words.said(reason),
-            node=words.said(node),
-            submitted=words.moment(submitted),
+            reason=words.blank_to_empty(reason),
+            node=words.blank_to_empty(node),
+            submitted=words.parse_time(submitted),
             elapsed_seconds=None if spent is None else int(spent),
             in_queue=True,
         )
@@ -328,7 +331,7 @@ def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
             code, signal = words.exit_of(exit_code)
             if key in into and into[key].name != name.rstrip():
                 continue  # asked for by its id, which was another job's before the controller was reset
-            node = words.said(node)
+            node = words.blank_to_empty(node)
             if word.startswith("FAILED") and not node and elapsed == "0":  # a submission that was refused
                 into.pop(key, None)
                 continue
@@ -339,11 +342,11 @@ def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
                 state=state,
                 raw_state=word,
                 task=task,
-                reason="" if node and state.is_terminal else words.said(reason),
+                reason="" if node and state.is_terminal else words.blank_to_empty(reason),
                 exit_code=code,
                 signal=signal,
                 node=node,
-                submitted=words.moment(submitted),
+                submitted=words.parse_time(submitted),
                 elapsed_seconds=words.count(elapsed),
                 cpu_seconds=words.duration(cpu),
                 cpus=words.count(cpus),

@@ -84,7 +84,7 @@ def tasks_of(expression: str) -> Iterator[int | None]:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def said(text: str) -> str:
+def blank_to_empty(text: str) -> str:
     """A word, or nothing where SLURM has a word for nothing."""
     return "" if text.strip() in ("None", "(null)", "N/A", "None assigned", "Unknown", "") else text.strip()
 
@@ -94,7 +94,7 @@ def count(text: str) -> int | None:
     return int(text) if text.strip().isdigit() else None
 
 
-def moment(text: str) -> datetime | None:
+def parse_time(text: str) -> datetime | None:
     """A time, which was asked for in UTC."""
     try:
         return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)

@@ -36,7 +36,7 @@ RESERVED = frozenset(re.findall(r"\S+", """
     input job-name nodefile open-mode output parsable test-only uid usage version wait wait-all-nodes wrap
 """))  # fmt: skip
 #: What a run may ask for itself: nothing that touches files, identity, or other people's jobs.
-OWN = frozenset(re.findall(r"\S+", """
+ALLOWED_FOR_RUNS = frozenset(re.findall(r"\S+", """
     time time-min mem mem-per-cpu mem-per-gpu cpus-per-task cpus-per-gpu partition account qos gres gpus gpus-per-node
     constraint exclude reservation nice begin deadline dependency comment licenses requeue no-requeue mail-type
 """))  # fmt: skip
@@ -55,7 +55,7 @@ _NAME = re.compile(r"[a-z][a-z-]*")
 _DEPENDENCY = re.compile(r"(?:singleton|after\w*:\d+(?:_\d+|\+\d+)?(?::\d+(?:_\d+|\+\d+)?)*)")
 
 
-def spelled(name: str) -> str:
+def normalize(name: str) -> str:
     """An option as sbatch spells it: ``cpus_per_task`` in an ini means ``--cpus-per-task``."""
     return name.strip().lower().replace("_", "-")
 
@@ -77,7 +77,7 @@ def problem(name: str, value: str) -> str:
     return ""
 
 
-def lay(found: MutableMapping[str, str], layer: Mapping[str, str]) -> None:
+def merge_layer(found: MutableMapping[str, str], layer: Mapping[str, str]) -> None:
     """Put a stronger layer of options over weaker ones. An empty value is an option without one."""
     for name, value in layer.items():
         _put_aside(found, name, value)

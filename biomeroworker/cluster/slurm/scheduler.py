@@ -77,7 +77,7 @@ class JobStatus:
     progress: str | None = None  #: what the job itself says of how far it is (``43%``), while it runs
     in_queue: bool = False  #: told by the queue itself, not by accounting
     accounted: bool = False  #: accounting has said how it ended: no more is to come
-    forgotten: bool = False  #: it is not in the queue, and there is no accounting: no more is to come, of any kind
+    unrecoverable: bool = False  #: it is not in the queue, and there is no accounting: no more is to come, of any kind
 
     @property
     def is_held(self) -> bool:

@@ -13,7 +13,7 @@ from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 
-class SubmissionInDoubt(Transient):
+class SubmissionUncertain(Transient):
     """The scheduler may have taken the job, though it did not say so: look for it before submitting again."""
 
 
@@ -81,9 +81,9 @@ def classify_submission(answer: Completed) -> Fault:
     evidence = tail(said)
     reason = _sentence(said) or f"sbatch ended with {answer.returncode} and said nothing"
     if answer.ok:
-        return SubmissionInDoubt("sbatch gave no job id", detail=evidence)
+        return SubmissionUncertain("sbatch gave no job id", detail=evidence)
     if _DOUBT.search(said):
-        return SubmissionInDoubt(f"SLURM did not answer: {reason}", detail=evidence)
+        return SubmissionUncertain(f"SLURM did not answer: {reason}", detail=evidence)
     for pattern, hint in _BLOCKED[:1]:
         if re.search(pattern, said):
             return Blocked(f"SLURM refused the job: {reason}", hint=hint, detail=evidence)
@@ -93,7 +93,7 @@ def classify_submission(answer: Completed) -> Fault:
         if answer.returncode == 127 or re.search(pattern, said):
             return Blocked(f"SLURM refused the job: {reason}", hint=hint, detail=evidence)
     if 128 < answer.returncode < 192:  # killed by a signal, at whatever point (255 is its own: a wrong option)
-        return SubmissionInDoubt(f"sbatch was killed: {reason}", detail=evidence)
+        return SubmissionUncertain(f"sbatch was killed: {reason}", detail=evidence)
     for pattern, hint in _PERMANENT:
         if re.search(pattern, said):
             return Permanent(f"SLURM refused the job: {reason}", hint=hint, detail=evidence)
@@ -102,7 +102,7 @@ def classify_submission(answer: Completed) -> Fault:
     )
 
 
-def scheduler_silence(what: str, complaints: str) -> Fault:
+def scheduler_unavailable(what: str, complaints: str) -> Fault:
     """The fault of a scheduler of which neither voice answered."""
     for pattern, hint in _BLOCKED[1:2] + _BLOCKED[5:6]:
         if re.search(pattern, complaints):

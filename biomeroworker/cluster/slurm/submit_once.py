@@ -21,12 +21,12 @@ from dataclasses import dataclass
 
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.scheduler import JobSpec
-from biomeroworker.cluster.slurm.submit_errors import DOUBT, SubmissionInDoubt
+from biomeroworker.cluster.slurm.submit_errors import DOUBT, SubmissionUncertain
 
 CLAIM, HOLDER, GIVEN_UP = "submitting", "holder", "given-up"
 
 
-class AttemptClaimed(SubmissionInDoubt):
+class AttemptClaimed(SubmissionUncertain):
     """Somebody has called sbatch for this attempt before, or is about to, and its answer is not known.
 
     ``seconds`` is for how long nothing has been heard of that, by the cluster's clock.
@@ -37,7 +37,7 @@ class AttemptClaimed(SubmissionInDoubt):
         self.seconds = seconds
 
 
-class AttemptGivenUp(SubmissionInDoubt):
+class AttemptAbandoned(SubmissionUncertain):
     """The attempt was given up: whatever job of it turns up will do nothing. It takes a new attempt."""
 
 

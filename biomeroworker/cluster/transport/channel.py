@@ -18,11 +18,11 @@ from typing import IO, cast
 
 from biomeroworker.errors import Permanent, Transient
 
-_CHUNK = 1 << 20
-_KEPT_STDERR = 1 << 16
+_CHUNK_BYTES = 1 << 20
+_STDERR_BYTES = 1 << 16
 
 
-class LinkCut(Exception):
+class ConnectionLost(Exception):
     """The client ended without the far side's last word; ``stderr`` is what the client said."""
 
     def __init__(self, stderr: str) -> None:
@@ -67,8 +67,8 @@ class Channel:
                     if not chunk:
                         return
                     self._stderr += chunk
-                    if len(self._stderr) > 2 * _KEPT_STDERR:
-                        del self._stderr[:-_KEPT_STDERR]
+                    if len(self._stderr) > 2 * _STDERR_BYTES:
+                        del self._stderr[:-_STDERR_BYTES]
                 elif self._killed.is_set():
                     return
 
@@ -79,7 +79,7 @@ class Channel:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def begin(self, introduction: bytes = b"") -> None:
+    def handshake(self, introduction: bytes = b"") -> None:
         """Say what the client reads first, and wait until the far side has started.
 
         What its shell printed before that is dropped.
@@ -87,28 +87,28 @@ class Channel:
         with contextlib.suppress(BrokenPipeError):  # why it ended is read below
             self.stdin.write(introduction)
             self.stdin.flush()
-        while (line := self.stdout.readline(_CHUNK)) != self._word + b"\n":
+        while (line := self.stdout.readline(_CHUNK_BYTES)) != self._word + b"\n":
             if not line:
                 self.finish()
-                raise LinkCut(self.stderr_text)
+                raise ConnectionLost(self.stderr_text)
 
-    def expect(self, line: str) -> None:
+    def defer_line(self, line: str) -> None:
         """A line that will come, but that nobody has to wait for: it is read before the next one that is."""
         self._due.append(line)
 
     def line(self) -> str:
         """One line of a dialogue, without its end."""
-        self.settle()
+        self.read_deferred()
         return self._read_line()
 
-    def settle(self) -> None:
+    def read_deferred(self) -> None:
         """Read the lines that were only expected so far."""
         while self._due:
             if self._read_line() != self._due.pop(0):
                 raise EOFError
 
     def _read_line(self) -> str:
-        line = self.stdout.readline(_CHUNK)
+        line = self.stdout.readline(_CHUNK_BYTES)
         if not line.endswith(b"\n"):
             raise EOFError
         return line[:-1].decode("ascii", "replace")
@@ -138,7 +138,7 @@ class Channel:
     def read_all(self, limit: int) -> bytes:
         """Everything that is still to come, of which more than ``limit`` bytes are not accepted."""
         parts, size = [], 0
-        while chunk := self.stdout.read1(_CHUNK):
+        while chunk := self.stdout.read1(_CHUNK_BYTES):
             parts.append(chunk)
             size += len(chunk)
             if size > limit:
@@ -153,14 +153,14 @@ class Channel:
         return (text if marker else rest).decode("utf-8", "replace")
 
     def finish(self) -> int:
-        """Wait for the end; the command's own exit code. Raises `LinkCut` when the client ended without one.
+        """Wait for the end; the command's own exit code. Raises `ConnectionLost` when the client ended without one.
 
         The far side's word alone is not enough: it travels beside the answer, and may arrive though the answer's end
         was lost with the link. A client that has heard all ends with the command's code itself.
         """
         with contextlib.suppress(OSError, ValueError):
             self.stdin.close()
-        while self.stdout.read(_CHUNK):
+        while self.stdout.read(_CHUNK_BYTES):
             pass
         self._process.wait()
         self._reader.join(5)
@@ -170,7 +170,7 @@ class Channel:
             return self._process.returncode
         if self._expired:
             raise Transient(f"no answer from the cluster within {self._timeout:g} s")
-        raise LinkCut(self.stderr_text)
+        raise ConnectionLost(self.stderr_text)
 
     def close(self) -> None:
         """Let go of everything, killing what is left."""

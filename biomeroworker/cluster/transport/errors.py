@@ -41,7 +41,7 @@ def tail(text: str, lines: int = 8) -> str:
     return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
 
 
-def link_fault(host: str, stderr: str) -> Fault:
+def connection_fault(host: str, stderr: str) -> Fault:
     """The fault of an ssh that ended by its own trouble, from what it said."""
     if "Temporary failure in name resolution" not in stderr:
         for words, hint in _BLOCKED.items():
@@ -55,7 +55,7 @@ def is_refusal(stderr: str) -> bool:
     return any(words in stderr for words in _REFUSALS)
 
 
-def far_fault(what: str, stderr: str) -> Fault:
+def remote_file_fault(what: str, stderr: str) -> Fault:
     """The fault of a file operation that failed on the cluster, from what its programs said."""
     if any(words in stderr for words in _NO_ROOM):
         return Blocked(

@@ -16,7 +16,7 @@ from typing import IO
 from biomeroworker.errors import Permanent
 from biomeroworker.remote import tree_agent
 
-_BLOCK = 512
+_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class TarWriter:
 
     def content(self, name: bytes, content: bytes) -> None:
         """Add a file from memory."""
-        self._pipe.write(_header(name, len(content), 0o600) + content + bytes(-len(content) % _BLOCK))
+        self._pipe.write(_header(name, len(content), 0o600) + content + bytes(-len(content) % _BLOCK_BYTES))
 
     def file(self, prefix: bytes, entry: Entry) -> str:
         """Add a file, read once; its digest."""
         self._pipe.write(_header(prefix + entry.name, entry.size, entry.mode))
         (digest,) = tree_agent.send(self._pipe, [(entry.source, 0, entry.size)], self._moved, {})
-        self._pipe.write(bytes(-entry.size % _BLOCK))
+        self._pipe.write(bytes(-entry.size % _BLOCK_BYTES))
         return digest
 
     def end(self) -> None:
         """Write the end of the archive and let the far side see the end of the stream."""
-        self._pipe.write(bytes(2 * _BLOCK))
+        self._pipe.write(bytes(2 * _BLOCK_BYTES))
         self._pipe.flush()
         self._pipe.close()
 
@@ -95,7 +95,7 @@ def contained(name: bytes) -> bytes:
     return name
 
 
-def drop_strangers(stage: Path, offer: Container[bytes]) -> None:
+def remove_unlisted(stage: Path, offer: Container[bytes]) -> None:
     """Remove from a staged tree what an earlier, cut fetch left there and the far side no longer has."""
     root = os.fsencode(stage)
     for folder, _, files in os.walk(root):

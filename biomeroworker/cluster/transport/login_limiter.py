@@ -22,16 +22,16 @@ from biomeroworker.cluster.transport.errors import is_refusal
 from biomeroworker.errors import Blocked, Fault, Transient
 
 #: Most logins in a minute, good or bad; a burst is fine, then one waits.
-LOGINS_A_MINUTE = 10
-_MINUTE = 60.0
+LOGINS_PER_MINUTE = 10
+_MINUTE_SECONDS = 60.0
 #: Most refusals of our key within `_REFUSAL_SECONDS`, after which nobody knocks until the oldest is so long ago.
-_REFUSALS = 3
+_MAX_REFUSALS = 3
 _REFUSAL_SECONDS = 600.0
-_POLL = 0.05
+_POLL_SECONDS = 0.05
 
 
 @dataclass
-class _Past:
+class LoginHistory:
     """What is kept: times of logins and of refusals (seconds since the epoch), and how the last one failed."""
 
     logins: list[float] = field(default_factory=list)
@@ -40,7 +40,7 @@ class _Past:
     failure: dict[str, str] = field(default_factory=dict)
 
 
-class Door:
+class LoginRateLimiter:
     """The door of one front-end.
 
     Parameters
@@ -56,7 +56,7 @@ class Door:
         self._host = host
 
     @contextlib.contextmanager
-    def held(self, timeout: float) -> Iterator[float]:
+    def exclusive(self, timeout: float) -> Iterator[float]:
         """Nobody else is at the door meanwhile; since when we wait. `Transient` when it takes longer than that."""
         began = time.time()
         handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -69,17 +69,17 @@ class Door:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise Transient(f"no connection to {self._host} within {timeout:g} s") from None
-                    time.sleep(_POLL)
+                    time.sleep(_POLL_SECONDS)
             yield began
         finally:
             os.close(handle)
 
     @contextlib.contextmanager
-    def knocking(self, waiting_since: float, patience: float) -> Iterator[None]:
+    def attempt(self, waiting_since: float, patience: float) -> Iterator[None]:
         """Log in inside this: counted, put off, or not let through at all. The door must be held."""
         past = self._read()
         if past.failure and past.failed_at > waiting_since:
-            raise _restored(past.failure)
+            raise _from_dict(past.failure)
         self._wait(past, patience)
         past.logins.append(time.time())
         self._write(past)
@@ -88,7 +88,7 @@ class Door:
         except Fault as fault:
             now = time.time()
             past.failed_at = now
-            past.failure = _kept(fault)
+            past.failure = _to_dict(fault)
             if isinstance(fault, Blocked) and is_refusal(fault.detail):
                 past.refusals.append(now)
             self._write(past)
@@ -97,18 +97,18 @@ class Door:
         past.failure = {}
         self._write(past)
 
-    def _wait(self, past: _Past, patience: float) -> None:
+    def _wait(self, past: LoginHistory, patience: float) -> None:
         now = time.time()
-        if len(past.refusals) >= _REFUSALS:
-            again = past.refusals[-_REFUSALS] + _REFUSAL_SECONDS
+        if len(past.refusals) >= _MAX_REFUSALS:
+            again = past.refusals[-_MAX_REFUSALS] + _REFUSAL_SECONDS
             raise Blocked(
                 f"{self._host} has refused our key {len(past.refusals)} times; so as not to be banned, we do not try"
-                f" again before {time.strftime('%H:%M', time.localtime(again + _MINUTE))}",
+                f" again before {time.strftime('%H:%M', time.localtime(again + _MINUTE_SECONDS))}",
                 hint=past.failure.get("hint", "") or "look at the key and at the account",
                 detail=past.failure.get("detail", ""),
             )
-        if len(past.logins) >= LOGINS_A_MINUTE:
-            pause = past.logins[-LOGINS_A_MINUTE] + _MINUTE - now
+        if len(past.logins) >= LOGINS_PER_MINUTE:
+            pause = past.logins[-LOGINS_PER_MINUTE] + _MINUTE_SECONDS - now
             if pause > patience:
                 raise Transient(
                     f"{len(past.logins)} logins to {self._host} within a minute: the next one waits {pause:.0f} s",
@@ -116,26 +116,26 @@ class Door:
                 )
             time.sleep(max(0.0, pause))
 
-    def _read(self) -> _Past:
+    def _read(self) -> LoginHistory:
         try:
-            past = _Past(**json.loads(self._file.read_text()))
+            past = LoginHistory(**json.loads(self._file.read_text()))
         except (ValueError, TypeError, OSError):
-            past = _Past()
+            past = LoginHistory()
         now = time.time()  # a clock that was set back must not keep us out
-        past.logins = [at for at in past.logins if now - _MINUTE < at <= now]
+        past.logins = [at for at in past.logins if now - _MINUTE_SECONDS < at <= now]
         past.refusals = [at for at in past.refusals if now - _REFUSAL_SECONDS < at <= now]
         return past
 
-    def _write(self, past: _Past) -> None:
+    def _write(self, past: LoginHistory) -> None:
         # In place: the lock is on this file.
         self._file.write_text(json.dumps(past.__dict__))
 
 
-def _kept(fault: Fault) -> dict[str, str]:
+def _to_dict(fault: Fault) -> dict[str, str]:
     kind = "blocked" if isinstance(fault, Blocked) else "transient"
     return {"kind": kind, "message": str(fault), "hint": fault.hint, "detail": fault.detail}
 
 
-def _restored(kept: dict[str, Any]) -> Fault:
+def _from_dict(kept: dict[str, Any]) -> Fault:
     kind = Blocked if kept["kind"] == "blocked" else Transient
     return kind(kept["message"], hint=kept["hint"], detail=kept["detail"])

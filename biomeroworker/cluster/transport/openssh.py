@@ -27,28 +27,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biomeroworker.cluster.transport import remote_scripts
-from biomeroworker.cluster.transport.errors import NO_MASTER, NO_SESSION, link_fault
-from biomeroworker.cluster.transport.login_limiter import Door
+from biomeroworker.cluster.transport.errors import NO_MASTER, NO_SESSION, connection_fault
+from biomeroworker.cluster.transport.login_limiter import LoginRateLimiter
 from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
-from biomeroworker.remote.tree_agent import STREAM_BUFFER
+from biomeroworker.remote.tree_agent import STREAM_BUFFER_BYTES
 
 #: A dead link is noticed when so many questions in a row were not answered, one interval after the last of them.
 _ALIVE_TRIES = 3
 #: How long a host may stay silent before it has named itself; three tries at the door take less than a minute.
-_CONNECT = 10
+_CONNECT_SECONDS = 10
 #: How long it may take until it has let us in: account services of a busy cluster are slow.
-_LOGIN = 40
+_LOGIN_SECONDS = 40
 #: How long ssh may read its configuration: ``Match exec`` runs programs, and names are looked up.
-_CONFIGURATION = 20
+_CONFIGURATION_SECONDS = 20
 #: How long the process of the shared connection may take to answer on this machine.
-_CONTROL = 5
+_CONTROL_SECONDS = 5
 #: How long a good-bye waits for somebody who is at the door: that one stays, and ends the connection in our place.
-_GOODBYE = 2
+_CLOSE_SECONDS = 2
 #: What the connection outlives its last command by: longer than the longest pause between two polls.
-_PERSIST = 1200
+_PERSIST_SECONDS = 1200
 #: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
-_SOCKET_NAME = 90
+_SOCKET_NAME_BYTES = 90
 #: How ssh calls a far end that it knows only through a host on the way.
 _SOMEWHERE = "UNKNOWN port 65535"
 #: What the login shell is given: free of all that tcsh, fish, zsh and POSIX shells understand in different ways.
@@ -96,9 +96,9 @@ class OpenSshTransport(ShellTransport):
             self._base += ["-o", option]
         identity = "\0".join([host, str(config_file), *options]).encode()
         self._socket = _private(runtime_dir) / f"cm-{hashlib.sha256(identity).hexdigest()[:16]}"
-        if len(os.fsencode(self._socket)) > _SOCKET_NAME:
+        if len(os.fsencode(self._socket)) > _SOCKET_NAME_BYTES:
             raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
-        self._door = Door(self._socket.with_suffix(".door"), host)
+        self._login_limiter = LoginRateLimiter(self._socket.with_suffix(".logins"), host)
         self._connections = 0
         self._seat = -1
         self._jump: tuple[str, str] | None = None
@@ -116,23 +116,23 @@ class OpenSshTransport(ShellTransport):
         proxy = f"sh -c 'echo \"{NO_MASTER}\" >&2'"
         client = [*self._base, "-S", str(self._socket), "-o", "ControlMaster=no", "-o", f"ProxyCommand={proxy}"]
         return subprocess.Popen(
-            [*client, "--", self.host, _READER % len(self._introduction(argv))],
+            [*client, "--", self.host, _READER % len(self._preamble(argv))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=STREAM_BUFFER,
+            bufsize=STREAM_BUFFER_BYTES,
             pipesize=1 << 20,
             start_new_session=True,
         )
 
-    def _introduction(self, argv: Sequence[str]) -> bytes:
+    def _preamble(self, argv: Sequence[str]) -> bytes:
         return os.fsencode(f"exec {shlex.join(argv)}")
 
     def _refused(self, stderr: str) -> bool:
         return NO_SESSION in stderr
 
     def _fault(self, stderr: str) -> Fault:
-        return link_fault(self.host, stderr)
+        return connection_fault(self.host, stderr)
 
     def _not_started(self, stderr: str) -> bool:
         # A master that died after it was asked for a session may have started the command (mux.c sends the request to
@@ -148,11 +148,11 @@ class OpenSshTransport(ShellTransport):
         if self._socket.exists() and not self._doubted:
             return
         deadline = time.monotonic() + timeout
-        with self._door.held(timeout) as waiting_since:
-            self._take_a_seat()
+        with self._login_limiter.exclusive(timeout) as waiting_since:
+            self._register_user()
             if not self._socket.exists() or (self._doubted and not self._master_answers()):
                 options = self._site_options()
-                with self._door.knocking(waiting_since, deadline - time.monotonic()):
+                with self._login_limiter.attempt(waiting_since, deadline - time.monotonic()):
                     self._connect(options, deadline - time.monotonic())
             self._doubted = False
 
@@ -168,7 +168,7 @@ class OpenSshTransport(ShellTransport):
         try:
             done = subprocess.run(
                 [*self._base, "-S", str(self._socket), "-O", word, "--", self.host],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONTROL, check=False,
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONTROL_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return False
@@ -178,10 +178,10 @@ class OpenSshTransport(ShellTransport):
         """Start the master: it authenticates in the foreground, then stays behind until it was idle for long."""
         options = {
             "ControlMaster": "yes",
-            "ControlPersist": str(_PERSIST),
+            "ControlPersist": str(_PERSIST_SECONDS),
             "ServerAliveInterval": str(self._alive_seconds),
             "ServerAliveCountMax": str(_ALIVE_TRIES),
-            "ConnectTimeout": str(_CONNECT),
+            "ConnectTimeout": str(_CONNECT_SECONDS),
             **site,
         }
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
@@ -192,16 +192,16 @@ class OpenSshTransport(ShellTransport):
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
             )  # fmt: skip
             try:
-                code = master.wait(min(timeout, _LOGIN))
+                code = master.wait(min(timeout, _LOGIN_SECONDS))
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(master.pid, signal.SIGKILL)  # with the clients of the hosts on the way
                 master.wait()
-                raise Transient(f"no SSH connection to {self.host} within {min(timeout, _LOGIN):g} s") from None
+                raise Transient(f"no SSH connection to {self.host} within {min(timeout, _LOGIN_SECONDS):g} s") from None
             errors.seek(0)
             said = errors.read().decode("utf-8", "replace")
         if code:
-            raise link_fault(self.host, said + self._asked_on_the_way(said))
+            raise connection_fault(self.host, said + self._asked_on_the_way(said))
         self._connections += 1
 
     def _asked_on_the_way(self, said: str) -> str:
@@ -219,14 +219,14 @@ class OpenSshTransport(ShellTransport):
             "-o",
             "BatchMode=yes",
             "-o",
-            f"ConnectTimeout={_CONNECT}",
+            f"ConnectTimeout={_CONNECT_SECONDS}",
             *(["-J", first] if first else []),
         ]
         host = last if last.startswith("ssh://") else f"ssh://{last}"
         try:
             done = subprocess.run(
                 [*command, "-W", place, "--", host],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONNECT, check=False,
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONNECT_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return ""
@@ -268,11 +268,11 @@ class OpenSshTransport(ShellTransport):
         """What ``ssh -G`` prints."""
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONFIGURATION, check=False
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONFIGURATION_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             raise Transient(
-                f"ssh did not read its configuration for {host} within {_CONFIGURATION:g} s",
+                f"ssh did not read its configuration for {host} within {_CONFIGURATION_SECONDS:g} s",
                 hint="a Match exec of the SSH configuration, or the name service, is slow",
             ) from None
         if done.returncode:
@@ -281,7 +281,7 @@ class OpenSshTransport(ShellTransport):
         lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
         return {name: value for name, _, value in lines}
 
-    def _take_a_seat(self) -> None:
+    def _register_user(self) -> None:
         """Let others know that the connection is used, until `close`, or until this process ends in whichever way."""
         if self._seat < 0:
             file = self._socket.with_suffix(".users")
@@ -300,7 +300,7 @@ class OpenSshTransport(ShellTransport):
         if self._seat < 0:
             return
         try:
-            with self._door.held(_GOODBYE):
+            with self._login_limiter.exclusive(_CLOSE_SECONDS):
                 if self._is_last() and self._socket.exists():
                     self._control("exit")
                     deadline = time.monotonic() + 5

@@ -20,24 +20,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: What a further channel is worth the trouble for: two of its windows.
-_SHARE = 4 << 20
+_SHARE_BYTES = 4 << 20
 #: From so many bytes on it is worth to look how long the line is.
-MANY = 2 * _SHARE
-_TICK = 0.2
+MANY_BYTES = 2 * _SHARE_BYTES
+_TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Beside:
+class ExtraChannels:
     """How to open further channels, and how many of them would pay."""
 
     open: Callable[[Sequence[str]], AbstractContextManager[Channel]]
     count: int = 0
 
 
-def shares(items: Sequence[T], size: Callable[[T], int], most: int) -> list[list[T]]:
+def balance(items: Sequence[T], size: Callable[[T], int], most: int) -> list[list[T]]:
     """Items dealt out to at most so many, so that all have about the same to carry."""
     total = sum(map(size, items))
-    number = max(1, min(most, total // _SHARE, len(items)))
+    number = max(1, min(most, total // _SHARE_BYTES, len(items)))
     dealt: list[list[T]] = [[] for _ in range(number)]
     loads = [0] * number
     for item in sorted(items, key=size, reverse=True):
@@ -47,10 +47,10 @@ def shares(items: Sequence[T], size: Callable[[T], int], most: int) -> list[list
     return dealt
 
 
-class Crew(Generic[R]):
+class StreamPool(Generic[R]):
     """Threads that hold a dialogue each; when one of them fails, or whoever waits for them, all are stopped."""
 
-    def __init__(self, beside: Beside) -> None:
+    def __init__(self, beside: ExtraChannels) -> None:
         self._beside = beside
         self._pool = ThreadPoolExecutor(max(1, beside.count), thread_name_prefix="stream")
         self._futures: list[Future[R]] = []
@@ -58,7 +58,7 @@ class Crew(Generic[R]):
         self._lock = threading.Lock()
         self._stopped = False
 
-    def __enter__(self) -> Crew[R]:
+    def __enter__(self) -> StreamPool[R]:
         return self
 
     def __exit__(
@@ -77,7 +77,7 @@ class Crew(Generic[R]):
 
         ``tick`` is called now and then while they are waited for, and once they are through.
         """
-        while wait(self._futures, _TICK, FIRST_EXCEPTION).not_done:
+        while wait(self._futures, _TICK_SECONDS, FIRST_EXCEPTION).not_done:
             for future in self._futures:
                 if future.done():
                     future.result()

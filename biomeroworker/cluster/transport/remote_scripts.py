@@ -38,7 +38,7 @@ hashed() { xargs -0 -r sha256sum -- | sed 's/^\\//' | cut -c1-64; }
 #: Target, staging folder beside it. Says what is there; is told which of it to hash and which stale parts to drop, what
 #: folders to make and which files have come in part; takes the rest of those, then a tar stream whose last members are
 #: the names sent and their digests; checks; publishes. `tree_agent` has the same in Python, without the tar.
-_TAKE = rf"""{_PYTHON}
+_RECEIVE = rf"""{_PYTHON}
 case $1 in /*) target=$1 stage=$2;; *) target=$PWD/$1 stage=$PWD/$2;; esac
 have() {{ [ ! -d "$1" ] || (cd -- "$1" && find . -type f -printf '%s %P\0'); printf '\0'; }}
 digests() {{ if [ -d "$1" ]; then (cd -- "$1" && take | hashed); else take >/dev/null; fi; echo .; }}
@@ -68,7 +68,7 @@ echo done
 
 #: Folder. Says what is there; is told which files to hash, wholly and from the start, and which to send, from an offset
 #: and wholly; sends their bytes one after the other, without frames (the sizes are known), then their digests.
-_GIVE = rf"""{_PYTHON}
+_SEND = rf"""{_PYTHON}
 [ -d "$1" ] || exit 66
 cd -- "$1"
 find . -mindepth 1 -printf '%y %s %P\0'; printf '\0'
@@ -142,17 +142,17 @@ def program(text: str, *arguments: str) -> list[str]:
     return ["sh", "-c", text, "biomeroworker", *arguments]
 
 
-def taking(target: str, stage: str, pythons: str) -> list[str]:
+def receive_command(target: str, stage: str, pythons: str) -> list[str]:
     """The argv that receives a tree."""
-    return program(_TAKE, pythons, _tree_agent(), "take", target, stage)
+    return program(_RECEIVE, pythons, _tree_agent(), "take", target, stage)
 
 
-def giving(folder: str, pythons: str) -> list[str]:
+def send_command(folder: str, pythons: str) -> list[str]:
     """The argv that sends a tree."""
-    return program(_GIVE, pythons, _tree_agent(), "give", folder)
+    return program(_SEND, pythons, _tree_agent(), "give", folder)
 
 
-def sharing(part: str, folder: str, pythons: str) -> list[str]:
+def share_command(part: str, folder: str, pythons: str) -> list[str]:
     """The argv that takes or gives (``part``) a share of a tree's files; only for front-ends with Python."""
     return program(f"{_PYTHON}\nexit 69", pythons, _tree_agent(), f"{part} share", folder)
 

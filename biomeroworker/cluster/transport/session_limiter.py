@@ -6,10 +6,10 @@ import threading
 import time
 
 #: After so long without a refusal one more is tried: the limit may have been somebody else's commands.
-_RECOVERY = 60.0
+_RECOVERY_SECONDS = 60.0
 
 
-class Slots:
+class AdaptiveSemaphore:
     """Places for commands, at most ``most``, fewer while the server refuses them."""
 
     def __init__(self, most: int) -> None:
@@ -24,7 +24,7 @@ class Slots:
         """How many may run at once at present."""
         return self._limit
 
-    def spare(self) -> int:
+    def available(self) -> int:
         """How many are free just now."""
         with self._free:
             return self._limit - self._used
@@ -38,12 +38,12 @@ class Slots:
             return True
 
     def _is_free(self) -> bool:
-        if self._limit < self._most and time.monotonic() - self._changed > _RECOVERY:
+        if self._limit < self._most and time.monotonic() - self._changed > _RECOVERY_SECONDS:
             self._limit += 1
             self._changed = time.monotonic()
         return self._used < self._limit
 
-    def refused(self) -> None:
+    def on_rejected(self) -> None:
         """The server did not take one of the commands that have a place: let there be one fewer."""
         with self._free:
             self._limit = max(1, min(self._limit, self._used - 1))

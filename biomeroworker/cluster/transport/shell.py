@@ -18,22 +18,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from biomeroworker.cluster.transport import remote_scripts
-from biomeroworker.cluster.transport.channel import Channel, LinkCut
-from biomeroworker.cluster.transport.errors import far_fault
-from biomeroworker.cluster.transport.parallel_streams import Beside
-from biomeroworker.cluster.transport.session_limiter import Slots
-from biomeroworker.cluster.transport.transport import Completed, Progress, Sent
-from biomeroworker.cluster.transport.tree_transfer import Fetching, Sending
+from biomeroworker.cluster.transport.channel import Channel, ConnectionLost
+from biomeroworker.cluster.transport.errors import remote_file_fault
+from biomeroworker.cluster.transport.parallel_streams import ExtraChannels
+from biomeroworker.cluster.transport.session_limiter import AdaptiveSemaphore
+from biomeroworker.cluster.transport.transport import Completed, Progress, TransferResult
+from biomeroworker.cluster.transport.tree_transfer import TreeDownload, TreeUpload
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 #: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
-MAX_ANSWER = 64 << 20
+MAX_ANSWER_BYTES = 64 << 20
 _TRIES = 4
 #: A command that takes longer to begin has a long line before it (two times there and back, and some milliseconds).
-_FAR_AWAY = 0.08
+_LONG_DISTANCE_SECONDS = 0.08
 #: How many channels a tree travels on then, and how many are left to others.
 _STREAMS = 4
-_KEPT_FREE = 2
+_RESERVED_SESSIONS = 2
 
 
 class ShellTransport(abc.ABC):
@@ -53,7 +53,7 @@ class ShellTransport(abc.ABC):
         self.host = host
         self._pythons = pythons
         self._word = secrets.token_hex(8)
-        self._slots = Slots(channels)
+        self._slots = AdaptiveSemaphore(channels)
         self._lock = threading.Lock()
         self._executions = 0
         self._nearest = float("inf")
@@ -68,7 +68,7 @@ class ShellTransport(abc.ABC):
     def _fault(self, stderr: str) -> Fault:
         """The fault of a client that ended by its own trouble."""
 
-    def _introduction(self, argv: Sequence[str]) -> bytes:
+    def _preamble(self, argv: Sequence[str]) -> bytes:
         """What a started client reads first, before any command's own input."""
         return b""
 
@@ -97,10 +97,10 @@ class ShellTransport(abc.ABC):
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
         """Run a command to its end."""
-        with self._talk(argv, timeout) as channel:
+        with self._transfer(argv, timeout) as channel:
             feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
             feeder.start()
-            stdout = channel.read_all(MAX_ANSWER)
+            stdout = channel.read_all(MAX_ANSWER_BYTES)
             code = channel.finish()
             feeder.join(5)
             return Completed(tuple(argv), code, stdout.decode("utf-8", "replace"), channel.stderr_text)
@@ -108,7 +108,7 @@ class ShellTransport(abc.ABC):
     def read_from(self, remote: str, offset: int = 0, *, limit: int = 1 << 20, timeout: float = 60) -> bytes:
         """At most ``limit`` bytes of a file from ``offset``."""
         program = remote_scripts.program(remote_scripts.READ, remote_scripts.path(remote), str(offset + 1), str(limit))
-        with self._talk(program, timeout) as channel:
+        with self._transfer(program, timeout) as channel:
             content = channel.read_all(limit)
             self._expect(channel, f"reading {remote}", remote)
             return content
@@ -117,14 +117,16 @@ class ShellTransport(abc.ABC):
         """Write a small file atomically; its folder is made when it is missing."""
         path = remote_scripts.path(remote)
         words = (path, f"{mode:o}", f"part-{secrets.token_hex(4)}", str(len(content)), posixpath.dirname(path) or ".")
-        with self._talk(remote_scripts.program(remote_scripts.WRITE, *words), timeout) as channel:
+        with self._transfer(remote_scripts.program(remote_scripts.WRITE, *words), timeout) as channel:
             _feed(channel, content)
             self._expect(channel, f"writing {remote}", remote)
 
     def list_dir(self, remote: str, *, timeout: float = 60) -> list[str]:
         """The names in a folder, sorted."""
-        with self._talk(remote_scripts.program(remote_scripts.LIST, remote_scripts.path(remote)), timeout) as channel:
-            found = channel.read_all(MAX_ANSWER)
+        with self._transfer(
+            remote_scripts.program(remote_scripts.LIST, remote_scripts.path(remote)), timeout
+        ) as channel:
+            found = channel.read_all(MAX_ANSWER_BYTES)
             self._expect(channel, f"listing {remote}", remote)
         return sorted(os.fsdecode(name) for name in found.split(b"\0") if name)
 
@@ -140,7 +142,7 @@ class ShellTransport(abc.ABC):
             remote_scripts.program(remote_scripts.FOLDERS, *map(remote_scripts.path, remotes)), timeout=timeout
         )
         if not done.ok:
-            raise far_fault("making folders", done.stderr)
+            raise remote_file_fault("making folders", done.stderr)
 
     def remove(self, remote: str, *, timeout: float = 300) -> None:
         """Remove a file or tree."""
@@ -151,50 +153,63 @@ class ShellTransport(abc.ABC):
         if done.returncode == remote_scripts.REFUSED:
             raise Permanent(f"{remote} is not removed", detail=done.stderr.strip())
         if not done.ok:
-            raise far_fault(f"removing {remote}", done.stderr)
+            raise remote_file_fault(f"removing {remote}", done.stderr)
 
-    def send_tree(self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
+    def send_tree(
+        self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None
+    ) -> TransferResult:
         """Make ``remote`` hold all files of ``local``: a dialogue in one execution."""
         target = remote_scripts.path(remote).rstrip("/")
         parent, name = posixpath.split(target)
         if name in ("", ".", ".."):
             raise Permanent(f"{remote!r} cannot be made to hold a tree: it has no name of its own")
         stage = f"{parent}/.{name}.part"
-        sending = Sending(local, progress, remote_scripts.sharing("take", f"{stage}/data", self._pythons))
-        program = remote_scripts.taking(target, stage, self._pythons)
-        return self._moved(program, sending.talk, f"sending {local.name} to {remote}", remote, timeout)
+        sending = TreeUpload(local, progress, remote_scripts.share_command("take", f"{stage}/data", self._pythons))
+        program = remote_scripts.receive_command(target, stage, self._pythons)
+        return self._moved(program, sending.transfer, f"sending {local.name} to {remote}", remote, timeout)
 
-    def fetch_tree(self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
+    def fetch_tree(
+        self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None
+    ) -> TransferResult:
         """Make ``local`` hold all files of ``remote``: a dialogue in one execution."""
         folder = remote_scripts.path(remote)
-        fetching = Fetching(local, progress, remote_scripts.sharing("give", folder, self._pythons))
-        program = remote_scripts.giving(folder, self._pythons)
-        fetched = self._moved(program, fetching.talk, f"fetching {remote}", remote, timeout)
+        fetching = TreeDownload(local, progress, remote_scripts.share_command("give", folder, self._pythons))
+        program = remote_scripts.send_command(folder, self._pythons)
+        fetched = self._moved(program, fetching.transfer, f"fetching {remote}", remote, timeout)
         fetching.publish()
         return fetched
 
     def _moved(
-        self, program: Sequence[str], talk: Callable[[Channel, Beside], Sent], what: str, remote: str, timeout: float
-    ) -> Sent:
+        self,
+        program: Sequence[str],
+        talk: Callable[[Channel, ExtraChannels], TransferResult],
+        what: str,
+        remote: str,
+        timeout: float,
+    ) -> TransferResult:
         """Hold a tree's dialogue; what it ends in."""
-        with self._talk(program, timeout) as channel:
+        with self._transfer(program, timeout) as channel:
             try:
-                moved = talk(channel, self._beside(timeout))
+                moved = talk(channel, self._extra_channels(timeout))
             except (EOFError, BrokenPipeError):
                 self._expect(channel, what, remote)
                 raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
             self._expect(channel, what, remote)
             return moved
 
-    def _beside(self, timeout: float) -> Beside:
+    def _extra_channels(self, timeout: float) -> ExtraChannels:
         """Further channels, if the far side is far away and nobody else needs them."""
-        count = min(_STREAMS - 1, self._slots.spare() - _KEPT_FREE) if self._nearest > _FAR_AWAY else 0
-        return Beside(lambda program: self._talk(program, timeout), max(0, count))
+        count = (
+            min(_STREAMS - 1, self._slots.available() - _RESERVED_SESSIONS)
+            if self._nearest > _LONG_DISTANCE_SECONDS
+            else 0
+        )
+        return ExtraChannels(lambda program: self._transfer(program, timeout), max(0, count))
 
     # The wire -------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _talk(self, argv: Sequence[str], timeout: float) -> Iterator[Channel]:
+    def _transfer(self, argv: Sequence[str], timeout: float) -> Iterator[Channel]:
         """A channel to a command that has started; the fault of the link if it is cut."""
         if not argv or any("\0" in word for word in argv):
             raise ValueError("a command is a list of words without NUL")
@@ -205,7 +220,7 @@ class ShellTransport(abc.ABC):
             channel = self._begin(argv, deadline, timeout)
             try:
                 yield channel
-            except LinkCut as cut:
+            except ConnectionLost as cut:
                 raise self._fault(cut.stderr) from None
             finally:
                 channel.close()
@@ -223,13 +238,13 @@ class ShellTransport(abc.ABC):
             started = time.monotonic()
             channel = Channel(client, self._word, timeout, deadline - time.monotonic())
             try:
-                channel.begin(self._introduction(framed))
-            except LinkCut as cut:
+                channel.handshake(self._preamble(framed))
+            except ConnectionLost as cut:
                 channel.close()
                 tries += 1
                 if self._not_started(cut.stderr):
                     if self._refused(cut.stderr):
-                        self._slots.refused()
+                        self._slots.on_rejected()
                     elif tries >= _TRIES:
                         raise self._fault(cut.stderr) from None
                     time.sleep(min(0.05 * 2**tries, 1.0, max(0.0, deadline - time.monotonic())))
@@ -250,7 +265,7 @@ class ShellTransport(abc.ABC):
         if code == remote_scripts.REFUSED:
             raise Blocked(f"{what}: not allowed on the cluster", detail=channel.stderr_text.strip())
         if code:
-            raise far_fault(what, channel.stderr_text)
+            raise remote_file_fault(what, channel.stderr_text)
 
 
 def _feed(channel: Channel, content: bytes) -> None:

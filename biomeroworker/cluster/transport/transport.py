@@ -36,7 +36,7 @@ class Completed:
 
 
 @dataclass(frozen=True)
-class Sent:
+class TransferResult:
     """What a tree transfer moved: files and bytes in the tree, and bytes that really travelled (fewer on a resume).
 
     ``digests`` has the SHA-256 (hexadecimal) of each file of the tree by its name below it, as it is on both sides:
@@ -45,7 +45,7 @@ class Sent:
 
     files: int
     size: int
-    travelled: int
+    bytes_sent: int
     digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -61,14 +61,18 @@ class Transport(Protocol):
         """Run a command to its end. A non-zero exit is an answer, not an error."""
         ...
 
-    def send_tree(self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
+    def send_tree(
+        self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None
+    ) -> TransferResult:
         """Make ``remote`` hold all files of ``local``, in one stream, verified; what is there already is not sent.
 
         Files in ``remote`` that ``local`` lacks are left alone.
         """
         ...
 
-    def fetch_tree(self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None) -> Sent:
+    def fetch_tree(
+        self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None
+    ) -> TransferResult:
         """Make ``local`` hold all files of ``remote``, in one stream, verified; what is there already is not sent."""
         ...
 

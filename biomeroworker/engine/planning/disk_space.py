@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport import remote_scripts
-from biomeroworker.cluster.transport.errors import far_fault
+from biomeroworker.cluster.transport.errors import remote_file_fault
 from biomeroworker.config import Settings
 from biomeroworker.errors import Blocked
 
@@ -80,21 +80,21 @@ class SpaceGuard:
             self._files += files
 
     def _query(self) -> None:
-        answer = self._cluster.transport.run(free_command(self._cluster.layout.data), timeout=60)
+        answer = self._cluster.transport.run(free_command(self._cluster.remote_paths.data), timeout=60)
         if not answer.ok:
-            raise far_fault("asking for the free space on the cluster", answer.stderr)
+            raise remote_file_fault("asking for the free space on the cluster", answer.stderr)
         self._free, self._checked_at = parse_free(answer.stdout), time.monotonic()
         self._sent = self._files = 0
 
     def _refusal(self, size: int, files: int) -> str:
         if self._free is None:
             return ""
-        folder = self._cluster.layout.data
+        folder = self._cluster.remote_paths.data
         left = max(self._free.size - self._sent, 0)
         if left < size + self._margin:
             return (
-                f"{folder} on the cluster has {_gb(left)} free of {_gb(self._free.total)}; the inputs take {_gb(size)}, "
-                f"and {_gb(self._margin)} must stay free"
+                f"{folder} on the cluster has {_gb(left)} free of {_gb(self._free.total)}; "
+                f"the inputs take {_gb(size)}, and {_gb(self._margin)} must stay free"
             )
         if self._free.files is not None and self._free.files - self._files < files:
             return f"{folder} on the cluster has room for {self._free.files} more files; the inputs are {files}"

@@ -1,7 +1,7 @@
 """What is submitted for one attempt: the options of ``sbatch``.
 
-Pure. The order of precedence, weakest first (each may add and change, none can delete; `sbatch_options.lay` says what
-puts what aside):
+Pure. The order of precedence, weakest first (each may add and change, none can delete; `sbatch_options.merge_layer`
+says what puts what aside):
 
 1. ours: `DEFAULTS`
 2. ``sbatch_<flag>`` of ``[SLURM]``, for every job
@@ -19,19 +19,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.errors import ConfigError, RequestRejected
 
 #: Asked of sbatch where nobody says otherwise.
 DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": "5G"}
 
 
 def check(settings: Settings, request: RunRequest) -> None:
-    """Raise `Refused` for what a run may not ask for, `ConfigError` for an option that a site may not set."""
+    """Raise `RequestRejected` for what a run may not ask for, `ConfigError` for an option that a site may not set."""
     for name, value in _names(request.job_options).items():
-        if name not in sbatch_options.OWN:
-            raise Refused(f"a run may not ask sbatch for {name!r}; it may for {', '.join(sorted(sbatch_options.OWN))}")
+        if name not in sbatch_options.ALLOWED_FOR_RUNS:
+            raise RequestRejected(
+                f"a run may not ask sbatch for {name!r}; it may for "
+                + ", ".join(sorted(sbatch_options.ALLOWED_FOR_RUNS))
+            )
         if wrong := sbatch_options.problem(name, value):
-            raise Refused(f"sbatch's {name!r} {wrong}")
+            raise RequestRejected(f"sbatch's {name!r} {wrong}")
     for where, name, wrong in problems(settings, request.workflow):
         raise ConfigError(f"{where}: the configuration may not set sbatch's {name!r}: it {wrong}")
     account(settings, request)
@@ -40,11 +43,11 @@ def check(settings: Settings, request: RunRequest) -> None:
 def problems(settings: Settings, workflow: str) -> Iterator[tuple[str, str, str]]:
     """The options of a workflow's jobs that cannot be passed on: where each is set, its name, what is wrong."""
     for flag, value in settings.slurm.sbatch.items():
-        if wrong := sbatch_options.problem(sbatch_options.spelled(flag), value):
-            yield settings.line("SLURM", f"sbatch_{flag}"), sbatch_options.spelled(flag), wrong
+        if wrong := sbatch_options.problem(sbatch_options.normalize(flag), value):
+            yield settings.line("SLURM", f"sbatch_{flag}"), sbatch_options.normalize(flag), wrong
     for flag, value in settings.workflows[workflow].job_params.items():
-        if wrong := sbatch_options.problem(sbatch_options.spelled(flag), value):
-            yield settings.line("WORKFLOWS", f"{workflow}_job_{flag}"), sbatch_options.spelled(flag), wrong
+        if wrong := sbatch_options.problem(sbatch_options.normalize(flag), value):
+            yield settings.line("WORKFLOWS", f"{workflow}_job_{flag}"), sbatch_options.normalize(flag), wrong
 
 
 def account(settings: Settings, request: RunRequest) -> str:
@@ -64,14 +67,14 @@ def account(settings: Settings, request: RunRequest) -> str:
     if request.source == "folder" and named:
         return named
     if named:
-        raise Refused(
+        raise RequestRejected(
             f"a run may not choose its account here: {settings.section('ACCOUNTS')} of the configuration does"
         )
     found = accounts.of(request.user_name, request.group_name)
     if not found and accounts.required:
         line = settings.line("ACCOUNTS", f"group.{request.group_name or '<name>'}")
         who = f"group {request.group_name!r}" if request.group_name else "runs without a group"
-        raise Refused(
+        raise RequestRejected(
             f"there is no SLURM account for {who} (user {request.user_name!r}), and this site demands one: "
             f"{line} = <account>"
         )
@@ -100,7 +103,7 @@ def options(settings: Settings, request: RunRequest) -> dict[str, str]:
         {"mail-user": request.email, "mail-type": "END,FAIL"} if request.email else {},
         _set({"account": account(settings, request)}),
     ):
-        sbatch_options.lay(found, layer)
+        sbatch_options.merge_layer(found, layer)
     return found
 
 
@@ -112,7 +115,7 @@ def excluding(found: Mapping[str, str], nodes: Iterable[str]) -> dict[str, str]:
 
 def _names(given: Mapping[str, str]) -> dict[str, str]:
     """Options as sbatch spells them."""
-    return {sbatch_options.spelled(name): value for name, value in given.items()}
+    return {sbatch_options.normalize(name): value for name, value in given.items()}
 
 
 def _set(given: Mapping[str, str | None]) -> dict[str, str]:

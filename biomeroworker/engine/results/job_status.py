@@ -55,7 +55,7 @@ def ended(tasks: Mapping[int, JobStatus]) -> int:
 
 def is_final(status: JobStatus, tasks: Mapping[int, JobStatus]) -> bool:
     """Whether no more is to come of a job, or of any task of an array."""
-    return all(one.state.is_terminal or one.forgotten for one in (tasks.values() or [status]))
+    return all(one.state.is_terminal or one.unrecoverable for one in (tasks.values() or [status]))
 
 
 def to_dict(status: JobStatus) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def to_dict(status: JobStatus) -> dict[str, Any]:
         "node": status.node,
         "exit_code": status.exit_code,
         "signal": status.signal,
-        **({"forgotten": True} if status.forgotten else {}),
+        **({"forgotten": True} if status.unrecoverable else {}),
         **({"usage": status.usage()} if status.usage() else {}),
     }
 
@@ -84,7 +84,7 @@ def from_dict(described: Mapping[str, Any], name: str) -> JobStatus:
         node=str(described.get("node", "")),
         exit_code=described.get("exit_code"),
         signal=described.get("signal"),
-        forgotten=bool(described.get("forgotten")),
+        unrecoverable=bool(described.get("forgotten")),
     )
 
 
@@ -94,12 +94,14 @@ def tasks_to_dicts(tasks: Mapping[int, JobStatus]) -> list[dict[str, Any]]:
     for task, status in tasks.items():
         said = {key: value for key, value in to_dict(status).items() if key != "usage"}
         lines.setdefault(repr(said), ([], said))[0].append(task)
-    return [{"tasks": ranges.written(numbers), **said} for numbers, said in lines.values()]
+    return [{"tasks": ranges.format_ranges(numbers), **said} for numbers, said in lines.values()]
 
 
 def tasks_from_dicts(described: Iterable[Mapping[str, Any]], name: str, tasks: Iterable[int]) -> dict[int, JobStatus]:
     """The inverse of `tasks_to_dicts`; a task of which nothing was written down is unknown."""
-    found = {task: from_dict(line, name) for line in described for task in ranges.read(str(line.get("tasks", "")))}
+    found = {
+        task: from_dict(line, name) for line in described for task in ranges.parse_ranges(str(line.get("tasks", "")))
+    }
     return {task: replace(found.get(task, unknown(name)), task=task) for task in tasks}
 
 

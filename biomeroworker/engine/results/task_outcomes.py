@@ -37,8 +37,8 @@ class TaskOutcomes:
     def detail(self) -> dict[str, Any]:
         """As the log keeps it."""
         return {
-            "good": ranges.written(self.good),
-            "lost": ranges.written(self.lost),
+            "good": ranges.format_ranges(self.good),
+            "lost": ranges.format_ranges(self.lost),
             "failed": _grouped(self.failed),
         }
 
@@ -94,7 +94,7 @@ def _grouped(failed: Mapping[int, Fault]) -> list[dict[str, Any]]:
         causes.setdefault((str(fault), fault.hint), []).append(task)
     return [
         {
-            "tasks": ranges.written(tasks),
+            "tasks": ranges.format_ranges(tasks),
             "message": message,
             "hint": hint,
             "detail": failed[tasks[0]].detail[-EVIDENCE_CHARACTERS:] if number < MAX_CAUSES else "",
@@ -144,7 +144,9 @@ def partial_failure_report(failed: Sequence[Mapping[str, Any]], inputs: InputMan
     """What the end of a run says of chunks that failed; nothing where none has."""
     if not failed:
         return {}
-    told = [{**one, "inputs": chunks.named_inputs(inputs, ranges.read(str(one.get("tasks", ""))))} for one in failed]
+    told = [
+        {**one, "inputs": chunks.named_inputs(inputs, ranges.parse_ranges(str(one.get("tasks", ""))))} for one in failed
+    ]
     count = sum(len(one["inputs"]) for one in told)
     total = len(chunks.named_inputs(inputs, range(len(inputs.chunks))))
     causes = "" if len(failed) == 1 else f", and {len(failed) - 1} more cause{'s' * (len(failed) > 2)}"

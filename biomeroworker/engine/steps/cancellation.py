@@ -14,7 +14,7 @@ from biomeroworker import errors
 from biomeroworker.engine.steps.context import EngineContext, cluster_name
 from biomeroworker.errors import Fault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
-from biomeroworker.eventlog.store.pending_cancels import OwedCancel
+from biomeroworker.eventlog.store.pending_cancels import PendingCancel
 
 #: How long the cluster may take to hear of a cancel before it is owed.
 ANSWER_SECONDS = 10.0
@@ -40,15 +40,15 @@ class JobCanceller:
         try:
             cluster = self._ctx.cluster_of(run)
             cluster.cancel(names, timeout=ANSWER_SECONDS)
-            alive = cluster.alive(names, since, timeout=ANSWER_SECONDS)
+            alive = cluster.active_jobs(names, since, timeout=ANSWER_SECONDS)
         except Exception as error:
             silence = errors.classify(error)
-            self._log.owed.owe(run_id, names, since)
+            self._log.pending_cancels.add(run_id, names, since)
             word = f"; its job is cancelled when the cluster answers ({silence})"
         else:
             if alive and time.monotonic() - begun < GONE_SECONDS:
                 return None
-            self._log.owed.owe(run_id, sorted(alive), since)
+            self._log.pending_cancels.add(run_id, sorted(alive), since)
             word = "; its job was told to end and takes its time" if alive else ""
         self._started.pop(run_id, None)
         return word
@@ -58,7 +58,7 @@ class JobCanceller:
         try:
             self._ctx.cluster_of(run).cancel(names, timeout=ANSWER_SECONDS)
         except Fault:
-            self._log.owed.owe(run_id, names, run.created_on)
+            self._log.pending_cancels.add(run_id, names, run.created_on)
 
     def retry_pending(self) -> int:
         """Deliver what is owed, each to its own cluster; how many cancels still are.
@@ -68,10 +68,10 @@ class JobCanceller:
         Fault
             A cluster is still away; the others have been told.
         """
-        owed: dict[str, list[OwedCancel]] = {}
+        owed: dict[str, list[PendingCancel]] = {}
         left = 0
         silences: list[Exception] = []
-        for one in self._log.owed.all():
+        for one in self._log.pending_cancels.all():
             try:
                 owed.setdefault(cluster_name(self._log.run(one.run_id)), []).append(one)
             except Exception as error:  # of this run nothing can be read; that is no trouble of the others
@@ -85,10 +85,10 @@ class JobCanceller:
             raise errors.classify(silences[0])
         return left
 
-    def _retry_on_cluster(self, name: str, due: Sequence[OwedCancel]) -> int:
+    def _retry_on_cluster(self, name: str, due: Sequence[PendingCancel]) -> int:
         cluster = self._ctx.cluster_context(name).cluster
         names = [one.name for one in due]
         cluster.cancel(names)
-        alive = cluster.alive(names, min(one.since for one in due))
-        self._log.owed.settle(set(names) - alive)
+        alive = cluster.active_jobs(names, min(one.since for one in due))
+        self._log.pending_cancels.remove(set(names) - alive)
         return len(alive)

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
-from biomeroworker.cluster.transport.transport import Sent
+from biomeroworker.cluster.transport.transport import TransferResult
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.summary import made_text
+from biomeroworker.domain.summary import describe_outputs
 from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.results import job_status, task_outcomes
 from biomeroworker.engine.results.workspace import Workspace
@@ -52,7 +52,7 @@ class ResultCollector:
         space = self._ctx.workspace(run_id)
         fetched = self._fetch(run_id, run, space, attempt.number)
         seconds = round(time.monotonic() - begun, 2)
-        came = {"bytes": fetched.size, "travelled": fetched.travelled, "seconds": seconds}
+        came = {"bytes": fetched.size, "travelled": fetched.bytes_sent, "seconds": seconds}
         if attempt.tasks:
             return self._collect_array(run_id, run, tasks, space, fetched, came)
         try:
@@ -71,7 +71,7 @@ class ResultCollector:
         run: WorkflowRun,
         tasks: dict[int, JobStatus],
         space: Workspace,
-        fetched: Sent,
+        fetched: TransferResult,
         came: dict[str, Any],
     ) -> float | None:
         number = run.attempt
@@ -108,7 +108,7 @@ class ResultCollector:
             return job_status.aggregate_array(attempt.name, tasks), tasks
         return (found[-1] if found else job_status.unknown(attempt.name)), {}
 
-    def _fetch(self, run_id: UUID, run: WorkflowRun, space: Workspace, number: int) -> Sent:
+    def _fetch(self, run_id: UUID, run: WorkflowRun, space: Workspace, number: int) -> TransferResult:
         cluster = self._ctx.cluster_of(run)
         told = self._ctx.transfer_progress(run_id, run.state)
         return cluster.transport.fetch_tree(
@@ -153,7 +153,7 @@ class ResultCollector:
         )
         partly = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(run_id))
         self._log.finish(run_id, made=counts, **partly)
-        word = made_text(counts)
+        word = describe_outputs(counts)
         self._ctx.report_progress(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
         space.delete()
         return 0
@@ -186,4 +186,4 @@ class ResultCollector:
 def _resumed_since_block(run: WorkflowRun) -> bool:
     """Whether a person has resumed the run after this attempt was found to be blocked: looking again cannot help."""
     met = [fault for fault in run.faults if fault.attempt == run.attempt and fault.stage is RunState.FETCHING]
-    return bool(met) and met[-1].kind == "blocked" and not run.faults_in_a_row(RunState.FETCHING)
+    return bool(met) and met[-1].kind == "blocked" and not run.consecutive_faults(RunState.FETCHING)

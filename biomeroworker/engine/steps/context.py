@@ -14,7 +14,7 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source
 from biomeroworker.engine.planning.disk_space import SpaceGuard
 from biomeroworker.engine.results.workspace import Workspace
-from biomeroworker.errors import Overtaken, Refused
+from biomeroworker.errors import Conflict, RequestRejected
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
@@ -28,7 +28,7 @@ def null_listener(run: UUID, stage: RunState, fraction: float | None, word: str)
     """The listener of a run that nobody watches."""
 
 
-class StepCancelled(Overtaken):
+class StepCancelled(Conflict):
     """Somebody has asked for the run's end: this step leads nowhere."""
 
 
@@ -78,7 +78,7 @@ class EngineContext:
             known = self._cluster_contexts.get(name)
             if known is None or known.cluster is not cluster:
                 known = ClusterContext(
-                    name, cluster, self.settings.on(name), SpaceGuard(cluster, self.settings.on(name))
+                    name, cluster, self.settings.for_cluster(name), SpaceGuard(cluster, self.settings.for_cluster(name))
                 )
                 self._cluster_contexts[name] = known
             return known
@@ -100,7 +100,7 @@ class EngineContext:
         try:
             return self.sources[request.source]
         except KeyError:
-            raise Refused(f"this worker does not serve runs from {request.source!r}") from None
+            raise RequestRejected(f"this worker does not serve runs from {request.source!r}") from None
 
     @contextmanager
     def lease(self, run_id: UUID) -> Iterator[None]:

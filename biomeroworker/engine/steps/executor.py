@@ -15,8 +15,8 @@ from uuid import UUID
 
 from biomeroworker import errors
 from biomeroworker.cluster.cluster import Cluster
-from biomeroworker.cluster.slurm.submit_errors import SubmissionInDoubt
-from biomeroworker.cluster.slurm.submit_once import AttemptClaimed, AttemptGivenUp
+from biomeroworker.cluster.slurm.submit_errors import SubmissionUncertain
+from biomeroworker.cluster.slurm.submit_once import AttemptAbandoned, AttemptClaimed
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source
@@ -113,7 +113,7 @@ class RunExecutor:
     def poll_seconds(self, cluster: str) -> float:
         """The longest wait between two questions to a cluster; to one that is not in the ini any more, any will do."""
         settings = self.ctx.settings
-        return (settings.on(cluster) if cluster in settings.clusters else settings).slurm.poll_seconds
+        return (settings.for_cluster(cluster) if cluster in settings.clusters else settings).slurm.poll_seconds
 
     def stage_of(self, run_id: UUID) -> RunState:
         """Where a run was found when it was last taken a step on here."""
@@ -175,7 +175,7 @@ class RunExecutor:
         spec = ExecutionPlan.from_run(run).job(attempt, folder, place.settings.slurm.array_throttle or 0)
         try:
             job_id = place.cluster.submit(spec)
-        except SubmissionInDoubt as doubt:
+        except SubmissionUncertain as doubt:
             found = self._resolve_uncertain_submit(run_id, run, place.cluster, doubt)
             if found is None:  # told as a lost attempt, so that a site where this is the rule is found out
                 raise NodeFault(
@@ -183,26 +183,26 @@ class RunExecutor:
                 ) from doubt
             job_id = found
         self.log.submitted(run_id, attempt.number, job_id)
-        return 0 if attempt.unfed else AWAITS_SCHEDULER
+        return 0 if attempt.unreleased else AWAITS_SCHEDULER
 
     def _resolve_uncertain_submit(
-        self, run_id: UUID, run: WorkflowRun, cluster: Cluster, doubt: SubmissionInDoubt
+        self, run_id: UUID, run: WorkflowRun, cluster: Cluster, doubt: SubmissionUncertain
     ) -> int | None:
         """The job of an attempt that may have been submitted; None when the attempt is given up. Raises the doubt."""
-        if isinstance(doubt, AttemptGivenUp):
+        if isinstance(doubt, AttemptAbandoned):
             return None
         found = cluster.find(run.attempts[run.attempt].name, run.created_on)
         if found is not None:
             return found.job_id
         if not isinstance(doubt, AttemptClaimed) or doubt.seconds < self._doubt_seconds:
             raise doubt
-        return cluster.give_up(run_id, run.attempt)
+        return cluster.abandon(run_id, run.attempt)
 
     def _await(self, run_id: UUID, run: WorkflowRun, request: RunRequest) -> float | None:
         """The job is the scheduler's; while it still waits for chunks, one round of them is brought."""
         attempt = run.attempts[run.attempt]
         seen = attempt.observation
-        if not attempt.unfed or (seen is not None and seen.state not in ("PENDING", "RUNNING", "UNKNOWN")):
+        if not attempt.unreleased or (seen is not None and seen.state not in ("PENDING", "RUNNING", "UNKNOWN")):
             self._streaming.discard(run_id)
             return AWAITS_SCHEDULER
         self._streaming.add(run_id)

@@ -50,7 +50,7 @@ class FaultHandler:
                 self._start_new_attempt(run_id, run, [fault.node], run.attempts[run.attempt].tasks, forgive=not lost)
                 return 0
             fault = Blocked(f"{lost + 1} attempts in a row: {fault}", hint=fault.hint, detail=fault.detail)
-        earlier = run.faults_in_a_row(stage)
+        earlier = run.consecutive_faults(stage)
         now = datetime.now(UTC)
         decision = retry_policy.decide(
             fault,
@@ -82,7 +82,7 @@ class FaultHandler:
         """Some tasks of an array were lost to their nodes: a further attempt has only these."""
         run = self._log.run(run_id)
         example = next(iter(faults.values()))
-        count = f"{len(faults)} of {len(run.attempts[run.attempt].tasks)} tasks ({ranges.written(faults)}): "
+        count = f"{len(faults)} of {len(run.attempts[run.attempt].tasks)} tasks ({ranges.format_ranges(faults)}): "
         nodes = sorted({fault.node for fault in faults.values()})
         told = NodeFault(f"{count}{example}", node=example.node, hint=example.hint, detail=example.detail)
         lost = retry_policy.consecutive_losses(run)

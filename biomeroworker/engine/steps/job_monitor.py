@@ -18,7 +18,7 @@ from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.engine.results import job_status
 from biomeroworker.engine.steps.context import EngineContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
-from biomeroworker.errors import Fault, Overtaken, Transient
+from biomeroworker.errors import Conflict, Fault, Transient
 from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState, StaleAttempt
@@ -95,7 +95,7 @@ class JobMonitor:
             return news
         for one in known.values():
             if one.job_id is not None:
-                place.remember(one.name, one.job_id)
+                place.learn_job_id(one.name, one.job_id)
         answers = place.status([one.name for one in known.values()], min(one.since for one in known.values()))
         for run_id, asked in known.items():
             found = answers.get(asked.name, [])
@@ -110,7 +110,7 @@ class JobMonitor:
                 with self._ctx.lease(run_id):
                     changed, goes_on = self.record_status(run_id, run, found)
                 self._polled[run_id] = replace(asked, answer=said, progress=progress)
-            except Overtaken:  # another process was faster, or a person: look anew
+            except Conflict:  # another process was faster, or a person: look anew
                 self.invalidate(run_id)
                 changed, goes_on = True, True
             except Exception as error:
@@ -130,7 +130,7 @@ class JobMonitor:
             with self._ctx.lease(run_id):
                 self._fault_handler.handle(run_id, errors.classify(error))
         except Exception as another:  # not even that: its own step will fail as well, and is said there
-            if not isinstance(another, Overtaken) and isinstance(errors.classify(another), Transient):
+            if not isinstance(another, Conflict) and isinstance(errors.classify(another), Transient):
                 raise
 
     def _load(self, run_id: UUID) -> _PolledJob | None:
@@ -173,7 +173,7 @@ class JobMonitor:
 
     def _release_again(self, run: WorkflowRun, attempt: Attempt, tasks: Mapping[int, JobStatus]) -> None:
         """A controller that was killed may come back with tasks on hold that were let go right before."""
-        held = [task for task in tasks if task in attempt.fed and tasks[task].is_held]
+        held = [task for task in tasks if task in attempt.released and tasks[task].is_held]
         if held and all("JobHeldUser" in tasks[task].reason for task in held):
             self._ctx.cluster_of(run).release(attempt.name, held)
 
@@ -194,7 +194,7 @@ class JobMonitor:
                 continue  # nothing can be recorded of it; that is said where its step fails
             if run.state.is_terminal or run.paused or run.cancel_requested:
                 continue
-            with contextlib.suppress(Overtaken), self._ctx.lease(run_id):
+            with contextlib.suppress(Conflict), self._ctx.lease(run_id):
                 told = errors.report(fault, run.state.value, str(run_id), outcome="paused")
                 if give_up or not isinstance(fault, Transient):
                     self._fault_handler.record(run_id, run, fault, None)
@@ -208,7 +208,7 @@ class JobMonitor:
         """A job that the scheduler does not know is looked for by its own markers, once the scheduler had its time."""
         if status.state is not JobState.UNKNOWN:
             return False
-        last = run.attempts[run.attempt].known_on
+        last = run.attempts[run.attempt].last_known
         return datetime.now(UTC) - last > UNKNOWN_DEADLINE
 
 

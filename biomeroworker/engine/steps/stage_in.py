@@ -104,18 +104,18 @@ class InputStager:
         place, space = self._ctx.cluster_context_of(run), self._ctx.workspace(run_id)
         attempt = run.attempts[run.attempt]
         sent: dict[str, int] = {}
-        if going := sorted(attempt.ready & set(attempt.unfed)):
+        if going := sorted(attempt.preloaded & set(attempt.unreleased)):
             space.clear_outgoing()
             self._release_tasks(run_id, run, place, attempt, going, sent, begun)
             return 0
         space.open()
         manifest = self.manifest(run_id, run, request, space)
-        going = [chunk for chunk in attempt.unfed if space.has_inputs(manifest, chunk)]
+        going = [chunk for chunk in attempt.unreleased if space.has_inputs(manifest, chunk)]
         if not going:
-            going = [attempt.unfed[0]]
+            going = [attempt.unreleased[0]]
             self._export(run_id, request, space, manifest, going[0], run.state)
         place.guard.check(space.stage_outgoing(going))
-        rest = [chunk for chunk in attempt.unfed if chunk not in going]
+        rest = [chunk for chunk in attempt.unreleased if chunk not in going]
         with self._prefetch(run_id, run, request, space, manifest, rest):
             self._ctx.report_progress(run_id, run.state, None, f"sending {_parts(going, run)}")
             inputs = f"{place.cluster.run_folder(run_id)}/{space.inputs.name}"
@@ -135,7 +135,7 @@ class InputStager:
         manifest = self._sent_manifest(run_id, run)
         if manifest is None:
             self._ctx.report_progress(run_id, run.state, None, "looking at the inputs")
-            manifest = self._ctx.source(request).survey(str(run_id), request)
+            manifest = self._ctx.source(request).list_inputs(str(run_id), request)
             if not manifest.images:
                 raise Permanent("there is nothing to run on: the inputs hold no image")
             input_axes.check(ExecutionPlan.from_run(run).workflow, manifest.images)
@@ -238,11 +238,14 @@ class InputStager:
         self._send_manifest(place, folder, manifest)
         self._write_attempt_files(run_id, run, place, space)
         remote = self._remote(run_id, place, attempt)
-        return {"chunks": ranges.written(there), **self._send(run_id, place, space.attempt(attempt.number), remote)}
+        return {
+            "chunks": ranges.format_ranges(there),
+            **self._send(run_id, place, space.attempt(attempt.number), remote),
+        }
 
     def _chunks_on_cluster(self, run_id: UUID, run: WorkflowRun, place: ClusterContext) -> set[int]:
         """The chunks that earlier attempts have brought, as far as the cluster still has them."""
-        brought = {chunk for one in run.attempts.values() for chunk in one.ready | one.fed}
+        brought = {chunk for one in run.attempts.values() for chunk in one.preloaded | one.released}
         if not brought:
             return set()
         try:
@@ -264,7 +267,7 @@ class InputStager:
         place.cluster.release(attempt.name, going)
         seconds = round(time.monotonic() - begun, 2)
         self._log.chunks_sent(run_id, attempt.number, going, **sent, seconds=seconds)
-        fed = run.chunks - len(attempt.unfed) + len(going)
+        fed = run.chunks - len(attempt.unreleased) + len(going)
         self._ctx.report_progress(run_id, run.state, None, f"{fed} of {run.chunks} parts are on the cluster")
 
     def _write_attempt_files(self, run_id: UUID, run: WorkflowRun, place: ClusterContext, space: Workspace) -> None:
@@ -289,7 +292,7 @@ class InputStager:
     ) -> dict[str, int]:
         told = self._ctx.transfer_progress(run_id, stage)
         sent = place.cluster.transport.send_tree(local, remote, progress=told)
-        return {"files": sent.files, "bytes": sent.size, "travelled": sent.travelled}
+        return {"files": sent.files, "bytes": sent.size, "travelled": sent.bytes_sent}
 
 
 def _parts(going: Sequence[int], run: WorkflowRun) -> str:

@@ -10,7 +10,7 @@ from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
 
-def stays(history: Iterable[Any], until: datetime) -> dict[RunState, float]:
+def time_in_states(history: Iterable[Any], until: datetime) -> dict[RunState, float]:
     """Seconds in each state in which a run has been, in the order of its way; ends last no time.
 
     Parameters

@@ -50,29 +50,29 @@ class Attempt(Immutable):
 
     number: int
     name: str
-    begun: datetime
+    started: datetime
     excluded_nodes: tuple[str, ...] = ()
     job_id: int | None = None
     submitted: datetime | None = None
     observation: Observation | None = None
     unknown_since: datetime | None = None  #: since when the scheduler says it does not know the job
     tasks: tuple[int, ...] = ()
-    ready: frozenset[int] = frozenset()  #: chunks that were on the cluster when its files were
-    fed: frozenset[int] = frozenset()  #: chunks on the cluster whose tasks were let go
+    preloaded: frozenset[int] = frozenset()  #: chunks that were on the cluster when its files were
+    released: frozenset[int] = frozenset()  #: chunks on the cluster whose tasks were let go
     verdicts: Mapping[str, Any] = field(default_factory=dict)  #: of its tasks, when they were judged
 
     @property
     def is_held(self) -> bool:
         """Whether its job was submitted before all of its chunks had arrived: its tasks are let go one by one."""
-        return bool(self.tasks) and not self.ready.issuperset(self.tasks)
+        return bool(self.tasks) and not self.preloaded.issuperset(self.tasks)
 
     @property
-    def unfed(self) -> tuple[int, ...]:
+    def unreleased(self) -> tuple[int, ...]:
         """The tasks that still wait for their chunk, or to be let go."""
-        return tuple(task for task in self.tasks if task not in self.fed) if self.is_held else ()
+        return tuple(task for task in self.tasks if task not in self.released) if self.is_held else ()
 
     @property
-    def known_on(self) -> datetime:
+    def last_known(self) -> datetime:
         """Until when the scheduler knew the job: now, unless it has since said that it does not.
 
         Observations that change nothing are not recorded, so their age tells nothing; the first UNKNOWN is.
@@ -116,7 +116,7 @@ class RunSummary:
     modified: datetime
     ended: datetime | None
     message: str
-    carried: bool
+    managed: bool
 
 
 @dataclass(frozen=True)

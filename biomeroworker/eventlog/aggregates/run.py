@@ -25,7 +25,7 @@ from biomeroworker.eventlog.aggregates.states import (
     after_observation,
     check_transition,
 )
-from biomeroworker.eventlog.values import plain, whole_percent
+from biomeroworker.eventlog.values import to_json_values, whole_percent
 
 TOPIC = "biomero.eventsourcing:WorkflowRun"
 
@@ -76,7 +76,7 @@ class WorkflowRun(Aggregate):
         self.cancelled_in_import = False
         self.report: dict[str, Any] = {}
         self._latest_intents: dict[RunState, Intent] = {}
-        self._row: list[FaultRecord] = []
+        self._consecutive_faults: list[FaultRecord] = []
 
     # -- what is asked ------------------------------------------------------------------------------------------------
 
@@ -101,17 +101,19 @@ class WorkflowRun(Aggregate):
         return {
             chunk: attempt.number
             for attempt in self.attempts.values()
-            for chunk in ranges.read(str(attempt.verdicts.get("good", "")))
+            for chunk in ranges.parse_ranges(str(attempt.verdicts.get("good", "")))
         }
 
     @property
     def failed_chunks(self) -> list[dict[str, Any]]:
-        """Why chunks failed for good: ``tasks`` (as `indices.written`), ``message``, ``hint`` and ``detail`` each."""
+        """Why chunks failed for good: ``tasks`` (as `indices.format_ranges`), ``message``, ``hint`` and ``detail``
+        each.
+        """
         return [dict(failed) for attempt in self.attempts.values() for failed in attempt.verdicts.get("failed", ())]
 
-    def faults_in_a_row(self, stage: RunState) -> list[FaultRecord]:
+    def consecutive_faults(self, stage: RunState) -> list[FaultRecord]:
         """Faults at ``stage`` since it was last entered, completed or resumed, oldest first."""
-        return [fault for fault in self._row if fault.stage is stage]
+        return [fault for fault in self._consecutive_faults if fault.stage is stage]
 
     # -- what is commanded --------------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class WorkflowRun(Aggregate):
         """Take the run on, with the whole request."""
         if self.request is not None:
             raise NotAllowed(f"run {self.id} is accepted already")
-        self._run_accepted(request=plain(request))
+        self._run_accepted(request=to_json_values(request))
 
     def intend(self, stage: RunState, attempt: int, detail: Mapping[str, Any]) -> None:
         """Enter ``stage``, about to act. Meaning the same thing twice is recorded once."""
@@ -131,7 +133,7 @@ class WorkflowRun(Aggregate):
         tried = self.attempts.get(self.attempt)
         if tried is not None and tried.job_id is not None and stage.order <= RunState.SUBMITTING.order:
             raise NotAllowed(f"attempt {self.attempt} is job {tried.job_id} already: going back takes a new attempt")
-        meant = plain(detail)
+        meant = to_json_values(detail)
         now = self.intents.get(stage)
         if self.state is stage and now is not None and now.attempt == attempt and now.detail == meant:
             return
@@ -145,7 +147,7 @@ class WorkflowRun(Aggregate):
             if stage in self.outcomes:
                 return
             raise NotAllowed(f"{stage} was never begun")
-        self._stage_completed(stage=stage.value, attempt=attempt, outcome=plain(outcome))
+        self._stage_completed(stage=stage.value, attempt=attempt, outcome=to_json_values(outcome))
 
     def begin_attempt(self, number: int, name: str, excluded_nodes: list[str], tasks: Iterable[int] = ()) -> None:
         """Give up the attempt before, if any, and set out for the transfer of a new one, in one commit.
@@ -158,7 +160,7 @@ class WorkflowRun(Aggregate):
         if number != self.attempt + 1:
             raise StaleAttempt(f"attempt {number} cannot follow attempt {self.attempt}")
         check_transition(self.state, RunState.TRANSFERRING)
-        listed = ranges.written(tasks)
+        listed = ranges.format_ranges(tasks)
         self._attempt_started(number=number, name=name, excluded_nodes=list(excluded_nodes), tasks=listed)
         self._stage_intended(stage=RunState.TRANSFERRING.value, attempt=number, detail={})
 
@@ -182,8 +184,8 @@ class WorkflowRun(Aggregate):
         tried = self.attempts.get(attempt)
         if tried is None or tried.job_id is None or self.state not in (RunState.QUEUED, RunState.RUNNING):
             raise NotAllowed(f"a run that is {self.state} is not fed")
-        if new := set(chunks).intersection(tried.unfed):
-            self._chunks_sent(attempt=attempt, chunks=ranges.written(new), outcome=plain(outcome))
+        if new := set(chunks).intersection(tried.unreleased):
+            self._chunks_sent(attempt=attempt, chunks=ranges.format_ranges(new), outcome=to_json_values(outcome))
 
     def observe(
         self, attempt: int, *, state: str, raw_state: str, reason: str, node: str, progress: str | None
@@ -197,7 +199,7 @@ class WorkflowRun(Aggregate):
             progress = last.progress if progress is None else progress
             before = (last.state, last.raw_state, last.reason, last.node, last.progress)
             # an answer after faults is news even when it says the same: the row of faults has ended
-            silences = any(fault.stage not in FEEDING for fault in self._row)
+            silences = any(fault.stage not in FEEDING for fault in self._consecutive_faults)
             if before == (state, raw_state, reason, node, progress) and not silences:
                 return False
         self._job_observed(
@@ -237,7 +239,7 @@ class WorkflowRun(Aggregate):
     def end(self, state: RunState, report: Mapping[str, Any]) -> None:
         """Record the one terminal event; a second is refused."""
         check_transition(self.state, state)
-        told = plain(report)
+        told = to_json_values(report)
         match state:
             case RunState.DONE:
                 self.complete_workflow(summary=told)
@@ -285,7 +287,7 @@ class WorkflowRun(Aggregate):
         assert timestamp is not None
         intent = Intent(entered, attempt, timestamp, detail)
         if entered is not self.state:
-            self._row = []
+            self._consecutive_faults = []
         self.state = entered
         self.intents = {entered: intent}  # a run does one thing at a time
         self._latest_intents[entered] = intent
@@ -296,10 +298,10 @@ class WorkflowRun(Aggregate):
         done = RunState(stage)
         self.intents.pop(done, None)
         self.outcomes[done] = outcome
-        self._row = []
+        self._consecutive_faults = []
         if attempt in self.attempts and done is RunState.TRANSFERRING:
-            ready = frozenset(ranges.read(str(outcome.get("chunks", ""))))
-            self.attempts[attempt] = replace(self.attempts[attempt], ready=ready)
+            ready = frozenset(ranges.parse_ranges(str(outcome.get("chunks", ""))))
+            self.attempts[attempt] = replace(self.attempts[attempt], preloaded=ready)
         if attempt in self.attempts and done is RunState.FETCHING:
             self.attempts[attempt] = replace(self.attempts[attempt], verdicts=outcome.get("tasks") or {})
 
@@ -309,7 +311,9 @@ class WorkflowRun(Aggregate):
     ) -> None:
         assert timestamp is not None
         self.attempt = number
-        self.attempts[number] = Attempt(number, name, timestamp, tuple(excluded_nodes), tasks=ranges.read(tasks))
+        self.attempts[number] = Attempt(
+            number, name, timestamp, tuple(excluded_nodes), tasks=ranges.parse_ranges(tasks)
+        )
 
     @event("JobSubmitted", topic=f"{TOPIC}.JobSubmitted")
     def _job_submitted(self, attempt: int, job_id: int, timestamp: datetime | None = None) -> None:
@@ -317,13 +321,13 @@ class WorkflowRun(Aggregate):
         self.state = RunState.QUEUED
         self.intents.pop(RunState.SUBMITTING, None)
         self.outcomes[RunState.SUBMITTING] = {"job_id": job_id}
-        self._row = []
+        self._consecutive_faults = []
 
     @event("ChunksSent", topic=f"{TOPIC}.ChunksSent")
     def _chunks_sent(self, attempt: int, chunks: str, outcome: dict[str, Any]) -> None:
         before = self.attempts[attempt]
-        self.attempts[attempt] = replace(before, fed=before.fed.union(ranges.read(chunks)))
-        self._row = [fault for fault in self._row if fault.stage not in FEEDING]
+        self.attempts[attempt] = replace(before, released=before.released.union(ranges.parse_ranges(chunks)))
+        self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage not in FEEDING]
 
     @event("JobObserved", topic=f"{TOPIC}.JobObserved")
     def _job_observed(
@@ -336,7 +340,9 @@ class WorkflowRun(Aggregate):
         seen = Observation(state, raw_state, reason, node, progress, timestamp)
         self.attempts[attempt] = replace(before, observation=seen, unknown_since=unknown_since)
         self.state = after_observation(self.state, state)
-        self._row = [fault for fault in self._row if fault.stage in FEEDING]  # that the job is seen does not feed it
+        self._consecutive_faults = [
+            fault for fault in self._consecutive_faults if fault.stage in FEEDING
+        ]  # that the job is seen does not feed it
 
     @event("FaultMet", topic=f"{TOPIC}.FaultMet")
     def _fault_met(
@@ -345,9 +351,9 @@ class WorkflowRun(Aggregate):
     ) -> None:  # fmt: skip
         assert timestamp is not None
         met = FaultRecord(RunState(stage), attempt, kind, message, detail, hint, retry_at, timestamp)
-        self._row = [
-            *self._row[:1],
-            *self._row[1:][2 - FAULTS_KEPT :],
+        self._consecutive_faults = [
+            *self._consecutive_faults[:1],
+            *self._consecutive_faults[1:][2 - FAULTS_KEPT :],
             met,
         ]  # since when, and how many: no more is asked
         self.faults = [*self.faults, met][-FAULTS_KEPT:]
@@ -359,14 +365,14 @@ class WorkflowRun(Aggregate):
     @event("RunResumed", topic=f"{TOPIC}.RunResumed")
     def _run_resumed(self) -> None:
         self.paused, self.pause_reason = False, ""
-        self._row = []
+        self._consecutive_faults = []
 
     @event("CancelRequested", topic=f"{TOPIC}.CancelRequested")
     def _cancel_requested(self, by: str) -> None:
         self.cancel_requested, self.cancelled_by = True, by
         self.cancelled_in_import = self.state is RunState.IMPORTING
         self.paused, self.pause_reason = False, ""
-        self._row = []
+        self._consecutive_faults = []
 
     @event("RunCancelled", topic=f"{TOPIC}.RunCancelled")
     def _run_cancelled(self, report: dict[str, Any]) -> None:

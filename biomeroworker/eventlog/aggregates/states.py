@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from biomeroworker.errors import BiomeroWorkerError, Overtaken
+from biomeroworker.errors import BiomeroWorkerError, Conflict
 
 
 class LogError(BiomeroWorkerError):
@@ -16,7 +16,7 @@ class NoSuchRun(LogError):
     """There is no run (or task) of this id."""
 
 
-class NotAllowed(LogError, Overtaken):
+class NotAllowed(LogError, Conflict):
     """The run's state does not allow what was to be recorded."""
 
 

@@ -126,13 +126,13 @@ class Task(Aggregate):
         if progress is not None and progress != self.progress:
             self.update_task_progress(progress)
 
-    def end_well(self, result: str) -> None:
+    def succeed(self, result: str) -> None:
         """Completed, once."""
         if not self.ended:
             self.observed("COMPLETED", None)
             self.complete_task(result)
 
-    def end_badly(self, message: str) -> None:
+    def fail(self, message: str) -> None:
         """Failed, once."""
         if not self.ended:
             self.observed("FAILED", None)

@@ -19,17 +19,17 @@ from biomeroworker.domain.constants import (
     workflow_status,
 )
 from biomeroworker.eventlog.aggregates.states import RunState, after_observation
-from biomeroworker.eventlog.projections.row_cache import Rows
+from biomeroworker.eventlog.projections.row_cache import RowCache
 
 #: To be raised when the meaning of an event for the rows changes: read tables of another version are made again.
 VERSION = 1
 
-Handler = Callable[[Rows, UUID, Mapping[str, Any], datetime], None]
+Handler = Callable[[RowCache, UUID, Mapping[str, Any], datetime], None]
 
 _HELPERS = ("_slurm_", "slurm_", "convert_")
 
 
-def project(rows: Rows, topic: str, subject: UUID, attributes: Mapping[str, Any]) -> None:
+def project(rows: RowCache, topic: str, subject: UUID, attributes: Mapping[str, Any]) -> None:
     """Bring the rows up to one event. Events that mean nothing to the read tables, and unknown ones, change nothing."""
     handler = _HANDLERS.get(topic.partition(":")[2])
     if handler is None:
@@ -56,7 +56,7 @@ def concerned(events: Iterable[tuple[str, UUID, Mapping[str, Any]]]) -> tuple[se
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 
-def _workflow_initiated(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _workflow_initiated(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     rows.put(
         rows.views.workflow_progress, run,
         status=workflow_status.INITIALIZING, progress="0%", user=event["user"], group=event["group"],
@@ -70,89 +70,89 @@ def _workflow_initiated(rows: Rows, run: UUID, event: Mapping[str, Any], when: d
     )  # fmt: skip
 
 
-def _run(rows: Rows, run: UUID, when: datetime, **values: Any) -> None:
+def _run(rows: RowCache, run: UUID, when: datetime, **values: Any) -> None:
     """Change a run's row, if the run is known."""
     if rows.get(rows.views.runs, run) is not None:
         rows.put(rows.views.runs, run, modified=when, **values)
 
 
-def _progress(rows: Rows, run: UUID, **values: Any) -> None:
+def _progress(rows: RowCache, run: UUID, **values: Any) -> None:
     if rows.get(rows.views.workflow_progress, run) is not None:
         rows.put(rows.views.workflow_progress, run, **values)
 
 
-def _run_accepted(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _run_accepted(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, carried=True, workflow=str(event["request"].get("workflow", "")))
 
 
-def _workflow_started(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _workflow_started(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     row = rows.get(rows.views.runs, run)
     if row is not None and not row["carried"] and row["ended"] is None:
         _run(rows, run, when, state=RunState.RUNNING.value)
 
 
-def _workflow_completed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _workflow_completed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _progress(rows, run, status=workflow_status.DONE, progress="100%")
     message = str((event.get("summary") or {}).get("message", ""))  # of a run that is only partly done
     _run(rows, run, when, state=RunState.DONE.value, ended=when, paused=False, pause_reason="", message=message)
 
 
-def _workflow_failed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _workflow_failed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _progress(rows, run, status=workflow_status.FAILED)
     message = str(event["error_message"])
     _run(rows, run, when, state=RunState.FAILED.value, ended=when, paused=False, pause_reason="", message=message)
 
 
-def _run_cancelled(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _run_cancelled(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     # dashboards have no word for it, and count what did not fail as going on
     _progress(rows, run, status=workflow_status.FAILED)
     message = str(event["report"].get("message", "cancelled"))
     _run(rows, run, when, state=RunState.CANCELLED.value, ended=when, paused=False, pause_reason="", message=message)
 
 
-def _stage_intended(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _stage_intended(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, state=event["stage"])
 
 
-def _attempt_started(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _attempt_started(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, attempt=event["number"], job_id=None)
 
 
-def _job_submitted(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _job_submitted(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, state=RunState.QUEUED.value, job_id=event["job_id"], message="")
 
 
-def _job_observed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _job_observed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     row = rows.get(rows.views.runs, run)
     if row is not None:
         state = after_observation(RunState(row["state"]), event["state"])
         _run(rows, run, when, state=state.value, message="")
 
 
-def _stage_completed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _stage_completed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, message="")
 
 
-def _fault_met(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _fault_met(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, message=event["message"])
 
 
-def _run_paused(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _run_paused(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, paused=True, pause_reason=event["reason"])
 
 
-def _run_resumed(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _run_resumed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, paused=False, pause_reason="", message="")
 
 
-def _cancel_requested(rows: Rows, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _cancel_requested(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _run(rows, run, when, cancel_requested=True, paused=False, pause_reason="")
 
 
 # -- its tasks --------------------------------------------------------------------------------------------------------
 
 
-def _task_created(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _task_created(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
     run: UUID = event["workflow_id"]
     name = str(event["task_name"])
     owner = rows.get(rows.views.runs, run) or {}
@@ -171,7 +171,7 @@ def _task_created(rows: Rows, task: UUID, event: Mapping[str, Any], when: dateti
     _progress(rows, run, **shown, **_words(name, None, None))
 
 
-def _job_id_added(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _job_id_added(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
     row = rows.get(rows.views.tasks, task)
     job = _number(event["job_id"])
     if row is None or job is None:
@@ -183,7 +183,7 @@ def _job_id_added(rows: Rows, task: UUID, event: Mapping[str, Any], when: dateti
         _run(rows, row["run_id"], when, job_id=job)
 
 
-def _status_updated(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _status_updated(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
     rows_task = rows.get(rows.views.tasks, task)
     if rows_task is None:
         return
@@ -195,7 +195,7 @@ def _status_updated(rows: Rows, task: UUID, event: Mapping[str, Any], when: date
     _show(rows, task)
 
 
-def _progress_updated(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _progress_updated(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
     row = rows.get(rows.views.tasks, task)
     if row is None:
         return
@@ -206,12 +206,12 @@ def _progress_updated(rows: Rows, task: UUID, event: Mapping[str, Any], when: da
     _show(rows, task)
 
 
-def _task_completed(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _task_completed(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
     if rows.get(rows.views.task_execution, task) is not None:
         rows.put(rows.views.task_execution, task, end_time=when)
 
 
-def _task_failed(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
+def _task_failed(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
     if rows.get(rows.views.task_execution, task) is not None:
         message = str(event["error_message"])
         rows.put(rows.views.task_execution, task, end_time=when, status="FAILED", error_type=message)
@@ -220,7 +220,7 @@ def _task_failed(rows: Rows, task: UUID, event: Mapping[str, Any], when: datetim
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def _show(rows: Rows, task: UUID) -> None:
+def _show(rows: RowCache, task: UUID) -> None:
     """Let the run's line say what its task says."""
     row = rows.get(rows.views.tasks, task)
     if row is None:

@@ -16,7 +16,7 @@ from biomeroworker.eventlog.tables import Views
 Row = dict[str, Any]
 
 
-class Rows:
+class RowCache:
     """A unit of work over the read tables, inside the caller's transaction.
 
     Each row is read at most once and written at most once, so replaying a long history costs little more than

@@ -83,7 +83,7 @@ class Outbox:
             )
             connection.execute(changed)
 
-    def forget(self, days: float) -> None:
+    def purge(self, days: float) -> None:
         """Remove the closed rows of runs that ended longer ago."""
         with self._recorder.writing() as connection:
             before = self._recorder.now(connection) - days * 86400

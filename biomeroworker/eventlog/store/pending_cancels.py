@@ -19,7 +19,7 @@ from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import metadata
 
 #: By the attempt's name, which is its job's.
-OWED = Table(
+PENDING_CANCELS = Table(
     "biomeroworker_owed_cancel",
     metadata,
     Column("name", String, primary_key=True),
@@ -29,7 +29,7 @@ OWED = Table(
 
 
 @dataclass(frozen=True)
-class OwedCancel:
+class PendingCancel:
     """A job that is to be cancelled; ``since`` is when its run was accepted."""
 
     name: str
@@ -37,13 +37,13 @@ class OwedCancel:
     since: datetime
 
 
-class Owed:
+class PendingCancels:
     """The cancels that are owed. Any supervisor may deliver any of them, twice if need be."""
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self._recorder = recorder
 
-    def owe(self, run_id: UUID, names: Iterable[str], since: datetime) -> None:
+    def add(self, run_id: UUID, names: Iterable[str], since: datetime) -> None:
         """Write down that the jobs of these names are to be cancelled."""
         when = since.astimezone(UTC).replace(tzinfo=None)
         rows = [{"name": name, "run_id": run_id, "since": when} for name in names]
@@ -51,17 +51,17 @@ class Owed:
             return
         with self._recorder.writing() as connection:
             insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-            connection.execute(insert(OWED).on_conflict_do_nothing(index_elements=["name"]), rows)
+            connection.execute(insert(PENDING_CANCELS).on_conflict_do_nothing(index_elements=["name"]), rows)
 
-    def all(self) -> list[OwedCancel]:
+    def all(self) -> list[PendingCancel]:
         """All that is owed, oldest first."""
         with self._recorder.engine.connect() as connection:
-            rows = connection.execute(select(OWED).order_by(OWED.c.since, OWED.c.name))
-            return [OwedCancel(row.name, row.run_id, row.since.replace(tzinfo=UTC)) for row in rows]
+            rows = connection.execute(select(PENDING_CANCELS).order_by(PENDING_CANCELS.c.since, PENDING_CANCELS.c.name))
+            return [PendingCancel(row.name, row.run_id, row.since.replace(tzinfo=UTC)) for row in rows]
 
-    def settle(self, names: Iterable[str]) -> None:
+    def remove(self, names: Iterable[str]) -> None:
         """Cross out what was delivered."""
         done = list(names)
         if done:
             with self._recorder.writing() as connection:
-                connection.execute(delete(OWED).where(OWED.c.name.in_(done)))
+                connection.execute(delete(PENDING_CANCELS).where(PENDING_CANCELS.c.name.in_(done)))

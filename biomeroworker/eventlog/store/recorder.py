@@ -52,7 +52,7 @@ from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
 from biomeroworker.eventlog.database import allow_long
 from biomeroworker.eventlog.projections import handlers
-from biomeroworker.eventlog.projections.row_cache import Rows
+from biomeroworker.eventlog.projections.row_cache import RowCache
 from biomeroworker.eventlog.store import fence, outbox_rows
 from biomeroworker.eventlog.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
 
@@ -61,13 +61,13 @@ logger = logging.getLogger(__name__)
 APPLICATION = "WorkflowTracker"
 
 #: How many events are projected at a time when there are many.
-BATCH = 2000
+BATCH_EVENTS = 2000
 
 #: Up to so many events have their rows read together: those of a change, not those of a history.
-_TOGETHER = 50
+_READ_TOGETHER_EVENTS = 50
 
 #: Key of the advisory lock under which tables are made: two processes may open a new database at once.
-_MAKING = 0x62696F6D
+_CREATE_LOCK_KEY = 0x62696F6D
 
 
 class SQLRecorder(ApplicationRecorder):
@@ -89,7 +89,7 @@ class SQLRecorder(ApplicationRecorder):
         with self.writing() as connection:
             allow_long(connection)
             if connection.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+                connection.execute(select(func.pg_advisory_xact_lock(_CREATE_LOCK_KEY)))
             if self._is_current(connection):  # only tables of our own that came later may be missing; they start empty
                 metadata.create_all(connection)
                 return
@@ -238,25 +238,25 @@ class SQLRecorder(ApplicationRecorder):
             self._project(connection, views, events)
             position = events[-1].id
             count += len(events)
-            if len(events) < BATCH:
+            if len(events) < BATCH_EVENTS:
                 break
         if count and views is VIEWS:
             connection.execute(self._moved_to(position))
         return count
 
     def _after(self, connection: Connection, position: int) -> list[Notification]:
-        query = select(EVENTS).where(EVENTS.c.id > position).order_by(EVENTS.c.id).limit(BATCH)
+        query = select(EVENTS).where(EVENTS.c.id > position).order_by(EVENTS.c.id).limit(BATCH_EVENTS)
         return _notifications(connection, query)
 
     def _project(
         self, connection: Connection, views: Views, events: Sequence[StoredEvent], *others: Executable
     ) -> None:
-        rows = Rows(connection, views)
+        rows = RowCache(connection, views)
         facts = []
         for event in events:
             assert isinstance(event.originator_id, UUID)
             facts.append((event.topic, event.originator_id, self.attributes(event)))
-        if len(facts) <= _TOGETHER:
+        if len(facts) <= _READ_TOGETHER_EVENTS:
             rows.fetch(*handlers.concerned(facts))
         for fact in facts:
             handlers.project(rows, *fact)

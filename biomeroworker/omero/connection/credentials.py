@@ -22,13 +22,13 @@ import omero.sys
 import omero.util
 
 from biomeroworker.errors import Blocked, ConfigError, Transient
-from biomeroworker.omero.connection.errors import faults, said
-from biomeroworker.omero.connection.session import OmeroSession, bounds, parameters
+from biomeroworker.omero.connection.errors import server_message, translate_errors
+from biomeroworker.omero.connection.session import OmeroSession, ice_timeouts, parameters
 
 #: Milliseconds a session for a run may stay unused before the server drops it.
-IDLE = 30 * 60 * 1000
+IDLE_TIMEOUT_MS = 30 * 60 * 1000
 #: The user who owns a run that names none: whoever the login is.
-NOBODY = -1
+ANY_USER = -1
 
 
 class SessionProvider(Protocol):
@@ -51,8 +51,8 @@ class PasswordProvider:
     def open(self, user: int, group: int) -> OmeroSession:
         own = OmeroSession.login(self._host, self._port, self._user, self._password)
         try:
-            if user in (NOBODY, own.user_id):
-                if group != NOBODY:
+            if user in (ANY_USER, own.user_id):
+                if group != ANY_USER:
                     own.enter_group(group)
                 return own
             uuid = open_for(own.sf, user, group)
@@ -91,7 +91,7 @@ class GridProvider:
         settings.properties = Ice.createProperties()
         settings.properties.setProperty("Ice.Default.Locator", locator)
         settings.properties.setProperty("Ice.ImplicitContext", "Shared")
-        for name, value in bounds().items():
+        for name, value in ice_timeouts().items():
             settings.properties.setProperty(name, value)
         settings.properties.setProperty("Ice.MessageSizeMax", "250000")
         communicator = Ice.initialize(settings)
@@ -101,14 +101,14 @@ class GridProvider:
         return cls(communicator, host, port)
 
     def open(self, user: int, group: int) -> OmeroSession:
-        with faults("get an internal session from OMERO.grid"):
+        with translate_errors("get an internal session from OMERO.grid"):
             internal = omero.util.internal_service_factory(
                 self._communicator, retries=1, interval=0, stop_event=self._stop
             )
             if internal is None:
                 raise Transient("OMERO.grid gave no internal session")
         try:
-            if user == NOBODY:
+            if user == ANY_USER:
                 user = internal.getAdminService().getEventContext().userId
             uuid = open_for(internal, user, group)
         finally:
@@ -119,7 +119,7 @@ class GridProvider:
 
 def open_for(sf: Any, user: int, group: int) -> str:
     """Open a session as another user, by the right of the session ``sf``; returns its uuid, which is a secret."""
-    with faults(f"open a session for user {user} in group {group}"):
+    with translate_errors(f"open a session for user {user} in group {group}"):
         query = sf.getQueryService()
         everywhere = {"omero.group": "-1"}
         account = query.findByQuery(
@@ -128,7 +128,7 @@ def open_for(sf: Any, user: int, group: int) -> str:
         if account is None:
             raise Blocked(f"OMERO has no user {user} any more", hint="the run's owner was removed")
         principal = omero.sys.Principal(name=account.omeName.val, group=None, eventType="User")
-        if group != NOBODY:
+        if group != ANY_USER:
             found = query.findByQuery(
                 "select g from ExperimenterGroup g where g.id = :id", parameters({"id": group}), everywhere
             )
@@ -136,11 +136,11 @@ def open_for(sf: Any, user: int, group: int) -> str:
                 raise Blocked(f"OMERO has no group {group} any more", hint="the run's group was removed")
             principal.group = found.name.val
         try:
-            opened = sf.getSessionService().createSessionWithTimeouts(principal, 0, IDLE)
+            opened = sf.getSessionService().createSessionWithTimeouts(principal, 0, IDLE_TIMEOUT_MS)
         except omero.SecurityViolation as refused:
             me = sf.getAdminService().getEventContext().userName
             raise Blocked(
-                f"OMERO does not let {me} work as {principal.name}: {said(refused)}",
+                f"OMERO does not let {me} work as {principal.name}: {server_message(refused)}",
                 hint=f"make {me} an administrator with the privilege Sudo (no other is needed)",
             ) from refused
         uuid: str = opened.uuid.val

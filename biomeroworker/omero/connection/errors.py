@@ -22,7 +22,7 @@ def fault_of(error: BaseException, doing: str) -> Fault:
     """The fault that ``error`` is when it was raised while ``doing`` (a phrase such as ``read image 12``)."""
     if isinstance(error, Fault):
         return error
-    text = f"could not {doing}: {said(error)}"
+    text = f"could not {doing}: {server_message(error)}"
     match error:
         case omero.MissingPyramidException():
             wait = max(0, int(getattr(error, "backOff", 0) or 0)) // 1000
@@ -56,7 +56,7 @@ def fault_of(error: BaseException, doing: str) -> Fault:
             return type(known)(text, hint=known.hint, detail=known.detail)
 
 
-def said(error: BaseException) -> str:
+def server_message(error: BaseException) -> str:
     """One line of what an exception says: Ice keeps its words in several places. Java's stack traces stay out."""
     words = next(
         (
@@ -73,7 +73,7 @@ def said(error: BaseException) -> str:
 
 
 @contextmanager
-def faults(doing: str) -> Iterator[None]:
+def translate_errors(doing: str) -> Iterator[None]:
     """What OMERO, Ice or a library raises inside leaves as a fault that says what was being done.
 
     Our own errors pass as they are: they have their class already, and some are no verdict on the run at all (the

@@ -20,7 +20,7 @@ import omero.rtypes
 import omero.sys
 
 from biomeroworker.errors import Permanent
-from biomeroworker.omero.connection.errors import faults
+from biomeroworker.omero.connection.errors import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +28,17 @@ T = TypeVar("T")
 Key = TypeVar("Key", int, str)
 
 #: Seconds between two signs of life; a session of OMERO.server idles out after 600 s.
-KEEP_ALIVE = 60
-#: Milliseconds until an unanswered call is given up; `PATIENT` where the server reads all of a large file.
-ANSWER, PATIENT = 300_000, 3_600_000
+KEEP_ALIVE_SECONDS = 60
+#: Milliseconds until an unanswered call is given up; `LONG_TIMEOUT_MS` where the server reads all of a large file.
+ANSWER_TIMEOUT_MS, LONG_TIMEOUT_MS = 300_000, 3_600_000
 #: Milliseconds until a connection stands, and until a good-bye is answered.
-CONNECT, FAREWELL = 10_000, 5_000
+CONNECT_TIMEOUT_MS, CLOSE_TIMEOUT_MS = 10_000, 5_000
 #: Connections that pixels travel over: four move twice what one does, more move no more.
 CONNECTIONS = 4
 #: Bytes of one read. Four of these, and what they compress to, is the memory that an export takes.
-LARGEST_READ = 32 * 1024 * 1024
+LARGEST_READ_BYTES = 32 * 1024 * 1024
 #: Planes wider or higher than this get a pyramid from OMERO, and are read by tiles (omero.pixeldata.max_plane_width).
-PLANE_LIMIT = 3192
+PLANE_LIMIT_PIXELS = 3192
 #: How many ids stand in one HQL `in (...)`: PostgreSQL takes 32,767 parameters, Hibernate grows slow long before.
 IDS_PER_QUERY = 500
 
@@ -72,11 +72,11 @@ class OmeroSession:
     @classmethod
     def login(cls, host: str, port: int, user: str, password: str, *, group: int | None = None) -> Self:
         """Log in by name and password; ``group`` is the id of the group to work in (default: the user's own)."""
-        with faults(f"log in to OMERO at {host}:{port} as {user}"):
+        with translate_errors(f"log in to OMERO at {host}:{port} as {user}"):
             client = _client(host, port)
             try:
                 client.createSession(user, password)
-                client.enableKeepAlive(KEEP_ALIVE)
+                client.enableKeepAlive(KEEP_ALIVE_SECONDS)
                 session = cls(client)
                 if group is not None and group >= 0:
                     session.enter_group(group)
@@ -88,11 +88,11 @@ class OmeroSession:
     @classmethod
     def join(cls, host: str, port: int, uuid: str, *, end: bool = False) -> Self:
         """Join the session ``uuid``, which stays open unless ``end``. The uuid is a secret: it is never shown."""
-        with faults(f"join a session of OMERO at {host}:{port}"):
+        with translate_errors(f"join a session of OMERO at {host}:{port}"):
             client = _client(host, port)
             try:
                 client.joinSession(uuid)
-                client.enableKeepAlive(KEEP_ALIVE)
+                client.enableKeepAlive(KEEP_ALIVE_SECONDS)
                 if not end:
                     client.sf.detachOnDestroy()
                 return cls(client, end=end)
@@ -104,7 +104,7 @@ class OmeroSession:
         """Work in another group of the user's from now on (stateful services must be closed)."""
         if group == self.group_id:
             return
-        with faults(f"enter group {group} as {self.user_name}"):
+        with translate_errors(f"enter group {group} as {self.user_name}"):
             self.client.sf.setSecurityContext(omero.model.ExperimenterGroupI(group, False))
             self.group_id = group
 
@@ -139,31 +139,31 @@ class OmeroSession:
 
     def keep_alive(self) -> None:
         """A sign of life; raises `Transient` when the session or the connection is gone."""
-        with faults("keep OMERO's session alive"):
+        with translate_errors("keep OMERO's session alive"):
             self.sf.keepAlive(None)
 
     def query(self, hql: str, **values: Any) -> list[Any]:
         """The objects that an HQL query finds; ``values`` are ints, strings, or lists of either."""
-        with faults("ask OMERO"):
+        with translate_errors("ask OMERO"):
             found: list[Any] = self.sf.getQueryService().findAllByQuery(hql, parameters(values))
             return found
 
     def rows(self, hql: str, *, everywhere: bool = False, **values: Any) -> list[list[Any]]:
         """The plain rows of a projection; ``everywhere`` looks into all groups of the user, not only the run's."""
         context = {"omero.group": "-1"} if everywhere else {}
-        with faults("ask OMERO"):
+        with translate_errors("ask OMERO"):
             found = self.sf.getQueryService().projection(hql, parameters(values), context)
             return [[omero.rtypes.unwrap(cell) for cell in row] for row in found]
 
     def query_by_ids(self, hql: str, ids: Iterable[int], **values: Any) -> list[Any]:
         """`query` with ``:ids`` filled in portions, so that any number of ids may be asked for."""
         return [
-            found for part in portions(sorted(set(ids)), IDS_PER_QUERY) for found in self.query(hql, ids=part, **values)
+            found for part in batched(sorted(set(ids)), IDS_PER_QUERY) for found in self.query(hql, ids=part, **values)
         ]
 
     def rows_by_ids(self, hql: str, ids: Iterable[Key], *, everywhere: bool = False, **values: Any) -> list[list[Any]]:
         """`rows` with ``:ids`` (or words) filled in portions."""
-        parts = portions(sorted(set(ids)), IDS_PER_QUERY)
+        parts = batched(sorted(set(ids)), IDS_PER_QUERY)
         return [row for part in parts for row in self.rows(hql, everywhere=everywhere, ids=part, **values)]
 
     # -- changing -----------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class OmeroSession:
         """Save all of them in one call, which is one transaction."""
         if objects:
             self.before_change()
-            with faults(f"save {len(objects)} objects to OMERO"):
+            with translate_errors(f"save {len(objects)} objects to OMERO"):
                 self.sf.getUpdateService().saveCollection(list(objects))
 
     def save_and_return(self, objects: Sequence[Any]) -> list[Any]:
@@ -180,15 +180,15 @@ class OmeroSession:
         if not objects:
             return []
         self.before_change()
-        with faults(f"save {len(objects)} objects to OMERO"):
+        with translate_errors(f"save {len(objects)} objects to OMERO"):
             saved: list[Any] = self.sf.getUpdateService().saveAndReturnArray(list(objects))
             return saved
 
     def delete(self, kind: str, ids: Sequence[int]) -> None:
         """Delete objects with what hangs on them alone, and wait until it is done."""
-        for part in portions(ids, IDS_PER_QUERY):
+        for part in batched(ids, IDS_PER_QUERY):
             self.before_change()
-            with faults(f"delete {kind} {', '.join(map(str, part))}"):
+            with translate_errors(f"delete {kind} {', '.join(map(str, part))}"):
                 command = omero.cmd.Delete2(targetObjects={kind: list(part)})
                 answer = self.client.submit(command, loops=240, ms=500, failonerror=False).getResponse()
                 if isinstance(answer, omero.cmd.ERR):
@@ -212,7 +212,7 @@ class OmeroSession:
         more than half of the rate. They belong to this session and are closed with it.
         """
         while len(self._extra) < count:
-            with faults("open a data connection to OMERO"):
+            with translate_errors("open a data connection to OMERO"):
                 self._extra.append(self._another())
         return [client.sf for client in self._extra[:count]]
 
@@ -258,46 +258,46 @@ def _rtype(value: Any) -> Any:
     return omero.rtypes.rstring(value)
 
 
-def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """``items`` in slices of at most ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
-def bounds() -> dict[str, str]:
+def ice_timeouts() -> dict[str, str]:
     """Properties of Ice by which no call waits for ever: neither for a silent server nor for a broken line.
 
     omero-py's own has no bound for calls and means to notice a dead connection after 60,000 ms, but Ice counts seconds.
     """
     return {
-        "Ice.Default.InvocationTimeout": str(ANSWER),
+        "Ice.Default.InvocationTimeout": str(ANSWER_TIMEOUT_MS),
         "Ice.ACM.Client.Timeout": "60",
         "Ice.ACM.Client.Heartbeat": "3",
-        "Ice.Override.ConnectTimeout": str(CONNECT),
-        "Ice.Override.CloseTimeout": str(FAREWELL),
+        "Ice.Override.ConnectTimeout": str(CONNECT_TIMEOUT_MS),
+        "Ice.Override.CloseTimeout": str(CLOSE_TIMEOUT_MS),
     }
 
 
-def patient(service: Any) -> Any:
+def with_long_timeout(service: Any) -> Any:
     """The same service, for a call that may take the server long: it reads or writes all of a large file."""
-    return service.ice_invocationTimeout(PATIENT)
+    return service.ice_invocationTimeout(LONG_TIMEOUT_MS)
 
 
 def _client(host: str, port: int) -> Any:
-    client = omero.client(host, port, pmap=bounds())
+    client = omero.client(host, port, pmap=ice_timeouts())
     client.setAgent("biomeroworker")
     return client
 
 
 def _leaving(client: Any) -> Any:
     """A second connection to a session leaves it open when it closes."""
-    client.enableKeepAlive(KEEP_ALIVE)
+    client.enableKeepAlive(KEEP_ALIVE_SECONDS)
     client.sf.detachOnDestroy()
     return client
 
 
 def _ping(client: Any) -> None:
-    client.sf.ice_invocationTimeout(FAREWELL).ice_ping()
+    client.sf.ice_invocationTimeout(CLOSE_TIMEOUT_MS).ice_ping()
 
 
 def _close(client: Any) -> None:

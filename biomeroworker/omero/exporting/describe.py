@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
 
 ObjectType = Literal["Image", "Dataset", "Plate", "Project", "Screen"]
@@ -81,17 +81,19 @@ class Selection:
 
 
 def wanted(inputs: dict[str, Any]) -> tuple[ObjectType, list[int]]:
-    """Type and ids of a request's ``inputs``; raises `Refused` when they are not such."""
+    """Type and ids of a request's ``inputs``; raises `RequestRejected` when they are not such."""
     kind, ids = inputs.get("type"), inputs.get("ids")
     if kind not in TYPES:
-        raise Refused(f"{kind!r} is not a type of input; there are {', '.join(TYPES)}")
+        raise RequestRejected(f"{kind!r} is not a type of input; there are {', '.join(TYPES)}")
     if not isinstance(ids, list | tuple) or not ids or not all(isinstance(i, int) and i > 0 for i in ids):
-        raise Refused(f"the ids of the {kind.lower()}s to work on must be whole numbers above 0, not {ids!r}")
+        raise RequestRejected(f"the ids of the {kind.lower()}s to work on must be whole numbers above 0, not {ids!r}")
     return kind, list(dict.fromkeys(ids))
 
 
 def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selection:
-    """Everything that the ids stand for; raises `Refused` when one of them is not to be had, or nothing is in it."""
+    """Everything that the ids stand for; raises `RequestRejected` when one of them is not to be had, or nothing is in
+    it.
+    """
     _all_there(session, kind, ids)
     match kind:
         case "Image":
@@ -106,10 +108,10 @@ def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selec
         case "Screen":
             plates = _children(session, "ScreenPlateLink", ids)
             if not plates:
-                raise Refused(f"there are no plates in screen {_list(ids)}")
+                raise RequestRejected(f"there are no plates in screen {_list(ids)}")
             return Selection(plates=_plates(session, plates))
     if not images:
-        raise Refused(f"there are no images in {kind.lower()} {_list(ids)}")
+        raise RequestRejected(f"there are no images in {kind.lower()} {_list(ids)}")
     return Selection(images=tuple(images))
 
 
@@ -120,7 +122,7 @@ def _all_there(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> N
         query = f"select o.id, o.details.group.name from {kind} o where o.id in (:ids)"  # noqa: S608
         elsewhere = sorted(session.rows_by_ids(query, missing, everywhere=True))
         where = "; ".join(f"{kind.lower()} {number} is in group {group}" for number, group in elsewhere[:5])
-        raise Refused(f"{told}; {where}: start the run from there" if where else told)
+        raise RequestRejected(f"{told}; {where}: start the run from there" if where else told)
 
 
 def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[int]:
@@ -144,7 +146,7 @@ def describe_images(session: OmeroSession, ids: Sequence[int]) -> list[ImageInfo
         info = image_info(pixels)
         by_image.setdefault(info.id, info)  # an image may have several pixels; the first is the primary one
     if missing := [i for i in dict.fromkeys(ids) if i not in by_image]:
-        raise Refused(f"image {_list(missing)} has no pixels: its import did not finish")
+        raise RequestRejected(f"image {_list(missing)} has no pixels: its import did not finish")
     return [by_image[i] for i in dict.fromkeys(ids)]
 
 
@@ -206,7 +208,7 @@ def _plates(session: OmeroSession, ids: Sequence[int]) -> tuple[PlateInfo, ...]:
     for plate in ids:
         mine = [s for s in samples if s.well.plate.id.val == plate]
         if not mine:
-            raise Refused(f"there are no images in plate {plate}")
+            raise RequestRejected(f"there are no images in plate {plate}")
         acquisitions = tuple(sorted((row[1], row[2] or f"Run {row[1]}") for row in runs if row[0] == plate))
         plates.append(PlateInfo(plate, names.get(plate) or "", _fields(mine, infos), acquisitions))
     return tuple(plates)

@@ -23,10 +23,16 @@ from uuid import uuid4
 import numpy as np
 
 from biomeroworker.domain.manifest import InputImage
-from biomeroworker.domain.source import Tell
+from biomeroworker.domain.source import ProgressCallback
 from biomeroworker.errors import Permanent
-from biomeroworker.omero.connection.errors import faults
-from biomeroworker.omero.connection.session import CONNECTIONS, LARGEST_READ, PLANE_LIMIT, OmeroSession, pixels_store
+from biomeroworker.omero.connection.errors import translate_errors
+from biomeroworker.omero.connection.session import (
+    CONNECTIONS,
+    LARGEST_READ_BYTES,
+    PLANE_LIMIT_PIXELS,
+    OmeroSession,
+    pixels_store,
+)
 from biomeroworker.omero.exporting import zarr_layout
 from biomeroworker.omero.exporting.describe import ImageInfo, PlateInfo, Selection
 
@@ -36,7 +42,7 @@ class _Progress:
     """Bytes read so far, told as a fraction. Called from one thread."""
 
     total: int
-    tell: Tell
+    report: ProgressCallback
     done: int = 0
     what: str = "images"
 
@@ -47,11 +53,16 @@ class _Progress:
 
     def again(self) -> None:
         """Say the same once more: who listens may have lost the run meanwhile, and raises then."""
-        self.tell(min(1.0, self.done / self.total) if self.total else 1.0, self.what)
+        self.report(min(1.0, self.done / self.total) if self.total else 1.0, self.what)
 
 
 def export(
-    session: OmeroSession, selection: Selection, folder: Path, tell: Tell, *, connections: int = CONNECTIONS
+    session: OmeroSession,
+    selection: Selection,
+    folder: Path,
+    report: ProgressCallback,
+    *,
+    connections: int = CONNECTIONS,
 ) -> list[InputImage]:
     """Write everything selected below ``folder`` as ``image-<id>.ome.zarr`` and ``plate-<id>.ome.zarr``.
 
@@ -59,7 +70,7 @@ def export(
     ----------
     folder
         Where the inputs of the run lie; made if it is not there.
-    tell
+    report
         Hears the fraction of bytes that are there.
 
     Returns
@@ -69,7 +80,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     _clear_away(folder)
     refuse_strange_pixels(selection)
-    progress = _Progress(sum(byte_count(image) for image in _images(selection)), tell)
+    progress = _Progress(sum(byte_count(image) for image in _images(selection)), report)
     readers = session.data_connections(connections)
     made = [_export_image(readers, image, folder, progress) for image in selection.images]
     made += [_export_plate(readers, plate, folder, progress) for plate in selection.plates]
@@ -191,11 +202,12 @@ def _write_image(readers: Sequence[Any], image: ImageInfo, place: Path, progress
     """Pixels and metadata of one image; whatever reading raises leaves as a fault that names the image."""
     level = zarr_layout.write_image(place, image)
     dtype = np.dtype(zarr_layout.DTYPES[image.pixel_type])
-    todo = zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ, PLANE_LIMIT)
-    with faults(f"read image {image.id}"), ExitStack() as stack:
+    todo = zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ_BYTES, PLANE_LIMIT_PIXELS)
+    with translate_errors(f"read image {image.id}"), ExitStack() as stack:
         stores: queue.SimpleQueue[Any] = queue.SimpleQueue()
         wanted = min(
-            len(readers), sum(1 for _ in zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ, PLANE_LIMIT))
+            len(readers),
+            sum(1 for _ in zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ_BYTES, PLANE_LIMIT_PIXELS)),
         )
         for reader in readers[:wanted]:
             stores.put(stack.enter_context(pixels_store(reader, image.pixels_id)))

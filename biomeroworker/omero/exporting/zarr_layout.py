@@ -165,7 +165,9 @@ def regions(shape: tuple[int, ...], itemsize: int, largest: int, plane_limit: in
     if height * width * itemsize <= largest and max(height, width) <= plane_limit:
         step_y, step_x = height, width
     else:
-        side = max(ome_zarr.TILE, int((largest / itemsize) ** 0.5) // ome_zarr.TILE * ome_zarr.TILE)
+        side = max(
+            ome_zarr.TILE_PIXELS, int((largest / itemsize) ** 0.5) // ome_zarr.TILE_PIXELS * ome_zarr.TILE_PIXELS
+        )
         step_y, step_x = side, side
     for t in range(t_count):
         for c in range(c_count):

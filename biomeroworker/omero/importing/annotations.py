@@ -14,7 +14,7 @@ import omero.model
 from omero.rtypes import rstring
 
 from biomeroworker.domain.source import Provenance
-from biomeroworker.omero.connection.session import IDS_PER_QUERY, OmeroSession, portions
+from biomeroworker.omero.connection.session import IDS_PER_QUERY, OmeroSession, batched
 
 #: Where tools that know the incumbent look for it.
 NAMESPACE = "biomero/workflow"
@@ -22,48 +22,50 @@ NAMESPACE = "biomero/workflow"
 RUN = "the whole run"
 
 
-def mark_of(by: Provenance, result: str) -> str:
+def provenance_text(provenance: Provenance, result: str) -> str:
     """The words by which an object of this result is found again; they are its description, for people too."""
-    return f"Made by run {by.run}, attempt {by.attempt}, from {result}"
+    return f"Made by run {provenance.run}, attempt {provenance.attempt}, from {result}"
 
 
-def pairs(by: Provenance, result: str) -> list[tuple[str, str]]:
+def pairs(provenance: Provenance, result: str) -> list[tuple[str, str]]:
     """What the annotation says. Values are text; a parameter that was not given has none."""
     said = [
-        ("Workflow_ID", by.run),
-        ("Name", by.workflow),
-        ("Version", by.version),
-        ("Image", by.image),
-        ("Image_Digest", by.image_digest),
-        ("Attempt", str(by.attempt)),
-        ("Job_ID", str(by.job_id)),
+        ("Workflow_ID", provenance.run),
+        ("Name", provenance.workflow),
+        ("Version", provenance.version),
+        ("Image", provenance.image),
+        ("Image_Digest", provenance.image_digest),
+        ("Attempt", str(provenance.attempt)),
+        ("Job_ID", str(provenance.job_id)),
         ("Result", result),
     ]
-    said += [(f"Param_{name}", str(value)) for name, value in sorted(by.parameters.items()) if value is not None]
+    said += [
+        (f"Param_{name}", str(value)) for name, value in sorted(provenance.parameters.items()) if value is not None
+    ]
     return [(key, value) for key, value in said if value]
 
 
-class Marks:
+class ProvenanceAnnotations:
     """The annotations of one attempt, found or made."""
 
-    def __init__(self, session: OmeroSession, by: Provenance) -> None:
-        self._session, self._by = session, by
+    def __init__(self, session: OmeroSession, provenance: Provenance) -> None:
+        self._session, self._provenance = session, provenance
         self._ids: dict[str, int] = {}
 
     def make(self, results: Iterable[str]) -> None:
         """See that each of the results has its annotation: one question, and one save for what is missing."""
-        by, wanted = self._by, sorted(set(results) - set(self._ids))
+        provenance, wanted = self._provenance, sorted(set(results) - set(self._ids))
         known = self._known()
-        new = [result for result in wanted if mark_of(by, result) not in known]
+        new = [result for result in wanted if provenance_text(provenance, result) not in known]
         saved: list[int] = []
-        for part in portions(new, IDS_PER_QUERY):
+        for part in batched(new, IDS_PER_QUERY):
             annotations = self._session.save_and_return([self._annotation(result) for result in part])
             saved += [annotation.id.val for annotation in annotations]
         if new:  # another process, taken for dead, may have made the same in this moment: the older ones are the ones
             known = self._known()
-            younger = set(saved) - {known[mark_of(by, result)] for result in new}
+            younger = set(saved) - {known[provenance_text(provenance, result)] for result in new}
             self._session.delete_what_is_there("Annotation", sorted(younger))
-        self._ids |= {result: known[mark_of(by, result)] for result in wanted}
+        self._ids |= {result: known[provenance_text(provenance, result)] for result in wanted}
 
     def _known(self) -> dict[str, int]:
         """The annotations of the attempt by their marks; the oldest where there are two."""
@@ -72,15 +74,15 @@ class Marks:
             " where a.ns = :ns and a.details.owner.id = :owner and a.description like :mark",
             ns=NAMESPACE,
             owner=self._session.user_id,
-            mark=mark_of(self._by, "%"),
+            mark=provenance_text(self._provenance, "%"),
         )
         return {description: number for number, description in sorted(rows, reverse=True)}
 
     def _annotation(self, result: str) -> Any:
         annotation = omero.model.MapAnnotationI()
         annotation.ns = rstring(NAMESPACE)
-        annotation.description = rstring(mark_of(self._by, result))
-        annotation.setMapValue([omero.model.NamedValue(key, value) for key, value in pairs(self._by, result)])
+        annotation.description = rstring(provenance_text(self._provenance, result))
+        annotation.setMapValue([omero.model.NamedValue(key, value) for key, value in pairs(self._provenance, result)])
         return annotation
 
     def id(self, result: str) -> int:
@@ -111,10 +113,10 @@ class Marks:
         )
         for mark, parent, description in self._session.rows_by_ids(query, by_id):
             result = by_id[mark]
-            found.setdefault(result, []).append((parent, description == mark_of(self._by, result)))
+            found.setdefault(result, []).append((parent, description == provenance_text(self._provenance, result)))
         return found
 
-    def one_each(self, kind: str, results: Iterable[str]) -> dict[str, int]:
+    def deduplicate(self, kind: str, results: Iterable[str]) -> dict[str, int]:
         """The one object of a class for each result that has any; asked for directly after objects were linked.
 
         There are two if another process, taken for dead, was only slow and linked its own in the same moment. Both

@@ -15,24 +15,26 @@ from omero.model.enums import ChecksumAlgorithmSHA1160
 from omero.rtypes import rlong, rstring
 
 from biomeroworker.domain.source import Provenance
-from biomeroworker.omero.connection.errors import faults
-from biomeroworker.omero.connection.session import OmeroSession, patient
-from biomeroworker.omero.importing.annotations import Marks, annotation_link, mark_of
+from biomeroworker.omero.connection.errors import translate_errors
+from biomeroworker.omero.connection.session import OmeroSession, with_long_timeout
+from biomeroworker.omero.importing.annotations import ProvenanceAnnotations, annotation_link, provenance_text
 
 #: Bytes of one write; OMERO's own client sends 10 kB at a time.
-BLOCK = 4 * 1024 * 1024
+BLOCK_BYTES = 4 * 1024 * 1024
 #: The namespace by which OMERO.web, OMERO.parade and others know a table of measurements.
 TABLE_NAMESPACE = "openmicroscopy.org/omero/bulk_annotations"
 FILE_NAMESPACE = "biomero/workflow/result"
 
 
-def adopt(session: OmeroSession, by: Provenance, results: Sequence[str], marks: Marks) -> dict[str, int]:
+def find_existing(
+    session: OmeroSession, provenance: Provenance, results: Sequence[str], marks: ProvenanceAnnotations
+) -> dict[str, int]:
     """The attachments that are there, by result; those that a crash left half done are deleted, file and all."""
     if not results:
         return {}
-    whole = marks.one_each("Annotation", results)
+    whole = marks.deduplicate("Annotation", results)
     linked = marks.linked("Annotation", whole)
-    by_mark = {mark_of(by, result): result for result in results}
+    by_mark = {provenance_text(provenance, result): result for result in results}
     rows = session.rows_by_ids(
         "select a.id, a.description from FileAnnotation a"
         " where a.details.owner.id = :owner and a.description in (:ids)",
@@ -43,7 +45,7 @@ def adopt(session: OmeroSession, by: Provenance, results: Sequence[str], marks: 
     return whole
 
 
-def upload(session: OmeroSession, path: Path, name: str, by: Provenance, result: str) -> int:
+def upload(session: OmeroSession, path: Path, name: str, provenance: Provenance, result: str) -> int:
     """Store a file as an annotation that hangs on nothing yet; returns the annotation's id.
 
     The annotation is made first, with its mark, so that a file that was left half uploaded is found again.
@@ -51,7 +53,7 @@ def upload(session: OmeroSession, path: Path, name: str, by: Provenance, result:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha1").hexdigest()
     size = path.stat().st_size
-    with faults(f"upload {name} to OMERO"):
+    with translate_errors(f"upload {name} to OMERO"):
         row = omero.model.OriginalFileI()
         row.name, row.path = rstring(name[:255]), rstring("")
         row.size = rlong(size)
@@ -59,7 +61,7 @@ def upload(session: OmeroSession, path: Path, name: str, by: Provenance, result:
         row.hasher = omero.model.ChecksumAlgorithmI()
         row.hasher.value = rstring(ChecksumAlgorithmSHA1160)
         row.hash = rstring(digest)
-        annotation = session.save_and_return([_annotation(row, by, result, FILE_NAMESPACE)])[0]
+        annotation = session.save_and_return([_annotation(row, provenance, result, FILE_NAMESPACE)])[0]
         if size:
             with path.open("rb") as stream:
                 _write(session, annotation.file.id.val, stream)
@@ -72,31 +74,37 @@ def _write(session: OmeroSession, original: int, stream: BinaryIO) -> None:
     try:
         store.setFileId(original)
         offset = 0
-        while block := stream.read(BLOCK):
+        while block := stream.read(BLOCK_BYTES):
             store.write(block, offset, len(block))
             offset += len(block)
-        patient(store).save()
+        with_long_timeout(store).save()
     finally:
         with contextlib.suppress(Ice.Exception):
             store.close()
 
 
-def annotate(session: OmeroSession, original: int, by: Provenance, result: str, namespace: str) -> int:
+def annotate(session: OmeroSession, original: int, provenance: Provenance, result: str, namespace: str) -> int:
     """An annotation of a file that OMERO has already (a table), hanging on nothing yet; returns its id."""
     row = omero.model.OriginalFileI(original, False)
-    number: int = session.save_and_return([_annotation(row, by, result, namespace)])[0].id.val
+    number: int = session.save_and_return([_annotation(row, provenance, result, namespace)])[0].id.val
     return number
 
 
-def _annotation(row: Any, by: Provenance, result: str, namespace: str) -> Any:
+def _annotation(row: Any, provenance: Provenance, result: str, namespace: str) -> Any:
     annotation = omero.model.FileAnnotationI()
     annotation.ns = rstring(namespace)
-    annotation.description = rstring(mark_of(by, result))
+    annotation.description = rstring(provenance_text(provenance, result))
     annotation.file = row
     return annotation
 
 
-def hang(session: OmeroSession, annotation: int, targets: Sequence[tuple[str, int]], result: str, marks: Marks) -> int:
+def link(
+    session: OmeroSession,
+    annotation: int,
+    targets: Sequence[tuple[str, int]],
+    result: str,
+    marks: ProvenanceAnnotations,
+) -> int:
     """Link an annotation to its targets (class and id) and to its provenance, all at once: now it is whole.
 
     Returns the id of the annotation that stays, should another process have hung its own meanwhile.
@@ -106,4 +114,4 @@ def hang(session: OmeroSession, annotation: int, targets: Sequence[tuple[str, in
     marked.parent = omero.model.FileAnnotationI(annotation, False)
     marked.child = marks.reference(result)
     session.save([*links, marked])
-    return marks.one_each("Annotation", [result]).get(result, annotation)
+    return marks.deduplicate("Annotation", [result]).get(result, annotation)

@@ -18,27 +18,27 @@ from omero.model.enums import UnitsLength
 from omero.rtypes import rstring
 
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.omero.connection.errors import faults
+from biomeroworker.omero.connection.errors import translate_errors
 from biomeroworker.omero.connection.session import (
     CONNECTIONS,
-    LARGEST_READ,
-    PLANE_LIMIT,
+    LARGEST_READ_BYTES,
+    PLANE_LIMIT_PIXELS,
     OmeroSession,
     parameters,
-    patient,
     pixels_store,
+    with_long_timeout,
 )
-from biomeroworker.omero.importing.annotations import Marks
+from biomeroworker.omero.importing.annotations import ProvenanceAnnotations
 from biomeroworker.omero.importing.results import Pixels, to_pyramid_type
 
 #: Images that are made, described and linked together; their pixels are read from disk one at a time.
-TOGETHER = 50
+BATCH_SIZE = 50
 #: A plane of more pixels is no file of OMERO's but a pyramid, unless it is of real numbers.
-PYRAMID_ABOVE = PLANE_LIMIT**2
+PYRAMID_ABOVE = PLANE_LIMIT_PIXELS**2
 
 
 @dataclass(frozen=True)
-class Picture:
+class ResultImage:
     """One image to make: from which result, called what, and how its pixels are had."""
 
     result: str
@@ -47,18 +47,22 @@ class Picture:
     read: Callable[[], Pixels]
 
 
-def add_pictures(
-    session: OmeroSession, pictures: Sequence[Picture], dataset: int, marks: Marks, tell: Callable[[int], None]
+def add_images(
+    session: OmeroSession,
+    pictures: Sequence[ResultImage],
+    dataset: int,
+    marks: ProvenanceAnnotations,
+    report: Callable[[int], None],
 ) -> dict[str, int]:
     """Make the images that are not there yet, in a dataset; returns the image's id for each result.
 
-    ``tell`` hears how many are there.
+    ``report`` hears how many are there.
     """
-    there = _adopt(session, pictures, marks)
-    tell(len(there))
+    there = _find_existing(session, pictures, marks)
+    report(len(there))
     todo = [picture for picture in pictures if picture.result not in there]
-    for start in range(0, len(todo), TOGETHER):
-        made = _make(session, todo[start : start + TOGETHER])
+    for start in range(0, len(todo), BATCH_SIZE):
+        made = _make(session, todo[start : start + BATCH_SIZE])
         links: list[Any] = []
         for result, image in made.items():
             in_dataset = omero.model.DatasetImageLinkI()
@@ -69,14 +73,16 @@ def add_pictures(
             marked.child = marks.reference(result)
             links += [in_dataset, marked]
         session.save(links)
-        there |= made | marks.one_each("Image", list(made))
-        tell(len(there))
+        there |= made | marks.deduplicate("Image", list(made))
+        report(len(there))
     return there
 
 
-def _adopt(session: OmeroSession, pictures: Sequence[Picture], marks: Marks) -> dict[str, int]:
+def _find_existing(
+    session: OmeroSession, pictures: Sequence[ResultImage], marks: ProvenanceAnnotations
+) -> dict[str, int]:
     """Whole images by result; halves are deleted."""
-    whole = marks.one_each("Image", [picture.result for picture in pictures])
+    whole = marks.deduplicate("Image", [picture.result for picture in pictures])
     linked = marks.linked("Image", whole)
     by_mark = {picture.mark: picture.result for picture in pictures}
     rows = session.rows_by_ids(
@@ -88,17 +94,17 @@ def _adopt(session: OmeroSession, pictures: Sequence[Picture], marks: Marks) -> 
     return whole
 
 
-def _make(session: OmeroSession, pictures: Sequence[Picture]) -> dict[str, int]:
+def _make(session: OmeroSession, pictures: Sequence[ResultImage]) -> dict[str, int]:
     """Images with all their pixels; nothing is linked yet."""
     writers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for writer in session.data_connections(min(CONNECTIONS, len(pictures))):
         writers.put(writer)
     types = _pixel_types(session)
 
-    def one(picture: Picture) -> int:
+    def one(picture: ResultImage) -> int:
         writer = writers.get()
         try:
-            with faults(f"write result {picture.result} to OMERO"):
+            with translate_errors(f"write result {picture.result} to OMERO"):
                 return _write(writer, picture, types)
         finally:
             writers.put(writer)
@@ -112,7 +118,7 @@ def _pixel_types(session: OmeroSession) -> dict[str, Any]:
     return {entry.value.val: entry for entry in session.query("select t from PixelsType t")}
 
 
-def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
+def _write(sf: Any, picture: ResultImage, types: dict[str, Any]) -> int:
     pixels = picture.read()
     t, c, z, y, x = pixels.values.shape
     if y * x > PYRAMID_ABOVE:
@@ -127,7 +133,7 @@ def _write(sf: Any, picture: Picture, types: dict[str, Any]) -> int:
         tile = store.getTileSize() if store.requiresPixelsPyramid() else None
         for it, ic, iz in np.ndindex(t, c, z):  # the order in which a pyramid has to be written, too
             _write_plane(store, pixels.values[it, ic, iz], iz, ic, it, tile)
-        patient(store).save()
+        with_long_timeout(store).save()
     service = sf.getPixelsService()
     for channel in range(c):
         service.setChannelGlobalMinMax(number, channel, *limits(pixels.values[:, channel]))
@@ -178,10 +184,10 @@ def _write_plane(
     """
     data = plane.astype(plane.dtype.newbyteorder(">"), copy=False)
     height, width = plane.shape
-    if tile is None and plane.nbytes <= LARGEST_READ:
+    if tile is None and plane.nbytes <= LARGEST_READ_BYTES:
         store.setPlane(data.tobytes(), z, c, t)
         return
-    wide, high = tile or (width, max(1, LARGEST_READ // (width * plane.itemsize)))
+    wide, high = tile or (width, max(1, LARGEST_READ_BYTES // (width * plane.itemsize)))
     for y in range(0, height, high):
         for x in range(0, width, wide):
             part = data[y : y + high, x : x + wide]

@@ -22,12 +22,12 @@ from omero.rtypes import rstring
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
-from biomeroworker.domain.source import Made, Provenance, Tell
-from biomeroworker.errors import Refused
+from biomeroworker.domain.source import Output, ProgressCallback, Provenance
+from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.importing import files, tables
-from biomeroworker.omero.importing.annotations import RUN, Marks, mark_of
-from biomeroworker.omero.importing.images import Picture, add_pictures
+from biomeroworker.omero.importing.annotations import RUN, ProvenanceAnnotations, provenance_text
+from biomeroworker.omero.importing.images import ResultImage, add_images
 from biomeroworker.omero.importing.results import Result, image_name, read_image, sort, stem_of
 from biomeroworker.omero.importing.rois import add_rois, clear_rois, colour_of, planes_of
 
@@ -71,12 +71,12 @@ class Options(BaseModel):
 
     @classmethod
     def of(cls, outputs: dict[str, Any]) -> Options:
-        """Check a request's outputs; raises `Refused` that names what is wrong."""
+        """Check a request's outputs; raises `RequestRejected` that names what is wrong."""
         try:
             return cls.model_validate(outputs)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise Refused(f"what to do with the results is not clear: {wrong}") from None
+            raise RequestRejected(f"what to do with the results is not clear: {wrong}") from None
 
 
 class Import:
@@ -100,21 +100,28 @@ class Import:
         inputs: InputManifest,
         results: ResultManifest,
         folder: Path,
-        by: Provenance,
+        provenance: Provenance,
         options: Options,
     ) -> None:
-        self.session, self.kind, self.ids, self.folder, self.by, self.options = session, kind, ids, folder, by, options
+        self.session, self.kind, self.ids, self.folder, self.provenance, self.options = (
+            session,
+            kind,
+            ids,
+            folder,
+            provenance,
+            options,
+        )
         self.results = sort(results, inputs)
-        self.marks = Marks(session, by)
+        self.marks = ProvenanceAnnotations(session, provenance)
         self._keys = {
             image.key: tables.ImageOfKey(int(image.origin["id"]), image.name)
             for image in inputs.images
             if image.origin.get("type") == "Image"
         }
-        self.made: list[Made] = []
+        self.made: list[Output] = []
         self._places: list[tuple[str, int]] = []
 
-    def run(self, listener: Tell) -> list[Made]:
+    def run(self, listener: ProgressCallback) -> list[Output]:
         """Do it all; returns what was made or adopted.
 
         The listener hears of progress, and the same again directly before each change in OMERO: it raises when the run
@@ -122,33 +129,33 @@ class Import:
         """
         last = (0.0, "results")
 
-        def tell(fraction: float, word: str) -> None:
+        def report(fraction: float, word: str) -> None:
             nonlocal last
             last = (fraction, word)
             listener(fraction, word)
 
         self.session.before_change = lambda: listener(*last)
         try:
-            return self._run(tell)
+            return self._run(report)
         finally:
             self.session.before_change = lambda: None
 
-    def _run(self, tell: Tell) -> list[Made]:
+    def _run(self, report: ProgressCallback) -> list[Output]:
         images = [result for result in self.results if result.kind == "image"]
         sheets = [result for result in self.results if result.kind == "table"]
         rest = [result for result in self.results if result.kind == "file"]
         groups = self._table_groups(sheets) if self.options.tables else {}
         self.marks.make([RUN, *(result.path for result in self.results), *groups])
-        tell(0.05, "provenance")
+        report(0.05, "provenance")
         pictures: dict[str, int] = {}
         drawn: set[str] = set()
         if self.options.rois and not self.options.label_images:  # first, for what has become ROIs is no image any more
-            drawn = self._all_rois(images, {}, tell)
+            drawn = self._all_rois(images, {}, report)
         wanted = [image for image in images if image.path not in drawn] if self.options.images else []
         if wanted:
-            pictures = self._images(wanted, lambda count: tell(0.05 + 0.5 * count / len(wanted), "images"))
+            pictures = self._images(wanted, lambda count: report(0.05 + 0.5 * count / len(wanted), "images"))
         if self.options.rois:
-            self._all_rois([image for image in images if image.path not in drawn], pictures, tell)
+            self._all_rois([image for image in images if image.path not in drawn], pictures, report)
         attached = list(rest) if self.options.files else []
         if self.options.files:
             tabled = {result.path for members in groups.values() for result, _ in members}
@@ -158,11 +165,11 @@ class Import:
             self._made_dataset()
         for name, members in groups.items():
             self._table(name, members)
-        tell(0.9, "tables")
+        report(0.9, "tables")
         self._files(attached)
         if self.options.zip and self.results:
             self._zip()
-        tell(1.0, f"{len(self.made)} kinds of objects")
+        report(1.0, f"{len(self.made)} kinds of objects")
         return self.made
 
     # -- where things go --------------------------------------------------------------------------------------------
@@ -170,10 +177,10 @@ class Import:
     def _made_dataset(self) -> int:
         """The dataset of the results, told of."""
         number = self._dataset()
-        self._tell_of(Made("Dataset", f"Dataset:{number}", RUN))
+        self._tell_of(Output("Dataset", f"Dataset:{number}", RUN))
         return number
 
-    def _tell_of(self, made: Made) -> None:
+    def _tell_of(self, made: Output) -> None:
         """Once, however often it comes up."""
         if made not in self.made:
             self.made.append(made)
@@ -186,21 +193,21 @@ class Import:
                 return asked
             # it was there when the run was accepted; what has been computed since is not given up for that
             log.warning("dataset %s, named for the results, is gone or read-only: they go into a new one", asked)
-            self._tell_of(Made(DATASET_GONE, f"Dataset:{asked}", RUN))
-        name = self.options.dataset or f"{self.by.workflow} results {self.by.run[:8]}"
-        there = self.marks.one_each("Dataset", [RUN]).get(RUN)
+            self._tell_of(Output(DATASET_GONE, f"Dataset:{asked}", RUN))
+        name = self.options.dataset or f"{self.provenance.workflow} results {self.provenance.run[:8]}"
+        there = self.marks.deduplicate("Dataset", [RUN]).get(RUN)
         if there is not None:
             return there
         if self.options.dataset and not self.options.duplicates and (named := self._named(self.options.dataset)):
             return named
         dataset = omero.model.DatasetI()
         dataset.name = rstring(name[:255])
-        dataset.description = rstring(mark_of(self.by, RUN))
+        dataset.description = rstring(provenance_text(self.provenance, RUN))
         dataset.linkAnnotation(self.marks.reference(RUN))
         for project in self._projects():
             dataset.linkProject(omero.model.ProjectI(project, False))
         number: int = self.session.save_and_return([dataset])[0].id.val
-        return self.marks.one_each("Dataset", [RUN]).get(RUN, number)
+        return self.marks.deduplicate("Dataset", [RUN]).get(RUN, number)
 
     def _named(self, name: str) -> int | None:
         """The user's own dataset of that name in this group, the oldest of them."""
@@ -266,26 +273,26 @@ class Import:
 
     # -- what is made -----------------------------------------------------------------------------------------------
 
-    def _images(self, images: list[Result], tell: Any) -> dict[str, int]:
+    def _images(self, images: list[Result], report: Any) -> dict[str, int]:
         pictures = [
-            Picture(
+            ResultImage(
                 result.path,
                 image_name(result, self.options.rename),
-                mark_of(self.by, result.path),
+                provenance_text(self.provenance, result.path),
                 lambda result=result: read_image(self.folder / result.path, result.input),  # type: ignore[misc]
             )
             for result in images
         ]
-        there = add_pictures(self.session, pictures, self._made_dataset(), self.marks, tell)
-        self.made += [Made("Image", f"Image:{there[result.path]}", result.path) for result in images]
+        there = add_images(self.session, pictures, self._made_dataset(), self.marks, report)
+        self.made += [Output("Image", f"Image:{there[result.path]}", result.path) for result in images]
         return there
 
-    def _all_rois(self, images: list[Result], pictures: dict[str, int], tell: Any) -> set[str]:
+    def _all_rois(self, images: list[Result], pictures: dict[str, int], report: Any) -> set[str]:
         """ROIs of all label images; which of them have any now."""
         before = len(self.made)
         for number, result in enumerate(images, start=1):
             self._rois(result, pictures.get(result.path))
-            tell(0.55 + 0.25 * number / len(images), "ROIs")
+            report(0.55 + 0.25 * number / len(images), "ROIs")
         return {one.result for one in self.made[before:] if one.kind == "Roi"}
 
     def _rois(self, result: Result, picture: int | None) -> None:
@@ -296,18 +303,18 @@ class Import:
             if planes_of(read_image(self.folder / result.path, source).values, source):
                 place = f"{source.origin.get('type')}:{source.origin.get('id')}"
                 log.warning("no ROIs are made from %s: it is of %s as a whole, ROIs lie on images", result.path, place)
-                self.made.append(Made(NO_ROIS, place, result.path))
+                self.made.append(Output(NO_ROIS, place, result.path))
             return
         image = int(source.origin["id"])
         if not self._allowed("Image", [image], "canAnnotate"):
             if picture is None:
                 if not self.options.images and planes_of(read_image(self.folder / result.path, source).values, source):
                     log.warning("no ROIs are made from %s: image %s may only be read", result.path, image)
-                    self._tell_of(Made(READ_ONLY, f"Image:{image}", result.path))
+                    self._tell_of(Output(READ_ONLY, f"Image:{image}", result.path))
                 return
             image = picture  # a colleague's image that one may only read: the outlines lie on the result
         values = read_image(self.folder / result.path, source).values
-        name = f"{self.by.workflow} {result.suffix}".strip()
+        name = f"{self.provenance.workflow} {result.suffix}".strip()
         count = add_rois(
             self.session,
             values,
@@ -321,7 +328,7 @@ class Import:
             before=partial(self._clear, image),
         )
         if count:
-            self.made.append(Made("Roi", f"Image:{image}", result.path, count))
+            self.made.append(Output("Roi", f"Image:{image}", result.path, count))
 
     def _may_hold_labels(self, path: str) -> bool:
         """What lies among the labels of an OME-Zarr holds labels, whatever it is called (OME-NGFF, "labels")."""
@@ -350,42 +357,42 @@ class Import:
         return named
 
     def _table(self, mark: str, members: list[tuple[Result, tables.Sheet]]) -> None:
-        number = files.adopt(self.session, self.by, [mark], self.marks).get(mark)
+        number = files.find_existing(self.session, self.provenance, [mark], self.marks).get(mark)
         if number is None:
-            name = f"{mark.removeprefix('table ')} (run {self.by.run[:8]}, attempt {self.by.attempt})"
+            name = f"{mark.removeprefix('table ')} (run {self.provenance.run[:8]}, attempt {self.provenance.attempt})"
             tables.forget(self.session, name)
             original = tables.add_table(
                 self.session, name, tables.columns_of([sheet for _, sheet in members], self._keys)
             )
-            number = files.annotate(self.session, original, self.by, mark, files.TABLE_NAMESPACE)
-            number = files.hang(self.session, number, self._targets(), mark, self.marks)
+            number = files.annotate(self.session, original, self.provenance, mark, files.TABLE_NAMESPACE)
+            number = files.link(self.session, number, self._targets(), mark, self.marks)
         self.made += [
-            Made("Table", f"FileAnnotation:{number}", result.path, 1 if place == 0 else 0)
+            Output("Table", f"FileAnnotation:{number}", result.path, 1 if place == 0 else 0)
             for place, (result, _) in enumerate(members)
         ]
 
     def _files(self, results: list[Result]) -> None:
-        there = files.adopt(self.session, self.by, [result.path for result in results], self.marks)
+        there = files.find_existing(self.session, self.provenance, [result.path for result in results], self.marks)
         for result in results:
             number = there.get(result.path)
             if number is None:
                 name = image_name(result) + PurePosixPath(result.path).suffix
-                number = files.upload(self.session, self.folder / result.path, name, self.by, result.path)
-                number = files.hang(self.session, number, self._targets_of(result), result.path, self.marks)
-            self.made.append(Made("File", f"FileAnnotation:{number}", result.path))
+                number = files.upload(self.session, self.folder / result.path, name, self.provenance, result.path)
+                number = files.link(self.session, number, self._targets_of(result), result.path, self.marks)
+            self.made.append(Output("File", f"FileAnnotation:{number}", result.path))
 
     def _zip(self) -> None:
         """Everything as one archive, on the source."""
         mark = "everything, as one zip"
         self.marks.make([mark])
-        number = files.adopt(self.session, self.by, [mark], self.marks).get(mark)
+        number = files.find_existing(self.session, self.provenance, [mark], self.marks).get(mark)
         if number is None:
             with TemporaryDirectory(prefix="biomeroworker-") as place:
                 archive = Path(place) / "results.zip"
                 with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
                     for path in (path for result in self.results for path in result.files):
                         packed.write(self.folder / path, path)
-                name = f"{self.by.workflow} results {self.by.run[:8]}.zip"
-                number = files.upload(self.session, archive, name, self.by, mark)
-            number = files.hang(self.session, number, self._targets(), mark, self.marks)
-        self.made.append(Made("File", f"FileAnnotation:{number}", mark))
+                name = f"{self.provenance.workflow} results {self.provenance.run[:8]}.zip"
+                number = files.upload(self.session, archive, name, self.provenance, mark)
+            number = files.link(self.session, number, self._targets(), mark, self.marks)
+        self.made.append(Output("File", f"FileAnnotation:{number}", mark))

@@ -15,13 +15,13 @@ import omero.model
 from omero.rtypes import rint, rstring
 
 from biomeroworker.domain.manifest import InputImage
-from biomeroworker.omero.connection.session import OmeroSession, portions
-from biomeroworker.omero.importing.annotations import Marks
+from biomeroworker.omero.connection.session import OmeroSession, batched
+from biomeroworker.omero.importing.annotations import ProvenanceAnnotations
 from biomeroworker.omero.importing.outlines import Outline, looks_like_labels, outlines, packed_mask
 
 Shape = Literal["polygon", "mask"]
 #: ROIs in one call and one transaction.
-TOGETHER = 500
+BATCH_SIZE = 500
 #: Shapes have no fill and a yellow line, as OMERO.iviewer draws them; colours are RGBA in 32 signed bits.
 YELLOW = int.from_bytes((255, 255, 0, 255), "big", signed=True)
 #: Colours that have a name; any other is written ``#RRGGBB``.
@@ -71,7 +71,7 @@ def add_rois(
     source: InputImage,
     image: int,
     result: str,
-    marks: Marks,
+    marks: ProvenanceAnnotations,
     *,
     name: str,
     shape: Shape = "polygon",
@@ -109,7 +109,7 @@ def add_rois(
         for label, pieces in sorted(objects.items())
         if named[label] not in there
     ]
-    for part in portions(rois, TOGETHER):
+    for part in batched(rois, BATCH_SIZE):
         session.save(part)
     if rois:
         _drop_doubles(session, image, marks.id(result))

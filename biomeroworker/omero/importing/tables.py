@@ -21,11 +21,11 @@ import omero.grid
 import omero.model
 
 from biomeroworker.errors import Permanent, Transient
-from biomeroworker.omero.connection.errors import faults
-from biomeroworker.omero.connection.session import OmeroSession, patient, portions
+from biomeroworker.omero.connection.errors import translate_errors
+from biomeroworker.omero.connection.session import OmeroSession, batched, with_long_timeout
 
 #: Rows in one call; 250 MB is the most that a message of OMERO may hold.
-TOGETHER = 20_000
+BATCH_SIZE = 20_000
 #: The column that OMERO.web and OMERO.parade look for.
 IMAGE, IMAGE_NAME = "Image", "Image Name"
 _WORDS = {"true": True, "false": False, "yes": True, "no": False}
@@ -135,11 +135,11 @@ def _plain(cell: str) -> str:
 def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> int:
     """Store a table; returns the id of its OriginalFile. Raises `Transient` while no Tables server is up."""
     count = len(columns[0].values)
-    with faults(f"write table {name}"):
-        table = patient(_new_table(session, name))
+    with translate_errors(f"write table {name}"):
+        table = with_long_timeout(_new_table(session, name))
         try:
             table.initialize([_grid_column(column, []) for column in columns])
-            for part in portions(range(count), TOGETHER):
+            for part in batched(range(count), BATCH_SIZE):
                 rows = slice(part[0], part[-1] + 1)
                 table.addData([_grid_column(column, list(column.values[rows])) for column in columns])
             number: int = table.getOriginalFile().id.val

@@ -18,7 +18,7 @@ from omero.rtypes import rstring
 
 from biomeroworker.domain.constants import CLEANUP, transfer, workflow, workflow_batched
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
 
 log = logging.getLogger(__name__)
@@ -246,7 +246,7 @@ def requests(
 ) -> list[RunRequest]:
     """One request for each workflow that was ticked, from the unwrapped inputs of the script.
 
-    Raises `Refused` when none is ticked or when something is asked for that cannot be had.
+    Raises `RequestRejected` when none is ticked or when something is asked for that cannot be had.
     """
     known = dict(workflows)
     ticked = [name for name in known if inputs.get(name) is True]
@@ -257,8 +257,10 @@ def requests(
             if value is True and f"{name}_Version" in inputs and name not in known
         ]
         if unknown:
-            raise Refused(f"workflow {', '.join(unknown)} is not configured; there are: {', '.join(known) or 'none'}")
-        raise Refused(f"no workflow is selected; tick one of: {', '.join(known) or 'none is configured'}")
+            raise RequestRejected(
+                f"workflow {', '.join(unknown)} is not configured; there are: {', '.join(known) or 'none'}"
+            )
+        raise RequestRejected(f"no workflow is selected; tick one of: {', '.join(known) or 'none is configured'}")
     _refuse_what_is_not_done(inputs, {name: known[name] for name in ticked})
     source = {"type": inputs.get(transfer.DATA_TYPE), "ids": [int(number) for number in inputs.get(transfer.IDS) or []]}
     return [
@@ -283,7 +285,9 @@ def requests(
 def _batch_size(given: Any) -> int:
     size = int(given or 0)
     if size < 0:
-        raise Refused(f"{workflow_batched.BATCH_SIZE} is a number of images, or 0 for all in one job, not {size}")
+        raise RequestRejected(
+            f"{workflow_batched.BATCH_SIZE} is a number of images, or 0 for all in one job, not {size}"
+        )
     return size
 
 
@@ -291,16 +295,20 @@ def _refuse_what_is_not_done(inputs: Mapping[str, Any], ticked: Mapping[str, Wor
     """What callers of older scripts may ask for is done or refused by name, never passed over."""
     for name, why in _NOT_HERE.items():
         if inputs.get(name) not in (None, False, "", workflow.NO):
-            raise Refused(f"{name}: {why}")
+            raise RequestRejected(f"{name}: {why}")
     if inputs.get(CLEANUP) is False:
-        raise Refused(f"{CLEANUP}: folders on the cluster are removed some days after a run's end; an administrator"
-                      " sets how many ([WORKER] retention_days)")  # fmt: skip
+        raise RequestRejected(
+            f"{CLEANUP}: folders on the cluster are removed some days after a run's end; an administrator "
+            "sets how many ([WORKER] retention_days)"
+        )
     if (version := inputs.get(transfer.OME_VERSION)) not in (None, "", transfer.OME_ZARR_VERSION_0_4):
-        raise Refused(f"{transfer.OME_VERSION}: images are exported as {transfer.OME_ZARR_VERSION_0_4}, not {version}")
+        raise RequestRejected(
+            f"{transfer.OME_VERSION}: images are exported as {transfer.OME_ZARR_VERSION_0_4}, not {version}"
+        )
     if inputs.get(workflow.USE_ZARR_FORMAT):
         tiff = [name for name, described in ticked.items() if described.format != "zarr"]
         if tiff:
-            raise Refused(
+            raise RequestRejected(
                 f"{workflow.USE_ZARR_FORMAT}: {', '.join(tiff)} reads TIFF, its descriptor says; leave it off"
             )
 

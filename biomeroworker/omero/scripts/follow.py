@@ -15,14 +15,14 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.summary import made_text
+from biomeroworker.domain.summary import describe_outputs
 from biomeroworker.errors import Transient, classify
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded
 
 #: Seconds between two tries to read a log that is away.
-RETRY = 5.0
+RETRY_SECONDS = 5.0
 #: Seconds in which a cancel is tried again: a Processor kills a script some 30 s after it asked it to end.
-GRACE = 25.0
+GRACE_SECONDS = 25.0
 
 
 class Deployment(Protocol):
@@ -64,7 +64,7 @@ def signals() -> Iterator[Callable[[], None]]:
             raise Signalled(number)
         kept.append(number)
 
-    def arm() -> None:
+    def enable_signals() -> None:
         nonlocal armed
         armed = True
         if kept:
@@ -72,31 +72,31 @@ def signals() -> Iterator[Callable[[], None]]:
 
     before = {number: signal.signal(number, caught) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield arm
+        yield enable_signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def mirror(
-    deployment: Deployment, requests: Sequence[RunRequest], say: Callable[[str], None], *, by: str
+def submit_and_follow(
+    deployment: Deployment, requests: Sequence[RunRequest], report: Callable[[str], None], *, by: str
 ) -> tuple[bool, list[Any]]:
     """Hand in the requests and show the runs until all have ended.
 
-    ``say`` hears a message whenever something changes, and the last one at the end. Returns whether all is well, and
+    ``report`` hears a message whenever something changes, and the last one at the end. Returns whether all is well, and
     the runs that have ended. A request that is not accepted does not keep the others from being handed in and shown;
     an error is raised only if none was accepted.
     """
     told: dict[UUID, str] = {}
     refused: list[str] = []
 
-    def tell(run: Any) -> None:
+    def on_progress(run: Any) -> None:
         told[run.id] = describe(run)
-        say("\n".join([*refused, *told.values()]))
+        report("\n".join([*refused, *told.values()]))
 
     ended: list[Any] = []
     runs: list[UUID] = []
-    with signals() as arm:
+    with signals() as enable_signals:
         for request in requests:
             try:
                 run = deployment.submit(request)
@@ -108,25 +108,25 @@ def mirror(
                 continue
             runs.append(run)
             told[run] = f"{request.workflow}: accepted as run {run}"
-        say("\n".join([*refused, *told.values()]))
+        report("\n".join([*refused, *told.values()]))
         try:
-            arm()
+            enable_signals()
             for run in runs:
-                ended.append(_follow(deployment, run, tell))
-                tell(ended[-1])
+                ended.append(_follow(deployment, run, on_progress))
+                on_progress(ended[-1])
         except Signalled as signalled:
             going = [run for run in runs if run not in {one.id for one in ended}]
             words = dict.fromkeys(going, "this script leaves, the run goes on")
             if signalled.number == signal.SIGTERM:
                 words = _cancel(deployment, going, by)
-            say("\n".join([*refused, *told.values(), *(f"run {run}: {word}" for run, word in words.items())]))
+            report("\n".join([*refused, *told.values(), *(f"run {run}: {word}" for run, word in words.items())]))
             return signalled.number == signal.SIGHUP and not refused, ended
     return not refused and all(str(run.state) == "done" for run in ended), ended
 
 
 def _cancel(deployment: Deployment, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
     """Ask for the end of runs, again and again within the grace while the log is away; what became of it, in words."""
-    end = time.monotonic() + GRACE
+    end = time.monotonic() + GRACE_SECONDS
     left, said = list(runs), {}
     while True:
         for run in list(left):
@@ -144,21 +144,21 @@ def _cancel(deployment: Deployment, runs: Sequence[UUID], by: str) -> dict[UUID,
             else:
                 said[run] = "cancel requested; the job on the cluster is ended too"
             left.remove(run)
-        if not left or time.monotonic() + min(RETRY, GRACE) > end:
+        if not left or time.monotonic() + min(RETRY_SECONDS, GRACE_SECONDS) > end:
             return said
-        time.sleep(RETRY)
+        time.sleep(RETRY_SECONDS)
 
 
-def _follow(deployment: Deployment, run: UUID, tell: Callable[[Any], None]) -> Any:
+def _follow(deployment: Deployment, run: UUID, on_progress: Callable[[Any], None]) -> Any:
     """Wait for a run's end, also while the log cannot be read for a time: the run goes on in another process."""
     while True:
         try:
-            return deployment.wait(run, tell)
+            return deployment.wait(run, on_progress)
         except Exception as error:
             if not isinstance(classify(error), Transient):
                 raise
             print(f"run {run} cannot be watched now ({type(error).__name__}); looking again", file=sys.stderr)
-            time.sleep(RETRY)
+            time.sleep(RETRY_SECONDS)
 
 
 def describe(run: Any) -> str:
@@ -175,7 +175,7 @@ def describe(run: Any) -> str:
     if getattr(run, "paused", False):
         return f"{name}: PAUSED at {state}: {run.pause_reason}"
     if state == "done":
-        said = f"{name}: done; {made_text(run.report.get('made') or {})}"
+        said = f"{name}: done; {describe_outputs(run.report.get('made') or {})}"
         if run.report.get("failed"):  # partly done
             return f"{said}\nNOT all: {run.report.get('message')}\nNext: {run.report.get('next_step')}"
         return said

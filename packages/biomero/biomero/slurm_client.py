@@ -75,7 +75,7 @@ class SlurmClient:
 
     def __repr__(self) -> str:
         state = "connected" if "_connection" in self.__dict__ and self._connection.is_connected else "not connected"
-        return f"<{type(self).__name__} {self.settings.main.ssh.host!r}, {state}>"
+        return f"<{type(self).__name__} {self.settings.default_cluster.ssh.host!r}, {state}>"
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +89,7 @@ class SlurmClient:
         """Settings by the names of biomero. A removed name raises an error that names the replacement."""
         if name in removed.CLIENT or "deployment" not in self.__dict__:
             raise removed.missing("SlurmClient", name, removed.CLIENT)
-        for section in (self.settings.main.slurm, self.settings.analytics):
+        for section in (self.settings.default_cluster.slurm, self.settings.analytics):
             if name in type(section).model_fields:
                 return getattr(section, name)
         raise removed.missing("SlurmClient", name, removed.CLIENT)
@@ -304,17 +304,17 @@ class SlurmClient:
     @property
     def slurm_data_path(self) -> str:
         """Folder for data on the cluster."""
-        return self.deployment.settings.main.slurm.slurm_data_path
+        return self.deployment.settings.default_cluster.slurm.slurm_data_path
 
     @property
     def slurm_images_path(self) -> str:
         """Folder for workflow images on the cluster."""
-        return self.deployment.settings.main.slurm.slurm_images_path
+        return self.deployment.settings.default_cluster.slurm.slurm_images_path
 
     @property
     def slurm_converters_path(self) -> str:
         """Folder for converter images on the cluster."""
-        return self.deployment.settings.main.slurm.slurm_converters_path
+        return self.deployment.settings.default_cluster.slurm.slurm_converters_path
 
     @property
     def slurm_model_paths(self) -> dict[str, str]:
@@ -532,7 +532,7 @@ class SlurmClient:
 
         A workflow that a wrong descriptor disables is no reason to raise; `report` and the log show it.
         """
-        self.deployment.provision(report).insist()
+        self.deployment.provision(report).raise_for_failures()
 
     def setup_directories(self) -> None:
         """Make the folders on the clusters."""

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from biomero import EngineManager, JobView, SlurmClient
 from biomero.schema_parsers import DescriptorParserFactory, detect_schema_format
 from biomero.slurm_client import SlurmJob
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 
 NASTY = 'it\'s $(touch /tmp/injected) "x" `id` ; exit 3\nnew line'
 
@@ -33,7 +33,7 @@ def data(client, tmp_path):
     folder = tmp_path / f"it's {tmp_path.name}"
     (folder / "data/in/image-1.ome.zarr").mkdir(parents=True)
     (folder / "data/in/image-1.ome.zarr/.zgroup").write_text("{}")
-    assert client.transfer_data(folder).remote == f"{client.deployment.cluster.layout.data}/{folder.name}"
+    assert client.transfer_data(folder).remote == f"{client.deployment.cluster.remote_paths.data}/{folder.name}"
     return folder.name
 
 
@@ -82,11 +82,11 @@ def test_a_failing_container_is_failed_though_it_left_files(client, data):
 
 
 def test_what_cannot_be_run_is_refused_and_leaves_no_open_task(client, data):
-    with pytest.raises(Refused, match="no such parameter"):
+    with pytest.raises(RequestRejected, match="no such parameter"):
         client.run_workflow("obedient", "v1.0.0", data, nonsense=1)
-    with pytest.raises(Refused, match="data/in"):
+    with pytest.raises(RequestRejected, match="data/in"):
         client.run_workflow("obedient", "v1.0.0", "nowhere")
-    with pytest.raises(Refused, match="time limit"):
+    with pytest.raises(RequestRejected, match="time limit"):
         client.run_workflow("obedient", "v1.0.0", data, time="90-0")
     failed = client.workflowAnalytics.get_task_failures()[("obedient", "v1.0.0")]
     assert any("time limit" in error for error in failed)
@@ -94,12 +94,12 @@ def test_what_cannot_be_run_is_refused_and_leaves_no_open_task(client, data):
 
 @pytest.mark.parametrize("path", ["..", "/etc", "../../etc", ".", ""])
 def test_nothing_outside_the_data_folder_is_removed(client, path):
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         client.cleanup_tmp_files(1, data_location=path or "/")
 
 
 def test_a_runs_own_folder_is_the_supervisors_to_remove(client):
-    with pytest.raises(Refused, match="retention_days"):
+    with pytest.raises(RequestRejected, match="retention_days"):
         client.cleanup_tmp_files(1, data_location="biomero_860236c1-6578-4ae0-b12e-8f77a6854e73")
 
 
@@ -116,7 +116,7 @@ def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
     client.transfer_data(tmp_path / "my images.zip")
     assert "my images" in client.get_image_versions_and_data_files("obedient")[1]
     assert client.unpack_data("my images").ok
-    data = Path(client.deployment.cluster.layout.data)
+    data = Path(client.deployment.cluster.remote_paths.data)
     assert (data / "my images/data/in/a b.tif").read_text() == "pixels"
     (data / "my images/data/out/r.txt").write_text("result")
     client.zip_data_on_slurm_server("my images", "7_out")
@@ -151,7 +151,7 @@ def test_what_is_asked_about_workflows(client):
     assert descriptor["container-image"]["type"] == "oci"
     assert detect_schema_format(descriptor) == "biomero-schema"
     assert DescriptorParserFactory.parse_descriptor(descriptor).parameters[0].id == "exit"
-    with pytest.raises(Refused, match="switched off"):
+    with pytest.raises(RequestRejected, match="switched off"):
         client.get_workflow_parameters("broken")
 
 

@@ -13,7 +13,7 @@ import zarr
 
 from biomero import SlurmClient
 from biomeroworker.cluster.cluster import Cluster
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from tests.fakes.runtime import FakeRuntime
 from tests.fakes.transport import FakeTransport
 
@@ -113,7 +113,7 @@ def test_a_conversion_that_is_not_taken_is_not_ok_and_says_why(
     assert "invalid partition" in refused.get_error()
     nowhere = client.run_conversion_workflow_job("nowhere")
     assert (nowhere.ok, [one.name for one in (home / "data").iterdir()]) == (False, [images.name])
-    with pytest.raises(Refused, match="no converter from tiff to zarr"):
+    with pytest.raises(RequestRejected, match="no converter from tiff to zarr"):
         client.run_conversion_workflow_job(images.name, "tiff", "zarr")
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from biomeroworker.errors import ConfigError, Refused, Transient, classify
+from biomeroworker.errors import ConfigError, RequestRejected, Transient, classify
 from biomeroworker.eventlog.runlog import AlreadyEnded, NoSuchRun, NotAllowed, RunLog, RunState, StaleAttempt
 from tests.log_steps import REQUEST, accept, bring_to, newest, rows, see, walk
 
@@ -95,9 +95,9 @@ def test_an_answer_after_faults_is_news_even_when_it_says_the_same(log: RunLog) 
     bring_to(log, run, RunState.RUNNING)
     see(log, run, "RUNNING", node="node-1")
     log.fault(run, RunState.RUNNING, attempt=1, kind="transient", message="no answer")
-    assert len(log.run(run).faults_in_a_row(RunState.RUNNING)) == 1
+    assert len(log.run(run).consecutive_faults(RunState.RUNNING)) == 1
     assert see(log, run, "RUNNING", node="node-1")
-    assert log.run(run).faults_in_a_row(RunState.RUNNING) == []
+    assert log.run(run).consecutive_faults(RunState.RUNNING) == []
     assert not see(log, run, "RUNNING", node="node-1")
     assert len(log.run(run).faults) == 1
 
@@ -105,11 +105,11 @@ def test_an_answer_after_faults_is_news_even_when_it_says_the_same(log: RunLog) 
 def test_a_job_is_known_until_the_scheduler_says_otherwise(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
-    assert datetime.now(UTC) - log.run(run).attempts[1].known_on < timedelta(seconds=1)
+    assert datetime.now(UTC) - log.run(run).attempts[1].last_known < timedelta(seconds=1)
     see(log, run, "UNKNOWN")
-    since = log.run(run).attempts[1].known_on
+    since = log.run(run).attempts[1].last_known
     see(log, run, "UNKNOWN", reason="slurmdbd is away")
-    assert log.run(run).attempts[1].known_on == since
+    assert log.run(run).attempts[1].last_known == since
     assert log.run(run).state is RunState.RUNNING, "silence moves nothing"
 
 
@@ -213,7 +213,7 @@ def test_a_paused_run_waits_and_goes_on_from_the_same_step(log: RunLog) -> None:
         log.intend(run, RunState.IMPORTING, attempt=1)
     log.resume(run)
     seen = log.run(run)
-    assert (seen.paused, seen.state, seen.faults_in_a_row(RunState.FETCHING)) == (False, RunState.FETCHING, [])
+    assert (seen.paused, seen.state, seen.consecutive_faults(RunState.FETCHING)) == (False, RunState.FETCHING, [])
     assert seen.intents[RunState.FETCHING].attempt == 1
 
 
@@ -235,13 +235,13 @@ def test_faults_in_a_row_are_of_one_stage_since_it_was_entered(log: RunLog) -> N
     bring_to(log, run, RunState.EXPORTING)
     for number in range(3):
         log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=f"fault {number}", retry_at=retry_at)
-    row = log.run(run).faults_in_a_row(RunState.EXPORTING)
+    row = log.run(run).consecutive_faults(RunState.EXPORTING)
     assert [fault.message for fault in row] == ["fault 0", "fault 1", "fault 2"]
     assert row[0].retry_at == retry_at
     assert row[0].when <= row[2].when
     log.complete(run, RunState.EXPORTING)
     log.begin_attempt(run, 1, "a")
-    assert log.run(run).faults_in_a_row(RunState.EXPORTING) == []
+    assert log.run(run).consecutive_faults(RunState.EXPORTING) == []
     assert len(log.run(run).faults) == 3
 
 
@@ -255,7 +255,7 @@ def test_faults_in_a_row_are_of_one_stage_since_it_was_entered(log: RunLog) -> N
     ],
 )
 def test_a_secret_never_gets_into_the_log(log: RunLog, request_: dict[str, object]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         log.accept(request_, name="n", description="d", user=1, group=1)
     assert newest(log) == 0
 
@@ -343,8 +343,8 @@ def test_what_nobody_may_carry_is_not_taken(log: RunLog) -> None:
 def test_a_wish_to_cancel_is_heard(log: RunLog) -> None:
     one, other = accept(log), accept(log)
     log.request_cancel(one, "Ada")
-    assert log.wishes([one, other]) == [one]
-    assert log.wishes([other]) == []
+    assert log.cancel_requests([one, other]) == [one]
+    assert log.cancel_requests([other]) == []
 
 
 def test_threads_may_share_a_log(log: RunLog) -> None:
@@ -397,7 +397,7 @@ def test_a_database_that_cannot_keep_the_log_is_refused(url: str) -> None:
 def test_how_long_a_run_was_where_adds_up_to_its_life(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.DONE)
-    stays = log.stays(run)
+    stays = log.time_in_states(run)
     passed = [state for state in RunState if not state.is_terminal]
     assert list(stays) == passed
     events = [event for event in log.events(run) if event.subject == run]
@@ -408,6 +408,6 @@ def test_how_long_a_run_was_where_adds_up_to_its_life(log: RunLog) -> None:
 def test_a_run_under_way_is_where_it_is_until_now(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.QUEUED)
-    first = log.stays(run)[RunState.QUEUED]
+    first = log.time_in_states(run)[RunState.QUEUED]
     time.sleep(0.05)
-    assert log.stays(run)[RunState.QUEUED] - first >= 0.04
+    assert log.time_in_states(run)[RunState.QUEUED] - first >= 0.04

@@ -142,5 +142,5 @@ def test_a_long_row_of_faults_keeps_its_beginning(log: RunLog) -> None:
     bring_to(log, run, RunState.EXPORTING)
     for number in range(130):
         log.fault(run, RunState.EXPORTING, attempt=0, kind="transient", message=str(number))
-    found = log.run(run).faults_in_a_row(RunState.EXPORTING)
+    found = log.run(run).consecutive_faults(RunState.EXPORTING)
     assert (found[0].message, found[-1].message, len(found)) == ("0", "129", 100)

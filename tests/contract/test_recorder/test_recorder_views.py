@@ -113,7 +113,7 @@ def test_a_rebuild_misses_nothing_that_is_recorded_at_its_last_moment(
 
 
 def test_a_rebuild_goes_on_beside_a_writer(log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "BATCH", 3)
+    monkeypatch.setattr(recorder_module, "BATCH_EVENTS", 3)
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
     stop = threading.Event()

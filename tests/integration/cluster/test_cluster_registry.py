@@ -33,7 +33,7 @@ group.Lab = lab
     )
     site.deployment.close()
     site.deployment = Deployment.load(site.config)
-    site.deployment.provision().insist()
+    site.deployment.provision().raise_for_failures()
 
     refused = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Other"}))
     assert refused.state is RunState.FAILED

@@ -306,7 +306,7 @@ def test_a_refused_key_is_not_shown_again_and_again(site: Callable[..., OwnSshd]
     assert "so as not to be banned" in str(caught.value)
     assert (server.root / "log").read_text().count("Connection closed by authenticating user") == 3
     authorized.write_text(key)
-    (count,) = server.runtime.glob("*.door")
+    (count,) = server.runtime.glob("*.logins")
     past = json.loads(count.read_text())
     past["refusals"] = [at - 600 for at in past["refusals"]]
     count.write_text(json.dumps(past))
@@ -316,7 +316,7 @@ def test_a_refused_key_is_not_shown_again_and_again(site: Callable[..., OwnSshd]
 def test_logins_are_counted_and_put_off(
     site: Callable[..., OwnSshd], to: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login_limiter, "LOGINS_A_MINUTE", 2)
+    monkeypatch.setattr(login_limiter, "LOGINS_PER_MINUTE", 2)
     server = site()
     transport = to(server)
     for _ in range(2):
@@ -324,7 +324,7 @@ def test_logins_are_counted_and_put_off(
         transport.close()
     with pytest.raises(Transient, match="the next one waits"):
         transport.run(["true"], timeout=5)
-    monkeypatch.setattr(login_limiter, "_MINUTE", 3.0)
+    monkeypatch.setattr(login_limiter, "_MINUTE_SECONDS", 3.0)
     assert transport.run(["true"], timeout=30).ok  # waits for its turn
     assert logins(server) == 3
 
@@ -367,8 +367,8 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
 def test_a_front_end_that_falls_silent_inside_a_login_costs_everybody_one_wait(
     stalling: OwnSshd, to: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert openssh._LOGIN + 2 * openssh._CONTROL < 60
-    monkeypatch.setattr(openssh, "_LOGIN", 2)
+    assert openssh._LOGIN_SECONDS + 2 * openssh._CONTROL_SECONDS < 60
+    monkeypatch.setattr(openssh, "_LOGIN_SECONDS", 2)
     transports = [to(stalling), to(stalling)]
     faults: list[BaseException] = []
 
@@ -393,7 +393,7 @@ def test_a_front_end_that_falls_silent_inside_a_login_costs_everybody_one_wait(
 def test_the_login_is_given_up_though_a_jump_host_stands_between(
     site: Callable[..., OwnSshd], stalling: OwnSshd, to: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openssh, "_LOGIN", 2)
+    monkeypatch.setattr(openssh, "_LOGIN_SECONDS", 2)
     gate = site()
     stalling.config.write_text(
         stalling.config.read_text()

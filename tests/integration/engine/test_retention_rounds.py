@@ -21,7 +21,7 @@ from biomeroworker.engine.planning.disk_space import SpaceGuard
 from biomeroworker.engine.retention import RetentionCleaner
 from biomeroworker.errors import Blocked, Permanent, Transient
 from biomeroworker.eventlog.runlog import RunLog, RunState
-from biomeroworker.eventlog.tables import EVENTS, SWEPT, VIEWS
+from biomeroworker.eventlog.tables import CLEANUP, EVENTS, VIEWS
 from tests.fakes.transport import FakeTransport
 from tests.log_steps import accept, bring_to
 
@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
     assert keeper.clean_remote() == 2
     assert _there(transport) == _both(stuck)
     with log._engine.connect() as connection:
-        row = connection.execute(select(SWEPT).where(SWEPT.c.run_id == stuck)).one()
+        row = connection.execute(select(CLEANUP).where(CLEANUP.c.run_id == stuck)).one()
         assert row.swept is None
         assert "Device busy" in row.problem
         assert 3000 < row.due - log._recorder.now(connection) <= 3600
@@ -215,8 +215,8 @@ def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
 
 def test_two_housekeepers_share_the_work(log: RunLog, transport: FakeTransport) -> None:
     runs = {_run(log, transport, days=20 + number) for number in range(4)}
-    first = log.swept.claim(timedelta(days=14), 3, 60)
-    second = log.swept.claim(timedelta(days=14), 3, 60)
+    first = log.cleanup.claim(timedelta(days=14), 3, 60)
+    second = log.cleanup.claim(timedelta(days=14), 3, 60)
     assert len(first) == 3
     assert set(first) | set(second) == runs
     assert len(second) == 1
@@ -284,7 +284,7 @@ def test_the_real_answer_is_the_one_of_df_also_below_a_folder_that_is_not_there_
 
 def _let_claims_run_out(log: RunLog) -> None:
     with log._recorder.writing() as connection:
-        connection.execute(update(SWEPT).where(SWEPT.c.swept.is_(None)).values(due=0.0))
+        connection.execute(update(CLEANUP).where(CLEANUP.c.swept.is_(None)).values(due=0.0))
 
 
 def test_each_folder_is_removed_on_the_cluster_that_the_run_was_on(

@@ -162,8 +162,8 @@ def test_a_cluster_that_is_down_ends_the_run_at_the_door_within_a_minute(make_si
 
 def test_a_cluster_that_is_silent_ends_the_run_at_the_door_within_a_minute(make_site, tmp_path, monkeypatch):
     """Every try waits for as long as is promised to the host; here that is a second, and the others are added."""
-    promised = openssh._CONNECT
-    monkeypatch.setattr(openssh, "_CONNECT", 1)
+    promised = openssh._CONNECT_SECONDS
+    monkeypatch.setattr(openssh, "_CONNECT_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = tmp_path / "ssh_config"
         port = silent.getsockname()[1]

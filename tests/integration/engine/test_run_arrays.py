@@ -47,7 +47,7 @@ def test_a_task_that_fails_leaves_the_others_their_results_and_is_run_again_alon
     (failed,) = run.report["failed"]
     assert failed["inputs"] == {"image-1": "bad"}
     assert "failing on image-1" in failed["detail"]
-    request = rerun.request(run, failed=True)
+    request = rerun.build_rerun_request(run, failed=True)
     mended = request.model_copy(update={"parameters": {**request.parameters, "fail": ""}})
     second = site.carry(mended)
     assert second.state is RunState.DONE, second.report

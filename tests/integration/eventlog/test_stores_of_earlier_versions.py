@@ -29,7 +29,7 @@ from biomeroworker.config import Settings
 from biomeroworker.engine.retention import RetentionCleaner
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import RunState
-from biomeroworker.notifications.dispatcher import Courier
+from biomeroworker.notifications.dispatcher import Dispatcher
 from tests.database_fixtures import KINDS, new_database
 from tests.log_steps import rows
 from tests.notice_servers import Hook, serving
@@ -170,7 +170,9 @@ def carried_on(
                     waiting = {store.id_of(label) for label in ENDS}
                     end = time.monotonic() + 90
                     # a run that does not end fails its own test
-                    while (waiting.intersection(log.unfinished()) or log.owed.all()) and time.monotonic() < end:
+                    while (
+                        waiting.intersection(log.unfinished()) or log.pending_cancels.all()
+                    ) and time.monotonic() < end:
                         time.sleep(0.2)
             return made[version]
 
@@ -215,7 +217,7 @@ def test_what_was_to_be_done_later_is_still_to_be_done(store: Store) -> None:
     open_now = {(row["run_id"], row["channel"]) for row in store.table("biomeroworker_outbox") if row["closed"] is None}
     assert open_now == open_then
     with store.world.log() as log:
-        assert [str(one.run_id) for one in log.owed.all()] == [
+        assert [str(one.run_id) for one in log.pending_cancels.all()] == [
             str(store.id_of("cancelled while its job could not be reached"))
         ]
 
@@ -282,7 +284,7 @@ def test_notices_that_waited_are_delivered_and_those_that_were_delivered_are_not
         config = store.world.folder / "config.ini"
         with config.open("a") as file:
             file.write(f"[NOTIFICATIONS]\nwebhook_url = {hook.url}\ngive_up_days = 100000\n")
-        courier = Courier(log, Settings.load(config, environ={}), {})
+        courier = Dispatcher(log, Settings.load(config, environ={}), {})
         courier.deliver()
         courier.deliver()
     delivered = [json.loads(body)["run"] for _, body in hook.taken]

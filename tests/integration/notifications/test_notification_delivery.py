@@ -25,7 +25,7 @@ from biomeroworker.eventlog.store import recorder as recorder_module
 from biomeroworker.eventlog.tables import OUTBOX
 from biomeroworker.notifications import channels
 from biomeroworker.notifications.channels import signature
-from biomeroworker.notifications.dispatcher import Courier
+from biomeroworker.notifications.dispatcher import Dispatcher
 from tests.log_steps import accept, bring_to
 from tests.notice_servers import Hook, Post, serving
 
@@ -86,7 +86,7 @@ def test_an_end_is_told_once_by_each_way(
     log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post, state: RunState
 ) -> None:
     run = _end(log, state)
-    courier = Courier(log, settings(), {"BIOMERO_WEBHOOK_SECRET": "s3cret"})
+    courier = Dispatcher(log, settings(), {"BIOMERO_WEBHOOK_SECRET": "s3cret"})
     courier.deliver()
     courier.deliver()
     ((headers, body),) = hook.taken
@@ -138,11 +138,11 @@ def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monk
 def test_a_web_hook_that_fails_first_is_told_again_with_the_same_id(
     log: RunLog, settings: Callable[..., Settings], hook: Hook, behaviour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels, "LONGEST", 1.0)
+    monkeypatch.setattr(channels, "TOTAL_TIMEOUT_SECONDS", 1.0)
     _end(log, address="")
     hook.script = [behaviour]
     began = time.monotonic()
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert time.monotonic() - began < 5
     assert hook.taken == []
     (row,) = [row for row in _rows(log) if row.channel == "webhook"]
@@ -150,10 +150,10 @@ def test_a_web_hook_that_fails_first_is_told_again_with_the_same_id(
     assert row.tries == 1
     with log._engine.connect() as connection:
         assert 15 < row.due - log._recorder.now(connection) < 23, "20 s, give or take"
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert hook.taken == [], "not before its time"
     _hurry(log)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert len(hook.taken) == 1
     assert hook.requests == 2
 
@@ -164,14 +164,14 @@ def test_a_web_hook_that_is_down_costs_one_delivery_not_one_per_run(
     for _ in range(5):
         _end(log)
     hook.script = ["503"] * 10
-    courier = Courier(log, settings(), {})
+    courier = Dispatcher(log, settings(), {})
     courier.deliver()
     courier.deliver()
     assert hook.requests == 1
     assert len(post.letters) == 5, "letters do not wait for the web hook"
     hook.script = []
     _hurry(log)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert len(hook.taken) == 5
 
 
@@ -182,7 +182,7 @@ def test_a_notice_is_given_up_after_days_and_says_so(
     with log._recorder.writing() as connection:
         connection.execute(update(OUTBOX).values(recorded=time.time() - 8 * 86400))
     hook.script = ["500"]
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert log.outbox.waiting() == 0
     assert any(row.outcome.startswith("given up after 1 tries: ") and "500" in row.outcome for row in _rows(log))
 
@@ -192,11 +192,11 @@ def test_a_mail_server_that_refuses_for_now_gets_the_letter_later_and_one_that_r
 ) -> None:
     _end(log)
     post.refusals["RCPT"] = ["451 greylisted", "550 no such user"]
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     _hurry(log)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     _hurry(log)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert post.letters == []
     (row,) = [row for row in _rows(log) if row.channel == "email"]
     assert "given up" in row.outcome
@@ -208,16 +208,16 @@ def test_a_letter_whose_answer_got_lost_is_sent_again_under_the_same_id(
 ) -> None:
     _end(log)
     post.refusals["TAKEN"] = ["die"]
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     _hurry(log)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert len({email.message_from_bytes(content)["Message-ID"] for _, _, content in post.letters}) == 1
     assert len(post.letters) == 2
 
 
 def test_a_bad_address_stops_nothing(log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post) -> None:
     _end(log, address="ada@example.org\r\nBcc: all@example.org")
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert post.letters == []
     assert len(hook.taken) == 1
     assert log.outbox.waiting() == 0
@@ -229,7 +229,7 @@ def test_no_connection_of_the_database_is_held_while_a_notice_travels(
     held: list[int] = []
     hook.during = lambda: held.append(log._engine.pool.checkedout())  # type: ignore[attr-defined]
     _end(log)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert held == [0]
 
 
@@ -243,7 +243,7 @@ def test_two_supervisors_never_deliver_the_same_notice_at_once(
     runs = {str(_end(log)) for _ in range(12)}
     hook.during = lambda: time.sleep(0.05)
     with RunLog.open(log_url) as other:
-        couriers = [Courier(one, settings(), {}) for one in (log, other)]
+        couriers = [Dispatcher(one, settings(), {}) for one in (log, other)]
         threads = [threading.Thread(target=courier.deliver) for courier in couriers]
         for thread in threads:
             thread.start()
@@ -260,10 +260,10 @@ def test_what_a_dead_process_had_claimed_is_delivered_when_its_claim_has_run_out
     _end(log, address="")
     lost = log.outbox.claim("dead", 0.5, without=["email"])
     assert lost is not None
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert hook.taken == []
     time.sleep(0.6)
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert len(hook.taken) == 1
     log.outbox.postpone(lost, "dead", 0.0, "it was only stopped for a while")
     assert log.outbox.waiting() == 0, "a claim that ran out changes nothing any more"
@@ -287,7 +287,7 @@ def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
     assert log.outbox.waiting() == 1
     with log._recorder.writing() as connection:
         connection.execute(update(OUTBOX).where(OUTBOX.c.closed.is_(None)).values(until=0.0))  # its claim has run out
-    Courier(log, settings(), {}).deliver()
+    Dispatcher(log, settings(), {}).deliver()
     assert log.outbox.waiting() == 0
     assert len({headers["X-Biomeroworker-Delivery"] for headers, _ in hook.taken}) == 1
 
@@ -352,12 +352,12 @@ def test_a_login_goes_over_tls_to_the_named_host_only(
         )
         environ = {"BIOMERO_SMTP_PASSWORD": "s3cret"}
         _end(log)
-        Courier(log, chosen, environ).deliver()
+        Dispatcher(log, chosen, environ).deliver()
         assert post.logins == [], "nobody vouches for this server"
         assert "CERTIFICATE_VERIFY_FAILED" in _rows(log)[0].outcome
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         _hurry(log)
-        Courier(log, chosen, environ).deliver()
+        Dispatcher(log, chosen, environ).deliver()
         assert len(post.logins) == len(post.letters) == 1
     assert "s3cret" not in caplog.text
     assert not any("s3cret" in row.outcome for row in _rows(log))

@@ -40,7 +40,7 @@ def asked(person, kind, ids, **more):
 def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person, plate, tmp_path):
     number, pixels = plate
     request = asked(person, "Plate", [number])
-    inputs = chunks.split(source.survey("r", request), 4, 1000)
+    inputs = chunks.split(source.list_inputs("r", request), 4, 1000)
     assert [chunk.fields for chunk in inputs.chunks] == [
         ("A/1/0", "A/1/1", "A/2/0", "A/2/1"),
         ("B/1/0", "B/1/1"),
@@ -59,11 +59,11 @@ def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person,
 
 def test_the_fields_that_failed_are_the_whole_of_the_next_run(source, person, plate, tmp_path):
     number, pixels = plate
-    first = chunks.split(source.survey("r", asked(person, "Plate", [number])), 2, 1000)
+    first = chunks.split(source.list_inputs("r", asked(person, "Plate", [number])), 2, 1000)
     only = chunks.named_inputs(first, [1])
     assert list(only) == [f"plate-{number}/A/2/0", f"plate-{number}/A/2/1"]
     request = asked(person, "Plate", [number], only=only)
-    again = source.survey("again", request)
+    again = source.list_inputs("again", request)
     assert again.images[0].fields == ("A/2/0", "A/2/1")
     source.stage_in("again", request, again.portions(), tmp_path, quiet)
     group = zarr.open_group(tmp_path / f"plate-{number}.ome.zarr", mode="r")
@@ -76,4 +76,4 @@ def test_images_that_were_deleted_meanwhile_are_named(source, person, session):
     images = [make_image(session, f"i{n}", noise(1, 1, 1, 4, 4), dataset=dataset) for n in range(2)]
     request = asked(person, "Dataset", [dataset], only={f"image-{images[0]}": "i0", "image-987654": "gone"})
     with pytest.raises(Permanent, match="image-987654"):
-        source.survey("r", request)
+        source.list_inputs("r", request)

@@ -127,8 +127,8 @@ def relay(host, port):
 
 def test_a_server_that_goes_silent_in_the_middle_is_not_waited_for(server, person, monkeypatch):
     """Neither the question nor the closing of the session that follows it."""
-    monkeypatch.setattr(sessions, "ANSWER", 3000)
-    monkeypatch.setattr(sessions, "FAREWELL", 500)
+    monkeypatch.setattr(sessions, "ANSWER_TIMEOUT_MS", 3000)
+    monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_MS", 500)
     with relay(server.host, server.port) as (port, dumb):
         session = OmeroSession.login("127.0.0.1", port, person.name, person.password)
         begun = time.monotonic()

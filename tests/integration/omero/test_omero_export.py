@@ -9,7 +9,7 @@ import pytest
 import zarr
 from omero.rtypes import rstring
 
-from biomeroworker.errors import Refused, Transient
+from biomeroworker.errors import RequestRejected, Transient
 from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.omero.exporting import export as exporting
 from biomeroworker.omero.exporting.describe import select
@@ -77,7 +77,7 @@ def test_a_dataset_is_its_images_and_progress_ends_at_one(session, tmp_path):
 
 
 def test_a_big_plane_is_read_by_tiles(session, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "LARGEST_READ", 2 * 1024 * 1024)
+    monkeypatch.setattr(exporting, "LARGEST_READ_BYTES", 2 * 1024 * 1024)
     values = noise(1, 1, 2, 1500, 1300)
     image = make_image(session, "big", values)
     (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
@@ -194,13 +194,13 @@ with _written_beside(pathlib.Path(sys.argv[1]), lambda: None) as place:
 
 @pytest.mark.parametrize("kind", ["Image", "Dataset", "Plate", "Project", "Screen"])
 def test_an_id_that_does_not_exist_is_refused_by_name(session, kind):
-    with pytest.raises(Refused, match=f"no {kind.lower()} 999999999"):
+    with pytest.raises(RequestRejected, match=f"no {kind.lower()} 999999999"):
         select(session, kind, [999999999])
 
 
 def test_an_empty_dataset_is_refused(session):
     dataset = make_dataset(session)
-    with pytest.raises(Refused, match=f"no images in dataset {dataset}"):
+    with pytest.raises(RequestRejected, match=f"no images in dataset {dataset}"):
         select(session, "Dataset", [dataset])
 
 
@@ -208,7 +208,7 @@ def test_a_screen_without_plates_is_refused(session):
     screen = omero.model.ScreenI()
     screen.name = rstring("empty")
     number = session.save_and_return([screen])[0].id.val
-    with pytest.raises(Refused, match=f"no plates in screen {number}"):
+    with pytest.raises(RequestRejected, match=f"no plates in screen {number}"):
         select(session, "Screen", [number])
 
 
@@ -216,7 +216,7 @@ def test_what_lies_in_another_group_is_refused_with_that_groups_name(server, ses
     image = make_image(session, "i", noise(1, 1, 1, 9, 9))
     ((group,),) = session.rows("select g.name from ExperimenterGroup g where g.id = :id", id=person.group)
     with server.root() as root:
-        with pytest.raises(Refused, match=f"image {image} is in group {group}: start the run from there"):
+        with pytest.raises(RequestRejected, match=f"image {image} is in group {group}: start the run from there"):
             select(root, "Image", [image])
-        with pytest.raises(Refused, match=r"can see in the group of this run$"):
+        with pytest.raises(RequestRejected, match=r"can see in the group of this run$"):
             select(root, "Image", [999999999])

@@ -12,7 +12,7 @@ import tifffile
 from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
-from biomeroworker.errors import BiomeroWorkerError, Permanent, Refused, Transient
+from biomeroworker.errors import BiomeroWorkerError, Permanent, RequestRejected, Transient
 from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.omero.connection import session as sessions
 from biomeroworker.omero.connection.session import OmeroSession
@@ -56,7 +56,7 @@ class Run:
             group=person.group,
         )
         self.by = Provenance(self.id, 1, "nuclei", "v1", "lab/nuclei:v1", "sha256:abc", {"d": 3, "off": None}, 77)
-        self.inputs = self.source.survey(self.id, self.request)
+        self.inputs = self.source.list_inputs(self.id, self.request)
         self.source.stage_in(self.id, self.request, self.inputs.portions(), folder / "in", quiet)
         self.folder = folder / "out"
         self.folder.mkdir()
@@ -398,7 +398,7 @@ def test_what_is_no_number_has_no_part_in_what_is_shown(session):
 
 
 def test_a_plane_too_large_for_one_message_is_written_by_rows(session, monkeypatch):
-    monkeypatch.setattr(images, "LARGEST_READ", 5_000)
+    monkeypatch.setattr(images, "LARGEST_READ_BYTES", 5_000)
     values = noise(1, 1, 2, 70, 90)
     image = make_image(session, "large", values)
     gateway = omero.gateway.BlitzGateway(client_obj=session.client)
@@ -435,9 +435,9 @@ def test_a_dataset_that_one_may_only_look_at_is_refused_for_results(server, tmp_
         )
         source = OmeroSource(server.provider())
         source.check(asked)
-        with pytest.raises(Refused, match=f"may not put the results into dataset {dataset}"):
+        with pytest.raises(RequestRejected, match=f"may not put the results into dataset {dataset}"):
             source.check(asked.model_copy(update={"user": reader.id}))
-        with pytest.raises(Refused, match="no dataset 999999999"):
+        with pytest.raises(RequestRejected, match="no dataset 999999999"):
             source.check(asked.model_copy(update={"outputs": {"dataset_id": 999999999}}))
 
 
@@ -447,7 +447,7 @@ def test_label_images_of_a_plate_come_home_and_the_missing_rois_are_named(server
         workflow="w", source="omero", inputs={"type": "Plate", "ids": [plate]}, user=person.id, group=person.group
     )
     source = OmeroSource(server.provider())
-    inputs = source.survey("r", asked)
+    inputs = source.list_inputs("r", asked)
     source.stage_in("r", asked, inputs.portions(), tmp_path / "in", quiet)
     labels = np.zeros((20, 30), np.uint16)
     labels[2:9, 3:9] = 1

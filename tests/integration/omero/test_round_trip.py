@@ -33,7 +33,7 @@ def made(server, person, session, tmp_path):
         workflow="w", source="omero", inputs={"type": "Dataset", "ids": [dataset]}, outputs={},
         user=person.id, group=person.group,
     )  # fmt: skip
-    inputs = source.survey(run, request)
+    inputs = source.list_inputs(run, request)
     source.stage_in(run, request, inputs.portions(), tmp_path / "in", lambda fraction, word: None)
     subprocess.run([sys.executable, convert.__file__, tmp_path / "in", tmp_path / "tiff"], check=True, timeout=60)
 

@@ -22,7 +22,7 @@ def test_other_jobs_are_none_of_ours(name: str) -> None:
 
 
 def test_attempts_lie_below_their_run() -> None:
-    places = paths.Layout("/data", "/images", "/conv")
+    places = paths.RemotePaths("/data", "/images", "/conv")
     assert places.attempt_folder(str(RUN), 2) == f"/data/biomero_{RUN}/attempt-2"
     assert places.images_of("workflows/cellpose") == "/images/workflows/cellpose"
 
@@ -30,7 +30,7 @@ def test_attempts_lie_below_their_run() -> None:
 @pytest.mark.parametrize("path", ["", "..", "a/../..", "a//b", "./a"])
 def test_an_image_folder_stays_below_the_images(path: str) -> None:
     with pytest.raises(ConfigError):
-        paths.Layout("/d", "/i", "/c").images_of(path)
+        paths.RemotePaths("/d", "/i", "/c").images_of(path)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_an_image_folder_stays_below_the_images(path: str) -> None:
     ],
 )  # fmt: skip
 def test_paths_start_at_home(path: str, absolute: str) -> None:
-    assert paths.resolved(path, "/home/u") == absolute
+    assert paths.expand_home(path, "/home/u") == absolute
 
 
 @pytest.mark.parametrize("path", ["$SCRATCH/data", "~other/data", "a/$(id)"])
 def test_what_only_a_shell_could_expand_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="stand for something"):
-        paths.resolved(path, "/home/u")
+        paths.expand_home(path, "/home/u")

@@ -396,12 +396,12 @@ def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
     settings = load(tmp_path, TWO, {"BIOMERO_DEFAULT_PARTITION": "env"})
     assert settings.cluster_names == ("", "far")
     assert (settings.workflows["a"].cluster, settings.workflows["b"].cluster) == ("", "far")
-    far = settings.on("far")
+    far = settings.for_cluster("far")
     assert (far.ssh.host, far.slurm.gpu_partition, far.slurm.slurm_default_partition) == (
         "far.example.org", "a100", None,
     )  # fmt: skip
     assert (far.slurm.sbatch, far.accounts.required) == ({}, True)
-    assert settings.on("") is settings
+    assert settings.for_cluster("") is settings
     assert settings.slurm.slurm_default_partition == "env"
     assert not settings.accounts.in_use
     assert settings.line("SLURM", "gpu_partition") == "[SLURM] gpu_partition"
@@ -417,16 +417,16 @@ def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
 def test_the_cluster_that_is_meant_is_one_that_something_runs_on(tmp_path: Path) -> None:
     assert load(tmp_path).clusters_in_use == ("",)
     two = load(tmp_path, TWO)
-    assert (two.clusters_in_use, two.main.ssh.host) == (("", "far"), "near")
+    assert (two.clusters_in_use, two.default_cluster.ssh.host) == (("", "far"), "near")
     named = load(tmp_path, "[SSH:far]\nhost = f\n[SSH:b]\nhost = b\n[WORKFLOWS]\na = a\na_repo = /a\na_cluster = far\n")
-    assert (named.clusters_in_use, named.main.ssh.host) == (("far", "b"), "f")
-    far = named.main
-    assert far.main is far
+    assert (named.clusters_in_use, named.default_cluster.ssh.host) == (("far", "b"), "f")
+    far = named.default_cluster
+    assert far.default_cluster is far
 
 
 def test_a_cluster_is_called_as_its_host_where_none_is_given(tmp_path: Path) -> None:
     settings = load(tmp_path, "[SLURM:spider]\nsbatch_mem = 1G\n")
-    assert settings.on("spider").ssh.host == "spider"
+    assert settings.for_cluster("spider").ssh.host == "spider"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sqlalchemy.exc
 from biomeroworker.deployment import deployment as module
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
 
@@ -49,7 +49,7 @@ def test_waiting_has_an_end(deployment):
 
 def test_retry_is_a_new_run_with_the_same_request(deployment):
     run_id = deployment.submit(REQUEST)
-    with pytest.raises(Refused, match="has not ended"):
+    with pytest.raises(RequestRejected, match="has not ended"):
         deployment.retry(run_id)
     deployment.log.fail(run_id, {"message": "on purpose"})
     again = deployment.retry(run_id)
@@ -58,7 +58,7 @@ def test_retry_is_a_new_run_with_the_same_request(deployment):
 
 
 def test_a_secret_in_a_request_is_refused_not_recorded(deployment):
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         deployment.submit(REQUEST.model_copy(update={"outputs": {"password": "hunter2"}}))
     assert deployment.log.runs() == []
 

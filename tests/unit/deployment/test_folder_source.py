@@ -11,7 +11,7 @@ from biomeroworker.deployment.folder_source import FolderSource
 from biomeroworker.domain.manifest import PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
-from biomeroworker.errors import Blocked, Permanent, Refused
+from biomeroworker.errors import Blocked, Permanent, RequestRejected
 
 BY = Provenance("r", 1, "nuclei", "v1", "image.sif", "sha256:0", {"diameter": 30}, 7)
 
@@ -35,7 +35,7 @@ def request(images, results):
 
 def staged(asked, folder):
     source = FolderSource()
-    manifest = source.survey("r", asked)
+    manifest = source.list_inputs("r", asked)
     source.stage_in("r", asked, manifest.portions(), folder, quiet)
     return manifest
 
@@ -132,24 +132,24 @@ def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
 
 def test_the_door_refuses_a_name_that_no_manifest_can_hold(images, tmp_path):
     Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9.tif")).touch()
-    with pytest.raises(Refused, match="not UTF-8"):
+    with pytest.raises(RequestRejected, match="not UTF-8"):
         FolderSource().check(request(images, tmp_path / "out"))
 
 
 def test_the_door_refuses_what_cannot_work(images, tmp_path):
     source = FolderSource()
-    with pytest.raises(Refused, match="is not a folder"):
+    with pytest.raises(RequestRejected, match="is not a folder"):
         source.check(request(tmp_path / "nowhere", tmp_path / "out"))
-    with pytest.raises(Refused, match="holds no image"):
+    with pytest.raises(RequestRejected, match="holds no image"):
         source.check(request(images, tmp_path / "out"))
     tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
-    with pytest.raises(Refused, match="among the inputs"):
+    with pytest.raises(RequestRejected, match="among the inputs"):
         source.check(request(images, images))
     source.check(request(images, tmp_path / "out"))
     (tmp_path / "out").mkdir()
     source.check(request(images, tmp_path / "out"))
     (tmp_path / "out/precious.csv").write_text("mine")
-    with pytest.raises(Refused, match="not an empty folder"):
+    with pytest.raises(RequestRejected, match="not an empty folder"):
         source.check(request(images, tmp_path / "out"))
 
 

@@ -14,4 +14,4 @@ def test_folders_are_made_where_runs_look_for_them_and_none_is_called_tilde(tmp_
     )
     provision.make_folders(cluster)
     assert sorted(one.name for one in (tmp_path / "me").iterdir()) == ["converters", "data", "images"]
-    assert Path(cluster.layout.data) == tmp_path / "me" / "data"
+    assert Path(cluster.remote_paths.data) == tmp_path / "me" / "data"

@@ -12,7 +12,7 @@ from biomeroworker.diagnostics.collect import collect
 from biomeroworker.diagnostics.commands import NotAvailable, ask
 from biomeroworker.diagnostics.logs import TAIL_BYTES, tail
 from biomeroworker.diagnostics.sections import Section
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 
 
 def members(path):
@@ -82,9 +82,9 @@ def test_an_interrupted_collection_leaves_nothing_and_keeps_the_earlier_archive(
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_collected(tmp_path):
-    with pytest.raises(Refused, match="--output"):
+    with pytest.raises(RequestRejected, match="--output"):
         Archive(tmp_path / "none/d.tar.gz", "x")
-    with pytest.raises(Refused, match="is a folder"):
+    with pytest.raises(RequestRejected, match="is a folder"):
         Archive(tmp_path, "x")
 
 

@@ -76,7 +76,7 @@ class ARun(RuleBasedStateMachine):
 
     @rule(behind=st.integers(0, 1), ready=TASKS)
     def transferred(self, behind: int, ready: set[int]) -> None:
-        outcome = {"chunks": ranges.written(ready)}
+        outcome = {"chunks": ranges.format_ranges(ready)}
         self.command(lambda: self.run.complete(RunState.TRANSFERRING, self.run.attempt - behind, outcome))
 
     @rule(behind=st.integers(0, 1), chunks=TASKS)
@@ -85,7 +85,7 @@ class ARun(RuleBasedStateMachine):
 
     @rule(behind=st.integers(0, 1), good=TASKS)
     def judged(self, behind: int, good: set[int]) -> None:
-        outcome = {"tasks": {"good": ranges.written(good), "lost": "", "failed": []}}
+        outcome = {"tasks": {"good": ranges.format_ranges(good), "lost": "", "failed": []}}
         self.command(lambda: self.run.complete(RunState.FETCHING, self.run.attempt - behind, outcome))
 
     @rule(behind=st.integers(0, 1), job=st.integers(1, 3))
@@ -148,9 +148,9 @@ class ARun(RuleBasedStateMachine):
     def no_chunk_is_let_go_twice(self) -> None:
         for number in self.run.attempts:
             events = [self.mapper.to_domain_event(event) for event in self.stored if event.topic.endswith("ChunksSent")]
-            sent = [chunk for one in events if one.attempt == number for chunk in ranges.read(one.chunks)]  # type: ignore[attr-defined]
+            sent = [chunk for one in events if one.attempt == number for chunk in ranges.parse_ranges(one.chunks)]  # type: ignore[attr-defined]
             assert len(sent) == len(set(sent))
-            assert set(sent) == self.run.attempts[number].fed <= set(self.run.attempts[number].tasks)
+            assert set(sent) == self.run.attempts[number].released <= set(self.run.attempts[number].tasks)
 
     @invariant()
     def allowed_steps_only(self) -> None:

@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomeroworker.cluster.slurm.scheduler import JobState
-from biomeroworker.domain.redaction import masked
-from biomeroworker.errors import Refused
+from biomeroworker.domain.redaction import mask_credentials
+from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.eventlog.values import plain, refuse_secrets, whole_percent
+from biomeroworker.eventlog.values import refuse_secrets, to_json_values, whole_percent
 
 
 def test_values_become_what_they_are_read_back_as() -> None:
     when, key = datetime.now(UTC), UUID(int=7)
     given = {"a": (1, 2.5, None, True), RunState.DONE: Path("/x"), "e": JobState.RUNNING, "w": when, 3: {key}}
-    assert plain(given) == {"a": [1, 2.5, None, True], "done": "/x", "e": 2, "w": when, "3": [key]}
-    assert type(plain(RunState.DONE)) is str
-    assert type(plain(JobState.RUNNING)) is int
+    assert to_json_values(given) == {"a": [1, 2.5, None, True], "done": "/x", "e": 2, "w": when, "3": [key]}
+    assert type(to_json_values(RunState.DONE)) is str
+    assert type(to_json_values(JobState.RUNNING)) is int
 
 
 def test_what_cannot_be_written_is_said_at_once() -> None:
     with pytest.raises(TypeError, match="cannot be written to the log"):
-        plain({"a": object()})
+        to_json_values({"a": object()})
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_what_cannot_be_written_is_said_at_once() -> None:
     ],
 )
 def test_passwords_in_urls_are_masked(text: str, shown: str) -> None:
-    assert masked(text) == shown
+    assert mask_credentials(text) == shown
 
 
 @pytest.mark.parametrize("key", ["password", "DB_PASSWORD", "omeroToken", "api_key", "client-secret", "privateKey"])
 def test_a_secret_by_its_name_is_refused(key: str) -> None:
-    with pytest.raises(Refused, match="looks like a secret"):
+    with pytest.raises(RequestRejected, match="looks like a secret"):
         refuse_secrets({"inputs": [{key: "x"}]})
 
 

@@ -38,7 +38,7 @@ def test_a_version_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ome_zarr, "TILE", 8)
+    monkeypatch.setattr(ome_zarr, "TILE_PIXELS", 8)
 
 
 @pytest.mark.usefixtures("small_tiles")

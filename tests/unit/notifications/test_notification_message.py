@@ -16,23 +16,23 @@ from biomeroworker.config import Settings
 from biomeroworker.errors import ConfigError, Permanent
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.notifications import channels
-from biomeroworker.notifications.message import Ended, document, letter
+from biomeroworker.notifications.message import RunEnded, build_email, build_payload
 
 RUN = UUID("12345678-1234-5678-1234-567812345678")
 
 
-def _ended(**changes: Any) -> Ended:
+def _ended(**changes: Any) -> RunEnded:
     values: dict[str, Any] = {
         "run": RUN, "workflow": "nuclei", "version": "v1.0.0", "state": RunState.FAILED, "user": 4, "user_name": "ada",
         "group": 3, "accepted": datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "ended": datetime(2026, 1, 2, 4, tzinfo=UTC),
         "attempts": 1, "job_ids": (17,), "email": "ada@example.org",
         "report": {"stage": "running", "message": "the container ended with 3", "next_step": "retry"},
     }  # fmt: skip
-    return Ended(**values | changes)
+    return RunEnded(**values | changes)
 
 
-def _read(ended: Ended) -> Any:
-    return message_from_bytes(letter(ended, "biomero@example.org").as_bytes(), policy=default)
+def _read(ended: RunEnded) -> Any:
+    return message_from_bytes(build_email(ended, "biomero@example.org").as_bytes(), policy=default)
 
 
 def test_a_letter_names_the_cause_and_what_to_do_next() -> None:
@@ -58,14 +58,16 @@ def test_every_letter_about_the_same_end_has_the_same_id() -> None:
 )  # fmt: skip
 def test_what_is_not_one_plain_address_gets_no_letter(address: str) -> None:
     with pytest.raises(Permanent, match="address"):
-        letter(_ended(email=address), "biomero@example.org")
+        build_email(_ended(email=address), "biomero@example.org")
 
 
 @pytest.mark.parametrize(
     "words", ["x\r\nBcc: all@example.org", "x\n\nnew body", "x\x00\x1b[2J", "\ud800", "é\u2028Bcc: a@b.c", "日本" * 200]
 )
 def test_no_word_of_a_user_becomes_a_header_or_ends_one(words: str) -> None:
-    sent = letter(_ended(workflow=words, report={"message": words, "detail": words}), "biomero@example.org").as_bytes()
+    sent = build_email(
+        _ended(workflow=words, report={"message": words, "detail": words}), "biomero@example.org"
+    ).as_bytes()
     head = sent.partition(b"\r\n\r\n")[0]
     read = message_from_bytes(sent, policy=default)
     assert read["Bcc"] is None
@@ -78,7 +80,7 @@ def test_no_word_of_a_user_becomes_a_header_or_ends_one(words: str) -> None:
 
 
 def test_the_document_has_what_a_service_needs_and_nobodys_address() -> None:
-    told = json.loads(document(_ended(state=RunState.DONE, report={"made": {"Image": 2}})))
+    told = json.loads(build_payload(_ended(state=RunState.DONE, report={"made": {"Image": 2}})))
     assert (told["run"], told["workflow"], told["state"], told["user"], told["group"]) == (
         str(RUN), "nuclei", "done", 4, 3,
     )  # fmt: skip

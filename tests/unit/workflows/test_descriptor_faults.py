@@ -14,7 +14,7 @@ import yaml
 
 from biomeroworker.cluster.containers.runtime import Reference, image_file, versions
 from biomeroworker.config import Settings
-from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.errors import ConfigError, RequestRejected
 from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.descriptor import ParameterType
 from biomeroworker.workflows.parameters import Folders, arguments, validate
@@ -163,7 +163,7 @@ def test_a_bad_descriptor_switches_off_one_workflow_and_is_back_when_it_is_mende
     catalogue = Catalogue(deployment(tmp_path, good=f"{tmp_path}/good.json", bad=f"{tmp_path}/bad.yaml"))
     assert [name for name, _ in catalogue.usable()] == ["good"]
     assert "bad.yaml" in catalogue.problems["bad"]
-    with pytest.raises(Refused, match="switched off"):
+    with pytest.raises(RequestRejected, match="switched off"):
         catalogue.get("bad")
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(BIOMERO))
     assert sorted(name for name, _ in catalogue.usable()) == ["bad", "good"]
@@ -211,7 +211,7 @@ def test_an_image_that_no_registry_can_have_switches_off_one_workflow(tmp_path: 
     content["container-image"]["image"] = image
     (tmp_path / "w.json").write_text(json.dumps(content))
     catalogue = Catalogue(Settings.model_validate({"workflows": {"w": {"path": "w", "repo": f"{tmp_path}/w.json"}}}))
-    with pytest.raises(Refused, match=r"w\.json: container image: .* does not name a container image"):
+    with pytest.raises(RequestRejected, match=r"w\.json: container image: .* does not name a container image"):
         catalogue.get("w")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
@@ -34,7 +34,7 @@ NUCLEI = workflow(
 
 
 def test_all_problems_are_named_at_once() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRejected) as caught:
         validate(NUCLEI, {"diameter": 900, "passes": "2.5", "csv": "perhaps", "model": "c", "colour": 1})
     told = str(caught.value)
     for sentence in (
@@ -56,7 +56,7 @@ def test_values_are_typed_and_defaults_filled_in() -> None:
 
 @pytest.mark.parametrize("value", ["nan", "inf", float("-inf"), True, "five", [1], None])
 def test_what_is_no_finite_number_is_refused(value: Any) -> None:
-    with pytest.raises(Refused, match="needed: "):
+    with pytest.raises(RequestRejected, match="needed: "):
         validate(NUCLEI, {"needed": value})
 
 
@@ -86,11 +86,11 @@ def test_any_text_arrives_as_one_word(text: str) -> None:
 
 
 def test_a_nul_character_is_refused() -> None:
-    with pytest.raises(Refused, match="NUL"):
+    with pytest.raises(RequestRejected, match="NUL"):
         validate(NUCLEI, {"note": "a\0b", "needed": 1})
 
 
 def test_an_input_that_the_server_sets_is_not_the_users_to_give() -> None:
     mine = workflow(parameter("image", ParameterType.IMAGE, set_by_server=True))
-    with pytest.raises(Refused, match="no such parameter"):
+    with pytest.raises(RequestRejected, match="no such parameter"):
         validate(mine, {"image": "x"})

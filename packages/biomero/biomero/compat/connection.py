@@ -41,12 +41,12 @@ def connection(settings: Settings, learn_host_key: Callable[[], object]) -> Host
     ConfigError
         The SSH configuration cannot be read.
     """
-    ssh = settings.main.ssh
+    ssh = settings.default_cluster.ssh
     try:
         config = Config(runtime_ssh_path=str(ssh.config_file)) if ssh.config_file else None
         made = HostCheckedConnection(ssh.host, config=config, inline_ssh_env=ssh.inline_ssh_env)
     except Exception as error:  # of paramiko, a resolver, a file
-        line = settings.main.line("SSH", "config_file" if ssh.config_file else "host")
+        line = settings.default_cluster.line("SSH", "config_file" if ssh.config_file else "host")
         raise ConfigError(f"{line}: the SSH configuration cannot be used: {error}") from error
     made._set(learn_host_key=learn_host_key)  # fabric guards ordinary assignment
     return made

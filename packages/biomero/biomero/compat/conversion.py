@@ -19,7 +19,7 @@ from biomero.compat.slurm_job import SlurmJob
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.planning import job_options
-from biomeroworker.errors import BiomeroWorkerError, Refused
+from biomeroworker.errors import BiomeroWorkerError, RequestRejected
 from biomeroworker.workflows.attempt_folder import CONVERTER
 
 #: $1 the file with the argv. The OME-Zarr moves away only after all TIFFs exist, so that a workflow never sees both.
@@ -46,7 +46,9 @@ class Conversion:
         returned job is not ``ok``, and ``get_error()`` gives the reason.
         """
         if (source_format, target_format) != ("zarr", "tiff"):
-            raise Refused(f"no converter from {source_format} to {target_format}; the only one is from zarr to tiff")
+            raise RequestRejected(
+                f"no converter from {source_format} to {target_format}; the only one is from zarr to tiff"
+            )
         cluster = self._deployment.cluster
         folder = data_folder(cluster, folder_name)
         image = cluster.converter()
@@ -62,7 +64,7 @@ class Conversion:
         ]
         try:
             if not cluster.transport.exists(f"{folder}/data/in"):
-                raise Refused(f"there is no data/in in {folder}")
+                raise RequestRejected(f"there is no data/in in {folder}")
             cluster.transport.make_dirs([own])
             cluster.transport.write_file(f"{own}/{CONVERTER}", (files("biomeroworker.remote") / CONVERTER).read_bytes())
             answer, job_id = self._jobs.submit_script(cluster, folder, task, _JOB, words, self._options())
@@ -79,10 +81,12 @@ class Conversion:
         return self._jobs.get_logfile_from_slurm(slurm_job_id, local_tmp_storage, Path(logfile or name).name)
 
     def _options(self) -> dict[str, str]:
-        slurm = self._deployment.settings.main.slurm
+        slurm = self._deployment.settings.default_cluster.slurm
         found = dict(job_options.DEFAULTS)
-        sbatch_options.lay(found, {sbatch_options.spelled(name): value for name, value in slurm.sbatch.items()})
+        sbatch_options.merge_layer(
+            found, {sbatch_options.normalize(name): value for name, value in slurm.sbatch.items()}
+        )
         partition = slurm.slurm_conversion_partition or slurm.slurm_default_partition
-        sbatch_options.lay(found, {"partition": partition} if partition else {})
+        sbatch_options.merge_layer(found, {"partition": partition} if partition else {})
         good = {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}
         return {"job-name": "omero-job-conversion", **good}

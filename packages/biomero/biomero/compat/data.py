@@ -17,7 +17,7 @@ from invoke import Result
 
 from biomero.compat.remote_data import data_folder, run_checked, transferred
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 
 _ZIP_TIMEOUT_SECONDS = 3600.0
 _PIECE_BYTES = 32 << 20
@@ -33,7 +33,7 @@ class DataTransfer:
         """Bring a file or a folder into the data folder, under its own name."""
         local = Path(local_path)
         if not local.exists():
-            raise Refused(f"{local} does not exist")
+            raise RequestRejected(f"{local} does not exist")
         name = local.resolve().name
         target = data_folder(self._deployment.cluster, name)
         if local.is_dir():
@@ -50,12 +50,12 @@ class DataTransfer:
 
     def get_unzip_command(self, zipfile: str, filter_filetypes: str | None = "*.zarr *.ome.zarr *.tiff *.tif") -> str:
         """The shell's line that unpacks ``<zipfile>.zip`` into ``<zipfile>/data/in``; no filter takes all files."""
-        data = self._deployment.cluster.layout.data
+        data = self._deployment.cluster.remote_paths.data
         folder = data_folder(self._deployment.cluster, zipfile.removesuffix(".zip"))
         inside = [f"{folder}/data/{name}" for name in ("in", "out", "gt")]
         words = ["x", "-y", f"-o{inside[0]}", f"{data}/{posixpath.relpath(folder, data)}.zip"]
         patterns = (filter_filetypes or "").split()
-        unpack = f"{self._deployment.settings.main.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
+        unpack = f"{self._deployment.settings.default_cluster.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
         return f"{shlex.join(['mkdir', '-p', *inside])} && {unpack}"
 
     def unpack_data(self, zipfile: str, env: dict[str, str] | None = None) -> Result:
@@ -72,7 +72,7 @@ class DataTransfer:
         folder = data_folder(self._deployment.cluster, data_location)
         target = data_folder(self._deployment.cluster, f"{folder}/{filename}.zip")
         words = shlex.join(["a", "-y", target, "-tzip", "."])
-        program = self._deployment.settings.main.slurm.slurm_zip_cmd
+        program = self._deployment.settings.default_cluster.slurm.slurm_zip_cmd
         return f"{shlex.join(['cd', f'{folder}/data/out'])} && {program} {words}"
 
     def zip_data_on_slurm_server(self, data_location: str, filename: str, env: dict[str, str] | None = None) -> Result:

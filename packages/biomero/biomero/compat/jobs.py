@@ -21,12 +21,12 @@ from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import state_of
 from biomeroworker.cluster.slurm.scheduler import JobState
-from biomeroworker.cluster.slurm.submit_errors import scheduler_silence
+from biomeroworker.cluster.slurm.submit_errors import scheduler_unavailable
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
 #: $1 the ids, separated by commas. Prints the states, those of the queue before those of accounting.
@@ -100,7 +100,7 @@ class Jobs:
             A wrong parameter, no such data, or sbatch refuses: then the task is recorded as failed.
         """
         cluster = self._cluster_of(workflow_name)
-        settings = self._deployment.settings.on(self._deployment.settings.workflows[workflow_name].cluster)
+        settings = self._deployment.settings.for_cluster(self._deployment.settings.workflows[workflow_name].cluster)
         workflow = self._deployment.catalogue.get(workflow_name)
         request = RunRequest(
             workflow=workflow_name, version=workflow_version, source="folder", inputs={}, email=email or "",
@@ -145,7 +145,7 @@ class Jobs:
         for cluster, some in self._by_cluster(ids):
             answer = cluster.transport.run(["sh", "-c", _STATES, "ask", ",".join(map(str, some))], timeout=60)
             if not answer.ok:
-                raise scheduler_silence(f"querying {len(some)} jobs", answer.stderr)
+                raise scheduler_unavailable(f"querying {len(some)} jobs", answer.stderr)
             answers.append(result(answer))
             found.update(read_states(answer.stdout, some))
         return found, answers[-1] if answers else Result(exited=0)
@@ -156,11 +156,11 @@ class Jobs:
 
     def list_completed_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of the account's completed jobs since ``sacct_start_time``, newest first."""
-        return self._list_ids(sacct(self._deployment.settings.main, "cd"))
+        return self._list_ids(sacct(self._deployment.settings.default_cluster, "cd"))
 
     def list_all_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of all the account's jobs since ``sacct_start_time``, newest first."""
-        return self._list_ids(sacct(self._deployment.settings.main, _ALL_STATES))
+        return self._list_ids(sacct(self._deployment.settings.default_cluster, _ALL_STATES))
 
     def get_active_job_progress(
         self, slurm_job_id: int | str, pattern: str = r"\d+%", env: dict[str, str] | None = None
@@ -168,7 +168,7 @@ class Jobs:
         """The last match of ``pattern`` at the end of a job's log; None if there is none, or no log yet."""
         try:
             text = self._log_of(slurm_job_id, tail=True)
-        except (Refused, FileNotFoundError):
+        except (RequestRejected, FileNotFoundError):
             return None
         found = [match.group() for match in re.finditer(pattern, text.decode(errors="replace"))]
         return found[-1] if found else None
@@ -190,14 +190,14 @@ class Jobs:
         if slurm_job_id is None:
             numbers = re.findall(r"\d+", posixpath.basename(logfile or ""))
             if not numbers:
-                raise Refused("give a job's id, or the name of a log that contains it")
+                raise RequestRejected("give a job's id, or the name of a log that contains it")
             slurm_job_id = numbers[0]
         cluster = self._cluster_with(slurm_job_id)
         found = run_checked(
             cluster, ["sh", "-c", _WORK_FOLDER, "where", str(int(slurm_job_id))], "querying SLURM"
         ).stdout.strip()
         if not found:
-            raise Refused(f"SLURM has no record of job {slurm_job_id} any more")
+            raise RequestRejected(f"SLURM has no record of job {slurm_job_id} any more")
         return str(found)
 
     def cleanup_tmp_files(
@@ -210,9 +210,9 @@ class Jobs:
         """Remove a job's data, log and zip. Nothing outside the data folder, and nothing of an accepted run."""
         cluster = self._cluster_with(slurm_job_id)
         folder = data_folder(cluster, data_location or self.extract_data_location_from_log(slurm_job_id))
-        first = posixpath.relpath(folder, cluster.layout.data).partition("/")[0]
+        first = posixpath.relpath(folder, cluster.remote_paths.data).partition("/")[0]
         if first.startswith("biomero_"):
-            raise Refused(f"{folder} belongs to a run; the supervisor removes it after [WORKER] retention_days")
+            raise RequestRejected(f"{folder} belongs to a run; the supervisor removes it after [WORKER] retention_days")
         paths = [folder, f"{folder}.zip", *([data_folder(cluster, f"{filename}.zip")] if filename else [])]
         if logfile:
             paths.append(data_folder(cluster, logfile if "/" in logfile else posixpath.join(folder, logfile)))
@@ -233,7 +233,7 @@ class Jobs:
             )
             job_id = commands.parse_submitted(answer.stdout)
             if job_id is None:
-                raise Refused(f"sbatch printed no job id: {answer.stdout.strip()}")
+                raise RequestRejected(f"sbatch printed no job id: {answer.stdout.strip()}")
         except Exception as error:
             tracker.fail_task(task, str(error))
             raise

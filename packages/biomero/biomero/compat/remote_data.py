@@ -11,7 +11,7 @@ from invoke import Result
 from biomeroworker.cluster import paths
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport.transport import Completed
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 
 
 def result(answer: Completed) -> Result:
@@ -34,17 +34,17 @@ def data_folder(cluster: Cluster, name: str) -> str:
     Refused
         The path leads elsewhere. Only files below the data folder are removed or written to.
     """
-    data = cluster.layout.data
-    path = posixpath.normpath(posixpath.join(data, paths.resolved(name, cluster.home) if name[:1] in "~$" else name))
+    data = cluster.remote_paths.data
+    path = posixpath.normpath(posixpath.join(data, paths.expand_home(name, cluster.home) if name[:1] in "~$" else name))
     if not path.startswith(f"{data}/") or "\0" in name:
-        raise Refused(f"{name!r} is not below the data folder {data}")
+        raise RequestRejected(f"{name!r} is not below the data folder {data}")
     return path
 
 
 def run_checked(cluster: Cluster, argv: Sequence[str], what: str, *, timeout: float = 60, stdin: bytes = b"") -> Result:
-    """Run a command that must succeed; raises `Refused` with the last line of its output."""
+    """Run a command that must succeed; raises `RequestRejected` with the last line of its output."""
     answer = cluster.transport.run(argv, timeout=timeout, stdin=stdin)
     if not answer.ok:
         lines = (answer.stderr or answer.stdout).strip().splitlines()
-        raise Refused(f"{what}: {lines[-1] if lines else f'exit code {answer.returncode}'}")
+        raise RequestRejected(f"{what}: {lines[-1] if lines else f'exit code {answer.returncode}'}")
     return result(answer)

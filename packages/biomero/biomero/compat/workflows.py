@@ -53,14 +53,14 @@ class Workflows:
         program = '[ -d "$1" ] && find "$1/" -maxdepth 1 -name "*.zip" -printf "%f\\n"; :'
         answer = run_checked(
             self._deployment.cluster,
-            ["sh", "-c", program, "list", self._deployment.cluster.layout.data],
+            ["sh", "-c", program, "list", self._deployment.cluster.remote_paths.data],
             "listing data",
         )
         return sorted(line.removesuffix(".zip") for line in answer.stdout.splitlines())
 
     def list_available_converter_versions(self) -> dict[str, list[str]]:
         """The versions of each converter on the cluster, newest first; empty where there is none."""
-        folder = self._deployment.cluster.layout.converters
+        folder = self._deployment.cluster.remote_paths.converters
         program = '[ -d "$1" ] && find "$1/" -maxdepth 1 -type f -size +0 -printf "%f\\n"; :'
         answer = run_checked(self._deployment.cluster, ["sh", "-c", program, "list", folder], "listing converters")
         found: dict[str, list[str]] = {}

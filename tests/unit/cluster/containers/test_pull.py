@@ -12,8 +12,8 @@ import pytest
 
 from biomeroworker.cluster.containers import pull, registry_auth
 from biomeroworker.cluster.containers.images import Images
-from biomeroworker.cluster.containers.pull import PullJobs, Wanted, pull_all
-from biomeroworker.cluster.containers.runtime import Login, Reference
+from biomeroworker.cluster.containers.pull import PullJobs, PullRequest, pull_all
+from biomeroworker.cluster.containers.runtime import Reference, RegistryCredentials
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import ConfigError, Permanent, Transient
 from tests.fakes.runtime import FakeRuntime
@@ -38,7 +38,7 @@ def images(transport: FakeTransport, runtime: FakeRuntime) -> Images:
     return Images(transport, runtime, ("images", "converters"), {"zarr_to_tiff": "lab/two:v1"})
 
 
-WANTED = [Wanted(name, f"lab/{name}:v1", f"w/{name}") for name in ("one", "two", "three", "four")]
+WANTED = [PullRequest(name, f"lab/{name}:v1", f"w/{name}") for name in ("one", "two", "three", "four")]
 
 
 def test_a_few_are_pulled_at_a_time(images: Images, transport: FakeTransport) -> None:
@@ -58,17 +58,22 @@ def test_a_few_are_pulled_at_a_time(images: Images, transport: FakeTransport) ->
         return done
 
     said: list[str] = []
-    outcomes = pull_all(images, WANTED, said.append, at_once=2, run=run)
+    outcomes = pull_all(images, WANTED, said.append, max_parallel=2, run=run)
     assert most == 2
-    assert [outcome.wanted for outcome in outcomes] == WANTED
+    assert [outcome.request for outcome in outcomes] == WANTED
     assert all(outcome.image and outcome.image.digest for outcome in outcomes)
     assert [line[:5] for line in said if line.startswith("[")] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
 
 
 def test_one_that_cannot_be_had_does_not_keep_the_others_away(images: Images) -> None:
-    wanted = [*WANTED[:2], Wanted("bad", "lab/none:v1", "w/bad"), Wanted("worse", "no image!", "w/x"), *WANTED[2:]]
+    wanted = [
+        *WANTED[:2],
+        PullRequest("bad", "lab/none:v1", "w/bad"),
+        PullRequest("worse", "no image!", "w/x"),
+        *WANTED[2:],
+    ]
     said: list[str] = []
-    outcomes = pull_all(images, wanted, said.append, at_once=2)
+    outcomes = pull_all(images, wanted, said.append, max_parallel=2)
     assert [bool(outcome.image) for outcome in outcomes] == [True, True, False, False, True, True]
     assert isinstance(outcomes[2].fault, Permanent)
     assert "there is no image lab/none:v1" in str(outcomes[2].fault)
@@ -77,16 +82,16 @@ def test_one_that_cannot_be_had_does_not_keep_the_others_away(images: Images) ->
 
 
 def test_pulling_again_moves_nothing(images: Images, transport: FakeTransport) -> None:
-    pull_all(images, [*WANTED, Wanted("zarr_to_tiff", "lab/two:v1")], print, at_once=2)
+    pull_all(images, [*WANTED, PullRequest("zarr_to_tiff", "lab/two:v1")], print, max_parallel=2)
     before = transport.executions
-    outcomes = pull_all(images, WANTED, print, at_once=2)
+    outcomes = pull_all(images, WANTED, print, max_parallel=2)
     assert all(outcome.image for outcome in outcomes)
     assert transport.executions == before + len(WANTED)  # one look each
     assert images.converter().path.endswith("converters/convert_zarr_to_tiff_v1.sif")
 
 
 def test_long_pulls_are_heard_of(images: Images, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull, "WORD_INTERVAL", 0.05)
+    monkeypatch.setattr(pull, "REPORT_INTERVAL_SECONDS", 0.05)
     told = threading.Event()
 
     def run(command: Sequence[str], stdin: bytes) -> Completed:
@@ -97,7 +102,7 @@ def test_long_pulls_are_heard_of(images: Images, transport: FakeTransport, monke
         if "still pulling one" in line:
             told.set()
 
-    assert pull_all(images, WANTED[:1], tell, at_once=1, run=run)[0].image
+    assert pull_all(images, WANTED[:1], tell, max_parallel=1, run=run)[0].image
 
 
 def test_a_pull_that_is_killed_anywhere_leaves_no_half_image_and_the_next_one_clears_up(
@@ -115,7 +120,7 @@ def test_a_pull_that_is_killed_anywhere_leaves_no_half_image_and_the_next_one_cl
             (folder / "one_v1.sif").unlink()
     for dead in folder.glob(".pull-*"):
         (dead / "lock").touch()  # killed before it could make its lock: the next hour's pulls leave it alone
-    pull_all(images, WANTED[:1], print, at_once=1)
+    pull_all(images, WANTED[:1], print, max_parallel=1)
     assert (folder / "one_v1.sif").read_text() == whole
     assert sorted(path.name for path in folder.iterdir()) == ["one_v1.sif", "one_v1.sif.json"]
 
@@ -136,7 +141,7 @@ SQUEUE = """#!/bin/sh
 
 @pytest.fixture
 def jobs(tmp_path: Path, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> PullJobs:
-    monkeypatch.setattr(pull, "ASK_INTERVAL", 0.05)
+    monkeypatch.setattr(pull, "POLL_INTERVAL_SECONDS", 0.05)
     (tmp_path / "bin").mkdir()
     for name, script in (("sbatch", SBATCH), ("squeue", SQUEUE)):
         (tmp_path / "bin" / name).write_text(script)
@@ -147,7 +152,7 @@ def jobs(tmp_path: Path, transport: FakeTransport, monkeypatch: pytest.MonkeyPat
 def test_a_job_pulls_with_its_cores_and_memory_and_leaves_nothing(
     images: Images, jobs: PullJobs, transport: FakeTransport
 ) -> None:
-    image = pull_all(images, WANTED[:1], print, at_once=1, run=jobs)[0].image
+    image = pull_all(images, WANTED[:1], print, max_parallel=1, run=jobs)[0].image
     assert image is not None
     assert image.digest
     asked = (transport.home / "sbatch.log").read_text()
@@ -156,7 +161,7 @@ def test_a_job_pulls_with_its_cores_and_memory_and_leaves_nothing(
 
 
 def test_what_fails_in_a_job_is_told_as_on_the_login_node(images: Images, jobs: PullJobs) -> None:
-    fault = pull_all(images, [Wanted("bad", "lab/none:v1", "w/bad")], print, at_once=1, run=jobs)[0].fault
+    fault = pull_all(images, [PullRequest("bad", "lab/none:v1", "w/bad")], print, max_parallel=1, run=jobs)[0].fault
     assert isinstance(fault, Permanent)
     assert "there is no image" in str(fault)
 
@@ -232,11 +237,11 @@ def test_the_login_of_the_registry_and_the_longest_path_is_taken(tmp_path: Path)
         **{"ghcr.io": "a:1", "ghcr.io/lab": "b:2", "https://index.docker.io/v1/": "hub:3", "reg:5000": "c:with:colons"},
     )
     for reference, login in (
-        ("ghcr.io/other/x:v1", Login("a", "1")),
-        ("ghcr.io/lab/x", Login("b", "2")),
-        ("ghcr.io/laboratory/x", Login("a", "1")),
-        ("org/name:v1", Login("hub", "3")),
-        ("reg:5000/x", Login("c", "with:colons")),
+        ("ghcr.io/other/x:v1", RegistryCredentials("a", "1")),
+        ("ghcr.io/lab/x", RegistryCredentials("b", "2")),
+        ("ghcr.io/laboratory/x", RegistryCredentials("a", "1")),
+        ("org/name:v1", RegistryCredentials("hub", "3")),
+        ("reg:5000/x", RegistryCredentials("c", "with:colons")),
         ("quay.io/org/name", None),
     ):
         assert registry_auth.login_for(Reference.parse(reference), file) == login, reference

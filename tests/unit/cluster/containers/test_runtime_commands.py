@@ -18,7 +18,7 @@ from biomeroworker.cluster.containers import apptainer, charliecloud, pull_scrip
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.containers.charliecloud import Charliecloud
 from biomeroworker.cluster.containers.factory import binds_below_home, runtime_of
-from biomeroworker.cluster.containers.runtime import Login, Reference, Runtime
+from biomeroworker.cluster.containers.runtime import Reference, RegistryCredentials, Runtime
 from biomeroworker.config.schema import SlurmSettings
 from biomeroworker.errors import ConfigError
 from tests.fakes.transport import FakeTransport
@@ -111,11 +111,11 @@ def test_a_certificate_is_unchecked_and_http_spoken_only_where_it_is_said() -> N
 
 
 def test_a_name_and_a_password_are_in_no_argv_and_not_shown() -> None:
-    login = Login("ada", "secret word")
+    login = RegistryCredentials("ada", "secret word")
     assert login.lines == b"ada\nsecret word\n"
     assert "secret" not in repr(login)
     with pytest.raises(ConfigError):
-        _ = Login("ada", "a\nb").lines
+        _ = RegistryCredentials("ada", "a\nb").lines
 
 
 # -- the shell parts, run with what a tester puts in the place of the programs ----------------------------------------
@@ -232,7 +232,7 @@ def test_a_link_in_the_image_where_a_mount_point_should_be_leads_nowhere(fetchin
 
 def test_a_login_reaches_the_program_in_its_environment_alone(fetching: Path, programs: Path) -> None:
     argv = Charliecloud(data="d").pull_command(Reference.parse("ghcr.io/lab/x:v1"), "images/x_v1.sqfs")
-    done = run(argv, programs, fetching, Login("ada", "pa$$ 'w\"d`id`").lines.decode())
+    done = run(argv, programs, fetching, RegistryCredentials("ada", "pa$$ 'w\"d`id`").lines.decode())
     assert done.returncode == 0, done.stderr
     assert (fetching / "secret").read_text() == "ada:pa$$ 'w\"d`id`\n"
     assert "--auth" in (fetching / "words").read_text()

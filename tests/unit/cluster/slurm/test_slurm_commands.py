@@ -135,11 +135,11 @@ RECORDED_ACCOUNTING = f"""
 
 
 @pytest.fixture(scope="module")
-def recorded() -> commands.Answer:
+def recorded() -> commands.SchedulerSnapshot:
     return commands.parse_status(answered(RECORDED_QUEUE, RECORDED_ACCOUNTING))
 
 
-def test_waiting_array_tasks_are_told_one_by_one(recorded: commands.Answer) -> None:
+def test_waiting_array_tasks_are_told_one_by_one(recorded: commands.SchedulerSnapshot) -> None:
     tasks = recorded.by_name(["biomero-a-4"])["biomero-a-4"]
     assert [(job.task, job.state.name, job.job_id) for job in tasks] == [
         (3, "RUNNING", 4), (4, "RUNNING", 4), (5, "PENDING", 4), (6, "PENDING", 4), (7, "PENDING", 4),
@@ -147,7 +147,7 @@ def test_waiting_array_tasks_are_told_one_by_one(recorded: commands.Answer) -> N
     assert tasks[-1].reason == "JobArrayTaskLimit"
 
 
-def test_how_a_job_ended_is_told_with_code_signal_and_memory(recorded: commands.Answer) -> None:
+def test_how_a_job_ended_is_told_with_code_signal_and_memory(recorded: commands.SchedulerSnapshot) -> None:
     jobs = {job.name: job for job in recorded.jobs}
     assert (jobs["biomero-a-1"].state, jobs["biomero-a-1"].exit_code) == (JobState.COMPLETED, 0)
     assert jobs["biomero-a-1"].max_rss_bytes == 1536 * 1024
@@ -159,7 +159,7 @@ def test_how_a_job_ended_is_told_with_code_signal_and_memory(recorded: commands.
     assert jobs["biomero-a-5"].submitted == datetime(2026, 11, 21, 2, 46, 18, tzinfo=UTC)
 
 
-def test_a_refused_submission_was_no_job(recorded: commands.Answer) -> None:
+def test_a_refused_submission_was_no_job(recorded: commands.SchedulerSnapshot) -> None:
     assert recorded.by_name(["biomero-a-9"]) == {"biomero-a-9": []}
     only_accounting = commands.parse_status(answered("", RECORDED_ACCOUNTING))
     assert only_accounting.by_name(["biomero-a-9"]) == {"biomero-a-9": []}
@@ -198,28 +198,28 @@ def test_without_accounting_the_queue_alone_speaks() -> None:
     answer = commands.parse_status(
         answered(f"9|N/A|RUNNING|{S}|0:05|n1|None|biomero-a-1", "Slurm accounting storage is disabled", 0, 1)
     )
-    assert (answer.queue, answer.accounting, answer.complaints) == (True, False, "Slurm accounting storage is disabled")
+    assert (answer.queue, answer.accounting, answer.errors) == (True, False, "Slurm accounting storage is disabled")
     assert answer.jobs[0].state is JobState.RUNNING
 
 
 def test_where_there_is_no_accounting_a_job_that_left_the_queue_is_forgotten_for_good() -> None:
     off = commands.parse_status(answered("", "Slurm accounting storage is disabled", 0, 1))
-    forgotten = off.forgotten("biomero-a-1")
+    forgotten = off.unrecoverable("biomero-a-1")
     assert forgotten is not None
-    assert (forgotten.state, forgotten.forgotten) == (JobState.UNKNOWN, True)
+    assert (forgotten.state, forgotten.unrecoverable) == (JobState.UNKNOWN, True)
     down = commands.parse_status(
         answered("", "sacct: error: Problem talking to the database: Connection refused", 0, 1)
     )
     silent = commands.parse_status(answered("Unable to contact", "Slurm accounting storage is disabled", 1, 1))
     lagging = commands.parse_status(answered())
-    assert [answer.forgotten("biomero-a-1") for answer in (down, silent, lagging)] == [None, None, None]
+    assert [answer.unrecoverable("biomero-a-1") for answer in (down, silent, lagging)] == [None, None, None]
 
 
 def test_without_the_controller_accounting_is_believed_as_it_is() -> None:
     complaint = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     answer = commands.parse_status(answered(complaint, f"9|{S}|30|0:0|{U}|n1|RUNNING|None|biomero-a-1", 1, 0))
     assert (answer.queue, answer.jobs[0].state) == (False, JobState.RUNNING)
-    assert "Unable to contact" in answer.complaints
+    assert "Unable to contact" in answer.errors
 
 
 def test_an_answer_that_was_cut_off_says_nothing() -> None:

@@ -14,7 +14,7 @@ VERSIONS = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())
 def told(version: str, case: str) -> list[JobStatus]:
     """What is read of a case."""
     answer = commands.parse_status((DATA / version / f"{case}.txt").read_text())
-    assert (answer.queue, answer.accounting, answer.complaints) == (True, True, "")
+    assert (answer.queue, answer.accounting, answer.errors) == (True, True, "")
     return answer.by_name([f"case-{case}"])[f"case-{case}"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from biomeroworker.cluster.slurm.submit_errors import SubmissionInDoubt, classify_submission
+from biomeroworker.cluster.slurm.submit_errors import SubmissionUncertain, classify_submission
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
@@ -36,7 +36,7 @@ def refused(stderr: str, code: int = 1) -> Fault:
 def test_what_passes_is_waited_for(stderr: str) -> None:
     fault = refused(stderr)
     assert isinstance(fault, Transient)
-    assert not isinstance(fault, SubmissionInDoubt)
+    assert not isinstance(fault, SubmissionUncertain)
     assert fault.detail
 
 
@@ -44,12 +44,12 @@ def test_what_passes_is_waited_for(stderr: str) -> None:
     "words", ["Socket timed out on send/recv operation", "Zero Bytes were transmitted or received"]
 )
 def test_a_lost_answer_leaves_doubt(words: str) -> None:
-    assert isinstance(refused(FAILED + words), SubmissionInDoubt)
+    assert isinstance(refused(FAILED + words), SubmissionUncertain)
 
 
 def test_success_without_an_id_and_a_killed_sbatch_leave_doubt() -> None:
-    assert isinstance(refused("", code=0), SubmissionInDoubt)
-    assert isinstance(refused("Killed", code=137), SubmissionInDoubt)
+    assert isinstance(refused("", code=0), SubmissionUncertain)
+    assert isinstance(refused("Killed", code=137), SubmissionUncertain)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.paths import attempt_name
 from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState
-from biomeroworker.cluster.slurm.submit_errors import SubmissionInDoubt
-from biomeroworker.cluster.slurm.submit_once import AttemptClaimed, AttemptGivenUp
+from biomeroworker.cluster.slurm.submit_errors import SubmissionUncertain
+from biomeroworker.cluster.slurm.submit_once import AttemptAbandoned, AttemptClaimed
 from biomeroworker.errors import Blocked, Permanent, Transient
 from tests.fakes.transport import FakeTransport
 from tests.unit.cluster.slurm.slurm_texts import SINCE, answered
@@ -60,7 +60,7 @@ def test_an_upload_is_cut_after_so_many_bytes_and_goes_on(fake: FakeTransport, t
     with pytest.raises(Transient):
         fake.send_tree(tree, "run")
     assert not fake.exists("run")
-    assert 0 < fake.send_tree(tree, "run").travelled < 9_000_000
+    assert 0 < fake.send_tree(tree, "run").bytes_sent < 9_000_000
     assert {p.name: p.read_bytes() for p in (fake.home / "run").iterdir()} == {
         p.name: p.read_bytes() for p in tree.iterdir()
     }
@@ -72,7 +72,7 @@ def test_a_download_is_cut_after_so_many_bytes_and_goes_on(fake: FakeTransport, 
     with pytest.raises(Transient):
         fake.fetch_tree("run", tmp_path / "back")
     assert not (tmp_path / "back").exists()
-    assert 0 < fake.fetch_tree("run", tmp_path / "back").travelled < 9_000_000
+    assert 0 < fake.fetch_tree("run", tmp_path / "back").bytes_sent < 9_000_000
     assert {p.name: p.read_bytes() for p in (tmp_path / "back").iterdir()} == {
         p.name: p.read_bytes() for p in tree.iterdir()
     }
@@ -130,7 +130,7 @@ def test_a_submission_without_an_answer_is_in_doubt_and_not_repeated(
     tmp_path: Path, attempt: JobSpec, program: str
 ) -> None:
     site = sbatch(tmp_path, program)
-    with pytest.raises(SubmissionInDoubt):
+    with pytest.raises(SubmissionUncertain):
         site.submit(attempt)
     for _ in range(2):
         with pytest.raises(AttemptClaimed) as caught:
@@ -152,7 +152,7 @@ def test_of_many_submissions_at_once_one_reaches_the_scheduler(tmp_path: Path, a
     def submit() -> None:
         try:
             found.append(site.submit(attempt))
-        except SubmissionInDoubt:
+        except SubmissionUncertain:
             found.append(None)
 
     threads = [threading.Thread(target=submit) for _ in range(8)]
@@ -178,7 +178,7 @@ def test_an_answer_that_the_link_lost_is_read_by_the_next(tmp_path: Path, attemp
         try:
             assert site.submit(attempt) == 17
             break
-        except SubmissionInDoubt:
+        except SubmissionUncertain:
             time.sleep(0.1)
     assert calls(tmp_path) == 1
 
@@ -193,7 +193,7 @@ def test_an_answer_that_the_link_lost_is_read_by_the_next(tmp_path: Path, attemp
 def test_a_refusal_gives_the_attempt_back(tmp_path: Path, attempt: JobSpec, words: str, fault: type[Exception]) -> None:
     with pytest.raises(fault) as caught:
         sbatch(tmp_path, f"echo '{words}' >&2; exit 1").submit(attempt)
-    assert not isinstance(caught.value, SubmissionInDoubt)
+    assert not isinstance(caught.value, SubmissionUncertain)
     assert list(Path(attempt.workdir).iterdir()) == []
     assert sbatch(tmp_path, "echo 18").submit(attempt) == 18
 
@@ -202,8 +202,8 @@ def test_an_attempt_that_was_given_up_is_not_submitted_any_more(tmp_path: Path) 
     site = sbatch(tmp_path, "echo 17")
     folder = site.attempt_folder("3f0e8f9a-1111-4222-8333-444455556666", 1)
     Path(folder).mkdir(parents=True)
-    assert site.give_up("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
-    with pytest.raises(AttemptGivenUp):
+    assert site.abandon("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
+    with pytest.raises(AttemptAbandoned):
         site.submit(JobSpec(name=NAME, script="/s", stdout="/o", workdir=folder))
     assert not (tmp_path / "calls").exists()
 
@@ -213,12 +213,12 @@ def test_an_attempt_in_which_a_job_has_begun_cannot_be_given_up(tmp_path: Path) 
     folder = Path(site.attempt_folder("3f0e8f9a-1111-4222-8333-444455556666", 1))
     folder.mkdir(parents=True)
     (folder / "holder").symlink_to("23")
-    assert site.give_up("3f0e8f9a-1111-4222-8333-444455556666", 1) == 23
+    assert site.abandon("3f0e8f9a-1111-4222-8333-444455556666", 1) == 23
     assert site.submit(JobSpec(name=NAME, script="/s", stdout="/o", workdir=str(folder))) == 23
 
 
 def test_an_attempt_whose_folder_is_gone_is_as_good_as_given_up(tmp_path: Path) -> None:
-    assert sbatch(tmp_path, "echo 17").give_up("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
+    assert sbatch(tmp_path, "echo 17").abandon("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
 
 
 def test_a_silent_scheduler_is_never_an_answer(fake: FakeTransport, site: Cluster) -> None:

@@ -81,7 +81,7 @@ def test_hosts_that_jump_in_a_circle_end_the_question(configured: Configured) ->
 def test_a_configuration_that_takes_long_to_read_is_tried_again(
     configured: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openssh, "_CONFIGURATION", 0.3)
+    monkeypatch.setattr(openssh, "_CONFIGURATION_SECONDS", 0.3)
     began = time.monotonic()
     with pytest.raises(Transient, match=r"configuration for cluster within 0\.3 s") as caught:
         configured('Match exec "sleep 3"\n  User me\n').check()

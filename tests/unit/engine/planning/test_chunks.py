@@ -93,9 +93,9 @@ def test_nothing_is_lost_or_doubled_by_a_split(images, wells, size, most):
 
 @given(st.sets(st.integers(0, 400)))
 def test_numbers_of_chunks_survive_the_log(numbers):
-    assert ranges.read(ranges.written(numbers)) == tuple(sorted(numbers))
+    assert ranges.parse_ranges(ranges.format_ranges(numbers)) == tuple(sorted(numbers))
 
 
 def test_a_thousand_chunks_are_a_short_word():
-    assert ranges.written(range(1000)) == "0-999"
-    assert ranges.written([]) == ""
+    assert ranges.format_ranges(range(1000)) == "0-999"
+    assert ranges.format_ranges([]) == ""

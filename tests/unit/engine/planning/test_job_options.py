@@ -3,7 +3,7 @@ import pytest
 from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
-from biomeroworker.errors import ConfigError, Refused
+from biomeroworker.errors import ConfigError, RequestRejected
 
 
 def settings(tmp_path, slurm="", workflow=""):
@@ -42,7 +42,7 @@ def test_nodes_that_failed_are_excluded_besides_those_of_the_site(tmp_path):
 
 @pytest.mark.parametrize("name", ["output", "outpu", "chdi", "wra", "export-file", "uid", "test-only", "job-name", ""])
 def test_a_run_may_not_ask_for_what_touches_files_or_its_identity(tmp_path, name):
-    with pytest.raises(Refused, match="may not ask sbatch"):
+    with pytest.raises(RequestRejected, match="may not ask sbatch"):
         job_options.check(settings(tmp_path), request(**{name: "/home/svc/.bashrc"}))
 
 
@@ -89,7 +89,7 @@ def test_a_job_that_depends_on_what_failed_does_not_wait_for_ever(tmp_path):
     job_options.check(site, request())
     found = job_options.options(site, request())
     assert (found["dependency"], found["kill-on-invalid-dep"]) == ("afterok:12:13_4", "yes")
-    with pytest.raises(Refused, match="afterok"):
+    with pytest.raises(RequestRejected, match="afterok"):
         job_options.check(settings(tmp_path), request(dependency="expand:99"))
 
 
@@ -129,9 +129,9 @@ def test_the_account_is_the_user_s_or_the_group_s_or_the_site_s(tmp_path, user, 
 def test_a_group_without_an_account_is_refused_where_the_site_demands_one(tmp_path):
     site = settings(tmp_path, "sbatch_account = pool", f"{ACCOUNTS}required = true")
     asked = RunRequest(workflow="nuclei", source="omero", inputs={}, user_name="bob", group_name="Cell lab")
-    with pytest.raises(Refused, match=r"\[ACCOUNTS\] group\.Cell lab = <account>"):
+    with pytest.raises(RequestRejected, match=r"\[ACCOUNTS\] group\.Cell lab = <account>"):
         job_options.check(site, asked)
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         job_options.options(site, asked)
 
 
@@ -140,7 +140,7 @@ def test_a_run_does_not_choose_its_account_where_the_site_does(tmp_path):
     asked = RunRequest(
         workflow="nuclei", source="omero", inputs={}, group_name="Cell Lab", job_options={"account": "other"}
     )
-    with pytest.raises(Refused, match="may not choose its account"):
+    with pytest.raises(RequestRejected, match="may not choose its account"):
         job_options.check(site, asked)
 
 
@@ -156,7 +156,7 @@ def test_a_cluster_with_a_name_has_its_own_options_and_accounts(tmp_path):
     text = "nuclei_cluster = big\n[SSH:big]\nhost = big\n[SLURM:Big]\nsbatch_qos = high\n[ACCOUNTS:big]\ngroup.A = a\n"
     site = settings(tmp_path, "sbatch_account = pool\nslurm_default_partition = cpu", text)
     asked = RunRequest(workflow="nuclei", source="omero", inputs={}, group_name="A")
-    found = job_options.options(site.on(site.workflows["nuclei"].cluster), asked)
+    found = job_options.options(site.for_cluster(site.workflows["nuclei"].cluster), asked)
     assert (found["qos"], found["account"]) == ("high", "a")
     assert "partition" not in found
     assert job_options.options(site, asked)["account"] == "pool"

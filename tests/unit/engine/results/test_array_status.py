@@ -76,7 +76,7 @@ def test_what_the_tasks_used_is_added_up_and_memory_is_that_of_the_largest():
 
 
 def test_a_job_that_will_never_be_known_again_is_final():
-    forgotten = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", forgotten=True)
+    forgotten = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", unrecoverable=True)
     assert job_status.is_final(forgotten, {})
-    assert job_status.from_dict(job_status.to_dict(forgotten), NAME).forgotten
+    assert job_status.from_dict(job_status.to_dict(forgotten), NAME).unrecoverable
     assert not job_status.is_final(job_status.unknown(NAME), {})

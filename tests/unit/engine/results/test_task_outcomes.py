@@ -9,7 +9,7 @@ from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.deployment import rerun
 from biomeroworker.domain.manifest import Chunk, InputManifest
 from biomeroworker.engine.results import task_outcomes
-from biomeroworker.errors import Refused, Transient
+from biomeroworker.errors import RequestRejected, Transient
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 from tests.unit.engine.planning.test_chunks import image
@@ -103,25 +103,25 @@ def ended(state, report):
 
 def test_what_failed_is_run_again_by_itself_and_linked():
     run = ended(RunState.DONE, task_outcomes.partial_failure_report(FAILED, INPUTS, str(uuid4())))
-    request = rerun.request(run, failed=True)
+    request = rerun.build_rerun_request(run, failed=True)
     assert (request.only, request.retry_of, request.batch_size) == ({"image-3": "n3"}, str(run.id), 2)
-    assert rerun.request(run).only == {}, "without --failed all of it"
+    assert rerun.build_rerun_request(run).only == {}, "without --failed all of it"
 
 
 def test_of_a_run_that_failed_as_a_whole_everything_is_run_again():
-    assert rerun.request(ended(RunState.FAILED, {"message": "m"}), failed=True).only == {}
+    assert rerun.build_rerun_request(ended(RunState.FAILED, {"message": "m"}), failed=True).only == {}
 
 
 @pytest.mark.parametrize(
     ("state", "words"), [(RunState.DONE, "nothing of run .* failed"), (RunState.CANCELLED, "was cancelled")]
 )
 def test_where_nothing_failed_there_is_nothing_to_run_again(state, words):
-    with pytest.raises(Refused, match=words):
-        rerun.request(ended(state, {}), failed=True)
+    with pytest.raises(RequestRejected, match=words):
+        rerun.build_rerun_request(ended(state, {}), failed=True)
 
 
 def test_a_run_that_goes_on_is_not_run_again():
     run = WorkflowRun(name="n", description="d", user=1, group=2)
     run.accept({"workflow": "w"})
-    with pytest.raises(Refused, match="has not ended"):
-        rerun.request(run, failed=True)
+    with pytest.raises(RequestRejected, match="has not ended"):
+        rerun.build_rerun_request(run, failed=True)

@@ -20,7 +20,7 @@ def test_a_round_without_news_asks_the_log_nothing(tmp_path):
     def status(names, since):
         return {name: [JobStatus(name, 7, answer["state"], answer["state"].name)] for name in names}
 
-    cluster = SimpleNamespace(status=status, remember=lambda name, job_id: None)
+    cluster = SimpleNamespace(status=status, learn_job_id=lambda name, job_id: None)
     with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
         ctx = EngineContext(log, {"": cluster}, {}, Settings.load(environ={}), null_listener)
         monitor = JobMonitor(ctx, FaultHandler(ctx, JobCanceller(ctx)))

@@ -5,9 +5,9 @@ import Ice
 import omero.clients
 import pytest
 
-from biomeroworker.errors import Blocked, ConfigError, Permanent, Refused, Transient
+from biomeroworker.errors import Blocked, ConfigError, Permanent, RequestRejected, Transient
 from biomeroworker.eventlog.store.fence import LeaseLost
-from biomeroworker.omero.connection.errors import fault_of, faults
+from biomeroworker.omero.connection.errors import fault_of, translate_errors
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,15 @@ def test_a_java_stack_trace_stays_out_of_the_message():
 
 
 def test_a_fault_passes_unchanged():
-    with pytest.raises(Blocked, match=r"^mine$"), faults("do it"):
+    with pytest.raises(Blocked, match=r"^mine$"), translate_errors("do it"):
         raise Blocked("mine")
 
 
-@pytest.mark.parametrize("error", [LeaseLost("somebody else"), Refused("no"), ConfigError("wrong"), Permanent("mine")])
+@pytest.mark.parametrize(
+    "error", [LeaseLost("somebody else"), RequestRejected("no"), ConfigError("wrong"), Permanent("mine")]
+)
 def test_our_own_errors_are_no_verdict_on_what_was_being_done(error):
-    with pytest.raises(type(error)) as raised, faults("read image 3"):
+    with pytest.raises(type(error)) as raised, translate_errors("read image 3"):
         raise error
     assert raised.value is error
     assert raised.value.__cause__ is None

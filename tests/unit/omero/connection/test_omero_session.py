@@ -39,7 +39,7 @@ def silent(request):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    for name in ("ANSWER", "CONNECT", "FAREWELL"):
+    for name in ("ANSWER_TIMEOUT_MS", "CONNECT_TIMEOUT_MS", "CLOSE_TIMEOUT_MS"):
         monkeypatch.setattr(sessions, name, 500)
 
 

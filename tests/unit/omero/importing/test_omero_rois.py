@@ -2,7 +2,7 @@
 
 import pytest
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.importing.importer import Options
 from biomeroworker.omero.importing.rois import YELLOW, clear, colour_of
 
@@ -20,5 +20,5 @@ def test_an_outline_is_filled_with_its_own_colour_seen_through():
 
 
 def test_what_is_no_colour_is_refused_by_name():
-    with pytest.raises(Refused, match=r"roi_colour.*reddish.*yellow"):
+    with pytest.raises(RequestRejected, match=r"roi_colour.*reddish.*yellow"):
         Options.of({"roi_colour": "reddish"})

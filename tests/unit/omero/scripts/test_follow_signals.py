@@ -38,7 +38,7 @@ class Client:
 
 def test_every_step_is_said_and_the_end_with_what_was_made():
     said = []
-    well, ended = follow.mirror(Client("exporting", "running", "done"), [REQUEST], said.append, by="ann")
+    well, ended = follow.submit_and_follow(Client("exporting", "running", "done"), [REQUEST], said.append, by="ann")
     assert well
     assert len(ended) == 1
     assert "exporting" in said[1]
@@ -47,11 +47,11 @@ def test_every_step_is_said_and_the_end_with_what_was_made():
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "importing"])
 def test_any_other_end_is_not_well(state):
-    assert not follow.mirror(Client(state), [REQUEST], lambda message: None, by="ann")[0]
+    assert not follow.submit_and_follow(Client(state), [REQUEST], lambda message: None, by="ann")[0]
 
 
 def test_a_database_that_is_away_for_a_time_does_not_end_the_watching(monkeypatch):
-    monkeypatch.setattr(follow, "RETRY", 0.01)
+    monkeypatch.setattr(follow, "RETRY_SECONDS", 0.01)
     client = Client("running", "done")
     whole, tries = client.wait, []
 
@@ -62,7 +62,7 @@ def test_a_database_that_is_away_for_a_time_does_not_end_the_watching(monkeypatc
         return whole(*arguments)
 
     client.wait = wait
-    assert follow.mirror(client, [REQUEST], lambda message: None, by="ann")[0]
+    assert follow.submit_and_follow(client, [REQUEST], lambda message: None, by="ann")[0]
     assert len(tries) == 3
 
 
@@ -70,7 +70,7 @@ def test_a_defect_is_not_watched_for_ever():
     client = Client("done")
     client.wait = lambda *arguments: {}["no"]
     with pytest.raises(KeyError):
-        follow.mirror(client, [REQUEST], lambda message: None, by="ann")
+        follow.submit_and_follow(client, [REQUEST], lambda message: None, by="ann")
 
 
 def test_a_failure_says_stage_cause_evidence_and_what_next():
@@ -104,7 +104,7 @@ SCRIPT = textwrap.dedent("""
             print("waiting", flush=True); time.sleep(30)
         def cancel(self, run, by): print("cancel by", by, flush=True)
     request = RunRequest(workflow="w", source="omero", inputs={})
-    well, _ = follow.mirror(Client(), [request], lambda m: print(m, flush=True), by="ann")
+    well, _ = follow.submit_and_follow(Client(), [request], lambda m: print(m, flush=True), by="ann")
     sys.exit(0 if well else 1)
 """)
 

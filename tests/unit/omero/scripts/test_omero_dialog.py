@@ -4,7 +4,7 @@ import omero.clients  # noqa: F401  loads omero-py in the order that it needs
 import pytest
 from omero.rtypes import unwrap
 
-from biomeroworker.errors import Refused
+from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.importing.importer import Options
 from biomeroworker.omero.scripts import dialog
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
@@ -98,7 +98,7 @@ def test_a_batch_size_splits_the_run():
     assert request.batch_size == 32
     (request,) = dialog.requests(filled(), WORKFLOWS)
     assert request.batch_size == 0, "all in one job unless it is asked for"
-    with pytest.raises(Refused, match="Batch_Size"):
+    with pytest.raises(RequestRejected, match="Batch_Size"):
         dialog.requests(filled(Batch_Size=-1), WORKFLOWS)
 
 
@@ -149,7 +149,7 @@ def test_what_to_do_with_results_is_understood(given, expected):
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(given, words):
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(RequestRejected, match=words):
         dialog.requests({"Data_Type": "Dataset", "IDs": [1], **given}, WORKFLOWS)
 
 

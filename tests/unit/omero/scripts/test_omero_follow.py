@@ -47,12 +47,12 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(follow, "RETRY", 0.01)
+    monkeypatch.setattr(follow, "RETRY_SECONDS", 0.01)
 
 
 def shown(client, *names):
     said = []
-    well, ended = follow.mirror(client, [request(name) for name in names], said.append, by="ann")
+    well, ended = follow.submit_and_follow(client, [request(name) for name in names], said.append, by="ann")
     return well, ended, said
 
 
@@ -82,7 +82,7 @@ def test_a_cancel_is_asked_for_again_while_the_log_is_away():
 
 
 def test_a_cancel_that_could_not_be_recorded_within_the_grace_says_so(monkeypatch):
-    monkeypatch.setattr(follow, "GRACE", 0.1)
+    monkeypatch.setattr(follow, "GRACE_SECONDS", 0.1)
     client = Client(faults=[AWAY] * 1000, state="terminated")
     _, _, said = shown(client, "a")
     assert client.asked > 1
