@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, err, out, print_json, size
-from biomeroworker.cli.ending import graceful_shutdown
 from biomeroworker.cli.reload import Reload, execute_again
 from biomeroworker.cli.runs import STYLES, print_report
+from biomeroworker.cli.shutdown import graceful_shutdown
 from biomeroworker.config.live import LiveSettings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest

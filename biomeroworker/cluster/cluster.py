@@ -132,7 +132,7 @@ class Cluster:
 
         Raises
         ------
-        refusals.SubmissionInDoubt
+        submit_errors.SubmissionUncertain
             The job may have been taken though no id came back: `find` it. `submit_once.AttemptClaimed` when that was
             said before, `submit_once.AttemptAbandoned` when it no longer matters.
         """

@@ -15,7 +15,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from biomeroworker.config import describing, ini, sorting
+from biomeroworker.config import ini, merging, rendering
 from biomeroworker.config.fields import Section
 from biomeroworker.config.files import config_files, standard_files
 from biomeroworker.config.ini import Value
@@ -152,7 +152,7 @@ class Settings(BaseModel):
 
     def section(self, name: str) -> str:
         """How a section is called in the ini: ``SLURM``, or ``SLURM:<cluster>`` for settings of one with a name."""
-        return f"{name}:{self.cluster}" if self.cluster and name in sorting.OF_A_CLUSTER else name
+        return f"{name}:{self.cluster}" if self.cluster and name in merging.OF_A_CLUSTER else name
 
     def line(self, section: str, key: str) -> str:
         """Where to change a setting: ``file:line: [SECTION] key``; without a line where nobody has set it."""
@@ -171,34 +171,34 @@ class Settings(BaseModel):
     @property
     def database_shown(self) -> str:
         """The same for people."""
-        return describing.without_password(self.database_url)
+        return rendering.without_password(self.database_url)
 
     def shown(self) -> dict[str, str]:
         """Every setting as text by ``SECTION.key``, with passwords masked."""
         lines: dict[str, str] = {}
         for name in SECTIONS:
-            lines.update(describing.section_lines(name, getattr(self, name.lower())))
-        lines.update(describing.account_lines("ACCOUNTS", self.accounts))
+            lines.update(rendering.section_lines(name, getattr(self, name.lower())))
+        lines.update(rendering.account_lines("ACCOUNTS", self.accounts))
         for cluster, of in self.clusters.items():
-            lines.update(describing.section_lines(f"SSH:{cluster}", of.ssh))
-            lines.update(describing.section_lines(f"SLURM:{cluster}", of.slurm))
-            lines.update(describing.account_lines(f"ACCOUNTS:{cluster}", of.accounts))
+            lines.update(rendering.section_lines(f"SSH:{cluster}", of.ssh))
+            lines.update(rendering.section_lines(f"SLURM:{cluster}", of.slurm))
+            lines.update(rendering.account_lines(f"ACCOUNTS:{cluster}", of.accounts))
         for conversion, image in self.converters.items():
             lines[f"CONVERTERS.{conversion}"] = mask_credentials(image)
         for workflow, settings in self.workflows.items():
-            lines.update(describing.workflow_lines(workflow, settings))
+            lines.update(rendering.workflow_lines(workflow, settings))
         return lines
 
 
 def settings_table() -> str:
     """The settings as Markdown tables, a section each, for the documentation."""
-    return describing.settings_table(SECTIONS)
+    return rendering.settings_table(SECTIONS)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:
     for section, kind in SECTIONS.items():
         for key, field in kind.model_fields.items():
-            for variable in describing.field_extras(field).get("env", []):
+            for variable in rendering.field_extras(field).get("env", []):
                 if text := environ.get(variable, "").strip():
                     yield Value(section, key, text, f"environment {variable}")
                     break
@@ -208,9 +208,9 @@ def _build(
     cls: type[Settings], values: Iterable[Value], environ: Mapping[str, str], more: Mapping[str, object]
 ) -> Settings:
     """The values, sorted into the schema and checked."""
-    found = sorting.merge(values, SECTIONS)
+    found = merging.merge(values, SECTIONS)
     found.data["worker"].setdefault("work_folder", str(state_folder(environ) / "work"))
-    if told := sorting.contradictions(found):
+    if told := merging.contradictions(found):
         raise ConfigError("\n".join(told))
     try:
         return cls.model_validate(

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from biomeroworker.config import SECTIONS, Settings, describing
+from biomeroworker.config import SECTIONS, Settings, rendering
 from biomeroworker.diagnostics.redaction import is_secret_name
 
 #: No file with secrets is larger.
@@ -28,7 +28,7 @@ _XML_PROPERTY = re.compile(r'name="(?P<key>[^"]+)"\s+value="(?P<value>[^"]+)"')
 _JSON_ENTRY = re.compile(r'"(?:auth|identitytoken|password)"\s*:\s*"([^"]+)"')
 
 _SECRET_FIELDS = {
-    key: describing.field_extras(field).get("env", [])
+    key: rendering.field_extras(field).get("env", [])
     for section in SECTIONS.values()
     for key, field in section.model_fields.items()
     if "SecretStr" in str(field.annotation)

@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 import tifffile
 
-from biomeroworker.cli.ending import graceful_shutdown
+from biomeroworker.cli.shutdown import graceful_shutdown
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun

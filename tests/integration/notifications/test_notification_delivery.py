@@ -276,9 +276,9 @@ def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
     settings()
     program = (
         "import sys; from biomeroworker.config import Settings; "
-        "from biomeroworker.notifications.dispatcher import Courier; "
+        "from biomeroworker.notifications.dispatcher import Dispatcher; "
         "from biomeroworker.eventlog.runlog import RunLog; "
-        "Courier(RunLog.open(sys.argv[1]), Settings.load(sys.argv[2], environ={}, standard=[]), {}).deliver()"
+        "Dispatcher(RunLog.open(sys.argv[1]), Settings.load(sys.argv[2], environ={}, standard=[]), {}).deliver()"
     )
     child = subprocess.Popen([sys.executable, "-c", program, log_url, str(tmp_path / "slurm-config.ini")])
     hook.during = child.kill  # when it has sent all, and has no answer

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from biomeroworker.config.describing import SBATCH, field_extras
 from biomeroworker.config.fields import Section
 from biomeroworker.config.ini import Value
+from biomeroworker.config.rendering import SBATCH, field_extras
 from biomeroworker.config.schema import AccountSettings, WorkflowSettings
-from biomeroworker.config.workflows import describe
+from biomeroworker.config.workflow_keys import describe
 from biomeroworker.errors import ConfigError
 
 #: The sections that each cluster has one of.
