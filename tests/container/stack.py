@@ -254,6 +254,12 @@ class Stack:
         found: dict[str, Any] = json.loads(self.biomeroworker("show", run, "--json"))
         return found
 
+    def holder(self, run: str) -> str:
+        """The node whose supervisor has the lease of a run. Its name begins with the host's, the container's id."""
+        name = until(lambda: self.sql(f"select holder from biomeroworker_lease where run_id = '{run}'"), 30, "a lease")
+        containers = {self.execute(node, "hostname"): node for node in NODES}
+        return containers[name.partition(":")[0]]
+
     def jobs(self, name: str) -> set[str]:
         """The ids of the SLURM jobs of a name: those in the queue and those that accounting knows."""
         rows = self.execute("localslurm", "squeue", "-h", "-t", "all", f"--name={name}", "-o", "%F")
