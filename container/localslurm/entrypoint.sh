@@ -26,7 +26,7 @@ folder() {
     chown -R "$2:" "$1"
 }
 
-# shellcheck disable=SC2317  # called by way of `start`
+# shellcheck disable=SC2317  # called by `start`
 as() {
     local account=$1
     shift

@@ -1,7 +1,7 @@
 """The whole deployment in containers: docker-compose.yml as an admin starts it, with the stand-in in OMERO's place.
 
 One project for all scenarios: a sandbox master, Postgres, the SLURM container, two nodes, a registry for the workflow's
-image, and a machine with the command `omero`. The services, variables, secrets and mounts are those of docker-compose.yml.
+image, and a machine with the command `omero`. Services, variables, secrets and mounts are those of docker-compose.yml.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -17,12 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.container import bases, images, workload
-from tests.container.engine import Engine, EngineError
+from sandbox.workflow.rootfs import cache_folder
+from tests.container import bases, compose_files, images, workload
+from tests.container.engine import DOCKER, Engine, EngineError
 
 FILES = ("docker-compose.yml", "deploy/docker-compose.second-node.yml", "tests/container/scenarios.yml")
 NODES = {"biomeroworker": "Processor-0", "biomeroworker-2": "Processor-1"}
-#: What starts by name: without OMERO's own database, OMERO.web, and the worker of the servers that the stand-in has not.
+#: What starts first. OMERO's database, OMERO.web and the worker for other servers stay away: the stand-in needs none.
 FIRST = ("omeroserver", "database-biomero", "localslurm", "registry", "client")
 ACCOUNT = "omero-server"
 HOME = "/opt/omero/server"
@@ -33,10 +35,28 @@ TERMINAL = ("done", "failed", "cancelled")
 
 def service_image(engine: Engine, context: Path, name: str, dockerfile: str, base: str) -> str:
     """Build one of the images of this project on a local base; its tag."""
-    tag = f"{bases.PREFIX}/{name}:{os.getpid()}"
+    tag = f"{bases.PREFIX}/{name}:current"
     argv = ["build", "-q", "-t", tag, "-f", context / dockerfile, "--build-arg", f"BASE={base}"]
-    engine.run(*argv, *images.machine_secrets(context), context, timeout=images.BUILD_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        engine.run(*argv, *images.secrets(Path(folder)), context, timeout=images.BUILD_SECONDS)
     return tag
+
+
+def cluster_image(engine: Engine, context: Path) -> str:
+    """The SLURM container, with the packages of Apptainer that `tools/get_apptainer.py` has in its cache, if any."""
+    fetched = cache_folder() / "apptainer"
+    if (fetched / "SHA256SUMS").exists():
+        shutil.copytree(fetched, context / "container/localslurm/packages", dirs_exist_ok=True)
+    return service_image(engine, context, "localslurm", "container/localslurm/Dockerfile", bases.debian(engine))
+
+
+def make_project(folder: Path) -> Path:
+    """Copy what Compose and an admin use into an empty folder."""
+    compose_files.make_project(folder)
+    shutil.copytree(images.CHECKOUT / "scripts", folder / "scripts")
+    (folder / FILES[-1]).parent.mkdir(parents=True)
+    shutil.copy(images.CHECKOUT / FILES[-1], folder / FILES[-1])
+    return folder
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -132,7 +152,10 @@ class Stack:
         with tempfile.TemporaryDirectory() as folder:
             layout = workload.write_layout(Path(folder))
             self.engine.run("cp", layout, f"{registry}:/layout")
-        source, target = f"oci:/layout:{workload.VERSION}", f"docker://127.0.0.1:5000/lab/{workload.NAME}:{workload.VERSION}"
+        source, target = (
+            f"oci:/layout:{workload.VERSION}",
+            f"docker://127.0.0.1:5000/lab/{workload.NAME}:{workload.VERSION}",
+        )
         copy = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", source, target]
         until(lambda: self.engine.execute(registry, *copy) or True, 30, "the registry takes the image")
 
@@ -161,12 +184,22 @@ class Stack:
         done = self.engine.attempt("logs", "--since", f"{moment:.3f}", self.container(service))
         return done.output + done.errors
 
-    def await_registered(self, node: str, moment: float = 0, seconds: float = 90) -> None:
+    def await_registered(self, node: str, moment: float = 0, seconds: float = 120) -> None:
         """Wait until a node's Processor has registered with Blitz since a time."""
         until(
-            lambda: _registrations(self.since(node, moment)), seconds,
-            f"{NODES[node]} of {node} is registered; its log ends with\n{self.logs(node)[-3000:]}",
-        )  # fmt: skip
+            lambda: "Registering processor" in self.since(node, moment),
+            seconds,
+            f"{NODES[node]} of {node} is registered",
+        )
+
+    def await_in_grid(self, node: str, seconds: float = 120) -> None:
+        """Wait until the node's health check says that the master has it, and its Processor."""
+        container = self.container(node)
+        until(
+            lambda: self.engine.run("exec", container, "/startup/healthcheck.sh") == "",
+            seconds,
+            f"{node} is in the grid",
+        )
 
     def biomeroworker(self, *argv: str, node: str = "biomeroworker", **options: Any) -> str:
         """Run the command in a node, with its account and its run log."""
@@ -196,9 +229,9 @@ class Stack:
         return self.engine.run(*argv, given=head + program + "\nclient.closeSession()\n", timeout=RUN_SECONDS)
 
     def login(self) -> None:
-        password = (self.project / "secrets/omero_root_password").read_text().strip()
-        argv = ["exec", "-e", f"OMERO_PASSWORD={password}", self.container("client")]
-        self.engine.run(*argv, "omero", "login", "-s", "omeroserver", "-u", "root", "-t", "3600")
+        secret = {"OMERO_PASSWORD": (self.project / "secrets/omero_root_password").read_text().strip()}
+        argv = ["exec", "-e", "OMERO_PASSWORD", self.container("client")]
+        self.engine.run(*argv, "omero", "login", "-s", "omeroserver", "-u", "root", "-t", "3600", environment=secret)
 
     def prepare_omero(self) -> None:
         """The official script, and two images in a dataset."""
@@ -246,8 +279,10 @@ class Stack:
 
     def sql(self, query: str) -> str:
         argv = ["psql", "-XAtq", "-h", "127.0.0.1", "-U", "biomero", "-d", "biomero", "-c", query]
-        password = (self.project / "secrets/biomero_db_password").read_text().strip()
-        return self.engine.run("exec", "-e", f"PGPASSWORD={password}", self.container("database-biomero"), *argv)
+        secret = {"PGPASSWORD": (self.project / "secrets/biomero_db_password").read_text().strip()}
+        return self.engine.run(
+            "exec", "-e", "PGPASSWORD", self.container("database-biomero"), *argv, environment=secret
+        )
 
     def shown(self, run: str) -> dict[str, Any]:
         """What ``biomeroworker show --json`` says of a run."""
@@ -280,9 +315,10 @@ class Launch:
             "Data_Type=Dataset", f"IDs={stack.dataset}", f"{workload.NAME}=True", f"{workload.NAME}_|_sleep={sleep}",
             f"3a) Import into NEW Dataset={dataset}",
         ]  # fmt: skip
-        self.output = tempfile.TemporaryFile("w+")
+        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `close`
+        command = ["omero", "script", "launch", str(stack.script), *inputs]
         self.process = subprocess.Popen(
-            ["/usr/bin/docker", "exec", stack.container("client"), "omero", "script", "launch", str(stack.script), *inputs],
+            [DOCKER, "exec", stack.container("client"), *command],
             env=stack.engine.environment, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.run = until(lambda: self._new(before), 60, "the script has handed its run in")
@@ -300,15 +336,17 @@ class Launch:
     def await_state(self, *states: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
         """Wait until the run's log says that it is in one of these states."""
 
-        def there() -> dict[str, Any] | None:
-            found = self.stack.shown(self.run)
-            assert not found["paused"], found["pause_reason"]
-            if found["state"] not in states and found["state"] in TERMINAL:
-                raise AssertionError(f"the run ended as {found['state']}: {found['report']}")
-            return found if found["state"] in states else None
+        def there() -> bool:
+            row = self.stack.sql(
+                f"select state, paused, pause_reason from biomeroworker_run where run_id = '{self.run}'"
+            )
+            state, paused, reason = row.split("|", 2)
+            assert paused == "f", reason
+            assert state in states or state not in TERMINAL, self.stack.shown(self.run)["report"]
+            return state in states
 
-        found: dict[str, Any] = until(there, seconds, f"run {self.run} is {' or '.join(states)}")
-        return found
+        until(there, seconds, f"run {self.run} is {' or '.join(states)}")
+        return self.stack.shown(self.run)
 
     def await_job(self) -> str:
         """Wait until the run's job runs in SLURM; its id."""
@@ -342,10 +380,6 @@ class Launch:
             self.process.kill()
             self.process.wait()
         self.output.close()
-
-
-def _registrations(log: str) -> int:
-    return log.count("Entering main loop")
 
 
 @contextlib.contextmanager

