@@ -257,6 +257,13 @@ class Stack:
             ).split()[-1]
         )
 
+    def await_scripts(self, seconds: float = 240) -> str:
+        """Wait until a Processor takes scripts; the seconds that it took. What it was busy with may have to time out."""
+        started, client = time.monotonic(), self.container("client")
+        argv = ["omero", "script", "params", str(self.script)]
+        until(lambda: self.engine.run("exec", client, *argv, timeout=RUN_SECONDS), seconds, "a Processor takes scripts")
+        return f"{time.monotonic() - started:.0f}"
+
     def images_in(self, dataset: str) -> list[str]:
         """The names of the images in all datasets of a name."""
         names = self.gateway(
