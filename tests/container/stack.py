@@ -258,7 +258,7 @@ class Stack:
         )
 
     def await_scripts(self, seconds: float = 240) -> str:
-        """Wait until a Processor takes scripts; the seconds that it took. What it was busy with may have to time out."""
+        """Wait until a Processor takes scripts; returns the seconds. Its old connections may have to time out."""
         started, client = time.monotonic(), self.container("client")
         argv = ["omero", "script", "params", str(self.script)]
         until(lambda: self.engine.run("exec", client, *argv, timeout=RUN_SECONDS), seconds, "a Processor takes scripts")
