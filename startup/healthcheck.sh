@@ -18,7 +18,8 @@ unhealthy() {
 check_service() {
     local pid
     pid=$(cat -- "$STATE/$1.pid" 2> /dev/null) || unhealthy "$2 is not running"
-    kill -0 "$pid" 2> /dev/null || unhealthy "$2 is not running"
+    # not kill -0: root without the capability KILL may look at the process, but not signal it
+    [[ -d /proc/$pid ]] || unhealthy "$2 is not running"
 }
 
 check_service supervisor "the supervisor"

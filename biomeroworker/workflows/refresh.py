@@ -74,7 +74,8 @@ class Refresher:
         try:
             found = self._clusters[cluster].versions(list(paths.values()))
         except Exception as error:
-            self._log_once(f"versions on {cluster or 'the cluster'}", str(error))
+            hint = getattr(error, "hint", "")
+            self._log_once(f"versions on {cluster or 'the cluster'}", f"{error}: {hint}" if hint else str(error))
             return False
         self._said.pop(f"versions on {cluster or 'the cluster'}", None)
         _write_versions(_folder(self._settings), {name: found.get(path, []) for name, path in paths.items()})

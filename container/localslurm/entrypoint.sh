@@ -26,7 +26,7 @@ folder() {
     chown -R "$2:" "$1"
 }
 
-# shellcheck disable=SC2317  # called by way of `start`
+# shellcheck disable=SC2317  # called by `start`
 as() {
     local account=$1
     shift
@@ -91,7 +91,7 @@ write_configuration() {
     folder "$STATE/slurmctld" slurm 700
     folder /run/slurm slurm 755
     # what slurmd remembers of jobs before the container was stopped: they are gone
-    rm -rf -- /var/spool/slurmd /run/slurmd.pid /run/slurmctld.pid
+    rm -rf -- /var/spool/slurmd /run/slurmd.pid
     install -d -m 755 /var/spool/slurmd
     folder /run/mysqld mysql 755
     install -d -m 755 /run/sshd
@@ -161,7 +161,8 @@ start_all() {
     register
     start slurmctld as slurm slurmctld -D
     ready slurmctld sh -c 'scontrol ping | grep -q "is UP"'
-    start slurmd slurmd -D -N localslurm
+    # -b: no job of before runs any more, and the controller shall know it at once
+    start slurmd slurmd -D -b -N localslurm
     ready slurmd sh -c 'sinfo -h -o %t | grep -qxE "idle|mix|alloc|comp|drain|drng"'
     if sinfo -h -o %t | grep -qE '^dr'; then
         scontrol update nodename=localslurm state=resume

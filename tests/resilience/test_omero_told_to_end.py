@@ -124,8 +124,8 @@ time.sleep(300)
 #: `biomeroworker attach`, which looks every 0.2 s whether its session lives, and may not stay longer than 4 s.
 ATTACH = """
 import sys
-from biomeroworker.cli import ending, main
-ending.GRACE = 4.0
+from biomeroworker.cli import main, shutdown
+shutdown.GRACE_SECONDS = 4.0
 from biomeroworker.node import attach
 attach.CHECK = 0.2
 sys.argv = ["biomeroworker", "attach"]
