@@ -125,7 +125,7 @@ def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monk
         raise OSError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(recorder_module.outbox, "post", full)
+        patched.setattr(recorder_module.outbox_rows, "post", full)
         with pytest.raises(OSError, match="disk full"):
             log.fail(run, REPORT)
     assert not log.run(run).state.is_terminal
