@@ -7,20 +7,19 @@ import fcntl
 import hashlib
 import json
 import os
-import random
 import secrets
 import shutil
 import socket
 import stat
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandbox.errors import SandboxError
 
 #: Below the range from which the kernel takes ports for outgoing connections, so that a remembered port stays free.
-PORTS = range(20000, 30000)
+PORTS = (20000, 30000)
 
 #: Unix sockets live under the root, and their paths end at 107 bytes.
 LONGEST_ROOT = 70
@@ -132,8 +131,7 @@ class Root:
         ports = self._state.get("ports", {})
         if name not in ports:
             taken = set(ports.values())
-            candidates = (port for port in iter(lambda: random.choice(PORTS), None) if port not in taken)
-            ports[name] = next(port for port in candidates if port_is_free(port))
+            ports[name] = free_port(taken)
             self._save()
         return int(ports[name])
 
@@ -156,6 +154,19 @@ class Root:
         """Use these ports from now on."""
         self._state["ports"].update(given)
         self._save()
+
+
+def free_port(taken: Collection[int] = ()) -> int:
+    """A port on which nothing listens, of those that ``$SANDBOX_PORTS`` (``FIRST-LAST``) names and not of ``taken``.
+
+    Programs that start several sandboxes at once give each a range of its own: between the choice of a port and the
+    start of its server, another one could choose it too.
+    """
+    first, last = PORTS
+    if given := os.environ.get("SANDBOX_PORTS"):
+        first, last = (int(number) for number in given.split("-"))
+    candidates = (port for port in iter(lambda: first + secrets.randbelow(last - first), None) if port not in taken)
+    return next(port for port in candidates if port_is_free(port))
 
 
 def port_is_free(port: int) -> bool:

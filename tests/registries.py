@@ -15,6 +15,7 @@ from typing import Any
 
 import bcrypt
 
+from sandbox.root import free_port
 from sandbox.workflow import oci
 
 
@@ -29,9 +30,7 @@ def own_registry(
     names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     made = [*request, *names, "-days", "2", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(made, check=True, capture_output=True, timeout=60)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "warn"},

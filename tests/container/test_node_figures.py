@@ -53,7 +53,7 @@ def test_an_idle_node_needs_little_memory(stack: Stack, figures: dict[str, str])
         kib = stack.engine.run("exec", "-u", ACCOUNT, stack.container(node), "sh", "-c", script)
         found.append(int(kib) / 1024)
     figures["MiB (PSS) of an idle node, supervisor included"] = ", ".join(f"{one:.0f}" for one in found)
-    assert min(found) < IDLE_MIB
+    assert max(found) < IDLE_MIB
 
 
 def test_fifty_scripts_at_once_all_end(stack: Stack, figures: dict[str, str]) -> None:

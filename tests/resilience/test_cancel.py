@@ -12,12 +12,12 @@ from biomeroworker.deployment import folder_source
 from biomeroworker.domain import backoff
 from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
-from tests.resilience.world import SLOW, World
+from tests.resilience.world import PATIENCE, SLOW, World
 
 
 def settled(world: World, seconds: float = 15) -> None:
     """Wait until nothing is owed any more."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     with world.log() as log:
         while log.pending_cancels.all():
             assert time.monotonic() < end, log.pending_cancels.all()
@@ -81,14 +81,14 @@ def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None
     run_id = world.accept()
     with child.running(world, doubt_seconds=60):
         world.await_run(run_id, 30, RunState.SUBMITTING)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * PATIENCE
         while not (world.slurm / "calls").exists():
             assert time.monotonic() < end
             time.sleep(0.05)
         with world.log() as log:
             log.request_cancel(run_id, "ada")
         world.await_run(run_id, 15)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 15 * PATIENCE
         while not world.jobs() or world.live(run_id):
             assert time.monotonic() < end
             time.sleep(0.1)

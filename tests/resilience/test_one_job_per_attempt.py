@@ -14,7 +14,7 @@ import pytest
 from biomeroworker.eventlog.aggregates.states import TERMINAL
 from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
-from tests.resilience.world import SLOW, World
+from tests.resilience.world import PATIENCE, SLOW, World
 
 
 def calls(world: World) -> list[str]:
@@ -66,7 +66,7 @@ def test_a_job_that_comes_after_its_attempt_was_given_up_does_nothing(world: Wor
     run = world.check(run_id)
     assert run.attempt == 2
     late = run.attempts[1].name
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * PATIENCE
     while not any(job["name"] == late and job["state"] == "FAILED" for job in world.jobs()):
         assert time.monotonic() < end, world.jobs()
         time.sleep(0.1)
@@ -145,7 +145,7 @@ def test_a_supervisor_that_stands_still_again_and_again_harms_no_run(world: Worl
     runs = [world.accept(sleep=0.5) for _ in range(3)]
     with child.running(world) as first, child.running(world):
         assert first.pid
-        end = time.monotonic() + 40
+        end = time.monotonic() + 40 * PATIENCE
         while any(world.await_run(run_id, 1, *RunState).state not in TERMINAL for run_id in runs):
             assert time.monotonic() < end
             os.kill(first.pid, signal.SIGSTOP)

@@ -62,6 +62,11 @@ DESCRIPTOR = {
     ],
 }  # fmt: skip
 
+#: How much slower than alone a process that runs tests is beside others: they share the machine.
+PACE = float(os.environ.get("TEST_PACE", "1"))
+#: Deadlines are for a machine that does nothing else, times this: only a test that fails waits for so long.
+PATIENCE = 4.0
+
 #: What every day can do without: ``pytest -m "slow or not slow" tests/resilience`` asks for all.
 SLOW = pytest.mark.slow
 
@@ -89,10 +94,10 @@ class Link(FakeTransport):
     """The way to the cluster. Nothing waits for longer than ``patience`` seconds; ``.link`` in the home says what is
     wrong with it: ``away`` refuses, ``hole`` swallows."""
 
-    patience = 3.0
+    patience = 3.0 * PACE
 
     def _transfer(self, argv: Sequence[str], timeout: float) -> contextlib.AbstractContextManager[Channel]:
-        return super()._talk(argv, min(timeout, self.patience))
+        return super()._transfer(argv, min(timeout, self.patience))
 
     def _note(self, argv: Sequence[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -107,9 +112,13 @@ def hurry() -> None:
     """Let a run that takes minutes by its pauses take a second."""
     backoff.FIRST_DELAY_SECONDS, backoff.LONGEST_DELAY_SECONDS = 0.2, 0.6
     job_monitor.FIRST_INTERVAL_SECONDS = 0.1
-    supervisor.SYNC_INTERVAL_SECONDS, supervisor.LEASE_SECONDS, supervisor.CANCEL_RETRY_INTERVAL_SECONDS = 0.1, 1.0, 0.3
-    supervisor.STOP_GRACE_SECONDS = 1.0
-    job_monitor.UNKNOWN_DEADLINE = job_monitor.timedelta(seconds=1.5)
+    supervisor.SYNC_INTERVAL_SECONDS, supervisor.LEASE_SECONDS, supervisor.CANCEL_RETRY_INTERVAL_SECONDS = (
+        0.1,
+        1.0 * PACE,
+        0.3,
+    )
+    supervisor.STOP_GRACE_SECONDS = 1.0 * PACE
+    job_monitor.UNKNOWN_DEADLINE = job_monitor.timedelta(seconds=1.5 * PACE)
 
 
 @dataclass
@@ -205,7 +214,7 @@ class World:
 
     def await_run(self, run_id: UUID, seconds: float = 40, *states: RunState) -> WorkflowRun:
         """Wait until a run has ended, or is in one of these states."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE
         with self.log() as log:
             while True:
                 try:
@@ -222,7 +231,7 @@ class World:
 
     def until(self, condition: Callable[[], bool], seconds: float = 30, *, must: bool = True) -> None:
         """Wait until something is so."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + (seconds * PATIENCE if must else seconds)
         while not condition():
             if time.monotonic() > end:
                 assert not must, "it never came to be"
@@ -292,7 +301,7 @@ class World:
         )
         assert max(ran.values(), default=0) <= 1, f"two jobs of one attempt ran: {ran} {story}"
         self._check_results(run, story)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * PATIENCE
         while self.live(run_id):
             assert time.monotonic() < end, f"jobs are left behind: {self.live(run_id)} {story}"
             time.sleep(0.1)

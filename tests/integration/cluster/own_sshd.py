@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sandbox.root import free_port
+
 SSHD = "/usr/sbin/sshd"
 
 
@@ -31,10 +33,9 @@ class OwnSshd:
         self.home.mkdir()
         self.runtime = self.root / "rt"
         self.config = self.root / "ssh_config"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.alias = "cluster"
+        self.relayed = 0  # connections that came through a relay of a test
         self._keygen("host_key")
         self._keygen("id")
         forced = self.root / "forced"

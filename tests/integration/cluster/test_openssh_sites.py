@@ -349,6 +349,7 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
                 client, _ = listener.accept()
             except OSError:
                 return
+            server.relayed += 1
             behind = socket.create_connection(("127.0.0.1", server.port))
             kept.extend([client, behind])
             threading.Thread(target=carry, args=(client, behind, 1 << 30), daemon=True).start()
@@ -386,8 +387,7 @@ def test_a_front_end_that_falls_silent_inside_a_login_costs_everybody_one_wait(
         thread.join(60)
     assert time.monotonic() - began < 8
     assert len(faults) == 6
-    log = (stalling.root / "log").read_text()
-    assert "Accepted" not in log or log.count("Accepted") <= 2
+    assert stalling.relayed == 1, "one login, however many wait for it"
 
 
 def test_the_login_is_given_up_though_a_jump_host_stands_between(

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biomeroworker import remote
 from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import InputManifest, PhysicalSize
 from biomeroworker.errors import Blocked, NodeFault, Permanent
@@ -117,11 +116,6 @@ def attempt(tmp_path: Path) -> Attempt:
     (run / "in").mkdir(parents=True)
     (run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
     return Attempt(run)
-
-
-def test_the_script_is_clean() -> None:
-    script = Path(remote.__path__[0]) / attempt_folder.SCRIPT
-    subprocess.run(["shellcheck", script], check=True, timeout=60)
 
 
 HOSTILE = [

@@ -42,13 +42,14 @@ CONTAINER = PLAIN.replace('echo "$out"', 'echo "$out ${SLURM_RESTART_COUNT:-0}"'
     'sleep "$sleep"\n',
     """case $sleep in
     666*) exec tail /dev/zero ;;
+    555*) end=$(($(date +%s) + 4)); while [ "$(date +%s)" -lt $end ]; do :; done ;;
     777*) dd if=/dev/zero of="$out/big" bs=1M count=4000 || exit 5 ;;
     *) sleep "$sleep" ;;
 esac
 """,
 )
 #: Those durations.
-EATS_MEMORY, FILLS_THE_DISK = 666.0, 777.0
+KEEPS_A_CORE_BUSY, EATS_MEMORY, FILLS_THE_DISK = 555.0, 666.0, 777.0
 
 
 @dataclass

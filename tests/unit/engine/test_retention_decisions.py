@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -15,7 +15,7 @@ from biomeroworker.eventlog.aggregates.states import RunState
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-RUN = uuid4()
+RUN = UUID("5f1c3b5e-6a0e-4a57-9d4e-0d7a53f1c2ab")
 
 
 @pytest.mark.parametrize("state", [state for state in RunState if not state.is_terminal])

@@ -140,12 +140,23 @@ def test_metadata_that_are_missing(tmp_path: Path, refused: Callable[..., str], 
 
 
 @pytest.mark.parametrize("file", [".zattrs", "0/.zarray"])
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'"text"', b"[" * 100_000])
-def test_metadata_that_are_no_json(tmp_path: Path, refused: Callable[..., str], file: str, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is no JSON"),
+        (b"{", "is no JSON"),
+        (b"\xff\xfe", "is no JSON"),
+        (b'"text"', "makes no sense"),
+        (b"[" * 100_000, "is no JSON"),
+    ],
+)
+def test_metadata_that_are_no_json(
+    tmp_path: Path, refused: Callable[..., str], file: str, content: bytes, words: str
+) -> None:
     (make(tmp_path / "in" / NAME) / file).write_bytes(content)
     told = refused()
     assert f"{NAME}/{file}" in told
-    assert "is no JSON" in told or "makes no sense" in told
+    assert words in told
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from startup_kit import Box
+
+from tests.unit.startup.startup_kit import Box
 
 
 @pytest.fixture

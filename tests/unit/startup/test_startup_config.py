@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from startup_kit import AS_NOBODY, NOBODY, Box, node_variables
+
+from tests.unit.startup.startup_kit import AS_NOBODY, NOBODY, Box, node_variables
 
 SECRETS = (
     "SQLALCHEMY_URL",

@@ -2,7 +2,7 @@
 
 import re
 
-from startup_kit import CHECKOUT, SCRIPTS
+from tests.unit.startup.startup_kit import CHECKOUT, SCRIPTS
 
 TEXTS = {path.name: path.read_text() for path in SCRIPTS.glob("*.sh")}
 PAGE = (CHECKOUT / "docs/container-startup.md").read_text()

@@ -4,7 +4,8 @@ import os
 import subprocess
 
 import pytest
-from startup_kit import AS_NOBODY, Box, node_variables
+
+from tests.unit.startup.startup_kit import AS_NOBODY, Box, node_variables
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"
 

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from string import Template
 
 import pytest
-from startup_kit import CHECKOUT, Box, Running, alive, node_variables, running
+
+from tests.unit.startup.startup_kit import CHECKOUT, Box, Running, alive, node_variables, running
 
 REGISTRY = Template("""IceGrid.InstanceName=IceGrid
 IceGrid.Registry.LMDB.Path=$data

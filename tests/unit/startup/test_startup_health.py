@@ -3,7 +3,8 @@
 import os
 
 import pytest
-from startup_kit import Box, master, node_variables
+
+from tests.unit.startup.startup_kit import Box, master, node_variables
 
 ATTACHED = {"BIOMEROWORKER_MODE": "attached", "OMERO_HOST": "127.0.0.1", "OMERO_PASSWORD": "secret"}
 

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from startup_kit import Box, alive, master, node_variables, running
+
+from tests.unit.startup.startup_kit import Box, alive, master, node_variables, running
 
 ATTACHED = {"BIOMEROWORKER_MODE": "attached", "OMERO_HOST": "127.0.0.1", "OMERO_PASSWORD": "secret"}
 

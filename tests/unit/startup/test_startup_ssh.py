@@ -6,7 +6,8 @@ import stat
 import subprocess
 
 import pytest
-from startup_kit import AS_NOBODY, NOBODY, Box, modes
+
+from tests.unit.startup.startup_kit import AS_NOBODY, NOBODY, Box, modes
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nsecret-of-the-key\n-----END OPENSSH PRIVATE KEY-----\n"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,14 +181,27 @@ STRANGE: list[Any] = [None, True, -1, 10**400, float("nan"), "", "a b", "'", [],
 
 @pytest.mark.parametrize("content", [BIAFLOWS, BIOMERO, BILAYERS], ids=["biaflows", "biomero", "bilayers"])
 def test_whatever_stands_in_a_field_the_descriptor_is_read_or_its_fault_is_told(content: dict[str, Any]) -> None:
+    usable, faults = 0, []
     for place in places(content):
         for value in STRANGE if place else ():
             changed = inner = copy.deepcopy(content)
             for step in place[:-1]:
                 inner = inner[step]
             inner[place[-1]] = copy.deepcopy(value)
-            with contextlib.suppress(DescriptorFault):
-                read(changed)
+            try:
+                assert read(changed).container_image
+                usable += 1
+            except DescriptorFault as fault:
+                faults.append(str(fault))
+    # much of a descriptor is for people, or optional; the rest is needed
+    assert usable > 200
+    assert len(faults) > 200
+    assert [fault for fault in faults if not re.match(r"[\w.\[\]'-]+:? .*\w", fault)] == []
+
+
+@pytest.mark.parametrize("content", [BIAFLOWS, BIOMERO, BILAYERS], ids=["biaflows", "biomero", "bilayers"])
+def test_an_unchanged_descriptor_is_read(content: dict[str, Any]) -> None:
+    assert read(copy.deepcopy(content)).parameters
 
 
 @pytest.mark.parametrize("text", ["when: 2026-13-45", "n: 0b_", "n: !!bool x", "[" * 100_000, "n: " + "1" * 5000, "\0"])

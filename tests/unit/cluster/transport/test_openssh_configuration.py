@@ -3,8 +3,9 @@
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,19 @@ Configured = Callable[[str], OpenSshTransport]
 
 
 @pytest.fixture
-def configured(tmp_path: Path) -> Configured:
+def sockets() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets, whatever pytest's is."""
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def configured(tmp_path: Path, sockets: Path) -> Configured:
     def make(text: str) -> OpenSshTransport:
         config = tmp_path / "config"
         # nothing listens there: whoever gets as far as connecting is told so at once
         config.write_text(f"Host cluster\n  HostName 127.0.0.1\n  Port 1\n{text}")
-        return OpenSshTransport("cluster", config_file=config, runtime_dir=tmp_path / "rt")
+        return OpenSshTransport("cluster", config_file=config, runtime_dir=sockets)
 
     return make
 
@@ -91,12 +99,12 @@ def test_a_configuration_that_takes_long_to_read_is_tried_again(
 
 
 def test_a_host_that_says_nothing_is_given_up_so_early_that_three_tries_take_less_than_a_minute(
-    tmp_path: Path,
+    tmp_path: Path, sockets: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = tmp_path / "config"
         config.write_text(f"Host cluster\n  HostName 127.0.0.1\n  Port {silent.getsockname()[1]}\n")
         began = time.monotonic()
         with pytest.raises(Transient):
-            OpenSshTransport("cluster", config_file=config, runtime_dir=tmp_path / "rt").check()
+            OpenSshTransport("cluster", config_file=config, runtime_dir=sockets).check()
         assert time.monotonic() - began < 15
