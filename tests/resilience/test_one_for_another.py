@@ -194,4 +194,6 @@ def test_a_run_on_which_nothing_befalls_takes_each_step_once(world: World, monke
     with world.log() as log:
         world.supervisor(log).run_until_end(run_id)
     assert world.check(run_id).attempt == 1
-    assert taken == dict.fromkeys(("check", "list_inputs", "stage_in", "send_tree", "submit", "fetch_tree", "stage_out"), 1)
+    assert taken == dict.fromkeys(
+        ("check", "list_inputs", "stage_in", "send_tree", "submit", "fetch_tree", "stage_out"), 1
+    )
