@@ -148,7 +148,7 @@ def _is_passing_in_a_database(error: BaseException) -> bool:
     return "TimeoutError" in names  # no connection became free in the pool
 
 
-def report(fault: Fault, stage: str, run: str, *, outcome: Literal["again", "paused", "ended"] | None = None) -> Report:
+def report(fault: Fault, stage: str, run: str, *, outcome: Literal["retry", "paused", "ended"] | None = None) -> Report:
     """What to tell the user of a fault that was met at ``stage``.
 
     Parameters
@@ -159,13 +159,13 @@ def report(fault: Fault, stage: str, run: str, *, outcome: Literal["again", "pau
     """
     match fault:
         case Transient():
-            kind, usual = "transient", "again"
+            kind, usual = "transient", "retry"
         case Blocked():
             kind, usual = "blocked", "paused"
         case _:
             kind, usual = "permanent", "ended"
     match outcome or usual:
-        case "again":
+        case "retry":
             step = "it is tried again by itself"
         case "paused":
             step = f"after mending it: biomeroworker resume {run}"

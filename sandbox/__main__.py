@@ -15,7 +15,7 @@ from rich.table import Table
 from sandbox import deployment
 from sandbox.env import as_shell, variables
 from sandbox.errors import SandboxError
-from sandbox.house import House, insist_on_root
+from sandbox.orchestrator import Sandbox, insist_on_root
 from sandbox.root import Root, default_root
 
 
@@ -46,12 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _show(house: House, console: Console) -> int:
-    answers = house.status()
+def _show(sandbox: Sandbox, console: Console) -> int:
+    answers = sandbox.status()
     if not answers:
-        console.print(f"nothing was started in {house.root.path}")
+        console.print(f"nothing was started in {sandbox.root.path}")
         return 1
-    table = Table("part", "port", "pid", "health", "", title=str(house.root.path), title_justify="left")
+    table = Table("part", "port", "pid", "health", "", title=str(sandbox.root.path), title_justify="left")
     for answer in answers:
         words = "[green]healthy" if answer.healthy else "[red]down"
         table.add_row(answer.part, str(answer.port or ""), str(answer.pid or ""), words, escape(answer.detail))
@@ -65,14 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         root = Root(options.root or default_root())
-        house = House(root)
+        sandbox = Sandbox(root)
         if options.command == "env":
             if not root.exists:
                 raise SandboxError(f"nothing was started in {root.path}")
             print(as_shell(root), end="")
             return 0
         if options.command == "status":
-            return _show(house, console)
+            return _show(sandbox, console)
         insist_on_root()
         if options.command == "down" and not root.exists:
             console.print(f"nothing was started in {root.path}")
@@ -80,10 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         with root.locked():
             if options.command == "down":
-                house.down(lambda line: console.print(f"  {line}"), purge=options.purge)
+                sandbox.down(lambda line: console.print(f"  {line}"), purge=options.purge)
             else:
-                house.use_ports(dict(options.port))
-                house.up(house.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
+                sandbox.use_ports(dict(options.port))
+                sandbox.up(sandbox.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
                 deployment.write(root.path, variables(root))
         console.print(f"{options.command}: {root.path} ({time.monotonic() - began:.1f} s)")
     except SandboxError as problem:

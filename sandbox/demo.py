@@ -27,7 +27,7 @@ from rich.table import Table
 from sandbox import demo_data, deployment
 from sandbox.env import variables
 from sandbox.errors import SandboxError
-from sandbox.house import House, insist_on_root
+from sandbox.orchestrator import Sandbox, insist_on_root
 from sandbox.root import Root, default_root
 from sandbox.workflow.build import build_and_push
 
@@ -92,10 +92,10 @@ class Demo:
         return self._summary(worker, data, password, took)
 
     def _bring_up(self) -> None:
-        house = House(self.root)
+        sandbox = Sandbox(self.root)
         self.step("bringing the sandbox up" + (" without OMERO" if self.existing else ""))
         with self.root.locked():
-            house.up(house.choose([], ["omero"] if self.existing else []), _indented)
+            sandbox.up(sandbox.choose([], ["omero"] if self.existing else []), _indented)
         self.env = {**variables(self.root), **self.existing}
 
     def _address(self) -> tuple[str, int]:
@@ -287,7 +287,7 @@ def _take_down(root: Root, keep: bool) -> Callable[[], None]:
             console.print("the sandbox is left running: make sandbox-status, make sandbox-down")
             return
         with root.locked():
-            House(root).down(lambda line: None)
+            Sandbox(root).down(lambda line: None)
 
     return act
 

@@ -28,6 +28,9 @@ from biomeroworker.errors import Transient
 if TYPE_CHECKING:
     from biomeroworker.config import Settings
 
+#: Ids of jobs that are remembered, those of the latest jobs; one that was dropped is learnt again at the next query.
+JOB_IDS_KEPT = 10_000
+
 
 class Cluster:
     """A cluster behind one transport.
@@ -62,6 +65,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._home = ""
         self._job_ids: dict[str, int] = {}
+        self._job_ids_lock = threading.Lock()
         self._limits: Limits | None = None
 
     @classmethod
@@ -139,7 +143,7 @@ class Cluster:
         answer = self.transport.run(submit_once.submit_command(job), timeout=90)
         said = submit_once.parse_submission(answer.stdout) if answer.ok else submit_once.Submission(None)
         if said.job_id is not None:
-            self._job_ids[job.name] = said.job_id
+            self._keep_job_id(job.name, said.job_id)
             return said.job_id
         if said.given_up:
             raise submit_once.AttemptAbandoned(f"{job.name} was given up")
@@ -159,7 +163,16 @@ class Cluster:
 
     def learn_job_id(self, name: str, job_id: int) -> None:
         """Say which job a name is: accounting finds by its id a job that was never eligible (held, then cancelled)."""
-        self._job_ids.setdefault(name, job_id)
+        if name not in self._job_ids:
+            self._keep_job_id(name, job_id)
+
+    def _keep_job_id(self, name: str, job_id: int) -> None:
+        """Remember a job's id; the oldest are dropped, because a supervisor runs for months."""
+        with self._job_ids_lock:
+            self._job_ids.pop(name, None)
+            self._job_ids[name] = job_id
+            while len(self._job_ids) > JOB_IDS_KEPT:
+                del self._job_ids[next(iter(self._job_ids))]
 
     def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
         """What became of jobs, array tasks one by one; an empty list for a job that nobody knows.
@@ -223,14 +236,14 @@ class Cluster:
         return {job.name for job in answer.jobs if job.name in names and not job.state.is_terminal and job.in_queue}
 
     def _query(self, names: Sequence[str], since: datetime, timeout: float = 90) -> commands.SchedulerSnapshot:
-        known = [self._job_ids[name] for name in names if name in self._job_ids]
+        known = [job_id for name in names if (job_id := self._job_ids.get(name)) is not None]
         command = commands.status_command(names, since, known, self._data_folder)
         answer = commands.parse_status(self.transport.run(command, timeout=timeout).stdout)
         if not answer.queue and not answer.accounting:
             raise scheduler_unavailable(f"asking about {len(names)} jobs", answer.errors)
         for job in answer.jobs:
             if job.name in names:
-                self._job_ids[job.name] = job.job_id
+                self._keep_job_id(job.name, job.job_id)
         return answer
 
     @property

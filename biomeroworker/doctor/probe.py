@@ -16,12 +16,11 @@ from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 #: The bits of a job's exit code.
 NO_DATA, STALE, READ_ONLY, NO_IMAGES, NO_RUNTIME, NO_TEMPORARY = 1, 2, 4, 8, 16, 32
-#: Seconds that a probe's job may run.
+#: Minutes that a probe's job may run.
 JOB_MINUTES = 2
 
-#: $1 the probe's own folder below the data folder, $2 its token, $3 images, $4 container program, $5 modules to load.
+#: $1 the probe's own folder below the data folder, $2 its token, $3 images, $4 container program.
 _JOB = r"""#!/bin/bash
-[ -z "$5" ] || { source /etc/profile; module load $5; } >/dev/null 2>&1
 code=0
 if [ ! -d "$1" ]; then code=$((code + 1))
 elif [ "$(cat -- "$1/token" 2>/dev/null)" != "$2" ]; then code=$((code + 2))
@@ -45,7 +44,7 @@ printf '%s' "$job" >"$folder/job.sh"
 probe() {
   node=$1; shift
   said=$(sbatch --parsable --job-name="$name" --nodelist="$node" --output=/dev/null --chdir=/ "$@" \
-    "$folder/job.sh" "$folder" "$token" "$images" "$runtime" "$modules" 2>&1 </dev/null) &&
+    "$folder/job.sh" "$folder" "$token" "$images" "$runtime" 2>&1 </dev/null) &&
     printf 'asked %s %s\n' "$node" "${said%%;*}" || printf 'refused %s %s\n' "$node" "${said##*error: }"
 }
 """
@@ -95,7 +94,6 @@ def command(
     *,
     token: str,
     deadline: int,
-    modules: str = "",
     runtime: str = "",
 ) -> list[str]:
     """One remote execution that submits the jobs, waits for them at most ``deadline`` seconds, and cleans up.
@@ -106,7 +104,6 @@ def command(
         "folder": f"{_below_home(settings.slurm.slurm_data_path)}/.probe-{token}",
         "images": _below_home(settings.slurm.slurm_images_path),
         "runtime": runtime,
-        "modules": modules,
         "name": f"biomero-probe-{token}",
         "token": token,
         "deadline": str(deadline),

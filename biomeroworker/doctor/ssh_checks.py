@@ -17,7 +17,7 @@ from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 _TIMEOUT_SECONDS = 15.0
-#: ``ssh -G`` names these whether or not they are there.
+#: RSA keys of fewer bits are reported as weak.
 _WEAK_RSA = 2048
 
 

@@ -14,9 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-#: Where the manifests lie, beside ``in/`` and ``out/``.
+#: The file of the input manifest, beside ``in/`` and ``out/``.
 INPUTS_FILE = "inputs.json"
-RESULTS_FILE = "results.json"
 
 _INPUT_KEY = re.compile(r"(?:^|[^A-Za-z0-9])(image|plate)-(\d+)(?=[^0-9]|$)")
 

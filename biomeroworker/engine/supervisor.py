@@ -157,6 +157,7 @@ class Supervisor:
                     self._runs[run_id].lost = True
                 else:
                     del self._runs[run_id]
+                    self._executor.forget(run_id)
             for run_id in kept - self._runs.keys():  # ours though we do not carry it: an answer of the log got lost
                 self._log.leases.release(run_id, self.holder)
             self._renewed_at, self._leased_until = now, now + LEASE_SECONDS
@@ -264,6 +265,7 @@ class Supervisor:
         run = self._runs.get(run_id)
         if run is None or run.lost:
             self._runs.pop(run_id, None)
+            self._executor.forget(run_id)
             return
         if wait is None:
             self._drop(run_id)
@@ -331,6 +333,7 @@ class Supervisor:
 
     def _drop(self, run_id: UUID) -> None:
         self._runs.pop(run_id, None)
+        self._executor.forget(run_id)
         self._guarded(lambda: self._log.leases.release(run_id, self.holder))
         self._synced_at = -math.inf  # was it the one that is waited for?
 

@@ -61,11 +61,6 @@ class ImageFile:
             return self.load()
 
 
-def is_image(path: str) -> bool:
-    """Whether a file or folder of this name is one that can be read here."""
-    return path.lower().endswith((*TIFF, *PNG, *ZARR))
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile]:
     """Open an image; its ``values`` are to be had until the end of the block, or after it if asked for inside.

@@ -34,7 +34,7 @@ RETRY = (2.0, 60.0)
 class Attached:
     """One Processor in one session."""
 
-    def __init__(self, session: OmeroSession, *, official_only: bool = False) -> None:
+    def __init__(self, session: OmeroSession) -> None:
         self.session = session
         client = session.client
         self._stop = omero.util.concurrency.get_event(name="biomeroworker")
@@ -42,7 +42,7 @@ class Attached:
         self.processor = Processor(
             context,
             use_session=client.sf,
-            accepts_list=accepted(session, official_only=official_only),
+            accepts_list=accepted(session),
             category=client.getCategory(),
         )
         try:
@@ -66,16 +66,15 @@ class Attached:
         self.session.close()
 
 
-def accepted(session: OmeroSession, *, official_only: bool) -> list[Any]:
+def accepted(session: OmeroSession) -> list[Any]:
     """Whose scripts are served besides official ones (which a server takes from administrators' processors only)."""
-    return [] if official_only else [omero.model.ExperimenterI(session.user_id, False)]
+    return [omero.model.ExperimenterI(session.user_id, False)]
 
 
 def serve(
     login: Callable[[], OmeroSession],
     stop: threading.Event,
     *,
-    official_only: bool = False,
     ready: Callable[[OmeroSession], None] = lambda session: None,
 ) -> None:
     """Serve until ``stop`` is set; log in again whenever the session is lost.
@@ -92,7 +91,7 @@ def serve(
         try:
             session = login()
             try:
-                attached = Attached(session, official_only=official_only)
+                attached = Attached(session)
             except BaseException:
                 session.close()
                 raise

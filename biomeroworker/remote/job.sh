@@ -127,11 +127,11 @@ printf '%s\n' "$mark" | publish started
 [[ -e started ]] || { say "preflight: $own cannot be written on node $node" >&2; exit 70; }
 
 # -- preflight ----------------------------------------------------------------------------------------------------
-program='' image='' converter_image='' modules='' data_folder=$attempt min_free_kib=0 min_temporary_kib=0
+program='' image='' converter_image='' data_folder=$attempt min_free_kib=0 min_temporary_kib=0
 [[ -r $attempt/job.conf && -r $attempt/runtime && -r arguments ]] || refuse 71 "the settings in $attempt are not all there, or not readable"
 while IFS='=' read -r key value; do
     case $key in
-        program | image | converter_image | modules | data_folder | min_free_kib | min_temporary_kib) printf -v "$key" '%s' "$value" ;;
+        program | image | converter_image | data_folder | min_free_kib | min_temporary_kib) printf -v "$key" '%s' "$value" ;;
     esac
 done <"$attempt/job.conf"
 
@@ -147,10 +147,6 @@ for file in "$image" "$converter_image"; do
     fi || refuse 72 "the container image $file cannot be read on node $node"
 done
 
-if [[ -n $modules ]] && type module >/dev/null 2>&1; then
-    read -r -a words <<<"$modules"
-    module load "${words[@]}" || say "module load $modules failed; going on without"
-fi
 read_words "$attempt/runtime"
 [[ ${#words[@]} -gt 0 ]] || refuse 71 "the file runtime in $attempt is empty"
 command -v -- "${program:-${words[0]}}" >/dev/null 2>&1 || refuse 73 "${program:-${words[0]}} is not on node $node"

@@ -59,7 +59,6 @@ def prepare_attempt(
     image_path: str,
     data_folder: str,
     converter_image: str = "",
-    modules: str = "",
     min_free_bytes: int = MIN_FREE_BYTES,
     min_temporary_bytes: int = MIN_TEMPORARY_BYTES,
 ) -> None:
@@ -77,8 +76,6 @@ def prepare_attempt(
         The container's own, from `parameters.arguments`; by task, for an array.
     image_path, converter_image, data_folder
         Checked by the job's preflight, on the node.
-    modules
-        Names for ``module load``, separated by blanks, where a site needs that for its container runtime.
 
     Raises
     ------
@@ -94,7 +91,6 @@ def prepare_attempt(
         "program": program(prefix),
         "image": image_path,
         "converter_image": converter_image,
-        "modules": modules,
         "data_folder": data_folder,
         "min_free_kib": str(min_free_bytes >> 10),
         "min_temporary_kib": str(min_temporary_bytes >> 10),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -45,13 +45,6 @@ class Family(enum.StrEnum):
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Choice(_Frozen):
-    """One allowed value and what a dialog calls it."""
-
-    value: str | int | float | bool
-    label: str
 
 
 class Parameter(_Frozen):
@@ -105,12 +98,6 @@ class Parameter(_Frozen):
             raise ValueError("there must be one label a choice")
         return self
 
-    @property
-    def labelled_choices(self) -> tuple[Choice, ...]:
-        """The choices with their labels; the value itself where there is none."""
-        labels = self.choice_labels or tuple(map(str, self.choices))
-        return tuple(Choice(value=value, label=label) for value, label in zip(self.choices, labels, strict=True))
-
 
 class Workflow(_Frozen):
     """One workflow: what it is called, which image holds it, what it takes and gives."""
@@ -159,13 +146,3 @@ class Workflow(_Frozen):
     def takes_plates(self) -> bool:
         """Whether an image input is declared to be a whole plate."""
         return any("plate" in one.sub_types for one in self.inputs if one.type is ParameterType.IMAGE)
-
-    @property
-    def image_tag(self) -> str:
-        """The tag in the image's reference, empty if it has none (``ghcr.io:443/org/name:v1`` → ``v1``)."""
-        last = self.container_image.rpartition("/")[2].partition("@")[0]
-        return last.partition(":")[2]
-
-    def describe(self) -> dict[str, Any]:
-        """The model as plain JSON data."""
-        return self.model_dump(mode="json")

@@ -17,7 +17,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,18 +76,6 @@ class DescriptorStore:
         """
         found = self._from_web(location, network) if is_address(location) else _from_disk(location)
         return parse(found.text, found.origin)
-
-    def load_all(
-        self, locations: Mapping[str, str], network: Network = Network.IF_STALE
-    ) -> tuple[dict[str, Workflow], dict[str, ConfigError]]:
-        """All that can be had, by name, and why the others cannot: one bad descriptor disables one workflow."""
-        workflows, faults = {}, {}
-        for name, location in locations.items():
-            try:
-                workflows[name] = self.load(location, network)
-            except ConfigError as error:
-                faults[name] = error
-        return workflows, faults
 
     def _from_web(self, location: str, network: Network) -> Found:
         kept = self._cached(location)

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from biomeroworker.errors import ConfigError
 
-RECORD = ".json"
 _NAME = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 #: The grammar of the OCI distribution specification (github.com/distribution/reference), with its optional parts.
 _REFERENCE = re.compile(

@@ -194,21 +194,6 @@ def parse_status(text: str) -> SchedulerSnapshot:
     )
 
 
-def find_command(name: str, since: datetime) -> list[str]:
-    """Look for a job that may or may not have been submitted; read by `parse_found`."""
-    return status_command([name], since)
-
-
-def parse_found(text: str, name: str) -> JobStatus | None:
-    """The job of that name, alive or ended, if there ever was one. A refused submission was none.
-
-    Only both voices together can say that there is no job; the caller checks `SchedulerSnapshot.queue` and
-    `SchedulerSnapshot.accounting`.
-    """
-    jobs = [job for job in parse_status(text).jobs if job.name == name]
-    return jobs[-1] if jobs else None
-
-
 def cancel_command(names: Sequence[str]) -> list[str]:
     """Cancel the user's own jobs of these names, arrays as a whole. One that has ended, or never was, is fine."""
     _checked(names)

@@ -53,6 +53,10 @@ class JobCanceller:
         self._started.pop(run_id, None)
         return word
 
+    def forget(self, run_id: UUID) -> None:
+        """Drop when the cancel of a run was started: this process no longer executes the run."""
+        self._started.pop(run_id, None)
+
     def cancel_abandoned_attempts(self, run_id: UUID, run: WorkflowRun, names: Sequence[str]) -> None:
         """End the jobs of attempts that no longer count; owed when the cluster does not answer."""
         try:

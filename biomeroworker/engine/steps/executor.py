@@ -119,6 +119,13 @@ class RunExecutor:
         """Where a run was found when it was last taken a step on here."""
         return self._last_seen[run_id][0] if run_id in self._last_seen else RunState.ACCEPTED
 
+    def forget(self, run_id: UUID) -> None:
+        """Drop what is remembered of a run that this process no longer executes."""
+        self._streaming.discard(run_id)
+        self._last_seen.pop(run_id, None)
+        self._canceller.forget(run_id)
+        self.monitor.invalidate(run_id)
+
     def advance(self, run_id: UUID) -> float | None:
         """Take a run one step on.
 

@@ -340,9 +340,8 @@ class WorkflowRun(Aggregate):
         seen = Observation(state, raw_state, reason, node, progress, timestamp)
         self.attempts[attempt] = replace(before, observation=seen, unknown_since=unknown_since)
         self.state = after_observation(self.state, state)
-        self._consecutive_faults = [
-            fault for fault in self._consecutive_faults if fault.stage in FEEDING
-        ]  # that the job is seen does not feed it
+        # an observation of the job ends a series of failed queries, but not one of failed transfers
+        self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage in FEEDING]
 
     @event("FaultMet", topic=f"{TOPIC}.FaultMet")
     def _fault_met(
@@ -351,11 +350,8 @@ class WorkflowRun(Aggregate):
     ) -> None:  # fmt: skip
         assert timestamp is not None
         met = FaultRecord(RunState(stage), attempt, kind, message, detail, hint, retry_at, timestamp)
-        self._consecutive_faults = [
-            *self._consecutive_faults[:1],
-            *self._consecutive_faults[1:][2 - FAULTS_KEPT :],
-            met,
-        ]  # since when, and how many: no more is asked
+        earlier = self._consecutive_faults  # the first one says since when, their number how many
+        self._consecutive_faults = [*earlier[:1], *earlier[1:][2 - FAULTS_KEPT :], met]
         self.faults = [*self.faults, met][-FAULTS_KEPT:]
 
     @event("RunPaused", topic=f"{TOPIC}.RunPaused")

@@ -65,7 +65,6 @@ class OmeroSession:
         self.user_id: int = context.userId
         self.user_name: str = context.userName
         self.group_id: int = context.groupId
-        self.is_admin: bool = bool(context.isAdmin)
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -136,11 +135,6 @@ class OmeroSession:
     def sf(self) -> Any:
         """The ServiceFactory."""
         return self.client.sf
-
-    def keep_alive(self) -> None:
-        """A sign of life; raises `Transient` when the session or the connection is gone."""
-        with translate_errors("keep OMERO's session alive"):
-            self.sf.keepAlive(None)
 
     def query(self, hql: str, **values: Any) -> list[Any]:
         """The objects that an HQL query finds; ``values`` are ints, strings, or lists of either."""

@@ -17,7 +17,7 @@ from tests.integration.omero.conftest import make_group, make_person
 def test_an_administrator_works_as_the_runs_user_in_the_runs_group(server, person):
     with server.provider().open(person.id, person.group) as session:
         assert (session.user_id, session.group_id) == (person.id, person.group)
-        assert not session.is_admin
+        assert not session.sf.getAdminService().getEventContext().isAdmin
 
 
 def test_a_session_for_a_run_ends_when_it_is_closed(server, person):
@@ -69,7 +69,7 @@ def test_data_connections_belong_to_the_session_and_leave_it_open(server, person
         assert session.data_connections(2) == connections
         for client in session._extra:
             client.closeSession()
-        session.keep_alive()
+        session.sf.keepAlive(None)
 
 
 def test_the_environment_says_how(server, person):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.errors import SandboxError
-from sandbox.house import House, expand
+from sandbox.orchestrator import Sandbox, expand
 from sandbox.processes import Process
 from sandbox.root import Root
 
@@ -49,12 +49,12 @@ def test_an_unknown_part_is_named_and_the_known_ones_are_listed() -> None:
 
 
 def test_asking_for_a_part_brings_all_that_it_needs_before_it(folder: Path) -> None:
-    names = [part.name for part in House(Root(folder)).choose(["slurmd-2"])]
+    names = [part.name for part in Sandbox(Root(folder)).choose(["slurmd-2"])]
     assert names == ["account", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd-2"]
 
 
 def test_leaving_out_omero_leaves_out_all_of_its_servers(folder: Path) -> None:
-    names = {part.name for part in House(Root(folder)).choose(without=["omero"])}
+    names = {part.name for part in Sandbox(Root(folder)).choose(without=["omero"])}
     assert "slurmctld" in names
     assert not names & {"icegrid-registry", "icegrid-node", "blitz", "glacier2", "tables", "processor"}
 
@@ -71,4 +71,4 @@ def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path: Path)
 
 def test_a_port_for_a_part_that_has_none_is_refused(folder: Path) -> None:
     with pytest.raises(SandboxError, match="munge has no port; these have: postgres"):
-        House(Root(folder)).use_ports({"munge": 4711})
+        Sandbox(Root(folder)).use_ports({"munge": 4711})

@@ -307,8 +307,8 @@ def test_folders_are_named_by_format() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"image_path": "a\nimage=/etc/shadow"}, {"modules": "x\0y"}, {"remote_attempt": "relative"}, {"prefix": []},
-     {"prefix": ["env", "A=b"]},
+    [{"image_path": "a\nimage=/etc/shadow"}, {"converter_image": "x\0y"}, {"remote_attempt": "relative"},
+     {"prefix": []}, {"prefix": ["env", "A=b"]},
      {"arguments": ["a\0b"]}],
 )  # fmt: skip
 def test_what_cannot_be_written_is_refused(tmp_path: Path, settings: dict[str, object]) -> None:

@@ -74,13 +74,11 @@ def test_a_probe_executes_nothing_either_and_leaves_nothing(tmp_path: Path, envi
     found = settings(tmp_path)  # which would refuse such a path; the probe does not rely on that
     found = found.model_copy(update={"slurm": found.slurm.model_copy(update={"slurm_data_path": f"~/{NASTY}"})})
     nodes = [probe.Node("n1", "cpu", "idle")]
-    command = probe.command(
-        found, nodes, {"cpu": {"account": NASTY}}, token="abc", deadline=1, runtime="apptainer", modules=NASTY
-    )
+    command = probe.command(found, nodes, {"cpu": {"account": NASTY}}, token="abc", deadline=1, runtime="apptainer")
     assert "asked n1 4711" in run(command, environ)
     words = (tmp_path / "words").read_text().split("\0")
     assert f"--account={NASTY}" in words
-    assert words[-6:-1] == [f"{tmp_path}/{NASTY}/.probe-abc", "abc", "", "apptainer", NASTY]
+    assert words[-5:-1] == [f"{tmp_path}/{NASTY}/.probe-abc", "abc", "", "apptainer"]
     assert list((tmp_path / NASTY).iterdir()) == []
     assert not (tmp_path / "injected").exists()
 

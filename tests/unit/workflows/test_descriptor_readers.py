@@ -95,7 +95,7 @@ def test_biaflows_drops_cytomine_and_keeps_the_rest() -> None:
     assert threshold.name == "threshold"
     assert invert.default is False
     assert stain.choices == ("dapi", "h2b")
-    assert (workflow.family, workflow.image_tag, workflow.format) == (Family.BIAFLOWS, "v2", "tiff")
+    assert (workflow.family, workflow.format) == (Family.BIAFLOWS, "tiff")
 
 
 def test_a_biaflows_descriptor_needs_neither_description_nor_command_line() -> None:
@@ -113,7 +113,7 @@ def test_biomero_schema_says_what_it_needs_and_reads() -> None:
     assert workflow.format == "zarr"
     assert workflow.takes_plates
     assert [one.id for one in workflow.parameters] == ["model", "count"]
-    assert [one.label for one in workflow.inputs[1].labelled_choices] == ["Model A", "b"]
+    assert workflow.inputs[1].choice_labels == ("Model A", "b")
     assert workflow.inputs[1].advanced
     assert [one.id for one in workflow.outputs] == ["labels"]
 

@@ -141,13 +141,10 @@ def test_a_damaged_copy_is_fetched_anew(tmp_path: Path, site: Site) -> None:
     assert store.load(address(site, "/w.json")).name == "W"
 
 
-def test_one_bad_descriptor_disables_one_workflow(tmp_path: Path) -> None:
-    (tmp_path / "good.json").write_text(GOOD)
+def test_a_bad_descriptor_is_named_with_its_field(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(GOOD.replace("cytomine-0.1", "cwl").replace("container-image", "x"))
-    store = DescriptorStore(tmp_path / "c")
-    workflows, faults = store.load_all({"good": f"{tmp_path}/good.json", "bad": f"{tmp_path}/bad.json"})
-    assert list(workflows) == ["good"]
-    assert "bad.json: schema-version" in str(faults["bad"])
+    with pytest.raises(ConfigError, match=r"bad\.json: schema-version"):
+        DescriptorStore(tmp_path / "c").load(f"{tmp_path}/bad.json")
 
 
 @pytest.mark.parametrize(

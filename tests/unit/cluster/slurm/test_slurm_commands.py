@@ -163,7 +163,6 @@ def test_a_refused_submission_was_no_job(recorded: commands.SchedulerSnapshot) -
     assert recorded.by_name(["biomero-a-9"]) == {"biomero-a-9": []}
     only_accounting = commands.parse_status(answered("", RECORDED_ACCOUNTING))
     assert only_accounting.by_name(["biomero-a-9"]) == {"biomero-a-9": []}
-    assert commands.parse_found(answered(RECORDED_QUEUE, RECORDED_ACCOUNTING), "biomero-a-9") is None
 
 
 def test_a_job_that_left_the_queue_is_unknown_until_accounting_says_how() -> None:

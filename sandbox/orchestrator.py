@@ -47,7 +47,7 @@ def expand(names: Iterable[str]) -> set[str]:
     return found
 
 
-class House:
+class Sandbox:
     """One sandbox."""
 
     def __init__(self, root: Root) -> None:
