@@ -200,7 +200,8 @@ class Part:
             raise Unhealthy(f"{Path(argv[0]).name} got no answer within {timeout:.0f} s") from gone
         if done.returncode:
             lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-            raise Unhealthy(f"{Path(argv[0]).name}: {lines[-1]}")
+            errors = [line for line in lines[:-1] if "[ERROR]" in line][-3:]
+            raise Unhealthy(f"{Path(argv[0]).name}: {'; '.join([*errors, lines[-1]])}")
         return str(done.stdout)
 
     def insist(self, argv: Sequence[str], env: Mapping[str, str] | None = None, **options: Any) -> str:

@@ -50,8 +50,9 @@ if [ "$replace" = yes ] || [ ! -s "$target" ]; then
   folder=$(mktemp -d -- "$beside/.pull-XXXXXXXX")
   trap 'sweep "$folder"' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  exec 9>"$folder/lock"
+  exec 9>"$folder/new-lock"
   flock -n 9 || :
+  mv -- "$folder/new-lock" "$folder/lock"  # no other pull may find it before it is locked
   facts=
   fetch "$@" >&2 </dev/null
   [ -s "$folder/image" ] || { echo "$program left no image" >&2; exit 1; }

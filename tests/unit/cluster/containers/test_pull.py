@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -267,3 +269,22 @@ def test_a_file_of_logins_that_is_open_or_broken_is_refused_without_showing_it(t
         assert "hunter2" not in str(refused.value)
     with pytest.raises(ConfigError, match="cannot be read"):
         registry_auth.login_for(wanted, tmp_path / "none")
+
+
+def test_a_pull_is_not_taken_for_a_dead_one_before_it_has_locked_its_folder(
+    images: Images, transport: FakeTransport, tmp_path: Path
+) -> None:
+    slow = tmp_path / "home/slow"
+    slow.touch()
+    shim = tmp_path / "bin/flock"
+    shim.parent.mkdir()
+    shim.write_text('#!/bin/sh\n[ ! -e "$HOME/slow" ] || { rm "$HOME/slow"; sleep 2; }\nexec /usr/bin/flock "$@"\n')
+    shim.chmod(0o755)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(images.pull, "w/one", "lab/one:v1")
+        deadline = time.monotonic() + 20
+        while slow.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        images.pull("w/one", "lab/two:v1")
+        assert first.result().digest
