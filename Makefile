@@ -6,8 +6,8 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
-# Processes that run tests. With three the deadlines of some tests are too short on a busy machine of two cores.
-WORKERS ?= 1
+# Processes that run tests: most of the time they wait for daemons
+WORKERS ?= 3
 ROOT_ARGUMENT := $(if $(SANDBOX_ROOT),--root $(SANDBOX_ROOT))
 
 # seconds for one test of tests/container, with the fixtures that it is the first to need
@@ -59,10 +59,11 @@ sandbox-down: $(VENV)/.installed ## stop it and leave nothing running
 sandbox-purge: $(VENV)/.installed ## stop it and remove its data and its cluster account too
 	@$(PYTHON) -m sandbox down --purge $(ROOT_ARGUMENT)
 
-test: $(VENV)/.installed lint test-stand-in test-product ## unit, contract and integration tests, with real parts, and what pre-commit checks
+test: $(VENV)/.installed ## unit, contract and integration tests, with real parts, and what pre-commit checks
+	@$(MAKE) --no-print-directory -j2 test-product lint test-stand-in
 
 test-product: $(VENV)/.installed
-	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGUMENTS)
+	@$(PYTHON) -m pytest -q -n $(WORKERS) $(PYTEST_ARGUMENTS)
 
 test-stand-in: $(VENV)/.installed ## the tests of packages/omero-stand-in, which need nothing of the rest
 	@cd packages/omero-stand-in && $(abspath $(PYTHON)) -m pytest -q

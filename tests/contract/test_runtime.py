@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,17 +169,9 @@ def test_an_image_that_is_there_is_found_with_its_digest_in_one_execution(world:
 
 @dear
 def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
-    found: list[str] = []
-
-    def pull() -> None:
-        found.append(world.site.images.pull("workflows/twice", f"{world.image}:v1.10").digest)
-
-    threads = [threading.Thread(target=pull) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(300)
-    assert len(found) == 2
+    with ThreadPoolExecutor(2) as pool:
+        pulls = [pool.submit(world.site.images.pull, "workflows/twice", f"{world.image}:v1.10") for _ in range(2)]
+    assert all(pull.result().digest for pull in pulls)
     path = world.site.image("workflows/twice", f"{world.image}:v1.10").path
     prefix = world.site.runtime.run_prefix(path, binds=[world.folder()])
     assert "word=whole" in world.site.transport.run([*prefix, "whole"]).stdout

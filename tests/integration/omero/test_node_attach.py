@@ -89,7 +89,7 @@ def start_and_wait(session, script, ready):
     return process
 
 
-def finished(session, process, seconds=30):
+def finished(session, process, seconds=120):
     """The job's status once it is over, without ever asking the process."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

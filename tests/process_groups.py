@@ -1,0 +1,102 @@
+"""How the tests are shared out among the processes that run them (``pytest -n 3``).
+
+Each process has a session of its own: it starts the parts of the sandbox that its tests name, on ports of its own.
+Tests that start the same parts, or would disturb one another, are one group and go to one process. The groups are made
+from the fixtures that the tests use, which only the processes know that collected them; they write them down for the
+process that shares out. (``--dist loadgroup`` does not see groups with pytest 9.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+#: Ports of the sandboxes of one process.
+PORTS_PER_PROCESS = 1000
+FIRST_PORT = 20000
+
+#: The groups that take longest, and begin first.
+OMERO, SLURM, FAULTS, REAL_FAULTS = "omero", "slurm", "faults", "faults on the real cluster"
+LONG = (OMERO, SLURM, FAULTS, REAL_FAULTS)
+
+
+def group(file: Path, fixtures: Iterable[str]) -> str:
+    """The group of a test: what it has to start, or its file, so that fixtures of a module are made once."""
+    used = set(fixtures)
+    if used & {"server", "grid", "router"}:
+        return OMERO
+    if "resilience" in file.parts:
+        return REAL_FAULTS if "real" in file.parts else FAULTS
+    if {"cluster", "sandbox"} <= used:
+        return SLURM
+    return str(file)
+
+
+def _group_of(item: pytest.Item) -> str:
+    return group(item.path, getattr(item, "fixturenames", ()))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this process its ports, and say whether it is alone on the machine."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + number * PORTS_PER_PROCESS
+    os.environ["SANDBOX_PORTS"] = f"{first}-{first + PORTS_PER_PROCESS}"
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        os.environ.setdefault("TEST_PACE", "2")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the long groups begin first, and tell the process that shares out which test is in which group."""
+    groups = {item.nodeid: _group_of(item) for item in items}
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(groups[item.nodeid], len(LONG)))
+    if given := getattr(config, "workerinput", {}).get("groups"):
+        written = Path(given).with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(groups))
+        written.replace(given)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Name the file of the groups to a process that is about to be started."""
+    node.workerinput["groups"] = str(_file(node.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Share out whole groups."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        """Reads the groups when all processes have collected their tests, which is when it is first needed."""
+
+        groups: dict[str, str] | None = None
+
+        def _split_scope(self, nodeid: str) -> str:
+            if self.groups is None:
+                self.groups = json.loads(_file(config).read_text())
+            return self.groups[nodeid]
+
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
+
+
+_GROUPS = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def _file(config: pytest.Config) -> Path:
+    """The file of the groups of this session."""
+    if _GROUPS not in config.stash:
+        folder = config.stash[_GROUPS] = tempfile.TemporaryDirectory(prefix="test-groups-")
+        config.add_cleanup(folder.cleanup)
+    return Path(config.stash[_GROUPS].name) / "groups.json"
