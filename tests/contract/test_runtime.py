@@ -5,7 +5,6 @@ Singularity is Apptainer by another name: what differs on the command line is no
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
