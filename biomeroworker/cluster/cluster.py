@@ -26,7 +26,7 @@ from biomeroworker.cluster.transport.transport import Transport
 from biomeroworker.errors import Transient
 
 if TYPE_CHECKING:
-    from biomeroworker.config import Settings
+    from biomeroworker.config import ClusterSettings
 
 #: Ids of jobs that are remembered, those of the latest jobs; one that was dropped is learnt again at the next query.
 JOB_IDS_KEPT = 10_000
@@ -69,8 +69,8 @@ class Cluster:
         self._limits: Limits | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Cluster:
-        """The cluster of a configuration."""
+    def from_settings(cls, settings: ClusterSettings, converters: Mapping[str, str]) -> Cluster:
+        """A cluster of the configuration, with the images of the converters (``<source>_to_<target>``)."""
         slurm_settings = settings.slurm
         return cls(
             OpenSshTransport(settings.ssh.host, config_file=settings.ssh.config_file),
@@ -78,7 +78,7 @@ class Cluster:
             data=slurm_settings.slurm_data_path,
             images=slurm_settings.slurm_images_path,
             converters=slurm_settings.slurm_converters_path,
-            converter_images=settings.converters,
+            converter_images=converters,
             credentials=registry_auth.reader(slurm_settings.registry_credentials),
             binds=binds_below_home(slurm_settings),
         )

@@ -32,24 +32,24 @@ class Clusters(Mapping[str, Cluster]):
         ConfigError
             What the configuration says of it cannot be used.
         """
-        if name not in self._settings.cluster_names:
+        if name not in self._settings.clusters:
             raise Blocked(
                 f"the configuration names no cluster {name!r}",
                 hint=f"bring back the sections [SSH:{name}], [SLURM:{name}]",
             )
         with self._lock:
             if name not in self._made:
-                self._made[name] = Cluster.from_settings(self._settings.for_cluster(name))
+                self._made[name] = Cluster.from_settings(self._settings.clusters[name], self._settings.converters)
             return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._settings.cluster_names)
+        return iter(self._settings.clusters)
 
     def __len__(self) -> int:
-        return len(self._settings.cluster_names)
+        return len(self._settings.clusters)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._settings.cluster_names
+        return name in self._settings.clusters
 
     def close(self) -> None:
         """End the connections that were opened; asking again opens new ones."""

@@ -11,22 +11,24 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from biomeroworker.config import ini, merging, rendering
-from biomeroworker.config.fields import Section
+from biomeroworker.config.cluster_settings import (
+    CLUSTER_SECTIONS,
+    AccountSettings,
+    ClusterSettings,
+    SlurmSettings,
+    SshSettings,
+)
+from biomeroworker.config.fields import Located, Section
 from biomeroworker.config.files import config_files, standard_files
 from biomeroworker.config.ini import Value
 from biomeroworker.config.node_settings import NodeSettings
 from biomeroworker.config.schema import (
-    AccountSettings,
     AnalyticsSettings,
-    ClusterSettings,
     NotificationSettings,
-    SlurmSettings,
-    SshSettings,
     WorkerSettings,
     WorkflowSettings,
     state_folder,
@@ -69,27 +71,21 @@ _SECRETS = frozenset(
 )
 
 
-class Settings(BaseModel):
+class Settings(Located):
     """All settings in force. Attributes are named after the ini file's sections and keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ssh: SshSettings = SshSettings()
-    slurm: SlurmSettings = SlurmSettings()
-    accounts: AccountSettings = Field(default_factory=AccountSettings)
+    #: By name; ``""`` is the cluster of ``[SSH]`` and ``[SLURM]`` and is always there, as the first.
+    clusters: dict[str, ClusterSettings] = Field(default_factory=lambda: {"": ClusterSettings()})
     analytics: AnalyticsSettings = AnalyticsSettings()
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     node: NodeSettings = NodeSettings()
     notifications: NotificationSettings = NotificationSettings()
-    clusters: dict[str, ClusterSettings] = Field(default_factory=dict)  #: those with a name
     workflows: dict[str, WorkflowSettings] = Field(default_factory=dict)
     converters: dict[str, str] = Field(default_factory=dict)  #: image by ``<source>_to_<target>``
-    origins: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)  #: by ``SECTION.key``
-    warnings: tuple[str, ...] = Field((), repr=False, exclude=True)  #: keys that mean nothing
-    files: tuple[Path, ...] = Field((), repr=False, exclude=True)  #: that were read, later ones winning
-    files_rule: str = Field("", repr=False, exclude=True)  #: why these, as a sentence
+    warnings: tuple[str, ...] = Field((), repr=False, exclude=True)  #: about keys that have no effect
+    files: tuple[Path, ...] = Field((), repr=False, exclude=True)  #: the files that were read; later ones win
+    files_rule: str = Field("", repr=False, exclude=True)  #: why these files, as a sentence
     state: Path = Field(default_factory=state_folder, repr=False, exclude=True)
-    cluster: str = Field("", repr=False, exclude=True)  #: whose `ssh`, `slurm` and `accounts` these are, see `on`
 
     @classmethod
     def load(
@@ -125,40 +121,25 @@ class Settings(BaseModel):
     # -- several clusters ---------------------------------------------------------------------------------------------
 
     @property
-    def cluster_names(self) -> tuple[str, ...]:
-        """All clusters; the one without a name (``[SSH]``, ``[SLURM]``) is ``""`` and comes first."""
-        return ("", *self.clusters)
-
-    @property
     def clusters_in_use(self) -> tuple[str, ...]:
-        """Those that a workflow may run on: a configuration may name all of its clusters, and have none without."""
-        nameless = not self.clusters or any(not one.cluster for one in self.workflows.values())
-        return tuple(name for name in self.cluster_names if name or nameless)
+        """The clusters that a workflow may run on: all, but ``""`` only if a workflow names no cluster, or there is
+        no other cluster.
+        """
+        nameless = len(self.clusters) == 1 or any(not one.cluster for one in self.workflows.values())
+        return tuple(name for name in self.clusters if name or nameless)
 
     @property
-    def default_cluster(self) -> Self:
-        """The settings of the cluster that is meant where none is named: the one without a name, or else the first."""
-        return self.for_cluster(self.clusters_in_use[0]) if not self.cluster else self
+    def default_cluster(self) -> ClusterSettings:
+        """The cluster to use where none is named: the first of `clusters_in_use`."""
+        return self.clusters[self.clusters_in_use[0]]
 
-    def for_cluster(self, cluster: str) -> Self:
-        """The same settings with `ssh`, `slurm` and `accounts` of a cluster; KeyError for one that there is not.
+    def workflows_on(self, cluster: str) -> dict[str, WorkflowSettings]:
+        """The workflows that run on a cluster."""
+        return {name: workflow for name, workflow in self.workflows.items() if workflow.cluster == cluster}
 
-        It is asked of the settings as they were loaded, not of those of a cluster with a name.
-        """
-        if cluster == self.cluster:
-            return self
-        of = self.clusters[cluster]
-        return self.model_copy(update={"ssh": of.ssh, "slurm": of.slurm, "accounts": of.accounts, "cluster": cluster})
-
-    def section(self, name: str) -> str:
-        """How a section is called in the ini: ``SLURM``, or ``SLURM:<cluster>`` for settings of one with a name."""
-        return f"{name}:{self.cluster}" if self.cluster and name in merging.OF_A_CLUSTER else name
-
-    def line(self, section: str, key: str) -> str:
-        """Where to change a setting: ``file:line: [SECTION] key``; without a line where nobody has set it."""
-        section = self.section(section)
-        origin = self.origins.get(f"{section}.{key}", "")
-        return f"{origin}: [{section}] {key}" if origin else f"[{section}] {key}"
+    def cluster_of(self, workflow: str) -> ClusterSettings:
+        """The cluster that a workflow runs on. Raises KeyError for an unknown workflow."""
+        return self.clusters[self.workflows[workflow].cluster]
 
     # -- the database -------------------------------------------------------------------------------------------------
 
@@ -176,13 +157,16 @@ class Settings(BaseModel):
     def shown(self) -> dict[str, str]:
         """Every setting as text by ``SECTION.key``, with passwords masked."""
         lines: dict[str, str] = {}
+        unnamed = self.clusters[""]
         for name in SECTIONS:
-            lines.update(rendering.section_lines(name, getattr(self, name.lower())))
-        lines.update(rendering.account_lines("ACCOUNTS", self.accounts))
-        for cluster, of in self.clusters.items():
-            lines.update(rendering.section_lines(f"SSH:{cluster}", of.ssh))
-            lines.update(rendering.section_lines(f"SLURM:{cluster}", of.slurm))
-            lines.update(rendering.account_lines(f"ACCOUNTS:{cluster}", of.accounts))
+            part = unnamed if name in CLUSTER_SECTIONS else self
+            lines.update(rendering.section_lines(name, getattr(part, name.lower())))
+        lines.update(rendering.account_lines("ACCOUNTS", unnamed.accounts))
+        for cluster in self.clusters.values():
+            if cluster.name:
+                lines.update(rendering.section_lines(cluster.section("SSH"), cluster.ssh))
+                lines.update(rendering.section_lines(cluster.section("SLURM"), cluster.slurm))
+                lines.update(rendering.account_lines(cluster.section("ACCOUNTS"), cluster.accounts))
         for conversion, image in self.converters.items():
             lines[f"CONVERTERS.{conversion}"] = mask_credentials(image)
         for workflow, settings in self.workflows.items():

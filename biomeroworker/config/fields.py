@@ -34,3 +34,26 @@ class Section(BaseModel):
     """A section of the ini file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Located(BaseModel):
+    """Settings with the place where each was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: ``file:line`` or ``environment NAME`` by ``SECTION.key``, for the settings that are not defaults.
+    origins: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
+
+    def section(self, name: str) -> str:
+        """The name of a section in the ini."""
+        return name
+
+    def is_set(self, section: str, key: str) -> bool:
+        """Whether a setting was written, in a file or in the environment."""
+        return f"{self.section(section)}.{key}" in self.origins
+
+    def line(self, section: str, key: str) -> str:
+        """Where to change a setting: ``file:line: [SECTION] key``, or ``[SECTION] key`` if it is a default."""
+        section = self.section(section)
+        origin = self.origins.get(f"{section}.{key}", "")
+        return f"{origin}: [{section}] {key}" if origin else f"[{section}] {key}"

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from biomeroworker.config.cluster_settings import CLUSTER_SECTIONS, AccountSettings
 from biomeroworker.config.fields import Section
 from biomeroworker.config.ini import Value
 from biomeroworker.config.rendering import SBATCH, field_extras
-from biomeroworker.config.schema import AccountSettings, WorkflowSettings
+from biomeroworker.config.schema import WorkflowSettings
 from biomeroworker.config.workflow_keys import describe
 from biomeroworker.errors import ConfigError
 
-#: The sections that each cluster has one of.
-OF_A_CLUSTER: Mapping[str, str] = {"SSH": "ssh", "SLURM": "slurm", "ACCOUNTS": "accounts"}
 #: The settings in whose values a blank before ``;`` or ``#`` means something.
 _WITH_MARKS = frozenset({"slurm_zip_cmd", "sbatch_comment"})
 #: The settings that may take several lines.
@@ -52,13 +51,14 @@ def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Mer
         target[_modern(value.section), value.key] = value
     last = legacy | last  # [MODELS] is what [WORKFLOWS] was called once, and gives way to it
 
-    found = MergedSettings({name.lower(): {} for name in sections} | {"accounts": {}, "converters": {}, "clusters": {}})
+    found = MergedSettings({name.lower(): {} for name in sections if name not in CLUSTER_SECTIONS})
+    found.data |= {"converters": {}, "clusters": {"": {}}}
     for (section, _key), value in last.items():
         head, _, cluster = section.partition(":")
-        if cluster and head in OF_A_CLUSTER:
+        if cluster and head in CLUSTER_SECTIONS:
             if not _CLUSTER.fullmatch(cluster):
                 raise ConfigError(f"{value.origin}: [{section}]: a cluster's name is letters, digits, . _ and -")
-            found.data["clusters"].setdefault(cluster, {"ssh": {"host": cluster}})
+            found.data["clusters"].setdefault(cluster, {"name": cluster, "ssh": {"host": cluster}})
         if section == "WORKFLOWS":
             continue
         place = _place(section, value.key, sections)
@@ -79,6 +79,12 @@ def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Mer
             meaning = kind.model_fields[value.key].description
             found.warnings.append(f"{value.origin}: [{section}] {value.key} is ignored. {meaning}")
     _merge_workflows({key: value for (section, key), value in last.items() if section == "WORKFLOWS"}, found)
+    for cluster, data in found.data["clusters"].items():
+        data["origins"] = {
+            f"{value.section}.{value.key}": value.origin
+            for place, value in found.places.items()
+            if place[:2] == ("clusters", cluster)
+        }
     return found
 
 
@@ -95,7 +101,7 @@ def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
             workflow["cluster"] = cluster.lower()
             if workflow["cluster"] not in found.data["clusters"]:
                 value = found.places["workflows", name, "cluster"]
-                known = ", ".join(found.data["clusters"]) or "none"
+                known = ", ".join(filter(None, found.data["clusters"])) or "none"
                 raise ConfigError(
                     f"{value.origin}: [WORKFLOWS] {value.key} = {cluster!r}: there is no section [SSH:{cluster}] "
                     f"(clusters with a name: {known})"
@@ -104,22 +110,26 @@ def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
 
 def _place(section: str, key: str, sections: Mapping[str, type[Section]]) -> Place | None:
     head, _, cluster = section.partition(":")
-    if cluster:
-        inner = _place(head, key, sections) if head in OF_A_CLUSTER else None
-        return ("clusters", cluster, *inner) if inner else None
-    if head == "CONVERTERS":
+    if head in CLUSTER_SECTIONS:
+        inner = _place_in_cluster(head, key, sections)
+        return ("clusters", cluster, CLUSTER_SECTIONS[head], *inner) if inner else None
+    if section == "CONVERTERS":
         return ("converters", key)
+    if section in sections and key in sections[section].model_fields:
+        return (section.lower(), key)
+    return None
+
+
+def _place_in_cluster(head: str, key: str, sections: Mapping[str, type[Section]]) -> Place | None:
     if head == "ACCOUNTS":
         kind, dot, name = key.partition(".")
         kind, name = kind.strip().lower(), name.strip()
         if kind in ("user", "group") and dot and name.strip('"'):
-            return ("accounts", kind, name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name)
-        return ("accounts", "required") if key.lower() == "required" else None
+            return (kind, name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name)
+        return ("required",) if key.lower() == "required" else None
     if head == "SLURM" and key.startswith(SBATCH) and len(key) > len(SBATCH):
-        return ("slurm", "sbatch", key.removeprefix(SBATCH))
-    if head in sections and key in sections[head].model_fields and key != "sbatch":
-        return (head.lower(), key)
-    return None
+        return ("sbatch", key.removeprefix(SBATCH))
+    return (key,) if key in sections[head].model_fields and key != "sbatch" else None
 
 
 def contradictions(found: MergedSettings) -> list[str]:
@@ -133,8 +143,8 @@ def contradictions(found: MergedSettings) -> list[str]:
                 f"{value.origin}: [{value.section}] {value.key}: the line after it is indented, and so part of it; "
                 f"remove the blanks before {rest!r}"
             )
-    for at in [("slurm",), *(("clusters", name, "slurm") for name in found.data["clusters"])]:
-        both = [found.places.get((*at, key)) for key in ("gpu_gres", "gpu_gpus")]
+    for name in found.data["clusters"]:
+        both = [found.places.get(("clusters", name, "slurm", key)) for key in ("gpu_gres", "gpu_gpus")]
         if all(both):
             where = ", ".join(value.origin for value in both if value)
             told.append(f"{where}: [SLURM] gpu_gres and gpu_gpus exclude each other: set one of them")
@@ -147,7 +157,7 @@ def _modern(section: str) -> str:
 
 def _unknown(section: str, key: str, sections: Mapping[str, type[Section]]) -> str:
     head, _, cluster = section.partition(":")
-    if cluster and head not in OF_A_CLUSTER:
+    if cluster and head not in CLUSTER_SECTIONS:
         return f"there is no section [{section}]; a cluster has [SSH:…], [SLURM:…] and [ACCOUNTS:…]"
     if head == "ACCOUNTS":
         return f"[{section}] {key} is not a setting; there are {_names_of(AccountSettings)}"

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.engine import make_url
 
+from biomeroworker.config.cluster_settings import AccountSettings
 from biomeroworker.config.fields import Section
-from biomeroworker.config.schema import AccountSettings, WorkflowSettings
+from biomeroworker.config.schema import WorkflowSettings
 from biomeroworker.domain.redaction import mask_credentials
 
 SBATCH = "sbatch_"

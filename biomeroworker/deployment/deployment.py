@@ -94,7 +94,7 @@ class Deployment:
     @property
     def cluster(self) -> Cluster:
         """The cluster of ``[SSH]`` and ``[SLURM]``; if all clusters have names, the first that a workflow uses."""
-        return self.clusters[self.settings.default_cluster.cluster]
+        return self.clusters[self.settings.default_cluster.name]
 
     @cached_property
     def catalogue(self) -> Catalogue:

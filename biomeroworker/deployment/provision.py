@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.pull import PullJobs, PullRequest, PullResult, pull_all
 from biomeroworker.cluster.slurm import sbatch_options
-from biomeroworker.config import Settings
-from biomeroworker.config.schema import SlurmSettings
+from biomeroworker.config import Settings, SlurmSettings
 from biomeroworker.errors import Fault, Permanent, classify
 from biomeroworker.workflows.catalogue import Catalogue
 
@@ -59,10 +58,10 @@ def set_up(
     for cluster in wanted or settings.clusters_in_use[:1]:
         converters = [PullRequest(key, image) for key, image in settings.converters.items()]
         try:
-            slurm = settings.for_cluster(cluster).slurm
+            slurm = settings.clusters[cluster].slurm
             prepared.outcomes += _prepare(clusters[cluster], slurm, [*wanted.get(cluster, []), *converters], report)
         except Exception as error:
-            prepared.problems[f"cluster {cluster or settings.for_cluster(cluster).ssh.host}"] = classify(error)
+            prepared.problems[f"cluster {cluster or settings.clusters[cluster].ssh.host}"] = classify(error)
     return prepared
 
 

@@ -70,8 +70,8 @@ def known_values(
             for value in dict(section).values():
                 if isinstance(value, SecretStr):
                     yield from _of_value(value.get_secret_value(), is_secret=True)
-        for cluster in settings.cluster_names:
-            if logins := settings.for_cluster(cluster).slurm.registry_credentials:
+        for cluster in settings.clusters.values():
+            if logins := cluster.slurm.registry_credentials:
                 yield from _of_logins(_read(logins))
     for folder in folders:
         yield from _of_keys(folder)

@@ -16,7 +16,7 @@ from biomeroworker.cluster.containers import registry_auth
 from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.cluster.slurm import sbatch_options
-from biomeroworker.config import Settings
+from biomeroworker.config import ClusterSettings, Settings
 from biomeroworker.doctor import front_end, interpret, local_checks, probe, ssh_checks
 from biomeroworker.domain.findings import Finding, check, fail, fault_of, ok, warn
 from biomeroworker.domain.request import RunRequest
@@ -47,42 +47,53 @@ def examine(
     yield local_checks.work_folder(settings)
     yield from local_checks.omero()
     for name in settings.clusters_in_use:
-        for finding in _cluster(
-            settings.for_cluster(name), clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline
-        ):
+        configured = settings.clusters[name]
+        for finding in _cluster(settings, configured, clusters, catalogue, probe_nodes=probe_nodes, deadline=deadline):
             yield finding.for_cluster(name)
 
 
 def _cluster(
-    settings: Settings, clusters: Clusters, catalogue: Catalogue, *, probe_nodes: bool, deadline: int
+    settings: Settings,
+    configured: ClusterSettings,
+    clusters: Clusters,
+    catalogue: Catalogue,
+    *,
+    probe_nodes: bool,
+    deadline: int,
 ) -> Iterator[Finding]:
-    yield from ssh_checks.examine(settings)
-    own = [name for name, one in settings.workflows.items() if one.cluster == settings.cluster]
+    yield from ssh_checks.examine(configured)
+    own = [name for name, one in settings.workflows.items() if one.cluster == configured.name]
     reached = None
-    host = settings.line("SSH", "host")
+    host = configured.line("SSH", "host")
     try:
-        reached = clusters[settings.cluster]
+        reached = clusters[configured.name]
         begun = time.monotonic()
         reached.check()
-        yield ok("ssh", f"connected to {settings.ssh.host} in {(time.monotonic() - begun) * 1000:.0f} ms")
+        yield ok("ssh", f"connected to {configured.ssh.host} in {(time.monotonic() - begun) * 1000:.0f} ms")
     except Exception as error:
         reached = None
-        yield fault_of("ssh", error, f"try it by hand: ssh {settings.ssh.host}", host)
+        yield fault_of("ssh", error, f"try it by hand: ssh {configured.ssh.host}", host)
     if reached is not None:
-        yield from _front_end(settings, reached, own, probe_nodes=probe_nodes, deadline=deadline)
-    yield from _workflows(settings, reached, catalogue, own)
+        yield from _front_end(settings, configured, reached, own, probe_nodes=probe_nodes, deadline=deadline)
+    yield from _workflows(settings, configured, reached, catalogue, own)
 
 
 def _front_end(
-    settings: Settings, cluster: Cluster, own: list[str], *, probe_nodes: bool, deadline: int
+    settings: Settings,
+    configured: ClusterSettings,
+    cluster: Cluster,
+    own: list[str],
+    *,
+    probe_nodes: bool,
+    deadline: int,
 ) -> Iterator[Finding]:
     tests = []
-    for test in _tests(settings, own):
+    for test in _tests(settings, configured, own):
         if isinstance(test, Finding):
             yield test
         else:
             tests.append(test)
-    folders = [_far(str(getattr(settings.slurm, key))) for key in interpret.FOLDERS]
+    folders = [_far(str(getattr(configured.slurm, key))) for key in interpret.FOLDERS]
     before = time.time()
     try:
         asked = front_end.command(folders, cluster.runtime.program, [test.options for test in tests])
@@ -90,9 +101,9 @@ def _front_end(
     except Exception as error:
         yield fault_of("cluster", error)
         return
-    yield from interpret.examine(settings, answer, tests, (before, time.time()), cluster.runtime.program)
+    yield from interpret.examine(settings, configured, answer, tests, (before, time.time()), cluster.runtime.program)
     if probe_nodes:
-        yield from _nodes(settings, cluster, answer, tests, deadline)
+        yield from _nodes(settings, configured, cluster, answer, tests, deadline)
 
 
 def _far(path: str) -> str:
@@ -101,7 +112,7 @@ def _far(path: str) -> str:
     return path
 
 
-def _tests(settings: Settings, own: list[str]) -> Iterator[interpret.Test | Finding]:
+def _tests(settings: Settings, configured: ClusterSettings, own: list[str]) -> Iterator[interpret.Test | Finding]:
     """The different sets of options that jobs have, with the workflows that have them; or why one cannot be asked."""
     sets: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name in own:
@@ -117,7 +128,7 @@ def _tests(settings: Settings, own: list[str]) -> Iterator[interpret.Test | Find
         for option, line in unknown.items():
             yield warn(f"options of {name}", f"sbatch's {option!r} is not known here; it is passed on", "", line)
         if not wrong:
-            named = _an_account(settings)
+            named = _an_account(configured)
             account = {"account": named} if named else dict[str, str]()
             asked = RunRequest(workflow=name, source="folder", inputs={}, job_options=account)
             options = job_options.options(settings, asked)
@@ -126,20 +137,25 @@ def _tests(settings: Settings, own: list[str]) -> Iterator[interpret.Test | Find
         yield interpret.Test(tuple(names), dict(given), any(settings.workflows[name].use_gpu for name in names))
 
 
-def _an_account(settings: Settings) -> str:
+def _an_account(configured: ClusterSettings) -> str:
     """One that jobs can be tried with; a site that demands accounts and names none is told so elsewhere."""
-    accounts = settings.accounts
+    accounts = configured.accounts
     found = [*accounts.group.values(), *accounts.user.values()]
-    return found[0] if found else settings.slurm.sbatch.get("account", "none" if accounts.required else "")
+    return found[0] if found else configured.slurm.sbatch.get("account", "none" if accounts.required else "")
 
 
 def _nodes(
-    settings: Settings, cluster: Cluster, answer: front_end.Answer, tests: list[interpret.Test], deadline: int
+    settings: Settings,
+    configured: ClusterSettings,
+    cluster: Cluster,
+    answer: front_end.Answer,
+    tests: list[interpret.Test],
+    deadline: int,
 ) -> Iterator[Finding]:
     if "writable" not in answer["folder 0"].lines:
-        yield warn("nodes", "not probed: the data folder is not there", "", settings.line("SLURM", "slurm_data_path"))
+        yield warn("nodes", "not probed: the data folder is not there", "", configured.line("SLURM", "slurm_data_path"))
         return
-    partitions = list(interpret.named_partitions(settings))
+    partitions = list(interpret.named_partitions(settings, configured))
     found = probe.nodes(answer.rows("nodes", 5), partitions)
     if not found:
         yield warn("nodes", "sinfo names none to probe")
@@ -148,13 +164,13 @@ def _nodes(
     for node in found:
         fitting = [test.options for test in tests if test.options.get("partition", node.partition) == node.partition]
         wanted = ("account", "qos", "reservation", "gres", "gpus")
-        given = fitting[0] if fitting else settings.slurm.sbatch
+        given = fitting[0] if fitting else configured.slurm.sbatch
         options[node.partition] = {name: value for name, value in given.items() if name in wanted}
     asked = [node for node in found if not node.is_out]
     text = ""
     if asked:
         command = probe.command(
-            settings, asked, options, token=secrets.token_hex(8), deadline=deadline, runtime=cluster.runtime.program
+            configured, asked, options, token=secrets.token_hex(8), deadline=deadline, runtime=cluster.runtime.program
         )
         try:
             done = cluster.transport.run(command, timeout=deadline + 60.0)
@@ -167,13 +183,15 @@ def _nodes(
                 "nodes",
                 f"no jobs could be submitted: {done.stderr.strip()}",
                 "",
-                settings.line("SLURM", "slurm_data_path"),
+                configured.line("SLURM", "slurm_data_path"),
             )
             return
-    yield from probe.examine(settings, found, text, deadline=deadline, runtime=cluster.runtime.program)
+    yield from probe.examine(configured, found, text, deadline=deadline, runtime=cluster.runtime.program)
 
 
-def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue, own: list[str]) -> Iterator[Finding]:
+def _workflows(
+    settings: Settings, configured: ClusterSettings, cluster: Cluster | None, catalogue: Catalogue, own: list[str]
+) -> Iterator[Finding]:
     """Each workflow's descriptor and its image; all images in one remote execution."""
     described: dict[str, str] = {}
     for name in own:
@@ -182,7 +200,7 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
         yield finding
         if finding.level == "ok":
             described[name] = finding.message
-    yield from _credentials(settings, [*described.values(), *settings.converters.values()])
+    yield from _credentials(configured, [*described.values(), *settings.converters.values()])
     if cluster is None:
         return
     try:
@@ -197,12 +215,12 @@ def _workflows(settings: Settings, cluster: Cluster | None, catalogue: Catalogue
         yield check("converter", lambda: cluster.converter().path, "biomeroworker init", line)
 
 
-def _credentials(settings: Settings, images: list[str]) -> Iterator[Finding]:
+def _credentials(configured: ClusterSettings, images: list[str]) -> Iterator[Finding]:
     """Whether the file with logins for registries can be read, and for how many images it has one. Nobody is asked."""
-    file = settings.slurm.registry_credentials
+    file = configured.slurm.registry_credentials
     if file is None:
         return
-    line = settings.line("SLURM", "registry_credentials")
+    line = configured.line("SLURM", "registry_credentials")
     try:
         registry_auth.login_for(Reference("", "any"), file)
         found = [image for image in images if registry_auth.login_for(Reference.parse(image), file)]

@@ -12,7 +12,8 @@ from itertools import islice
 
 from biomeroworker.cluster.slurm.submit_errors import classify_submission
 from biomeroworker.cluster.transport.transport import Completed
-from biomeroworker.config import Settings
+from biomeroworker.config import ClusterSettings, Settings
+from biomeroworker.config.fields import Located
 from biomeroworker.doctor.front_end import FOR_PULLS, PROGRAMS, Answer
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
@@ -35,26 +36,31 @@ class Test:
 
 
 def examine(
-    settings: Settings, answer: Answer, tests: Sequence[Test], seen: tuple[float, float], runtime: str
+    settings: Settings,
+    cluster: ClusterSettings,
+    answer: Answer,
+    tests: Sequence[Test],
+    seen: tuple[float, float],
+    runtime: str,
 ) -> Iterator[Finding]:
     """The findings.
 
     Parameters
     ----------
-    settings
-        Of this cluster.
+    cluster
+        The settings of the cluster that is examined.
     seen
         This machine's clock before and after the question, in seconds since 1970.
     runtime
         The container program.
     """
-    host = settings.line("SSH", "host")
+    host = cluster.line("SSH", "host")
     yield from _clock(answer, seen)
     yield from _environment(answer)
     for number, key in enumerate(FOLDERS):
-        yield from _folder(settings, key, answer[f"folder {number}"].lines)
-    yield from _quota(settings, answer)
-    yield _runtime(settings, answer, runtime)
+        yield from _folder(cluster, key, answer[f"folder {number}"].lines)
+    yield from _quota(cluster, answer)
+    yield _runtime(cluster, answer, runtime)
     missing = [name for name in PROGRAMS if not answer.word(f"program {name}")]
     if missing:
         told = f"not on the PATH of commands over SSH: {', '.join(missing)}"
@@ -66,11 +72,11 @@ def examine(
         return
     yield ok("slurm", f"{config.get('SLURM_VERSION', '')} {config.get('ClusterName', '')}".strip())
     yield from _accounting(answer, config)
-    yield from _partitions(settings, answer)
-    yield from _gpus(settings, answer)
-    yield from _accounts(settings, answer, config)
+    yield from _partitions(settings, cluster, answer)
+    yield from _gpus(settings, cluster, answer)
+    yield from _accounts(cluster, answer, config)
     for number, test in enumerate(tests):
-        yield _test(settings, test, answer, number)
+        yield _test(settings, cluster, test, answer, number)
 
 
 def _clock(answer: Answer, seen: tuple[float, float]) -> Iterator[Finding]:
@@ -102,8 +108,8 @@ def _environment(answer: Answer) -> Iterator[Finding]:
         yield ok("environment", "nothing has to be forwarded, and nothing of the account's own changes jobs")
 
 
-def _folder(settings: Settings, key: str, lines: Sequence[str]) -> Iterator[Finding]:
-    path, line = str(getattr(settings.slurm, key)), settings.line("SLURM", key)
+def _folder(cluster: ClusterSettings, key: str, lines: Sequence[str]) -> Iterator[Finding]:
+    path, line = str(getattr(cluster.slurm, key)), cluster.line("SLURM", key)
     facts = dict(text.partition(" ")[::2] for text in lines)
     if "nearest" not in facts:
         yield fail(key, f"{path} cannot be looked at", "a path on the cluster", line)
@@ -126,10 +132,10 @@ def _folder(settings: Settings, key: str, lines: Sequence[str]) -> Iterator[Find
     if kind in _LOCAL:
         yield warn(key, f"{told}: other nodes do not see this file system", "a path on shared storage", line)
         return
-    if key == "slurm_data_path" and free is not None and free < settings.slurm.free_space_gb:
-        guard = settings.line("SLURM", "free_space_gb")
+    if key == "slurm_data_path" and free is not None and free < cluster.slurm.free_space_gb:
+        guard = cluster.line("SLURM", "free_space_gb")
         yield fail(
-            key, f"{told}; {settings.slurm.free_space_gb:g} GB must stay free", "free space, or ask for less", guard
+            key, f"{told}; {cluster.slurm.free_space_gb:g} GB must stay free", "free space, or ask for less", guard
         )
     elif facts.get("inodes", "").isdigit() and 0 < int(facts["inodes"]) < _FEW_INODES:
         yield warn(key, f"{told}; only {facts['inodes']} more files fit", "remove files, or another path", line)
@@ -137,7 +143,7 @@ def _folder(settings: Settings, key: str, lines: Sequence[str]) -> Iterator[Find
         yield ok(key, told)
 
 
-def _quota(settings: Settings, answer: Answer) -> Iterator[Finding]:
+def _quota(cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
     """``quota -w -p``: file system, blocks, soft limit, hard limit, grace, files, soft, hard, grace; a star is over."""
     for line in answer["quota"].lines:
         words = line.split()
@@ -147,7 +153,7 @@ def _quota(settings: Settings, answer: Answer) -> Iterator[Finding]:
         if not limits:
             continue
         told = f"{used / 1e6:.1f} of {min(limits) / 1e6:.1f} GB on {words[0]}"
-        setting = settings.line("SLURM", "slurm_data_path")
+        setting = cluster.line("SLURM", "slurm_data_path")
         if words[1].endswith("*") or used >= min(limits):
             yield fail("quota", f"{told}: full", "remove files, or a path on other storage", setting)
         elif used > 0.9 * min(limits):
@@ -156,8 +162,8 @@ def _quota(settings: Settings, answer: Answer) -> Iterator[Finding]:
             yield ok("quota", told)
 
 
-def _runtime(settings: Settings, answer: Answer, program: str) -> Finding:
-    line = settings.line("SLURM", "container_runtime")
+def _runtime(cluster: ClusterSettings, answer: Answer, program: str) -> Finding:
+    line = cluster.line("SLURM", "container_runtime")
     missing = [name for name in FOR_PULLS.get(program, ()) if not answer.word(f"program {name}")]
     if not answer.word(f"program {program}"):
         told = f"{program} is not on the PATH of the login node"
@@ -167,7 +173,7 @@ def _runtime(settings: Settings, answer: Answer, program: str) -> Finding:
         told = f"{', '.join(missing)} not on the PATH of the login node: images cannot be pulled there"
     else:
         return ok("container runtime", answer["runtime"].last or program)
-    if settings.slurm.slurm_image_pull_via_sbatch:
+    if cluster.slurm.slurm_image_pull_via_sbatch:
         return warn("container runtime", f"{told}; images are pulled by jobs, see --probe-nodes", "", line)
     return fail("container runtime", told, "apptainer, singularity or charliecloud, whichever is there", line)
 
@@ -207,19 +213,19 @@ def _ended(word: str) -> bool:
     )  # fmt: skip
 
 
-def _partitions(settings: Settings, answer: Answer) -> Iterator[Finding]:
+def _partitions(settings: Settings, cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
     there = {record["PartitionName"]: record for record in answer.records("partitions") if "PartitionName" in record}
     nodes: dict[str, list[str]] = {}
     for _, partition, state, *_ in answer.rows("nodes", 3):
         nodes.setdefault(partition.rstrip("*"), []).append(state)
-    named = named_partitions(settings)
+    named = named_partitions(settings, cluster)
     if not named:
         default = [name for name, record in there.items() if record.get("Default") == "YES"]
         if not default:
-            line = settings.line("SLURM", "slurm_default_partition")
+            line = cluster.line("SLURM", "slurm_default_partition")
             yield fail("partition", f"the cluster has no default; there are {', '.join(there)}", "name one", line)
             return
-        named = {default[0]: settings.line("SLURM", "slurm_default_partition")}
+        named = {default[0]: cluster.line("SLURM", "slurm_default_partition")}
     for name, line in named.items():
         if name not in there:
             yield fail(
@@ -243,17 +249,16 @@ def _is_out(state: str) -> bool:
     ) or (state.endswith("*"))
 
 
-def named_partitions(settings: Settings) -> dict[str, str]:
+def named_partitions(settings: Settings, cluster: ClusterSettings) -> dict[str, str]:
     """The partitions that the configuration names, each with a line that names it."""
-    slurm = settings.slurm
+    slurm = cluster.slurm
     given = [
-        (slurm.slurm_default_partition, settings.line("SLURM", "slurm_default_partition")),
-        (slurm.sbatch.get("partition"), settings.line("SLURM", "sbatch_partition")),
-        (slurm.gpu_partition, settings.line("SLURM", "gpu_partition")),
+        (slurm.slurm_default_partition, cluster.line("SLURM", "slurm_default_partition")),
+        (slurm.sbatch.get("partition"), cluster.line("SLURM", "sbatch_partition")),
+        (slurm.gpu_partition, cluster.line("SLURM", "gpu_partition")),
         *(
             (workflow.job_params.get("partition"), settings.line("WORKFLOWS", f"{name}_job_partition"))
-            for name, workflow in settings.workflows.items()
-            if workflow.cluster == settings.cluster
+            for name, workflow in settings.workflows_on(cluster.name).items()
         ),
     ]
     found: dict[str, str] = {}
@@ -264,9 +269,9 @@ def named_partitions(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _gpus(settings: Settings, answer: Answer) -> Iterator[Finding]:
-    slurm = settings.slurm
-    using = [name for name, one in settings.workflows.items() if one.use_gpu and one.cluster == settings.cluster]
+def _gpus(settings: Settings, cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
+    slurm = cluster.slurm
+    using = [name for name, one in settings.workflows_on(cluster.name).items() if one.use_gpu]
     asks = slurm.gpu_gres or slurm.gpu_gpus
     if not using and not asks:
         return
@@ -274,7 +279,7 @@ def _gpus(settings: Settings, answer: Answer) -> Iterator[Finding]:
     for _, partition, _, gres, *_ in answer.rows("nodes", 4):
         if kinds := {part.partition("(")[0] for part in gres.split(",") if part.startswith("gpu")}:
             by_partition.setdefault(partition.rstrip("*"), set()).update(kinds)
-    line = settings.line("SLURM", "gpu_partition")
+    line = cluster.line("SLURM", "gpu_partition")
     where = slurm.gpu_partition or slurm.slurm_default_partition
     offered = "; ".join(f"{name}: {', '.join(sorted(kinds))}" for name, kinds in sorted(by_partition.items()))
     if where and where not in by_partition:
@@ -282,7 +287,7 @@ def _gpus(settings: Settings, answer: Answer) -> Iterator[Finding]:
             "gpu", f"partition {where} has no GPUs ({offered or 'nor has any other'})", "a partition that has", line
         )
     elif using and not asks:
-        key = settings.line("SLURM", "gpu_gres")
+        key = cluster.line("SLURM", "gpu_gres")
         named = [name for name in using if not _names_gpus(settings.workflows[name].job_params)]
         if named:
             yield fail(
@@ -299,18 +304,18 @@ def _names_gpus(options: Mapping[str, str]) -> bool:
     return any(name.replace("_", "-").startswith(("gpus", "gres")) for name in options)
 
 
-def _accounts(settings: Settings, answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
+def _accounts(cluster: ClusterSettings, answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
     there = {row[0] for row in answer.rows("accounts", 1) if row[0]}
     enforced = "associations" in config.get("AccountingStorageEnforce", "")
-    accounts = settings.accounts
+    accounts = cluster.accounts
     entries = [("user", accounts.user), ("group", accounts.group)]
     given = {
-        settings.line("ACCOUNTS", f"{kind}.{who}"): account
+        cluster.line("ACCOUNTS", f"{kind}.{who}"): account
         for kind, who_of in entries
         for who, account in who_of.items()
     }
-    if account := settings.slurm.sbatch.get("account"):
-        given[settings.line("SLURM", "sbatch_account")] = account
+    if account := cluster.slurm.sbatch.get("account"):
+        given[cluster.line("SLURM", "sbatch_account")] = account
     unknown = {line: account for line, account in given.items() if there and account not in there}
     for line, account in unknown.items():
         told = f"our user has no account {account!r} in SLURM; it has {', '.join(sorted(there))}"
@@ -320,7 +325,7 @@ def _accounts(settings: Settings, answer: Answer, config: Mapping[str, str]) -> 
             "account",
             "the site demands an account and none is given to anybody",
             "group.<name> = <account>",
-            settings.line("ACCOUNTS", "required"),
+            cluster.line("ACCOUNTS", "required"),
         )
     elif not unknown:
         yield ok(
@@ -328,7 +333,7 @@ def _accounts(settings: Settings, answer: Answer, config: Mapping[str, str]) -> 
         )
 
 
-def _test(settings: Settings, test: Test, answer: Answer, number: int) -> Finding:
+def _test(settings: Settings, cluster: ClusterSettings, test: Test, answer: Answer, number: int) -> Finding:
     """Whether sbatch would take such a job. It looks at everything but the present limits on the number of jobs."""
     said = answer[f"test {number}"]
     subject = f"sbatch for {', '.join(test.workflows)}"
@@ -336,22 +341,22 @@ def _test(settings: Settings, test: Test, answer: Answer, number: int) -> Findin
         return ok(subject, said.last.removeprefix("sbatch: ") or "would be taken")
     fault = classify_submission(Completed((), said.code, "", said.text.replace("allocation failure: ", "")))
     hint = fault.hint.replace("<workflow>", test.workflows[0])
-    return fail(subject, str(fault), hint, _culprit(settings, test, fault.hint + said.text))
+    return fail(subject, str(fault), hint, _culprit(settings, cluster, test, fault.hint + said.text))
 
 
-def _culprit(settings: Settings, test: Test, words: str) -> str:
+def _culprit(settings: Settings, cluster: ClusterSettings, test: Test, words: str) -> str:
     """The lines of the ini that set the options that a refusal is about, for each the strongest; empty if none does."""
-    lines = []
+    lines: list[str] = []
     for option in test.options:
         if not re.search(rf"(?:_job_|sbatch_|--){option}\b", words):
             continue
         flag = option.replace("-", "_")
-        keys = [
-            *(("WORKFLOWS", f"{name}_job_{word}") for name in test.workflows for word in (option, flag)),
-            *((("SLURM", f"gpu_{option}"),) if test.gpu else ()),
-            *((("SLURM", "slurm_default_partition"),) if option == "partition" else ()),
-            *(("SLURM", f"sbatch_{word}") for word in (option, flag)),
+        places: list[tuple[Located, str, str]] = [
+            *((settings, "WORKFLOWS", f"{name}_job_{word}") for name in test.workflows for word in (option, flag)),
+            *(((cluster, "SLURM", f"gpu_{option}"),) if test.gpu else ()),
+            *(((cluster, "SLURM", "slurm_default_partition"),) if option == "partition" else ()),
+            *((cluster, "SLURM", f"sbatch_{word}") for word in (option, flag)),
         ]
-        there = (key for key in keys if f"{settings.section(key[0])}.{key[1]}" in settings.origins)
-        lines += [settings.line(*key) for key in islice(there, 1)]
+        there = (part.line(section, key) for part, section, key in places if part.is_set(section, key))
+        lines += islice(there, 1)
     return "; ".join(lines)

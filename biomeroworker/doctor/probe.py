@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from biomeroworker.config import Settings
+from biomeroworker.config import ClusterSettings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 #: The bits of a job's exit code.
@@ -88,7 +88,7 @@ def nodes(rows: Sequence[Sequence[str]], partitions: Sequence[str]) -> list[Node
 
 
 def command(
-    settings: Settings,
+    cluster: ClusterSettings,
     asked: Sequence[Node],
     options: Mapping[str, Mapping[str, str]],
     *,
@@ -101,8 +101,8 @@ def command(
     ``options`` are sbatch's, by partition: what the site demands of every job there.
     """
     words = {
-        "folder": f"{_below_home(settings.slurm.slurm_data_path)}/.probe-{token}",
-        "images": _below_home(settings.slurm.slurm_images_path),
+        "folder": f"{_below_home(cluster.slurm.slurm_data_path)}/.probe-{token}",
+        "images": _below_home(cluster.slurm.slurm_images_path),
         "runtime": runtime,
         "name": f"biomero-probe-{token}",
         "token": token,
@@ -141,7 +141,9 @@ _FAULTS: tuple[tuple[int, str, str], ...] = (
 )
 
 
-def examine(settings: Settings, found: Sequence[Node], text: str, *, deadline: int, runtime: str) -> Iterator[Finding]:
+def examine(
+    cluster: ClusterSettings, found: Sequence[Node], text: str, *, deadline: int, runtime: str
+) -> Iterator[Finding]:
     """A line for each node.
 
     Parameters
@@ -158,7 +160,7 @@ def examine(settings: Settings, found: Sequence[Node], text: str, *, deadline: i
         for line in re.findall(r"^job (JobId=.*)$", text, re.MULTILINE)
         if "JobId" in (record := dict(re.findall(r"(\S+?)=(\S*)", line)))
     }
-    exclude = settings.line("SLURM", "sbatch_exclude")
+    exclude = cluster.line("SLURM", "sbatch_exclude")
     for node in found:
         subject = f"node {node.name}"
         if node.is_out:
@@ -168,11 +170,17 @@ def examine(settings: Settings, found: Sequence[Node], text: str, *, deadline: i
         elif node.name not in jobs or jobs[node.name] not in ended:
             yield warn(subject, "not probed: nothing came of its job")
         else:
-            yield _of_job(settings, subject, node, ended[jobs[node.name]], deadline, runtime, exclude)
+            yield _of_job(cluster, subject, node, ended[jobs[node.name]], deadline, runtime, exclude)
 
 
 def _of_job(
-    settings: Settings, subject: str, node: Node, job: Mapping[str, str], deadline: int, runtime: str, exclude: str
+    cluster: ClusterSettings,
+    subject: str,
+    node: Node,
+    job: Mapping[str, str],
+    deadline: int,
+    runtime: str,
+    exclude: str,
 ) -> Finding:
     state, code = job.get("JobState", ""), job.get("ExitCode", "").partition(":")[0]
     if state == "COMPLETED":
@@ -187,7 +195,7 @@ def _of_job(
         return fail(
             subject, f"its job ended {state} {job.get('ExitCode', '')}", f"exclude it: {exclude} = {node.name}", exclude
         )
-    keys = [settings.line("SLURM", key) for _, key in faults if key]
+    keys = [cluster.line("SLURM", key) for _, key in faults if key]
     return fail(
         subject,
         ", ".join(sentence for sentence, _ in faults),

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from biomeroworker.config import Settings
+from biomeroworker.config import ClusterSettings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 _TIMEOUT_SECONDS = 15.0
@@ -21,12 +21,12 @@ _TIMEOUT_SECONDS = 15.0
 _WEAK_RSA = 2048
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(cluster: ClusterSettings) -> Iterator[Finding]:
     """The findings, without connecting."""
-    host = settings.line("SSH", "host")
-    asked = _run([*_ssh(settings), "-G", "--", settings.ssh.host])
+    host = cluster.line("SSH", "host")
+    asked = _run([*_ssh(cluster), "-G", "--", cluster.ssh.host])
     if asked.returncode:
-        file = settings.line("SSH", "config_file")
+        file = cluster.line("SSH", "config_file")
         said = asked.stderr.strip().splitlines()
         yield fail("ssh configuration", said[-1] if said else "ssh does not read it", "mend the file", file)
         return
@@ -151,8 +151,8 @@ def _agent(site: dict[str, list[str]]) -> set[str]:
     )
 
 
-def _ssh(settings: Settings) -> list[str]:
-    return ["ssh", *(["-F", str(settings.ssh.config_file)] if settings.ssh.config_file else [])]
+def _ssh(cluster: ClusterSettings) -> list[str]:
+    return ["ssh", *(["-F", str(cluster.ssh.config_file)] if cluster.ssh.config_file else [])]
 
 
 def _first(site: dict[str, list[str]], key: str) -> str:

@@ -68,7 +68,7 @@ class Refresher:
         return True
 
     def _versions(self, cluster: str) -> bool:
-        paths = {name: one.path for name, one in self._settings.workflows.items() if one.cluster == cluster}
+        paths = {name: one.path for name, one in self._settings.workflows_on(cluster).items()}
         if not paths:
             return True
         try:

@@ -10,7 +10,7 @@ from biomeroworker.cluster.containers.charliecloud import Charliecloud
 from biomeroworker.cluster.containers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from biomeroworker.config.schema import SlurmSettings
+    from biomeroworker.config.cluster_settings import SlurmSettings
 
 
 def runtime_of(settings: SlurmSettings) -> Runtime:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport import remote_scripts
 from biomeroworker.cluster.transport.errors import remote_file_fault
-from biomeroworker.config import Settings
+from biomeroworker.config import ClusterSettings
 from biomeroworker.errors import Blocked
 
 #: Seconds for which an answer is believed.
@@ -53,7 +53,7 @@ def parse_free(text: str) -> Free | None:
 class SpaceGuard:
     """Holds back transfers that do not fit. Safe to share between threads."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+    def __init__(self, cluster: Cluster, settings: ClusterSettings) -> None:
         self._cluster = cluster
         self._margin = int(settings.slurm.free_space_gb * 1e9)
         self._lock = threading.Lock()

@@ -42,9 +42,10 @@ def check(settings: Settings, request: RunRequest) -> None:
 
 def problems(settings: Settings, workflow: str) -> Iterator[tuple[str, str, str]]:
     """The options of a workflow's jobs that cannot be passed on: where each is set, its name, what is wrong."""
-    for flag, value in settings.slurm.sbatch.items():
+    cluster = settings.cluster_of(workflow)
+    for flag, value in cluster.slurm.sbatch.items():
         if wrong := sbatch_options.problem(sbatch_options.normalize(flag), value):
-            yield settings.line("SLURM", f"sbatch_{flag}"), sbatch_options.normalize(flag), wrong
+            yield cluster.line("SLURM", f"sbatch_{flag}"), sbatch_options.normalize(flag), wrong
     for flag, value in settings.workflows[workflow].job_params.items():
         if wrong := sbatch_options.problem(sbatch_options.normalize(flag), value):
             yield settings.line("WORKFLOWS", f"{workflow}_job_{flag}"), sbatch_options.normalize(flag), wrong
@@ -60,7 +61,8 @@ def account(settings: Settings, request: RunRequest) -> str:
         the section's to give. Who runs a folder from the worker's own command line may name one: they could edit the
         ini as well.
     """
-    accounts = settings.accounts
+    cluster = settings.cluster_of(request.workflow)
+    accounts = cluster.accounts
     if not accounts.in_use:
         return ""
     named = _names(request.job_options).get("account", "")
@@ -68,11 +70,11 @@ def account(settings: Settings, request: RunRequest) -> str:
         return named
     if named:
         raise RequestRejected(
-            f"a run may not choose its account here: {settings.section('ACCOUNTS')} of the configuration does"
+            f"a run may not choose its account here: {cluster.section('ACCOUNTS')} of the configuration does"
         )
     found = accounts.of(request.user_name, request.group_name)
     if not found and accounts.required:
-        line = settings.line("ACCOUNTS", f"group.{request.group_name or '<name>'}")
+        line = cluster.line("ACCOUNTS", f"group.{request.group_name or '<name>'}")
         who = f"group {request.group_name!r}" if request.group_name else "runs without a group"
         raise RequestRejected(
             f"there is no SLURM account for {who} (user {request.user_name!r}), and this site demands one: "
@@ -83,14 +85,14 @@ def account(settings: Settings, request: RunRequest) -> str:
 
 def uses_gpu(settings: Settings, request: RunRequest) -> bool:
     """Whether the job gets a GPU: as the workflow's setting says, or the run where the site lets it choose."""
-    if settings.slurm.inject_gpu_flag and request.use_gpu is not None:
+    if settings.cluster_of(request.workflow).slurm.inject_gpu_flag and request.use_gpu is not None:
         return request.use_gpu
     return settings.workflows[request.workflow].use_gpu
 
 
 def options(settings: Settings, request: RunRequest) -> dict[str, str]:
     """Long options of ``sbatch`` without dashes; an empty value is an option without one."""
-    slurm = settings.slurm
+    slurm = settings.cluster_of(request.workflow).slurm
     gpu = {"partition": slurm.gpu_partition, "gres": slurm.gpu_gres, "gpus": slurm.gpu_gpus}
     found: dict[str, str] = {}
     for layer in (

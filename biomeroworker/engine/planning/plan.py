@@ -46,10 +46,7 @@ class ExecutionPlan(BaseModel):
     def resolve(
         cls, request: RunRequest, workflow: Workflow, name: str, cluster: Cluster, settings: Settings
     ) -> ExecutionPlan:
-        """Settle it; raises what is wrong with the request, the configuration or the cluster.
-
-        ``settings`` are those of the cluster of that name.
-        """
+        """Settle it; raises what is wrong with the request, the configuration or the cluster."""
         configured = settings.workflows[request.workflow]
         job_options.check(settings, request)
         values = parameters.validate(workflow, request.parameters)

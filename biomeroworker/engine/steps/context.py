@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from biomeroworker.cluster.cluster import Cluster
-from biomeroworker.config import Settings
+from biomeroworker.config import ClusterSettings, Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source
 from biomeroworker.engine.planning.disk_space import SpaceGuard
@@ -38,7 +38,7 @@ class ClusterContext:
 
     name: str
     cluster: Cluster
-    settings: Settings
+    settings: ClusterSettings
     guard: SpaceGuard
 
 
@@ -77,9 +77,8 @@ class EngineContext:
         with self._lock:
             known = self._cluster_contexts.get(name)
             if known is None or known.cluster is not cluster:
-                known = ClusterContext(
-                    name, cluster, self.settings.for_cluster(name), SpaceGuard(cluster, self.settings.for_cluster(name))
-                )
+                settings = self.settings.clusters[name]
+                known = ClusterContext(name, cluster, settings, SpaceGuard(cluster, settings))
                 self._cluster_contexts[name] = known
             return known
 

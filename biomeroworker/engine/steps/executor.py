@@ -112,8 +112,8 @@ class RunExecutor:
 
     def poll_seconds(self, cluster: str) -> float:
         """The longest wait between two questions to a cluster; to one that is not in the ini any more, any will do."""
-        settings = self.ctx.settings
-        return (settings.for_cluster(cluster) if cluster in settings.clusters else settings).slurm.poll_seconds
+        clusters = self.ctx.settings.clusters
+        return clusters[cluster if cluster in clusters else ""].slurm.poll_seconds
 
     def stage_of(self, run_id: UUID) -> RunState:
         """Where a run was found when it was last taken a step on here."""
@@ -169,7 +169,7 @@ class RunExecutor:
         workflow = self.catalogue.get(request.workflow)
         self.ctx.source(request).check(request)
         place = self.ctx.cluster_context(self.ctx.settings.workflows[request.workflow].cluster)
-        plan = ExecutionPlan.resolve(request, workflow, place.name, place.cluster, place.settings)
+        plan = ExecutionPlan.resolve(request, workflow, place.name, place.cluster, self.ctx.settings)
         self.log.intend(run_id, RunState.EXPORTING, **plan.detail())
         return 0
 

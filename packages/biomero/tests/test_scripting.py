@@ -108,9 +108,11 @@ def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
     seven = Path(client.deployment.cluster.home) / "7z"  # the machine has none: a stand-in with the same arguments
     seven.write_text(SEVEN)
     seven.chmod(seven.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP | stat.S_IXUSR)
-    client = SlurmClient(client.settings.model_copy(
-        update={"slurm": client.settings.slurm.model_copy(update={"slurm_zip_cmd": str(seven)})}
-    ))  # fmt: skip
+    settings = client.settings
+    cluster = settings.default_cluster
+    with_seven = cluster.slurm.model_copy(update={"slurm_zip_cmd": str(seven)})
+    changed = cluster.model_copy(update={"slurm": with_seven})
+    client = SlurmClient(settings.model_copy(update={"clusters": settings.clusters | {cluster.name: changed}}))
     with zipfile.ZipFile(tmp_path / "my images.zip", "w") as archive:
         archive.writestr("a b.tif", "pixels")
     client.transfer_data(tmp_path / "my images.zip")

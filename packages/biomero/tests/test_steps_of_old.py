@@ -54,7 +54,7 @@ def client(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     )  # fmt: skip
     (home / "converters").mkdir()
     (home / "converters/convert_zarr_to_tiff_v1.sif").write_text("#")
-    monkeypatch.setattr(Cluster, "from_settings", lambda settings: cluster)
+    monkeypatch.setattr(Cluster, "from_settings", lambda settings, converters: cluster)
     ini = tmp_path / "slurm.ini"
     ini.write_text(
         "[SLURM]\nslurm_script_path = jobs\nslurm_conversion_partition = short\nsbatch_mem = 1G\n"

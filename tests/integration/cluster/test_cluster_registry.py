@@ -12,18 +12,18 @@ from biomeroworker.eventlog.aggregates.states import RunState
 def test_a_run_goes_to_the_cluster_of_its_workflow(make_site):
     site = make_site(pull=False)
     text = site.config.read_text()
-    home = site.deployment.settings.slurm.slurm_data_path.removesuffix("/data")
+    home = site.deployment.settings.default_cluster.slurm.slurm_data_path.removesuffix("/data")
     site.config.write_text(
         text.replace("host = ", "host = nowhere-").replace("slurm_data_path = ", "slurm_data_path = /nowhere")
         + f"""obedient_cluster = second
 [SSH:second]
-host = {site.deployment.settings.ssh.host}
-config_file = {site.deployment.settings.ssh.config_file}
+host = {site.deployment.settings.default_cluster.ssh.host}
+config_file = {site.deployment.settings.default_cluster.ssh.config_file}
 [SLURM:second]
 slurm_data_path = {home}/second
 slurm_images_path = {home}/images
 slurm_converters_path = {home}/converters
-insecure_registries = {",".join(site.deployment.settings.slurm.insecure_registries)}
+insecure_registries = {",".join(site.deployment.settings.default_cluster.slurm.insecure_registries)}
 sbatch_mem = 128M
 poll_seconds = 5
 [ACCOUNTS:second]

@@ -247,7 +247,7 @@ def test_a_transfer_that_does_not_fit_is_held_with_figures(
     transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     transport.answer(["sh", "-c", disk_space._FREE], stdout="10000000000 100000000000 5000 9000\n")
-    guard = SpaceGuard(cluster, settings(free_space_gb=5))
+    guard = SpaceGuard(cluster, settings(free_space_gb=5).clusters[""])
     guard.check(4_000_000_000, files=10)
     # before anybody is held back it is asked again: by now the first 4 GB are on the disk
     transport.answer(["sh", "-c", disk_space._FREE], stdout="6000000000 100000000000 5000 9000\n")
@@ -262,7 +262,7 @@ def test_one_question_serves_all_transfers_of_a_minute(
 ) -> None:
     cluster.check()
     before = transport.executions
-    guard = SpaceGuard(cluster, settings())
+    guard = SpaceGuard(cluster, settings().clusters[""])
     for _ in range(50):
         guard.check(1000, files=1)
     assert transport.executions - before == 1
@@ -279,7 +279,7 @@ def test_the_real_answer_is_the_one_of_df_also_below_a_folder_that_is_not_there_
     assert free is not None
     assert free.total == int(said.stdout.split()[-1])
     with pytest.raises(Blocked, match="free of"):
-        SpaceGuard(cluster, settings()).check(free.total + 1)
+        SpaceGuard(cluster, settings().clusters[""]).check(free.total + 1)
 
 
 def _let_claims_run_out(log: RunLog) -> None:

@@ -185,7 +185,7 @@ class RealWorld(World):
         return OpenSshTransport("hpc", config_file=config, runtime_dir=runtime, alive_seconds=2)
 
     def cluster(self) -> Cluster:
-        settings = self.settings.slurm
+        settings = self.settings.default_cluster.slurm
         self._clusters.append(Cluster(
             self.transport(), Bare(),
             data=settings.slurm_data_path, images=settings.slurm_images_path, converters=settings.slurm_converters_path,

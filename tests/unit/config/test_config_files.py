@@ -27,7 +27,7 @@ def test_the_override_is_read_over_the_base_file(tmp_path: Path) -> None:
     base = ini(tmp_path, "base", "[SSH]\nhost = base\n[SLURM]\npoll_seconds = 5\n")
     override = ini(tmp_path, "override", "[SSH]\nhost = web\n")
     settings = Settings.load(None, {"HOME": "/h"}, standard=[base, tmp_path / "absent.ini", override])
-    assert (settings.ssh.host, settings.slurm.poll_seconds) == ("web", 5)
+    assert (settings.clusters[""].ssh.host, settings.clusters[""].slurm.poll_seconds) == ("web", 5)
     assert settings.files == (base, override)
     assert settings.files_rule == "the standard files are read, later ones over earlier ones"
 
@@ -38,11 +38,12 @@ def test_a_file_that_counts_alone_replaces_the_standard_ones_but_not_the_package
     extra = ini(tmp_path, "extra", "[SLURM]\ngpu_partition = extra\n")
     environ = {"HOME": "/h", "BIOMERO_SLURM_CONFIG_FILE": str(alone)}
     settings = Settings.load(None, environ, standard=[base])
-    assert (settings.ssh.host, settings.slurm.poll_seconds) == ("alone", 15.0)
+    assert (settings.clusters[""].ssh.host, settings.clusters[""].slurm.poll_seconds) == ("alone", 15.0)
     assert settings.files == (alone,)
     assert "BIOMERO_SLURM_CONFIG_FILE is set" in settings.files_rule
     both = Settings.load(None, {**environ, "BIOMERO_CONFIG": str(extra)}, standard=[base])
-    assert (both.ssh.host, both.slurm.gpu_partition, both.files) == ("alone", "extra", (alone, extra))
+    cluster = both.clusters[""]
+    assert (cluster.ssh.host, cluster.slurm.gpu_partition, both.files) == ("alone", "extra", (alone, extra))
     assert "the file of BIOMERO_CONFIG is read over them" in both.files_rule
     with pytest.raises(ConfigError, match="nowhere"):
         Settings.load(None, {"HOME": "/h", "BIOMERO_SLURM_CONFIG_FILE": "/nowhere.ini"}, standard=[])

@@ -27,10 +27,10 @@ def load(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, 
 
 def test_without_any_file_everything_has_its_default(tmp_path: Path) -> None:
     settings = Settings.load(None, {"HOME": str(tmp_path)}, standard=[])
-    assert settings.ssh.host == "slurm"
-    assert settings.slurm.slurm_data_path == "my-scratch/data"
-    assert settings.slurm.image_pull_cpus == "8"
-    assert settings.slurm.container_runtime == "apptainer"
+    assert settings.clusters[""].ssh.host == "slurm"
+    assert settings.clusters[""].slurm.slurm_data_path == "my-scratch/data"
+    assert settings.clusters[""].slurm.image_pull_cpus == "8"
+    assert settings.clusters[""].slurm.container_runtime == "apptainer"
     assert settings.worker.work_folder == tmp_path / ".local/state/biomeroworker/work"
     assert settings.database_url == f"sqlite:///{tmp_path}/.local/state/biomeroworker/runs.sqlite"
     assert (settings.workflows, settings.converters, settings.warnings) == ({}, {}, ())
@@ -66,12 +66,12 @@ def test_a_file_of_old_means_what_it_meant(tmp_path: Path) -> None:
         zarr_to_tiff = cellularimagingcf/converter:1.0
         """.replace("\n        ", "\n"),
     )
-    assert (settings.ssh.host, settings.ssh.inline_ssh_env) == ("hpc", False)
-    assert settings.slurm.slurm_data_path == "/scratch/%u/100%"
-    assert settings.slurm.sacct_days_ago == 7
-    assert settings.slurm.gpu_gpus == "2"
-    assert settings.slurm.image_pull_mem == "32G", "blank is unset"
-    assert settings.slurm.sbatch == {"exclude": "wn-a,wn-b", "cpus-per-task": "8"}
+    assert (settings.clusters[""].ssh.host, settings.clusters[""].ssh.inline_ssh_env) == ("hpc", False)
+    assert settings.clusters[""].slurm.slurm_data_path == "/scratch/%u/100%"
+    assert settings.clusters[""].slurm.sacct_days_ago == 7
+    assert settings.clusters[""].slurm.gpu_gpus == "2"
+    assert settings.clusters[""].slurm.image_pull_mem == "32G", "blank is unset"
+    assert settings.clusters[""].slurm.sbatch == {"exclude": "wn-a,wn-b", "cpus-per-task": "8"}
     assert settings.converters == {"zarr_to_tiff": "cellularimagingcf/converter:1.0"}
     assert settings.database_url == "postgresql+psycopg2://ada:hunter2@db/biomero"
 
@@ -121,8 +121,8 @@ def test_a_later_file_changes_and_adds_but_cannot_delete(tmp_path: Path) -> None
     )
     assert settings.workflows["a"].repo == "/one"
     assert settings.workflows["a"].job_params == {"mem": "9GB"}
-    assert settings.slurm.gpu_partition == "gpu"
-    assert settings.slurm.poll_seconds == 6
+    assert settings.clusters[""].slurm.gpu_partition == "gpu"
+    assert settings.clusters[""].slurm.poll_seconds == 6
     assert settings.origins["SLURM.poll_seconds"] == f"{tmp_path / 'two.ini'}:2"
     assert settings.origins["WORKFLOWS.a_job_mem"] == f"{tmp_path / 'named.ini'}:2"
 
@@ -139,9 +139,9 @@ def test_the_environment_wins_and_the_first_of_its_names_first(tmp_path: Path) -
             "BIOMERO_INJECT_GPU_FLAG": "y",
         },
     )
-    assert settings.slurm.gpu_partition == "first"
-    assert settings.slurm.slurm_default_partition == "ini", "blank is unset"
-    assert settings.slurm.inject_gpu_flag
+    assert settings.clusters[""].slurm.gpu_partition == "first"
+    assert settings.clusters[""].slurm.slurm_default_partition == "ini", "blank is unset"
+    assert settings.clusters[""].slurm.inject_gpu_flag
     assert settings.database_url == "sqlite:///b"
     assert settings.origins["SLURM.gpu_partition"] == "environment BIOMERO_GPU_PARTITION"
     assert settings.origins["ANALYTICS.sqlalchemy_url"] == "environment SQLALCHEMY_URL"
@@ -152,9 +152,11 @@ def test_a_variable_can_name_the_file(tmp_path: Path) -> None:
         (tmp_path / f"{name}.ini").write_text(f"[SSH]\nhost = {name}\n")
     old = {"HOME": str(tmp_path), "BIOMERO_SLURM_CONFIG_FILE": str(tmp_path / "old.ini")}
     new = {"BIOMERO_CONFIG": str(tmp_path / "new.ini")}
-    assert Settings.load(None, old, standard=[]).ssh.host == "old"
-    assert Settings.load(None, old | new, standard=[]).ssh.host == "new"
-    assert Settings.load(tmp_path / "old.ini", new | {"HOME": str(tmp_path)}, standard=[]).ssh.host == "old"
+    assert Settings.load(None, old, standard=[]).clusters[""].ssh.host == "old"
+    assert Settings.load(None, old | new, standard=[]).clusters[""].ssh.host == "new"
+    assert (
+        Settings.load(tmp_path / "old.ini", new | {"HOME": str(tmp_path)}, standard=[]).clusters[""].ssh.host == "old"
+    )
 
 
 def test_every_variable_of_old_deployments_is_heard() -> None:
@@ -224,7 +226,7 @@ def test_what_is_likely_a_slip_is_a_warning_that_says_what_to_do(tmp_path: Path,
 
 def test_a_list_may_go_on_in_the_next_line_and_a_value_may_begin_there(tmp_path: Path) -> None:
     text = "[SLURM]\ninsecure_registries = a:5000\n  b:5000\nslurm_data_path =\n    ~/data\n"
-    found = load(tmp_path, text).slurm
+    found = load(tmp_path, text).clusters[""].slurm
     assert (found.insecure_registries, found.slurm_data_path) == (("a:5000", "b:5000"), "~/data")
 
 
@@ -266,7 +268,7 @@ def test_a_wrong_database_url_is_not_repeated(tmp_path: Path) -> None:
 def test_settings_do_not_change(tmp_path: Path) -> None:
     settings = load(tmp_path)
     with pytest.raises(ValidationError):
-        settings.ssh.host = "elsewhere"  # type: ignore[misc]
+        settings.clusters[""].ssh.host = "elsewhere"  # type: ignore[misc]
 
 
 def test_what_is_shown_names_every_setting_and_only_settings(tmp_path: Path) -> None:
@@ -363,7 +365,7 @@ def test_every_key_of_old_is_accepted_and_what_is_ignored_is_named(tmp_path: Pat
         "enable_job_progress", "enable_workflow_analytics", "cellpose_job",
     }  # fmt: skip
     assert all(" is ignored. " in warning and "named.ini:" in warning for warning in settings.warnings)
-    assert (settings.slurm.gpu_gres, settings.slurm.image_pull_mem) == ("gpu:1", "32G")
+    assert (settings.clusters[""].slurm.gpu_gres, settings.clusters[""].slurm.image_pull_mem) == ("gpu:1", "32G")
     assert settings.workflows["cellpose"].job_params == {"mem": "4GB"}
     assert settings.database_url.endswith("p%40ss%word@database-biomero:5432/biomero")
 
@@ -394,19 +396,19 @@ b_cluster = FAR
 
 def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
     settings = load(tmp_path, TWO, {"BIOMERO_DEFAULT_PARTITION": "env"})
-    assert settings.cluster_names == ("", "far")
+    assert tuple(settings.clusters) == ("", "far")
     assert (settings.workflows["a"].cluster, settings.workflows["b"].cluster) == ("", "far")
-    far = settings.for_cluster("far")
+    far = settings.clusters["far"]
     assert (far.ssh.host, far.slurm.gpu_partition, far.slurm.slurm_default_partition) == (
         "far.example.org", "a100", None,
     )  # fmt: skip
     assert (far.slurm.sbatch, far.accounts.required) == ({}, True)
-    assert settings.for_cluster("") is settings
-    assert settings.slurm.slurm_default_partition == "env"
-    assert not settings.accounts.in_use
-    assert settings.line("SLURM", "gpu_partition") == "[SLURM] gpu_partition"
+    assert settings.clusters[""].slurm.slurm_default_partition == "env"
+    assert not settings.clusters[""].accounts.in_use
+    assert settings.clusters[""].line("SLURM", "gpu_partition") == "[SLURM] gpu_partition"
     assert far.line("SLURM", "gpu_partition") == f"{tmp_path}/named.ini:10: [SLURM:far] gpu_partition"
-    assert far.line("WORKFLOWS", "b_cluster").endswith("[WORKFLOWS] b_cluster")
+    assert settings.line("WORKFLOWS", "b_cluster").endswith("[WORKFLOWS] b_cluster")
+    assert [settings.cluster_of(name).name for name in ("a", "b")] == ["", "far"]
     shown = settings.shown()
     assert shown["SSH:far.host"] == "far.example.org"
     assert shown["ACCOUNTS:far.group.Cell Lab"] == "cell"
@@ -420,13 +422,11 @@ def test_the_cluster_that_is_meant_is_one_that_something_runs_on(tmp_path: Path)
     assert (two.clusters_in_use, two.default_cluster.ssh.host) == (("", "far"), "near")
     named = load(tmp_path, "[SSH:far]\nhost = f\n[SSH:b]\nhost = b\n[WORKFLOWS]\na = a\na_repo = /a\na_cluster = far\n")
     assert (named.clusters_in_use, named.default_cluster.ssh.host) == (("far", "b"), "f")
-    far = named.default_cluster
-    assert far.default_cluster is far
 
 
 def test_a_cluster_is_called_as_its_host_where_none_is_given(tmp_path: Path) -> None:
     settings = load(tmp_path, "[SLURM:spider]\nsbatch_mem = 1G\n")
-    assert settings.for_cluster("spider").ssh.host == "spider"
+    assert settings.clusters["spider"].ssh.host == "spider"
 
 
 @pytest.mark.parametrize(

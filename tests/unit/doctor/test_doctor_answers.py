@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_what_stands_in_the_ini_is_asked_byte_for_byte_and_executes_nothing(
 
 def test_a_probe_executes_nothing_either_and_leaves_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
     (tmp_path / NASTY).mkdir()
-    found = settings(tmp_path)  # which would refuse such a path; the probe does not rely on that
+    found = settings(tmp_path).clusters[""]  # which would refuse such a path; the probe does not rely on that
     found = found.model_copy(update={"slurm": found.slurm.model_copy(update={"slurm_data_path": f"~/{NASTY}"})})
     nodes = [probe.Node("n1", "cpu", "idle")]
     command = probe.command(found, nodes, {"cpu": {"account": NASTY}}, token="abc", deadline=1, runtime="apptainer")
@@ -83,8 +84,14 @@ def test_a_probe_executes_nothing_either_and_leaves_nothing(tmp_path: Path, envi
     assert not (tmp_path / "injected").exists()
 
 
+def examine_answer(
+    found: Settings, answer: front_end.Answer, seen: tuple[float, float], runtime: str
+) -> Iterator[Finding]:
+    return interpret.examine(found, found.clusters[""], answer, [], seen, runtime)
+
+
 def probed(found: Settings, nodes: list[probe.Node], text: str) -> dict[str, Finding]:
-    return {one.subject: one for one in probe.examine(found, nodes, text, deadline=9, runtime="apptainer")}
+    return {one.subject: one for one in probe.examine(found.clusters[""], nodes, text, deadline=9, runtime="apptainer")}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +152,7 @@ CLUSTER = """[clock]
 def test_a_cluster_without_slurm_s_commands_is_named_at_once(tmp_path: Path) -> None:
     found = {
         one.subject: one
-        for one in interpret.examine(settings(tmp_path), front_end.parse(CLUSTER), [], (1000.2, 1003.4), "apptainer")
+        for one in examine_answer(settings(tmp_path), front_end.parse(CLUSTER), (1000.2, 1003.4), "apptainer")
     }
     assert found["clock"].message == "the same on both sides"
     assert found["slurm"].level == "fail"
@@ -158,8 +165,7 @@ def test_a_cluster_without_slurm_s_commands_is_named_at_once(tmp_path: Path) -> 
 def test_clocks_that_are_apart_are_told(tmp_path: Path, there: int, level: str) -> None:
     text = CLUSTER.replace("1000", str(there))
     found = {
-        one.subject: one
-        for one in interpret.examine(settings(tmp_path), front_end.parse(text), [], (1000.0, 1001.0), "x")
+        one.subject: one for one in examine_answer(settings(tmp_path), front_end.parse(text), (1000.0, 1001.0), "x")
     }
     assert found["clock"].level == level
 
@@ -176,10 +182,7 @@ Slurm accounting storage is disabled
 
 [end 1]
 """
-    found = {
-        one.subject: one
-        for one in interpret.examine(settings(tmp_path), front_end.parse(text), [], (0, 0), "apptainer")
-    }
+    found = {one.subject: one for one in examine_answer(settings(tmp_path), front_end.parse(text), (0, 0), "apptainer")}
     assert found["sacct"].level == "warn"
     assert "keeps no accounts of its jobs" in found["sacct"].message
     assert "300 sec" in found["sacct"].message

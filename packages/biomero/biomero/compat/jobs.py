@@ -22,7 +22,7 @@ from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import state_of
 from biomeroworker.cluster.slurm.scheduler import JobState
 from biomeroworker.cluster.slurm.submit_errors import scheduler_unavailable
-from biomeroworker.config import Settings
+from biomeroworker.config import SlurmSettings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
@@ -100,7 +100,7 @@ class Jobs:
             A wrong parameter, no such data, or sbatch refuses: then the task is recorded as failed.
         """
         cluster = self._cluster_of(workflow_name)
-        settings = self._deployment.settings.for_cluster(self._deployment.settings.workflows[workflow_name].cluster)
+        settings = self._deployment.settings
         workflow = self._deployment.catalogue.get(workflow_name)
         request = RunRequest(
             workflow=workflow_name, version=workflow_version, source="folder", inputs={}, email=email or "",
@@ -156,11 +156,11 @@ class Jobs:
 
     def list_completed_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of the account's completed jobs since ``sacct_start_time``, newest first."""
-        return self._list_ids(sacct(self._deployment.settings.default_cluster, "cd"))
+        return self._list_ids(sacct(self._deployment.settings.default_cluster.slurm, "cd"))
 
     def list_all_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of all the account's jobs since ``sacct_start_time``, newest first."""
-        return self._list_ids(sacct(self._deployment.settings.default_cluster, _ALL_STATES))
+        return self._list_ids(sacct(self._deployment.settings.default_cluster.slurm, _ALL_STATES))
 
     def get_active_job_progress(
         self, slurm_job_id: int | str, pattern: str = r"\d+%", env: dict[str, str] | None = None
@@ -295,9 +295,8 @@ def _whole(words: Sequence[str]) -> str:
     return next((word for word, one in states.items() if one is not JobState.COMPLETED), words[0])
 
 
-def sacct(settings: Settings, states: str) -> list[str]:
+def sacct(slurm_settings: SlurmSettings, states: str) -> list[str]:
     """The `sacct` command for the account's jobs in these states."""
-    slurm_settings = settings.slurm
     since = slurm_settings.sacct_start_time
     if slurm_settings.sacct_days_ago is not None:
         since = f"now-{slurm_settings.sacct_days_ago}days"

@@ -19,7 +19,7 @@ from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.containers.charliecloud import Charliecloud
 from biomeroworker.cluster.containers.factory import binds_below_home, runtime_of
 from biomeroworker.cluster.containers.runtime import Reference, RegistryCredentials, Runtime
-from biomeroworker.config.schema import SlurmSettings
+from biomeroworker.config.cluster_settings import SlurmSettings
 from biomeroworker.errors import ConfigError
 from tests.fakes.transport import FakeTransport
 

@@ -153,10 +153,13 @@ def test_a_run_chooses_its_gpu_only_where_the_site_lets_it(tmp_path):
 
 
 def test_a_cluster_with_a_name_has_its_own_options_and_accounts(tmp_path):
-    text = "nuclei_cluster = big\n[SSH:big]\nhost = big\n[SLURM:Big]\nsbatch_qos = high\n[ACCOUNTS:big]\ngroup.A = a\n"
+    text = "cells = cells\ncells_repo = /here\nnuclei_cluster = big\n"
+    text += "[SSH:big]\nhost = big\n[SLURM:Big]\nsbatch_qos = high\n[ACCOUNTS:big]\ngroup.A = a\n"
     site = settings(tmp_path, "sbatch_account = pool\nslurm_default_partition = cpu", text)
     asked = RunRequest(workflow="nuclei", source="omero", inputs={}, group_name="A")
-    found = job_options.options(site.for_cluster(site.workflows["nuclei"].cluster), asked)
+    found = job_options.options(site, asked)
     assert (found["qos"], found["account"]) == ("high", "a")
     assert "partition" not in found
-    assert job_options.options(site, asked)["account"] == "pool"
+    elsewhere = job_options.options(site, asked.model_copy(update={"workflow": "cells"}))
+    assert (elsewhere["account"], elsewhere["partition"]) == ("pool", "cpu")
+    assert "qos" not in elsewhere
