@@ -28,6 +28,7 @@ from benchmarks.frontend import FrontEnd
 from benchmarks.processes import Cost, cost
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.domain.request import RunRequest
+from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
 
@@ -103,7 +104,7 @@ def _request(folder: Path, number: int) -> RunRequest:
 
 def _as_if_submitted(log: RunLog, server: FrontEnd, like: UUID, folder: Path, count: int) -> None:
     """More runs like one that runs, in the log and on the cluster as they would be after an hour's submissions."""
-    plan = log.run(like).intent(RunState.EXPORTING)
+    plan = ExecutionPlan.from_run(log.run(like)).detail()
     with (server.home / ".jobs").open("a") as jobs:
         for number in range(count):
             request = _request(folder, 1000 + number).model_dump(mode="json")

@@ -27,7 +27,6 @@ from biomeroworker.cli.common import (
     print_json,
 )
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine.steps.context import cluster_name
 from biomeroworker.errors import RequestRejected, Transient
 from biomeroworker.eventlog.aggregates.records import Attempt, RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
@@ -97,7 +96,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
             {
                 "run": run_id,
                 "name": found.name,
-                "workflow": (found.request or {}).get("workflow", found.name),
+                "workflow": found.workflow,
                 "user": found.user,
                 "group": found.group,
                 "accepted": found.created_on,
@@ -108,7 +107,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
                 "attempt": found.attempt,
                 "attempts": [_attempt(attempt) for attempt in found.attempts.values()],
                 "chunks": found.chunks,
-                "retry_of": (found.request or {}).get("retry_of", ""),
+                "retry_of": found.recorded_request.retry_of,
                 "job_ids": found.job_ids,
                 "request": found.request,
                 "outcomes": found.outcomes,
@@ -124,7 +123,7 @@ def show(run: RunArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     )
     for line in _standing(found):
         out.print(f"  {harmless(line)}", markup=False)
-    if earlier := (found.request or {}).get("retry_of"):
+    if earlier := found.recorded_request.retry_of:
         out.print(f"  retry of run {earlier}", markup=False)
     if found.chunks:
         tried = found.attempts[found.attempt]
@@ -159,11 +158,14 @@ def lasting(seconds: float) -> str:
 
 def _standing(run: WorkflowRun) -> Iterator[str]:
     """Whose it is, and of a run that goes on: what SLURM says of its job, and what it has met where it is."""
-    asked = run.request or {}
+    request = run.recorded_request
     whose = [
-        f"{kind} {name}" + f" ({number})" * (number >= 0) if (name := asked.get(f"{kind}_name")) else f"{kind} {number}"
-        for kind, number in (("user", run.user), ("group", run.group))
-        if number >= 0 or asked.get(f"{kind}_name")
+        f"{kind} {name}" + f" ({number})" * (number >= 0) if name else f"{kind} {number}"
+        for kind, number, name in (
+            ("user", run.user, request.user_name),
+            ("group", run.group, request.group_name),
+        )
+        if number >= 0 or name
     ]
     accepted = f"accepted {run.created_on.astimezone(UTC).strftime(TIME)} UTC"
     yield "; ".join([", ".join(whose), accepted] if whose else [accepted])
@@ -295,7 +297,7 @@ def _folder(deployment: Deployment, run: WorkflowRun, task: int | None) -> str:
     number = _attempt_of(run, task)
     if not number:
         raise RequestRejected(f"run {run.id} has not reached the cluster")
-    folder = deployment.clusters[cluster_name(run)].attempt_folder(run.id, number)
+    folder = deployment.clusters[run.cluster].attempt_folder(run.id, number)
     tasks = run.attempts[number].tasks
     return f"{folder}/{task_name(tasks[0] if task is None else task)}" if tasks else folder
 
@@ -304,7 +306,7 @@ def _parts(deployment: Deployment, run: WorkflowRun, folder: str, stream: Stream
     """What is new in a text from ``offset`` on; raises `RequestRejected` while there is no such text."""
     path = f"{folder}/{stream.file}"
     try:
-        while part := deployment.clusters[cluster_name(run)].transport.read_from(path, offset):
+        while part := deployment.clusters[run.cluster].transport.read_from(path, offset):
             offset += len(part)
             yield part
     except FileNotFoundError:

@@ -27,7 +27,7 @@ def build_rerun_request(run: WorkflowRun, *, failed: bool = False) -> RunRequest
         raise RequestRejected(f"run {run.id} was recorded by another program: there is no request to hand in again")
     if not run.state.is_terminal:
         raise RequestRejected(f"run {run.id} has not ended; it is {run.state.value}")
-    again = RunRequest.model_validate(run.request).model_copy(update={"retry_of": str(run.id)})
+    again = run.request_model.model_copy(update={"retry_of": str(run.id)})
     if not failed or run.state is RunState.FAILED:
         return again
     if run.state is RunState.CANCELLED:

@@ -7,16 +7,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class RunRequest(BaseModel):
-    """All that a run needs, as it is committed when the run is accepted. Holds no secret."""
+class RecordedRequest(BaseModel):
+    """The request of a run as any version may have recorded it: missing fields are empty, unknown fields ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
-    workflow: str  #: its name in the configuration
+    workflow: str = ""  #: its name in the configuration
     version: str = ""  #: of the image; empty for the newest on the cluster
     parameters: dict[str, str | int | float | bool | None] = {}  #: by parameter id; checked against the descriptor
-    source: Literal["omero", "folder"]
-    inputs: dict[str, Any]  #: what the source needs to find them: {"type": "Dataset", "ids": [1]} or {"folder": "…"}
+    source: str = ""  #: the name of the `Source` that has the inputs and takes the results
+    inputs: dict[str, Any] = {}  #: how the source finds them: {"type": "Dataset", "ids": [1]} or {"folder": "…"}
     outputs: dict[str, Any] = {}  #: what the source is to do with the results
     user: int = -1  #: OMERO's ids, -1 for none
     group: int = -1
@@ -28,3 +28,13 @@ class RunRequest(BaseModel):
     batch_size: int = Field(default=0, ge=0)  #: images (fields of a plate) per job of an array; 0: all in one job
     only: dict[str, str] = {}  #: of the inputs only these: key (``image-7``, ``plate-5/A/1/0``) and name; empty: all
     retry_of: str = ""  #: the run whose request this was
+
+
+class RunRequest(RecordedRequest):
+    """All that a run needs, as it is committed when the run is accepted. Holds no secret."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workflow: str
+    source: Literal["omero", "folder"]
+    inputs: dict[str, Any]

@@ -130,10 +130,9 @@ class RetentionCleaner:
             run = self._log.run(run_id)
             if not run.state.is_terminal:
                 raise Permanent(f"the folder of run {run_id} is not removed: it has not ended")
-            plan = run.intent(RunState.EXPORTING)
-            if plan:
-                places.setdefault(str(plan.get("cluster", "")), []).append(run_id)
-            else:  # it ended at the door: nothing of it was ever on a cluster
+            if run.plan:
+                places.setdefault(run.plan.cluster, []).append(run_id)
+            else:  # it ended before admission: nothing of it was ever on a cluster
                 nowhere.add(run_id)
         self._log.cleanup.record_result(nowhere, {})
         failures = []

@@ -148,26 +148,24 @@ class RunLog:
         """Enter ``stage`` with what is about to be done there. Recorded once, however often it is meant."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.intend(stage, attempt, detail)
-        request = change.run.request or {}
+        request = change.run.recorded_request
         match stage:
             case RunState.EXPORTING:
-                change.begin_task("export", IMAGE_EXPORT_SCRIPT, __version__, request.get("inputs", {}), {})
+                change.begin_task("export", IMAGE_EXPORT_SCRIPT, __version__, request.inputs, {})
             case RunState.SUBMITTING:
-                version = str(change.run.intent(RunState.EXPORTING).get("version") or request.get("version", ""))
                 change.begin_task(
                     f"job-{change.run.attempt}",
-                    str(request.get("workflow", "")),
-                    version,
-                    request.get("inputs", {}),
-                    request.get("parameters", {}),
+                    request.workflow,
+                    change.run.workflow_version,
+                    request.inputs,
+                    request.parameters,
                     started=False,
                 )
             case RunState.FETCHING:
                 change.begin_task(f"fetch-{change.run.attempt}", IMAGE_IMPORT_SCRIPT, __version__, {}, {})
             case RunState.IMPORTING:
                 change.end_task(f"job-{change.run.attempt}", "")  # a job is good once its results were judged so
-                outputs = request.get("outputs", {})
-                change.begin_task(f"import-{change.run.attempt}", IMAGE_IMPORT_TASK, __version__, outputs, {})
+                change.begin_task(f"import-{change.run.attempt}", IMAGE_IMPORT_TASK, __version__, request.outputs, {})
         change.commit()
 
     @retry_on_conflict

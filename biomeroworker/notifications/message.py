@@ -45,21 +45,21 @@ class RunEnded:
     @classmethod
     def from_run(cls, run: WorkflowRun) -> RunEnded:
         """Out of the log; nothing follows an end, so it reads the same whenever it is told."""
-        request = run.request or {}
+        request = run.recorded_request
         return cls(
             run=run.id,
-            workflow=str(request.get("workflow") or run.name),
-            version=str(request.get("version") or run.intent(RunState.EXPORTING).get("version") or ""),
+            workflow=run.workflow,
+            version=request.version or run.workflow_version,
             state=run.state,
             user=run.user,
-            user_name=str(request.get("user_name") or ""),
+            user_name=request.user_name,
             group=run.group,
             accepted=run.created_on.astimezone(UTC),
             ended=run.modified_on.astimezone(UTC),
             attempts=run.attempt,
             job_ids=tuple(run.job_ids),
             report=dict(run.report),
-            email=str(request.get("email") or "").strip(),
+            email=request.email.strip(),
         )
 
     @property

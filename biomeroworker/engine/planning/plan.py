@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm.parsing import array_expression
 from biomeroworker.cluster.slurm.scheduler import JobSpec
 from biomeroworker.config import Settings
+from biomeroworker.domain.plan import RunPlan
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.engine.planning import job_options
@@ -27,20 +26,10 @@ from biomeroworker.workflows import attempt_folder, parameters
 from biomeroworker.workflows.descriptor import Workflow
 
 
-class ExecutionPlan(BaseModel):
-    """The detail of a run's intent to export: from there on nothing else decides what is run."""
+class ExecutionPlan(RunPlan):
+    """The recorded plan with the workflow's description: nothing else decides what is run."""
 
-    model_config = ConfigDict(frozen=True)
-
-    image: str  #: its path on the cluster
-    version: str
-    digest: str
-    converter: str  #: its path on the cluster; empty when the workflow reads OME-Zarr itself
-    gpu: bool
-    options: dict[str, str]
-    parameters: dict[str, str | int | float | bool | None]
     workflow: Workflow
-    cluster: str = ""  #: its name in the configuration; the one of [SSH] and [SLURM] has none
 
     @classmethod
     def resolve(
@@ -65,7 +54,7 @@ class ExecutionPlan(BaseModel):
 
     @classmethod
     def from_run(cls, run: WorkflowRun) -> ExecutionPlan:
-        """As it stands in the log."""
+        """Read the plan that the run's log holds."""
         return cls.model_validate(run.intent(RunState.EXPORTING))
 
     def detail(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from biomeroworker import errors
-from biomeroworker.engine.steps.context import EngineContext, cluster_name
+from biomeroworker.engine.steps.context import EngineContext
 from biomeroworker.errors import Fault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.store.pending_cancels import PendingCancel
@@ -77,7 +77,7 @@ class JobCanceller:
         silences: list[Exception] = []
         for one in self._log.pending_cancels.all():
             try:
-                owed.setdefault(cluster_name(self._log.run(one.run_id)), []).append(one)
+                owed.setdefault(self._log.run(one.run_id).cluster, []).append(one)
             except Exception as error:  # of this run nothing can be read; that is no trouble of the others
                 silences.append(error)
         for place, due in owed.items():

@@ -84,7 +84,7 @@ class EngineContext:
 
     def cluster_context_of(self, run: WorkflowRun) -> ClusterContext:
         """Where a run is carried out, as it was settled at the door."""
-        return self.cluster_context(cluster_name(run))
+        return self.cluster_context(run.cluster)
 
     def cluster_of(self, run: WorkflowRun) -> Cluster:
         """The cluster of a run."""
@@ -132,8 +132,3 @@ class EngineContext:
         return lambda done, total: self.report_progress(
             run_id, stage, done / total if total else None, f"{done / 1e6:.1f} MB"
         )
-
-
-def cluster_name(run: WorkflowRun) -> str:
-    """The name of a run's cluster; ``""``, the one without a name, also while that is not settled."""
-    return str(run.intent(RunState.EXPORTING).get("cluster") or "")

@@ -24,7 +24,7 @@ from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.steps import job_monitor
 from biomeroworker.engine.steps.cancellation import JobCanceller
 from biomeroworker.engine.steps.collect import ResultCollector
-from biomeroworker.engine.steps.context import EngineContext, Listener, StepCancelled, cluster_name, null_listener
+from biomeroworker.engine.steps.context import EngineContext, Listener, StepCancelled, null_listener
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.stage_in import InputStager
 from biomeroworker.errors import NodeFault
@@ -139,14 +139,14 @@ class RunExecutor:
             run = self.log.run(run_id)
             if run.state not in (RunState.QUEUED, RunState.RUNNING) or run.paused:
                 self._streaming.discard(run_id)
-            self._last_seen[run_id] = run.state, cluster_name(run)
+            self._last_seen[run_id] = run.state, run.cluster
             if run.state.is_terminal or run.paused:
                 self._last_seen.pop(run_id, None)
                 return None
             try:
                 if run.cancel_requested:
                     return self._cancel(run_id, run)
-                request = RunRequest.model_validate(run.request)
+                request = run.request_model
                 return self._steps[run.state](run_id, run, request)
             except StepCancelled:
                 return 0
@@ -239,7 +239,7 @@ class RunExecutor:
         left = ""
         if run.state is RunState.IMPORTING and run.cancelled_in_import:
             try:
-                return self._import(run_id, run, RunRequest.model_validate(run.request))
+                return self._import(run_id, run, run.request_model)
             except (AlreadyEnded, StaleAttempt, LeaseLost):
                 raise
             except Exception as error:

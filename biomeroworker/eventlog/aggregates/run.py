@@ -16,6 +16,8 @@ from uuid import UUID
 from eventsourcing.domain import Aggregate, event
 
 from biomeroworker.domain import ranges
+from biomeroworker.domain.plan import RunPlan
+from biomeroworker.domain.request import RecordedRequest, RunRequest
 from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, Observation
 from biomeroworker.eventlog.aggregates.states import (
     AlreadyEnded,
@@ -89,6 +91,43 @@ class WorkflowRun(Aggregate):
         """What was last meant to be done at ``stage``; empty when it never began."""
         latest = self._latest_intents.get(stage)
         return dict(latest.detail) if latest else {}
+
+    @property
+    def plan(self) -> RunPlan | None:
+        """What is run, as it was settled at admission; None before that."""
+        recorded = self.intent(RunState.EXPORTING)
+        return RunPlan.model_validate(recorded) if recorded else None
+
+    @property
+    def cluster(self) -> str:
+        """The name of the run's cluster; ``""`` is the cluster without a name, and the value before admission."""
+        return self.plan.cluster if self.plan else ""
+
+    @property
+    def request_model(self) -> RunRequest:
+        """The request of an accepted run, validated.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            This version cannot serve the request, or another program recorded the run and there is none.
+        """
+        return RunRequest.model_validate(self.request)
+
+    @property
+    def recorded_request(self) -> RecordedRequest:
+        """The request for readers that must not fail; all fields are empty for a run of another program."""
+        return RecordedRequest.model_validate(self.request or {})
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name in the configuration; the run's name for a run of another program."""
+        return self.recorded_request.workflow or self.name
+
+    @property
+    def workflow_version(self) -> str:
+        """The version of the image that is used, or, before admission, that was requested; may be empty."""
+        return (self.plan.version if self.plan else "") or self.recorded_request.version
 
     @property
     def chunks(self) -> int:
