@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
+from biomeroworker.domain.cluster_paths import home_problem, strip_home
 from biomeroworker.errors import ConfigError
 
 _ATTEMPT = re.compile(r"biomero-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([1-9][0-9]*)")
@@ -41,13 +42,9 @@ def expand_home(path: str, home: str) -> str:
 
     No other variable is known here, because no shell ever sees the path.
     """
-    for prefix in ("~/", "$HOME/", "${HOME}/"):
-        path = path.removeprefix(prefix)
-    if not path or path in ("~", "$HOME", "${HOME}"):
-        path = "."
-    if path.startswith("~") or "$" in path:
-        raise ConfigError(f"{path!r}: only ~/ and $HOME/ stand for something in a path on the cluster")
-    return posixpath.normpath(posixpath.join(home, path))
+    if problem := home_problem(path):
+        raise ConfigError(f"{path!r}: {problem}")
+    return posixpath.normpath(posixpath.join(home, strip_home(path)))
 
 
 @dataclass(frozen=True)

@@ -8,40 +8,31 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from biomeroworker.config.fields import LocalPath, Located, Section, Words, ignored, setting
+from biomeroworker.domain.cluster_paths import bind_problem, container_problem, home_problem, split_binds
 
 #: The ini sections that each cluster has, and the attribute for each.
 CLUSTER_SECTIONS = {"SSH": "ssh", "SLURM": "slurm", "ACCOUNTS": "accounts"}
 
-_HOME = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?:/|$)")
 
-
-def _on_the_cluster(path: str) -> str:
-    """No shell reads the path: nothing in it stands for something else, but for the home folder at its start."""
-    rest = _HOME.sub("", path, count=1) if _HOME.match(path) else path
-    if "$" in rest or rest.startswith("~"):
-        raise ValueError("only ~/ and $HOME/ stand for something in a path on the cluster: write it out")
+def _is_expandable(path: str) -> str:
+    if problem := home_problem(path):
+        raise ValueError(f"{problem}: write the whole path")
     return path
 
 
-def _without_marks(path: str) -> str:
-    if ":" in path or "," in path:
-        raise ValueError("a path with a colon or a comma cannot be given to a container")
+def _is_bindable(path: str) -> str:
+    if problem := container_problem(path):
+        raise ValueError(problem)
     return path
 
 
-_BIND = re.compile(
-    r"(?:~/|\$HOME/|\$\{HOME\}/)?[A-Za-z0-9._][A-Za-z0-9._/@+-]*|/[^:\n\r\0]*(?::/[^:\n\r\0]*(?::(?:ro|rw))?)?"
-)
-
-
-def _bindable(value: str) -> str:
-    for part in filter(None, map(str.strip, value.split(","))):
-        if not _BIND.fullmatch(part):
-            raise ValueError(f"{part!r} is not /folder, /source:/target or /source:/target:ro")
+def _are_binds(value: str) -> str:
+    for problem in filter(None, map(bind_problem, split_binds(value))):
+        raise ValueError(problem)
     return value
 
 
-ClusterPath = Annotated[str, AfterValidator(_on_the_cluster)]
+ClusterPath = Annotated[str, AfterValidator(_is_expandable)]
 
 
 class SshSettings(Section):
@@ -69,7 +60,7 @@ class SshSettings(Section):
 class SlurmSettings(Section):
     """Folders, options and habits of the cluster. Relative paths start at the home of the SSH user."""
 
-    slurm_data_path: Annotated[ClusterPath, AfterValidator(_without_marks)] = setting(
+    slurm_data_path: Annotated[ClusterPath, AfterValidator(_is_bindable)] = setting(
         "my-scratch/data", "Folder on the cluster for the data of runs."
     )
     slurm_images_path: ClusterPath = setting(
@@ -80,7 +71,7 @@ class SlurmSettings(Section):
     )
     slurm_script_path: str = ignored("slurm-scripts", "Job scripts are not kept on the cluster any more.")
     slurm_script_repo: str | None = ignored(None, "There is one job script, and it comes with this program.")
-    slurm_data_bind_path: Annotated[str, AfterValidator(_bindable)] | None = setting(
+    slurm_data_bind_path: Annotated[str, AfterValidator(_are_binds)] | None = setting(
         None, "Paths, separated by commas, that containers must be able to see besides their run's own folder."
     )
     slurm_conversion_partition: str | None = setting(

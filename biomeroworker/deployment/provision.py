@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.pull import PullJobs, PullRequest, PullResult, pull_all
-from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import Settings, SlurmSettings
+from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import Fault, Permanent, classify
 from biomeroworker.workflows.catalogue import Catalogue
 
@@ -82,10 +82,6 @@ def make_folders(cluster: Cluster) -> None:
 
 
 def pull_options(slurm: SlurmSettings) -> dict[str, str]:
-    """What sbatch is asked for a job that pulls an image: what the site wants of every job, and the pull's own."""
-    found: dict[str, str] = {}
-    sbatch_options.merge_layer(found, {sbatch_options.normalize(name): value for name, value in slurm.sbatch.items()})
-    if slurm.slurm_default_partition:
-        found["partition"] = slurm.slurm_default_partition
-    sbatch_options.merge_layer(found, {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem})
-    return {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}
+    """The options of ``sbatch`` for a job that pulls an image."""
+    own = {"cpus-per-task": slurm.image_pull_cpus, "mem": slurm.image_pull_mem}
+    return job_options.auxiliary_options(slurm, stronger=own)

@@ -18,6 +18,7 @@ from biomeroworker.cluster.registry import Clusters
 from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.config import ClusterSettings, Settings
 from biomeroworker.doctor import front_end, interpret, local_checks, probe, ssh_checks
+from biomeroworker.domain.cluster_paths import strip_home
 from biomeroworker.domain.findings import Finding, check, fail, fault_of, ok, warn
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
@@ -93,7 +94,7 @@ def _front_end(
             yield test
         else:
             tests.append(test)
-    folders = [_far(str(getattr(configured.slurm, key))) for key in interpret.FOLDERS]
+    folders = [strip_home(str(getattr(configured.slurm, key))) for key in interpret.FOLDERS]
     before = time.time()
     try:
         asked = front_end.command(folders, cluster.runtime.program, [test.options for test in tests])
@@ -104,12 +105,6 @@ def _front_end(
     yield from interpret.examine(settings, configured, answer, tests, (before, time.time()), cluster.runtime.program)
     if probe_nodes:
         yield from _nodes(settings, configured, cluster, answer, tests, deadline)
-
-
-def _far(path: str) -> str:
-    for prefix in ("~/", "$HOME/", "${HOME}/"):
-        path = path.removeprefix(prefix)
-    return path
 
 
 def _tests(settings: Settings, configured: ClusterSettings, own: list[str]) -> Iterator[interpret.Test | Finding]:

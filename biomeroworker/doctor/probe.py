@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from biomeroworker.config import ClusterSettings
+from biomeroworker.domain.cluster_paths import strip_home
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
 #: The bits of a job's exit code.
@@ -101,8 +102,8 @@ def command(
     ``options`` are sbatch's, by partition: what the site demands of every job there.
     """
     words = {
-        "folder": f"{_below_home(cluster.slurm.slurm_data_path)}/.probe-{token}",
-        "images": _below_home(cluster.slurm.slurm_images_path),
+        "folder": f"{strip_home(cluster.slurm.slurm_data_path)}/.probe-{token}",
+        "images": strip_home(cluster.slurm.slurm_images_path),
         "runtime": runtime,
         "name": f"biomero-probe-{token}",
         "token": token,
@@ -123,12 +124,6 @@ def command(
         lines.append(shlex.join(["probe", node.name, *flags]))
     lines.append(_WAIT)
     return ["sh", "-c", "\n".join(lines)]
-
-
-def _below_home(path: str) -> str:
-    for prefix in ("~/", "$HOME/", "${HOME}/"):
-        path = path.removeprefix(prefix)
-    return path
 
 
 _FAULTS: tuple[tuple[int, str, str], ...] = (

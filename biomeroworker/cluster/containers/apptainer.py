@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biomeroworker.cluster.containers import pull_script
-from biomeroworker.cluster.containers.runtime import Reference, bind, plain
+from biomeroworker.cluster.containers.runtime import Reference, plain
 
 #: Variables that make an interpreter or the loader take code from outside the image.
 FOREIGN = (
@@ -104,7 +104,7 @@ class Apptainer:
         cachedir: str = "",
     ) -> None:
         self.program = program
-        self._binds = tuple(bind(text) for text in binds)
+        self._binds = tuple(binds)
         self._insecure = frozenset(insecure_registries)
         self._tmpdir = tmpdir
         self._cachedir = cachedir

@@ -23,7 +23,8 @@ from typing import Any
 
 from biomeroworker.cluster.containers import pull_script
 from biomeroworker.cluster.containers.apptainer import FOREIGN
-from biomeroworker.cluster.containers.runtime import Reference, bind, plain
+from biomeroworker.cluster.containers.runtime import Reference, plain
+from biomeroworker.domain.cluster_paths import is_below_home
 from biomeroworker.errors import ConfigError
 
 #: Run by the login node's python3, which ch-image needs too. Arguments: the home folder, the unpacked image, the folder
@@ -212,7 +213,9 @@ class Charliecloud:
         insecure_registries: Sequence[str] = (),
         tmpdir: str = "",
     ) -> None:
-        self._binds = tuple(bind(text) for text in binds)
+        self._binds = tuple(binds)
+        for bind in filter(is_below_home, binds):
+            raise ConfigError(f"[SLURM] slurm_data_bind_path: {bind!r}: Charliecloud needs an absolute path")
         if any(text.endswith(":ro") for text in self._binds):
             raise ConfigError("[SLURM] slurm_data_bind_path: Charliecloud cannot bind a folder read-only")
         targets = [text.split(":")[min(1, text.count(":"))] for text in self._binds]

@@ -8,6 +8,7 @@ from biomeroworker.cluster import paths
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.containers.charliecloud import Charliecloud
 from biomeroworker.cluster.containers.runtime import Runtime
+from biomeroworker.domain.cluster_paths import is_below_home, split_binds
 
 if TYPE_CHECKING:
     from biomeroworker.config.cluster_settings import SlurmSettings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def runtime_of(settings: SlurmSettings) -> Runtime:
     """The runtime of one cluster's ``[SLURM]`` section; raises `ConfigError` for what it cannot do."""
-    binds = _binds(settings)
+    binds = split_binds(settings.slurm_data_bind_path or "")
     tmpdir = _below_home(settings.apptainer_tmpdir)
     if settings.container_runtime == "charliecloud":
         return Charliecloud(
@@ -26,7 +27,7 @@ def runtime_of(settings: SlurmSettings) -> Runtime:
         )
     return Apptainer(
         settings.container_runtime,
-        binds=[text for text in binds if text not in binds_below_home(settings)],
+        binds=[bind for bind in binds if not is_below_home(bind)],
         insecure_registries=settings.insecure_registries,
         tmpdir=tmpdir,
         cachedir=_below_home(settings.apptainer_cachedir),
@@ -34,17 +35,13 @@ def runtime_of(settings: SlurmSettings) -> Runtime:
 
 
 def binds_below_home(settings: SlurmSettings) -> list[str]:
-    """The folders of ``slurm_data_bind_path`` that are relative, as old files have them: to the home folder, then.
+    """The folders of ``slurm_data_bind_path`` below the account's home folder, as ini files of biomero name them.
 
-    Not Charliecloud's, whose images need a mount point for each when they are made.
+    None for Charliecloud, whose images need a mount point for each bind when they are pulled.
     """
     if settings.container_runtime == "charliecloud":
         return []
-    return [text for text in _binds(settings) if not text.startswith("/") and ":" not in text]
-
-
-def _binds(settings: SlurmSettings) -> list[str]:
-    return [text.strip() for text in (settings.slurm_data_bind_path or "").split(",") if text.strip()]
+    return [bind for bind in split_binds(settings.slurm_data_bind_path or "") if is_below_home(bind)]
 
 
 def _below_home(path: str | None) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from biomeroworker.domain.cluster_paths import container_problem
 from biomeroworker.errors import ConfigError
 
 _NAME = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -131,23 +132,12 @@ class RegistryCredentials:
         return f"{self.username}\n{self.password}\n".encode()
 
 
-def bind(text: str) -> str:
-    """A bind of the ini, ``/folder``, ``/source:/target`` or ``/source:/target:ro``, checked."""
-    source, *rest = text.split(":")
-    target, mode = (*rest, "", "")[:2]
-    paths = [source, *([target] if rest else [])]
-    bad = len(rest) > 2 or mode not in ("", "ro", "rw") or bool(set(text) & set("\n\r\0,"))
-    if bad or not all(path.startswith("/") for path in paths):
-        raise ConfigError(
-            f"[SLURM] slurm_data_bind_path: {text!r} is not /folder, /source:/target or /source:/target:ro"
-        )
-    return text
-
-
 def plain(folder: str) -> str:
-    """A folder as a bind option can take it: colon and comma have a meaning there and cannot be escaped."""
-    if ":" in folder or "," in folder or not folder.startswith("/"):
-        raise ConfigError(f"{folder!r} cannot be given to a container: it is not absolute, or holds a colon or a comma")
+    """A folder, checked for use in a bind option."""
+    if not folder.startswith("/"):
+        raise ConfigError(f"{folder!r} cannot be given to a container: it is not absolute")
+    if problem := container_problem(folder):
+        raise ConfigError(f"{folder!r}: {problem}")
     return folder
 
 

@@ -77,8 +77,18 @@ def problem(name: str, value: str) -> str:
     return ""
 
 
-def merge_layer(found: MutableMapping[str, str], layer: Mapping[str, str]) -> None:
-    """Put a stronger layer of options over weaker ones. An empty value is an option without one."""
+def merge_layers(*layers: Mapping[str, str | None]) -> dict[str, str]:
+    """Options from several layers, weakest first, under their names in sbatch.
+
+    None is no option; an empty value is an option without a value.
+    """
+    found: dict[str, str] = {}
+    for layer in layers:
+        _merge(found, {normalize(name): value for name, value in layer.items() if value is not None})
+    return found
+
+
+def _merge(found: MutableMapping[str, str], layer: Mapping[str, str]) -> None:
     for name, value in layer.items():
         _put_aside(found, name, value)
         word = value.strip().lower()

@@ -1,14 +1,13 @@
-"""What is submitted for one attempt: the options of ``sbatch``.
+"""The options of ``sbatch`` for one attempt.
 
-Pure. The order of precedence, weakest first (each may add and change, none can delete; `sbatch_options.merge_layer`
-says what puts what aside):
+Pure. The layers, weakest first (see `sbatch_options.merge_layers`; a layer can add and change options, but not delete):
 
-1. ours: `DEFAULTS`
+1. `DEFAULTS`
 2. ``sbatch_<flag>`` of ``[SLURM]``, for every job
 3. ``slurm_default_partition``
 4. the GPU settings (``gpu_partition``, ``gpu_gres`` or ``gpu_gpus``), where the job gets a GPU
 5. ``<workflow>_job_<flag>`` of ``[WORKFLOWS]``
-6. what this run alone asks for (``job_options`` of the request), and its mail address
+6. ``job_options`` of the request, and its mail address
 7. the account that ``[ACCOUNTS]`` has for the run's user or group
 """
 
@@ -17,17 +16,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from biomeroworker.cluster.slurm import sbatch_options
-from biomeroworker.config import Settings
+from biomeroworker.config import Settings, SlurmSettings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import ConfigError, RequestRejected
 
-#: Asked of sbatch where nobody says otherwise.
+#: Options where no other layer has any.
 DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": "5G"}
 
 
 def check(settings: Settings, request: RunRequest) -> None:
     """Raise `RequestRejected` for what a run may not ask for, `ConfigError` for an option that a site may not set."""
-    for name, value in _names(request.job_options).items():
+    for name, value in _normalized(request.job_options).items():
         if name not in sbatch_options.ALLOWED_FOR_RUNS:
             raise RequestRejected(
                 f"a run may not ask sbatch for {name!r}; it may for "
@@ -65,7 +64,7 @@ def account(settings: Settings, request: RunRequest) -> str:
     accounts = cluster.accounts
     if not accounts.in_use:
         return ""
-    named = _names(request.job_options).get("account", "")
+    named = _normalized(request.job_options).get("account", "")
     if request.source == "folder" and named:
         return named
     if named:
@@ -94,19 +93,29 @@ def options(settings: Settings, request: RunRequest) -> dict[str, str]:
     """Long options of ``sbatch`` without dashes; an empty value is an option without one."""
     slurm = settings.cluster_of(request.workflow).slurm
     gpu = {"partition": slurm.gpu_partition, "gres": slurm.gpu_gres, "gpus": slurm.gpu_gpus}
-    found: dict[str, str] = {}
-    for layer in (
+    return sbatch_options.merge_layers(
         DEFAULTS,
-        _names(slurm.sbatch),
-        _set({"partition": slurm.slurm_default_partition}),
-        _set(gpu if uses_gpu(settings, request) else {}),
-        _names(settings.workflows[request.workflow].job_params),
-        _names(request.job_options),
+        slurm.sbatch,
+        {"partition": slurm.slurm_default_partition},
+        gpu if uses_gpu(settings, request) else {},
+        settings.workflows[request.workflow].job_params,
+        request.job_options,
         {"mail-user": request.email, "mail-type": "END,FAIL"} if request.email else {},
-        _set({"account": account(settings, request)}),
-    ):
-        sbatch_options.merge_layer(found, layer)
-    return found
+        {"account": account(settings, request) or None},
+    )
+
+
+def auxiliary_options(
+    slurm: SlurmSettings, *, weaker: Mapping[str, str] | None = None, stronger: Mapping[str, str | None] | None = None
+) -> dict[str, str]:
+    """Options for a job that executes no workflow, such as the pull of an image.
+
+    They are ``weaker``, then ``sbatch_<flag>`` and ``slurm_default_partition``, then ``stronger``. Options that cannot
+    be passed on are left out: doctor reports them.
+    """
+    partition = {"partition": slurm.slurm_default_partition}
+    found = sbatch_options.merge_layers(weaker or {}, slurm.sbatch, partition, stronger or {})
+    return {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}
 
 
 def excluding(found: Mapping[str, str], nodes: Iterable[str]) -> dict[str, str]:
@@ -115,11 +124,5 @@ def excluding(found: Mapping[str, str], nodes: Iterable[str]) -> dict[str, str]:
     return {**found, "exclude": ",".join(excluded)} if excluded else dict(found)
 
 
-def _names(given: Mapping[str, str]) -> dict[str, str]:
-    """Options as sbatch spells them."""
-    return {sbatch_options.normalize(name): value for name, value in given.items()}
-
-
-def _set(given: Mapping[str, str | None]) -> dict[str, str]:
-    """Those that have a value."""
-    return {name: value for name, value in given.items() if value}
+def _normalized(options: Mapping[str, str]) -> dict[str, str]:
+    return {sbatch_options.normalize(name): value for name, value in options.items()}

@@ -46,5 +46,5 @@ def test_paths_start_at_home(path: str, absolute: str) -> None:
 
 @pytest.mark.parametrize("path", ["$SCRATCH/data", "~other/data", "a/$(id)"])
 def test_what_only_a_shell_could_expand_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="stand for something"):
+    with pytest.raises(ConfigError, match=r"only ~/ and \$HOME/ are expanded"):
         paths.expand_home(path, "/home/u")

@@ -16,7 +16,6 @@ from invoke import Result
 from biomero.compat.jobs import Jobs
 from biomero.compat.remote_data import data_folder
 from biomero.compat.slurm_job import SlurmJob
-from biomeroworker.cluster.slurm import sbatch_options
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import BiomeroWorkerError, RequestRejected
@@ -82,11 +81,6 @@ class Conversion:
 
     def _options(self) -> dict[str, str]:
         slurm = self._deployment.settings.default_cluster.slurm
-        found = dict(job_options.DEFAULTS)
-        sbatch_options.merge_layer(
-            found, {sbatch_options.normalize(name): value for name, value in slurm.sbatch.items()}
-        )
-        partition = slurm.slurm_conversion_partition or slurm.slurm_default_partition
-        sbatch_options.merge_layer(found, {"partition": partition} if partition else {})
-        good = {name: value for name, value in found.items() if not sbatch_options.problem(name, value)}
-        return {"job-name": "omero-job-conversion", **good}
+        own = {"partition": slurm.slurm_conversion_partition}
+        options = job_options.auxiliary_options(slurm, weaker=job_options.DEFAULTS, stronger=own)
+        return {"job-name": "omero-job-conversion", **options}
