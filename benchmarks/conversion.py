@@ -17,7 +17,7 @@ from benchmarks.context import Context
 from benchmarks.figures import OURS, THEIRS, Figures
 from benchmarks.processes import Spent, watched
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.imaging.ome_zarr import create_image
+from biomeroworker.imaging.ome_zarr import create_image, named_channels
 from biomeroworker.remote import convert
 
 #: Its own list; numcodecs only so that the pinned zarr can be imported at all.
@@ -61,7 +61,7 @@ def make_stack(folder: Path, planes: int, side: int) -> Path:
         pixel_size={
             axis: PhysicalSize(value=size, unit="micrometer") for axis, size in zip("zyx", (1, 0.2, 0.2), strict=True)
         },
-        channels=["DAPI"],
+        omero=named_channels("stack", ["DAPI"]),
     )
     slices = [rng.poisson(cells * depth + 100).astype("uint16") for depth in (0.3, 0.7, 1.1)]
     for plane in range(planes):

@@ -22,10 +22,10 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Output, ProgressCallback, Provenance
 from biomeroworker.errors import Blocked, Permanent, RequestRejected
 from biomeroworker.imaging import reader
+from biomeroworker.imaging.image_file import TIFF, ImageFile
 from biomeroworker.imaging.ome_zarr import write_image
-from biomeroworker.imaging.reader import ImageFile
 
-SUFFIXES = reader.TIFF
+SUFFIXES = TIFF
 #: Beside the results: what made them, from what, and which files they are.
 PROVENANCE = "provenance.json"
 #: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.

@@ -1,25 +1,27 @@
-"""Write OME-Zarr: what every input of a run is shipped as.
+"""Write OME-Zarr 0.4, the format of all inputs of a run.
 
-0.4 (zarr format 2) if nothing else is asked for; 0.5 (zarr format 3) for workflows that read only that. Images are
-always five-dimensional, TCZYX, one resolution level: workflows read full resolution, and a pyramid would only be bytes
-on the wire. Chunks are tiles of one plane.
+Images are always five-dimensional, TCZYX, with one resolution level: workflows read full resolution, and a pyramid
+would only be more bytes to transfer. Chunks are tiles of one plane. Metadata are validated by ome-zarr-models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import zarr
 from numcodecs import Blosc
-from zarr.codecs import BloscCodec
 
 from biomeroworker.domain.manifest import PhysicalSize
 
-VERSION = "0.4"
-VERSIONS = ("0.4", "0.5")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+# zarr and ome-zarr-models are imported where they are used: together they take a second, also in processes that only
+# check a request.
+
+VERSION: Final = "0.4"
 #: Pixels of a chunk's side. 1024² of 16 bit is 2 MiB: few files on the cluster, and still no plane in memory twice.
 TILE_PIXELS = 1024
 #: Fast and worth it: microscopy pixels shrink by a third to a half, so both the wire and the cluster's disk gain.
@@ -94,9 +96,7 @@ def create_image(
     shape: tuple[int, int, int, int, int],
     dtype: str,
     pixel_size: Mapping[Any, PhysicalSize] | None = None,
-    channels: Sequence[str] = (),
-    colors: Sequence[str] = (),
-    version: str = VERSION,
+    omero: Mapping[str, Any] | None = None,
 ) -> Level:
     """Make an image without pixels; returns its one level, to be filled (``level[t, c, z] = plane``).
 
@@ -106,29 +106,26 @@ def create_image(
         TCZYX, in pixels.
     dtype
         A numpy name (``uint16``); chunks are little-endian whatever byte order it has.
-    channels, colors
-        One entry a channel (``RRGGBB`` for colors), or none.
-    version
-        Of OME-Zarr, one of `VERSIONS_INTERVAL_SECONDS`.
+    omero
+        How to display the channels (NGFF 0.4 § "omero" metadata), if known.
     """
-    if version not in VERSIONS:
-        raise ValueError(f"OME-Zarr {version} is not one of {', '.join(VERSIONS)}")
-    old = version == "0.4"
+    from ome_zarr_models.v04.image import ImageAttrs
+    from ome_zarr_models.v04.omero import Omero
+
     kind = np.dtype(dtype).newbyteorder("<")
-    group = zarr.open_group(path, mode="w", zarr_format=2 if old else 3)
-    found = attributes(name=name, shape=shape, pixel_size=pixel_size or {}, channels=channels, colors=colors)
-    group.attrs.update(found if old else {"ome": in_version(found, version)})
-    group.create_array(
+    described = ImageAttrs(
+        multiscales=[_multiscale(name, pixel_size or {})], omero=Omero.model_validate(omero) if omero else None
+    )
+    create_group(path, described).create_array(
         "0",
         shape=shape,
         dtype=kind,
         chunks=(1, 1, 1, min(TILE_PIXELS, shape[3]), min(TILE_PIXELS, shape[4])),
-        compressors=COMPRESSOR if old else BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),
-        chunk_key_encoding={"name": "v2", "separator": "/"} if old else None,
-        dimension_names=None if old else tuple("tczyx"),
+        compressors=COMPRESSOR,
+        chunk_key_encoding={"name": "v2", "separator": "/"},
         fill_value=0,
     )
-    return Level(path / "0" if old else path / "0" / "c", shape, kind)
+    return Level(path / "0", shape, kind)
 
 
 def write_image(
@@ -138,9 +135,8 @@ def write_image(
     name: str,
     pixel_size: Mapping[Any, PhysicalSize] | None = None,
     channels: Sequence[str] = (),
-    version: str = VERSION,
 ) -> None:
-    """Write an image whose TCZYX pixels are at hand."""
+    """Write an image from TCZYX pixels in memory."""
     t, c, z, y, x = pixels.shape
     level = create_image(
         path,
@@ -148,59 +144,39 @@ def write_image(
         shape=(t, c, z, y, x),
         dtype=str(pixels.dtype),
         pixel_size=pixel_size,
-        channels=channels,
-        version=version,
+        omero=named_channels(name, channels) if channels else None,
     )
     level[...] = pixels
 
 
-def attributes(
-    *,
-    name: str,
-    shape: tuple[int, int, int, int, int],
-    pixel_size: Mapping[Any, PhysicalSize],
-    channels: Sequence[str] = (),
-    colors: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The ``multiscales`` and ``omero`` metadata of one image, per OME-NGFF 0.4."""
-    axes: list[dict[str, str]] = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}]
-    for axis in "zyx":
-        known = pixel_size.get(axis)
-        axes.append({"name": axis, "type": "space", **({"unit": known.unit} if known else {})})
-    scale = [1.0, 1.0, *(pixel_size[axis].value if axis in pixel_size else 1.0 for axis in "zyx")]
-    found: dict[str, Any] = {
-        "multiscales": [
-            {
-                "version": VERSION,
-                "name": name,
-                "axes": axes,
-                "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
-            }
-        ]
+def named_channels(name: str, channels: Sequence[str]) -> dict[str, Any]:
+    """The ``omero`` metadata of an image of which only the names of channels are known."""
+    window = {"min": 0, "max": 65535, "start": 0, "end": 65535}
+    return {
+        "version": VERSION,
+        "name": name,
+        "channels": [{"label": label, "color": "FFFFFF", "active": True, "window": window} for label in channels],
     }
-    if channels:
-        found["omero"] = {
-            "version": VERSION,
-            "name": name,
-            "channels": [
-                {
-                    "label": label,
-                    "color": colors[index] if index < len(colors) else "FFFFFF",
-                    "active": True,
-                    "window": {"min": 0, "max": 65535, "start": 0, "end": 65535},
-                }
-                for index, label in enumerate(channels)
-            ],
-        }
-    return found
 
 
-def in_version(found: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Metadata of 0.4 as a later version has them: the version stands once, above all, and no longer in each part."""
-    parts = dict(found)
-    parts["multiscales"] = [
-        {key: value for key, value in one.items() if key != "version"} for one in parts["multiscales"]
-    ]
-    if "omero" in parts:
-        parts["omero"] = {key: value for key, value in parts["omero"].items() if key != "version"}
-    return {"version": version, **parts}
+def create_group(path: Path, attributes: BaseModel | None = None) -> Any:
+    """Make a Zarr (format 2) group with these metadata; what is there already is removed."""
+    import zarr
+
+    found = attributes.model_dump(mode="json", by_alias=True, exclude_none=True) if attributes else {}
+    return zarr.create_group(store=path, zarr_format=2, attributes=found, overwrite=True)
+
+
+def _multiscale(name: str, pixel_size: Mapping[Any, PhysicalSize]) -> Any:
+    """The ``multiscales`` metadata of one image (OME-NGFF 0.4 § multiscales)."""
+    from ome_zarr_models.v04.axes import Axis
+    from ome_zarr_models.v04.multiscales import Dataset, Multiscale
+
+    axes = [Axis(name="t", type="time"), Axis(name="c", type="channel")]
+    scale = [1.0, 1.0]
+    for axis in "zyx":
+        size = pixel_size.get(axis)
+        axes.append(Axis(name=axis, type="space", unit=size.unit if size else None))
+        scale.append(size.value if size else 1.0)
+    dataset = Dataset.build(path="0", scale=scale, translation=None)
+    return Multiscale(version=VERSION, name=name, axes=axes, datasets=(dataset,))

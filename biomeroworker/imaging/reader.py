@@ -1,35 +1,27 @@
-"""Read an image file with all that it says of itself: axes, pixel sizes with units, names of channels.
+"""Read an image file with its metadata: axes, pixel sizes with units, names of channels.
 
 OME-TIFF, ImageJ's TIFF, any other TIFF, PNG, and OME-Zarr (a folder, also one of its label images). What a file does
-not say is left empty, never guessed.
+not state is left empty, never guessed.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from biomeroworker.domain.manifest import PhysicalSize
-from biomeroworker.errors import Permanent
-from biomeroworker.remote import convert
+from biomeroworker.domain.units import LENGTHS
+from biomeroworker.imaging.image_file import AXES, PNG, Axis, ImageFile, positive_length, translate_errors
 
-TIFF = (".tif", ".tiff")
-PNG = (".png",)
-ZARR = (".zarr",)
 #: Larger TIFFs are mapped rather than read, where they are not compressed.
 IN_MEMORY_BYTES = 256 << 20
 
-Axis = Literal["x", "y", "z"]
-_AXES: tuple[Axis, ...] = ("x", "y", "z")
-_OME_UNITS = {symbol: name for name, symbol in convert.LENGTHS.items()} | {"um": "micrometer"}
+_OME_UNITS = {symbol: name for name, symbol in LENGTHS.items()} | {"um": "micrometer"}
 #: What ImageJ's users write into "Unit of length".
 _IMAGEJ_UNITS = {
     "micron": "micrometer", "microns": "micrometer", "um": "micrometer", "µm": "micrometer", "μm": "micrometer",
@@ -38,44 +30,23 @@ _IMAGEJ_UNITS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image that was opened: its pixels are read when they are asked for.
-
-    ``axes`` has a letter for each dimension: T, C, Z, Y, X; S for the samples of a colour image; Q and I where the file
-    does not name the axis. ``channels`` is empty unless every channel has a name.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    axes: str
-    load: Callable[[], np.ndarray[Any, Any]]
-    pixel_size: dict[Axis, PhysicalSize] = field(default_factory=dict)
-    channels: tuple[str, ...] = ()
-
-    @cached_property
-    def values(self) -> np.ndarray[Any, Any]:
-        """The pixels; of a large uncompressed TIFF mapped, not read."""
-        with _faults(self.path):
-            return self.load()
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile]:
-    """Open an image; its ``values`` are to be had until the end of the block, or after it if asked for inside.
+    """Open an image. Its ``values`` can be read inside the block; once read, they can be used after it.
 
     Raises
     ------
     Permanent
-        It is broken; the message names it.
+        The file is broken; the message names it.
     OSError
-        It cannot be read, or is not there.
+        The file cannot be read, or there is none.
     """
     with ExitStack() as stack:
-        with _faults(path):
+        with translate_errors(path):
             if path.is_dir():
-                image = _open_zarr(path)
+                from biomeroworker.imaging.ome_zarr_reader import open_ome_zarr  # imports zarr, which takes a second
+
+                image = open_ome_zarr(path)
             else:
                 image = _open_png(path) if path.name.lower().endswith(PNG) else _open_tiff(path, stack)
         yield image
@@ -86,17 +57,6 @@ def read(path: Path) -> ImageFile:
     with opened(path) as image:
         _ = image.values
     return image
-
-
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except convert.Unreadable as error:
-        raise OSError(str(error)) from error
-    except (tifffile.TiffFileError, convert.Unconvertible, ValueError, IndexError, KeyError, SyntaxError) as error:
-        kind = "OME-Zarr" if path.is_dir() else "PNG" if path.name.lower().endswith(PNG) else "TIFF"
-        raise Permanent(f"{path.name} cannot be read as {kind}: {error}", hint="look at the file") from error
 
 
 # -- TIFF -----------------------------------------------------------------------------------------------------------
@@ -121,7 +81,7 @@ def _open_tiff(path: Path, stack: ExitStack) -> ImageFile:
 
 
 def _first_pixels(xml: str) -> Mapping[str, Any]:
-    """The ``Pixels`` of the first image of OME-XML; nothing where the XML is not what it should be."""
+    """The ``Pixels`` of the first image of OME-XML; empty if the XML is broken."""
     try:
         found = tifffile.xml2dict(xml)["OME"]["Image"]
         pixels: Mapping[str, Any] = (found[0] if isinstance(found, list) else found)["Pixels"]
@@ -131,11 +91,11 @@ def _first_pixels(xml: str) -> Mapping[str, Any]:
 
 
 def _ome_sizes(pixels: Mapping[str, Any]) -> dict[Axis, PhysicalSize]:
-    """Lengths, with the micrometre that the schema has where no unit is given; pixels and reference frames are none."""
+    """Pixel sizes in units of length; the schema's default unit is the micrometre. Others (``pixel``) are ignored."""
     sizes: dict[Axis, PhysicalSize] = {}
-    for axis in _AXES:
+    for axis in AXES:
         unit = _OME_UNITS.get(str(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm")))
-        value = _length(pixels.get(f"PhysicalSize{axis.upper()}"))
+        value = positive_length(pixels.get(f"PhysicalSize{axis.upper()}"))
         if unit and value:
             sizes[axis] = PhysicalSize(value=value, unit=unit)
     return sizes
@@ -158,28 +118,19 @@ def _imagej_sizes(tiff: tifffile.TiffFile) -> dict[Axis, PhysicalSize]:
     found: tuple[tuple[Axis, str], ...] = (("x", "XResolution"), ("y", "YResolution"))
     for axis, name in found:
         tag = tags.get(name)
-        if tag is not None and all(tag.value) and (value := _length(tag.value[1] / tag.value[0])):
+        if tag is not None and all(tag.value) and (value := positive_length(tag.value[1] / tag.value[0])):
             sizes[axis] = PhysicalSize(value=value, unit=unit)
-    if value := _length(described.get("spacing")):
+    if value := positive_length(described.get("spacing")):
         sizes["z"] = PhysicalSize(value=value, unit=unit)
     return sizes
 
 
-def _length(given: Any) -> float:
-    """A length above 0, or 0 for none."""
-    try:
-        value = float(given)
-    except (TypeError, ValueError):
-        return 0.0
-    return value if 0 < value < math.inf else 0.0
-
-
-# -- the others -----------------------------------------------------------------------------------------------------
+# -- PNG -------------------------------------------------------------------------------------------------------------
 
 
 def _open_png(path: Path) -> ImageFile:
-    """Grey values, or samples; a palette is looked up. PNG's pixels per metre tell of paper, not of a sample."""
-    from PIL import Image, UnidentifiedImageError  # not needed unless a workflow leaves PNG behind
+    """Grey values or samples; palette indices become colours. PNG's pixels per metre are for printing: ignored."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
@@ -189,25 +140,3 @@ def _open_png(path: Path) -> ImageFile:
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(str(error)) from error
     return ImageFile(path, values.shape, values.dtype, "YX" if values.ndim == 2 else "YXS", lambda: values)
-
-
-def _open_zarr(path: Path) -> ImageFile:
-    """The full resolution of an OME-Zarr image, or of a label image (a folder below ``labels/``)."""
-    image = convert.Image(path, path.name)
-    sizes: dict[Axis, PhysicalSize] = {}
-    for axis in _AXES:
-        unit, value = image.units.get(axis.upper()), _length(image.scale.get(axis.upper()))
-        if unit in convert.LENGTHS and value:
-            sizes[axis] = PhysicalSize(value=value, unit=str(unit))
-    dtype = image.level.dtype.newbyteorder("=")
-
-    def load() -> np.ndarray[Any, Any]:
-        values = np.zeros(image.shape, dtype)
-        for band in image.bands():
-            found = image.level.read(band, dtype)
-            if found is not None:
-                values[band] = found
-        return values
-
-    named = tuple(image.channels) if all(image.channels) else ()
-    return ImageFile(path, image.shape, dtype, "".join(image.axes), load, sizes, named)

@@ -11,20 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from biomeroworker.domain.manifest import PhysicalSize
+from biomeroworker.domain.units import LENGTHS
 from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
 
 ObjectType = Literal["Image", "Dataset", "Plate", "Project", "Screen"]
 TYPES: tuple[ObjectType, ...] = ("Image", "Dataset", "Plate", "Project", "Screen")
-
-#: The units of length that OME-NGFF 0.4 §axes allows (UDUNITS-2 names), which OMERO has too, in capitals.
-NGFF_LENGTHS = frozenset(
-    {
-        *("yoctometer", "zeptometer", "attometer", "femtometer", "picometer", "nanometer", "micrometer", "millimeter"),
-        *("centimeter", "decimeter", "meter", "hectometer", "kilometer", "megameter", "gigameter", "terameter"),
-        *("petameter", "exameter", "zettameter", "yottameter", "angstrom", "foot", "inch", "mile", "yard", "parsec"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -175,7 +167,7 @@ def physical_size(length: Any) -> PhysicalSize | None:
     if length is None or length.getValue() is None or not length.getValue() > 0:
         return None
     unit = str(length.getUnit()).lower()
-    return PhysicalSize(value=length.getValue(), unit=unit) if unit in NGFF_LENGTHS else None
+    return PhysicalSize(value=length.getValue(), unit=unit) if unit in LENGTHS else None
 
 
 def _channel(channel: Any, number: int) -> ChannelInfo:

@@ -25,6 +25,7 @@ import numpy as np
 from biomeroworker.domain.manifest import InputImage
 from biomeroworker.domain.source import ProgressCallback
 from biomeroworker.errors import Permanent
+from biomeroworker.imaging import ome_zarr
 from biomeroworker.omero.connection.errors import translate_errors
 from biomeroworker.omero.connection.session import (
     CONNECTIONS,
@@ -124,12 +125,12 @@ def _export_plate(readers: Sequence[Any], plate: PlateInfo, folder: Path, progre
         progress.add(sum(byte_count(field.image) for field in plate.fields), f"plate {plate.id} is there already")
     else:
         with _written_beside(final, progress.again) as place:
-            zarr_layout.create_group(place, zarr_layout.plate_attributes(plate))
+            ome_zarr.create_group(place, zarr_layout.plate_attributes(plate))
             for row in sorted({field.row for field in plate.fields}):
-                zarr_layout.create_group(place / zarr_layout.row_name(row), {})
+                ome_zarr.create_group(place / zarr_layout.row_name(row))
             for row, column in sorted({(field.row, field.column) for field in plate.fields}):
                 well = place / zarr_layout.row_name(row) / str(column + 1)
-                zarr_layout.create_group(well, zarr_layout.well_attributes(plate, row, column))
+                ome_zarr.create_group(well, zarr_layout.well_attributes(plate, row, column))
             for field in plate.fields:
                 _write_image(
                     readers, field.image, place / zarr_layout.field_path(field.row, field.column, field.index), progress

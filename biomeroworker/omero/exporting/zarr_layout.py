@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
 from biomeroworker.imaging import ome_zarr
 from biomeroworker.omero.exporting.describe import ChannelInfo, ImageInfo, PlateInfo
+
+if TYPE_CHECKING:
+    from ome_zarr_models.v04.hcs import HCSAttrs
+    from ome_zarr_models.v04.well import WellAttrs
 
 #: OMERO's words for pixel types. A bit image travels as one byte per pixel.
 DTYPES = {
@@ -31,13 +34,16 @@ DTYPES = {
 }
 
 
-def write_image(path: Path, image: ImageInfo) -> Any:
-    """Lay out an image without pixels; returns its array. Display ranges are those that OMERO knows."""
-    level = ome_zarr.create_image(
-        path, name=image.name, shape=image.shape, dtype=DTYPES[image.pixel_type], pixel_size=image.pixel_size
+def write_image(path: Path, image: ImageInfo) -> ome_zarr.Level:
+    """Lay out an image without pixels; returns its array."""
+    return ome_zarr.create_image(
+        path,
+        name=image.name,
+        shape=image.shape,
+        dtype=DTYPES[image.pixel_type],
+        pixel_size=image.pixel_size,
+        omero=omero_attributes(image),
     )
-    zarr.open_group(path, mode="r+", zarr_format=2).attrs["omero"] = omero_attributes(image)
-    return level
 
 
 def omero_attributes(image: ImageInfo) -> dict[str, Any]:
@@ -96,46 +102,46 @@ def field_path(row: int, column: int, index: int) -> str:
     return f"{row_name(row)}/{column + 1}/{index}"
 
 
-def plate_attributes(plate: PlateInfo) -> dict[str, Any]:
-    """`.zattrs` of the plate. Rows and columns are those in use, in order."""
+def plate_attributes(plate: PlateInfo) -> HCSAttrs:
+    """The metadata of a plate. Rows and columns are those in use, in order."""
+    from ome_zarr_models.v04 import plate as models
+    from ome_zarr_models.v04.hcs import HCSAttrs
+
     rows = sorted({field.row for field in plate.fields})
     columns = sorted({field.column for field in plate.fields})
     wells = sorted({(field.row, field.column) for field in plate.fields})
-    described: dict[str, Any] = {
-        "version": ome_zarr.VERSION,
-        "name": plate.name,
-        "field_count": max(field.index for field in plate.fields) + 1,
-        "rows": [{"name": row_name(row)} for row in rows],
-        "columns": [{"name": str(column + 1)} for column in columns],
-        "wells": [
-            {
-                "path": f"{row_name(row)}/{column + 1}",
-                "rowIndex": rows.index(row),
-                "columnIndex": columns.index(column),
-            }
-            for row, column in wells
-        ],
-    }
-    if plate.acquisitions:
-        described["acquisitions"] = [{"id": number, "name": name} for number, name in plate.acquisitions]
-    return {"plate": described}
+    acquisitions = [models.Acquisition(id=number, name=name) for number, name in plate.acquisitions]
+    return HCSAttrs(
+        plate=models.Plate(
+            version=ome_zarr.VERSION,
+            name=plate.name,
+            field_count=max(field.index for field in plate.fields) + 1,
+            rows=[models.Row(name=row_name(row)) for row in rows],
+            columns=[models.Column(name=str(column + 1)) for column in columns],
+            wells=[
+                models.WellInPlate(
+                    path=f"{row_name(row)}/{column + 1}",
+                    rowIndex=rows.index(row),
+                    columnIndex=columns.index(column),
+                )
+                for row, column in wells
+            ],
+            acquisitions=acquisitions or None,
+        )
+    )
 
 
-def well_attributes(plate: PlateInfo, row: int, column: int) -> dict[str, Any]:
-    """`.zattrs` of one well."""
-    images = []
-    for field in plate.fields:
-        if (field.row, field.column) == (row, column):
-            image: dict[str, Any] = {"path": str(field.index)}
-            if field.acquisition is not None:
-                image["acquisition"] = field.acquisition
-            images.append(image)
-    return {"well": {"version": ome_zarr.VERSION, "images": images}}
+def well_attributes(plate: PlateInfo, row: int, column: int) -> WellAttrs:
+    """The metadata of one well."""
+    from ome_zarr_models.v04.well import WellAttrs
+    from ome_zarr_models.v04.well_types import WellImage, WellMeta
 
-
-def create_group(path: Path, attributes: dict[str, Any]) -> None:
-    """A Zarr (format 2) group with those attributes."""
-    zarr.create_group(store=path, zarr_format=2, attributes=attributes)
+    images = [
+        WellImage(path=str(field.index), acquisition=field.acquisition)
+        for field in plate.fields
+        if (field.row, field.column) == (row, column)
+    ]
+    return WellAttrs(well=WellMeta(version=ome_zarr.VERSION, images=images))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.errors import Permanent
 from biomeroworker.imaging import reader
+from biomeroworker.imaging.image_file import PNG, TIFF
 
 Kind = Literal["image", "table", "file"]
 _TABLE_SUFFIXES = (".csv", ".tsv")
@@ -103,7 +104,7 @@ def kind_of(path: str) -> Kind:
     if any(part.endswith(".zarr") for part in PurePosixPath(path).parts[:-1]):
         return "file"
     name = path.lower()
-    if name.endswith((*reader.TIFF, *reader.PNG)):
+    if name.endswith((*TIFF, *PNG)):
         return "image"
     return "table" if name.endswith(_TABLE_SUFFIXES) else "file"
 

@@ -11,12 +11,13 @@ from PIL import Image
 from biomeroworker.domain.manifest import PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
-from biomeroworker.imaging import ome_zarr, reader
+from biomeroworker.imaging import reader
 from biomeroworker.omero.exporting.describe import select
 from biomeroworker.omero.exporting.export import export
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert
 from tests.integration.omero.conftest import make_dataset, make_image, noise
+from tests.ome_zarr_images import write_image
 
 PIXELS = noise(2, 2, 3, 30, 40, seed=4)
 NAMES = ("DAPI", "µ & <GFP>")
@@ -48,8 +49,8 @@ def made(server, person, session, tmp_path):
     tifffile.imwrite(out / f"{key}_small.ome.tif", PIXELS[0, :, 0, ::2, ::2], photometric="minisblack", metadata=own)
     size = {"x": PhysicalSize(value=7, unit="nanometer")}
     zarr = out / f"{key}_z.ome.zarr"
-    ome_zarr.write_image(zarr, PIXELS[..., :20], name="z", pixel_size=size, channels=("r", "s"), version="0.5")
-    ome_zarr.write_image(zarr / "labels/cells", PIXELS[:1, :1, ...] > 100, name="cells", version="0.5")
+    write_image(zarr, PIXELS[..., :20], name="z", pixel_size=size, channels=("r", "s"), version="0.5")
+    write_image(zarr / "labels/cells", PIXELS[:1, :1, ...] > 100, name="cells", version="0.5")
     Image.fromarray(np.moveaxis(PIXELS[0, [0, 1, 0], 0], 0, 2).astype(np.uint8)).save(out / f"{key}_view.png")
     files = tuple(
         ResultFile(path=str(path.relative_to(out)), size=path.stat().st_size, sha256="0")

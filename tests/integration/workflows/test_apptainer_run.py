@@ -19,7 +19,6 @@ from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize
 from biomeroworker.errors import NodeFault, Permanent
 from biomeroworker.imaging import ome_zarr, reader
-from biomeroworker.imaging.ome_zarr import write_image
 from biomeroworker.workflows import attempt_folder
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.markers import read_markers
@@ -28,6 +27,7 @@ from biomeroworker.workflows.parameters import arguments, validate
 from biomeroworker.workflows.store import DescriptorStore
 from sandbox import images, score
 from sandbox.workflow import build
+from tests.ome_zarr_images import VERSIONS, write_image
 from tests.sandbox_fixtures import Sandbox
 
 pytestmark = pytest.mark.sandbox
@@ -97,7 +97,7 @@ def test_nuclei_of_both_images_are_found_and_measured(
         pixels = tifffile.imread(sample.image)
         stack = pixels.reshape((1,) * (5 - pixels.ndim) + pixels.shape)
         size = {axis: PhysicalSize(value=value) for axis, value in sample.pixel_size.items()}
-        write_image(
+        ome_zarr.write_image(
             job.run / f"in/image-{number}.ome.zarr", stack, name=sample.name, pixel_size=size, channels=["DAPI"]
         )
         inputs.append(
@@ -220,7 +220,7 @@ def test_workflows_read_both_versions_of_ome_zarr_as_they_are_or_as_tiff(
     job = Job(apptainer, "reader-tiff" if tiff else "reader-zarr")
     pixels = np.random.default_rng(3).integers(0, 60_000, (2, 3, 2, 33, 21)).astype("uint16")
     size: dict[Any, PhysicalSize] = {"x": PhysicalSize(value=0.5), "y": PhysicalSize(value=0.25)}
-    for number, version in enumerate(ome_zarr.VERSIONS, start=1):
+    for number, version in enumerate(VERSIONS, start=1):
         path = job.run / f"in/image-{number}.ome.zarr"
         write_image(path, pixels, name="a", pixel_size=size, channels=["r", "g", "b"], version=version)
     (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())

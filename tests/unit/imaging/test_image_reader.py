@@ -15,6 +15,7 @@ from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.errors import Permanent
 from biomeroworker.imaging import ome_zarr, reader
 from biomeroworker.remote import convert
+from tests.ome_zarr_images import VERSIONS, write_image
 
 SIZES: dict[Any, PhysicalSize] = {
     "x": PhysicalSize(value=0.325),
@@ -24,12 +25,10 @@ SIZES: dict[Any, PhysicalSize] = {
 PIXELS = np.arange(2 * 3 * 4 * 17 * 23, dtype="uint16").reshape(2, 3, 4, 17, 23)
 
 
-@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_an_image_that_went_to_the_cluster_and_through_the_converter_is_the_same(tmp_path: Path, version: str) -> None:
     source = tmp_path / "in/image-1.ome.zarr"
-    ome_zarr.write_image(
-        source, PIXELS, name="a", pixel_size=SIZES, channels=("DAPI", "µ & GFP", "3"), version=version
-    )  # fmt: skip
+    write_image(source, PIXELS, name="a", pixel_size=SIZES, channels=("DAPI", "µ & GFP", "3"), version=version)
     assert convert.main([str(tmp_path / "in"), str(tmp_path / "tiff")]) == 0
     for file in (source, tmp_path / "tiff/image-1.tif"):
         found = reader.read(file)
@@ -139,9 +138,9 @@ def test_an_image_is_described_without_its_pixels(tmp_path: Path, monkeypatch: p
     else:
         tifffile.imwrite(tmp_path / name, PIXELS[0], ome=True, photometric="minisblack", metadata={"axes": "CZYX"})
     monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", None)
-    monkeypatch.setattr(convert.Level, "read", None)
+    monkeypatch.setattr(zarr.Array, "__getitem__", None)
     with reader.opened(tmp_path / name) as found:
         assert found.shape == (PIXELS.shape if name.endswith("zarr") else PIXELS.shape[1:])
         assert found.dtype == np.uint16
-        with pytest.raises(TypeError, match="not callable"):
+        with pytest.raises((TypeError, Permanent), match="not callable"):
             _ = found.values

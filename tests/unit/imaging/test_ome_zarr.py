@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from ome_zarr_models.v04.image import Image
+from ome_zarr_models.v04.multiscales import Dataset
+from pydantic import ValidationError
 
 from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.imaging import ome_zarr
@@ -17,23 +20,33 @@ SIZES: dict[Any, PhysicalSize] = {"x": PhysicalSize(value=0.325), "z": PhysicalS
 PIXELS = np.arange(2 * 3 * 4 * 17 * 23, dtype="uint16").reshape(2, 3, 4, 17, 23)
 
 
-@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
-def test_zarr_python_reads_what_is_sent(tmp_path: Path, version: str) -> None:
-    ome_zarr.write_image(
-        tmp_path / "a.zarr", PIXELS, name="a", pixel_size=SIZES, channels=("r", "g", "b"), version=version
-    )
-    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
-    assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
+def test_zarr_python_reads_what_is_sent(tmp_path: Path) -> None:
+    ome_zarr.write_image(tmp_path / "a.zarr", PIXELS, name="a", pixel_size=SIZES, channels=("r", "g", "b"))
+    group: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert group.metadata.zarr_format == 2
     np.testing.assert_array_equal(np.asarray(group["0"]), PIXELS)
-    ome: Any = group.attrs if version == "0.4" else group.attrs["ome"]
-    assert [one["label"] for one in ome["omero"]["channels"]] == ["r", "g", "b"]
-    assert (ome if version == "0.5" else ome["multiscales"][0])["version"] == version
-    assert ("version" in ome["multiscales"][0]) is (version == "0.4")
+    assert [one["label"] for one in group.attrs["omero"]["channels"]] == ["r", "g", "b"]
+    assert group.attrs["multiscales"][0]["version"] == "0.4"
 
 
-def test_a_version_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"0\.6 is not one of 0\.4, 0\.5"):
-        ome_zarr.write_image(tmp_path / "a.zarr", PIXELS, name="a", version="0.6")
+def test_what_is_sent_is_valid_ome_zarr(tmp_path: Path) -> None:
+    ome_zarr.write_image(tmp_path / "a.zarr", PIXELS, name="a", pixel_size=SIZES, channels=("r", "g", "b"))
+    image = Image.from_zarr(zarr.open_group(tmp_path / "a.zarr", mode="r"))
+    (scale,) = image.attributes.multiscales
+    assert [(axis.name, axis.type, axis.unit) for axis in scale.axes] == [
+        ("t", "time", None), ("c", "channel", None), ("z", "space", "micrometer"), ("y", "space", None),
+        ("x", "space", "micrometer"),
+    ]  # fmt: skip
+    assert scale.datasets == (Dataset.build(path="0", scale=[1, 1, 1.5, 1, 0.325], translation=None),)
+
+
+def test_metadata_that_break_the_specification_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="color"):
+        ome_zarr.create_image(
+            tmp_path / "a.zarr", name="a", shape=PIXELS.shape, dtype="uint16",
+            omero={"channels": [{"color": "blue", "window": {"min": 0, "max": 1, "start": 0, "end": 1}}]},
+        )  # fmt: skip
+    assert not (tmp_path / "a.zarr").exists()
 
 
 @pytest.fixture
@@ -42,19 +55,14 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
 @pytest.mark.parametrize(
     "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64", "bool"]
 )
 @pytest.mark.parametrize("height", [8, 17, 3])
-def test_planes_of_any_byte_order_are_written_by_many_threads(
-    tmp_path: Path, version: str, dtype: str, height: int
-) -> None:
+def test_planes_of_any_byte_order_are_written_by_many_threads(tmp_path: Path, dtype: str, height: int) -> None:
     pixels = np.random.default_rng(2).integers(0, 2 if dtype == "bool" else 100, (2, 2, 3, height, 23))
     big = pixels.astype(np.dtype(dtype).newbyteorder(">"))
-    level = ome_zarr.create_image(
-        tmp_path / "a.zarr", name="a", shape=(2, 2, 3, height, 23), dtype=dtype, version=version
-    )  # fmt: skip
+    level = ome_zarr.create_image(tmp_path / "a.zarr", name="a", shape=(2, 2, 3, height, 23), dtype=dtype)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda index: level.__setitem__(index, big[index]), np.ndindex(2, 2, 3)))
     stored = zarr.open_array(tmp_path / "a.zarr/0", mode="r")
@@ -98,10 +106,9 @@ def test_all_pixels_have_to_be_of_the_images_shape(tmp_path: Path) -> None:
         level[...] = PIXELS[:1]
 
 
-@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
-def test_tiles_of_zeros_cost_no_file(tmp_path: Path, version: str) -> None:
+def test_tiles_of_zeros_cost_no_file(tmp_path: Path) -> None:
     empty = np.zeros_like(PIXELS)
-    ome_zarr.write_image(tmp_path / "a.zarr", empty, name="a", version=version)
+    ome_zarr.write_image(tmp_path / "a.zarr", empty, name="a")
     assert {path.name for path in (tmp_path / "a.zarr/0").iterdir()} <= {".zarray", ".zattrs", "zarr.json"}
     np.testing.assert_array_equal(np.asarray(zarr.open_array(tmp_path / "a.zarr/0", mode="r")), empty)
 

@@ -1,13 +1,15 @@
-"""OME-Zarr metadata, judged by ome-zarr-models where it is installed; and how planes are cut."""
+"""Exported images and plates are valid OME-Zarr; and how planes are cut into reads."""
 
 import numpy as np
 import pytest
 import zarr
+from ome_zarr_models.v04.hcs import HCSAttrs
+from ome_zarr_models.v04.image import Image
 
 from biomeroworker.domain.manifest import PhysicalSize
+from biomeroworker.imaging import ome_zarr
 from biomeroworker.omero.exporting.describe import ChannelInfo, Field, ImageInfo, PlateInfo
 from biomeroworker.omero.exporting.zarr_layout import (
-    create_group,
     field_path,
     plate_attributes,
     regions,
@@ -28,10 +30,9 @@ IMAGE = ImageInfo(
 
 
 def test_an_image_is_what_ome_ngff_0_4_says(tmp_path):
-    models = pytest.importorskip("ome_zarr_models.v04")
     write_image(tmp_path / "image-7.ome.zarr", IMAGE)
     group = zarr.open_group(tmp_path / "image-7.ome.zarr", mode="r")
-    image = models.Image.from_zarr(group)
+    image = Image.from_zarr(group)
     scale = image.attributes.multiscales[0]
     assert scale.name == IMAGE.name
     assert [axis.name for axis in scale.axes] == list("tczyx")
@@ -44,12 +45,11 @@ def test_an_image_is_what_ome_ngff_0_4_says(tmp_path):
 
 
 def test_a_plate_is_what_ome_ngff_0_4_says(tmp_path):
-    models = pytest.importorskip("ome_zarr_models.v04")
     plate = PlateInfo(
         3, "P", (Field(0, 0, 0, IMAGE, 9), Field(0, 11, 0, IMAGE, 9), Field(27, 0, 1, IMAGE, None)), ((9, "Run 9"),)
     )
-    create_group(tmp_path / "p", plate_attributes(plate))
-    described = models.hcs.HCSAttrs.model_validate(zarr.open_group(tmp_path / "p", mode="r").attrs.asdict()).plate
+    ome_zarr.create_group(tmp_path / "p", plate_attributes(plate))
+    described = HCSAttrs.model_validate(zarr.open_group(tmp_path / "p", mode="r").attrs.asdict()).plate
     assert [row.name for row in described.rows] == ["A", "AB"]
     assert [column.name for column in described.columns] == ["1", "12"]
     assert [(w.path, w.rowIndex, w.columnIndex) for w in described.wells] == [
@@ -57,7 +57,7 @@ def test_a_plate_is_what_ome_ngff_0_4_says(tmp_path):
         ("A/12", 0, 1),
         ("AB/1", 1, 0),
     ]
-    well = models.well.WellAttrs.model_validate(well_attributes(plate, 0, 0)).well
+    well = well_attributes(plate, 0, 0).well
     assert [(image.path, image.acquisition) for image in well.images] == [("0", 9)]
 
 

@@ -7,7 +7,6 @@ from PIL import Image
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.errors import Permanent
-from biomeroworker.imaging import ome_zarr
 from biomeroworker.omero.importing.results import (
     Result,
     image_name,
@@ -18,6 +17,7 @@ from biomeroworker.omero.importing.results import (
     to_pyramid_type,
     to_tczyx,
 )
+from tests.ome_zarr_images import VERSIONS, write_image
 
 INPUT = InputImage(
     key="image-12",
@@ -85,7 +85,7 @@ def test_what_lies_inside_a_zarr_is_no_image_of_its_own():
 def zarr_files(folder, *places, version):
     """The files of a Zarr that holds images with one level each."""
     for place in places:
-        ome_zarr.write_image(folder / place, np.ones((1, 1, 1, 9, 9), np.uint8), name="x", version=version)
+        write_image(folder / place, np.ones((1, 1, 1, 9, 9), np.uint8), name="x", version=version)
     return tuple(
         ResultFile(path=str(file.relative_to(folder)), size=1, sha256="0")
         for file in sorted(folder.rglob("*"))
@@ -93,7 +93,7 @@ def zarr_files(folder, *places, version):
     )
 
 
-@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_each_image_in_ome_zarr_is_one_result(tmp_path, version):
     zarr_files(tmp_path, "image-12_out.ome.zarr", "image-12_out.ome.zarr/labels/cells", version=version)
     zarr_files(tmp_path, "deep/plate.zarr/A/1/0", "deep/plate.zarr/A/2/0", version=version)
@@ -236,12 +236,12 @@ def test_a_png_is_an_image_with_its_colours_as_channels(tmp_path):
     assert read.pixel_size == INPUT.pixel_size
 
 
-@pytest.mark.parametrize("version", ome_zarr.VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_ome_zarr_is_read_with_its_sizes_and_channels(tmp_path, version):
     pixels = np.arange(2 * 15 * 20, dtype=np.uint16).reshape(1, 2, 1, 15, 20)
     sizes = {"x": PhysicalSize(value=3, unit="nanometer")}
     path = tmp_path / "image-12_x.ome.zarr"
-    ome_zarr.write_image(path, pixels, name="x", pixel_size=sizes, channels=("a", "b"), version=version)
+    write_image(path, pixels, name="x", pixel_size=sizes, channels=("a", "b"), version=version)
     read = read_image(path, INPUT)
     np.testing.assert_array_equal(read.values, pixels)
     assert (read.pixel_size, read.channels) == (sizes, ("a", "b"))
