@@ -83,7 +83,7 @@ class Deployment:
 
     @cached_property
     def log(self) -> RunLog:
-        """The event log."""
+        """The event log. Its first use makes or migrates the tables of the database."""
         return RunLog.open(self.settings.database_url)
 
     @cached_property

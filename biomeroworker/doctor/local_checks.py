@@ -9,15 +9,15 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 
 from biomeroworker.config import Settings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 from biomeroworker.errors import classify
 from biomeroworker.eventlog.database import LIMITS, connect
-from biomeroworker.eventlog.projections import handlers
 from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.eventlog.store import schema
 from biomeroworker.eventlog.tables import EVENTS, TRACKING
 
 #: Of the work folder's disk, in bytes: less holds no export.
@@ -61,7 +61,7 @@ class _State(enum.Enum):
 
     EMPTY = "empty, the tables are made at first use"
     BIOMERO = "a log of biomero, whose read tables are made again at first use"
-    OTHER = "a log of another version, whose read tables are made again at first use"
+    OTHER = "an event log of an earlier version, which is migrated at first use"
     CURRENT = "a log of this version"
 
 
@@ -77,8 +77,7 @@ def _state(url: str) -> _State:
                 return _State.EMPTY
             if not tables.has_table(TRACKING.name):
                 return _State.BIOMERO
-            version = connection.execute(select(TRACKING.c.version)).scalar()
-            return _State.CURRENT if version == handlers.VERSION else _State.OTHER
+            return _State.CURRENT if schema.read(connection).is_current else _State.OTHER
     finally:
         engine.dispose()
 

@@ -29,6 +29,9 @@ _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
 
+#: The row of `TRACKING` that is ours.
+APPLICATION = "WorkflowTracker"
+
 EVENTS = Table(
     "workflowtracker_events",
     metadata,
@@ -94,6 +97,18 @@ CLEANUP = Table(
     Column("tries", Integer, nullable=False),
     Column("problem", Text, nullable=False),
 )
+
+#: Jobs of cancelled runs that may still be on a cluster, by the attempt's name, which is the job's name.
+PENDING_CANCELS = Table(
+    "biomeroworker_owed_cancel",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("since", DateTime, nullable=False),  # UTC: no job of the run is older
+)
+
+#: Tables whose content exists nowhere else. A change of one needs a revision in `biomeroworker.eventlog.migrations`.
+OWN_TABLES = (TRACKING, LEASES, OUTBOX, CLEANUP, PENDING_CANCELS)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from eventsourcing.utils import Environment, EnvType
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import NoSuchRun
 from biomeroworker.eventlog.aggregates.task import Task
-from biomeroworker.eventlog.store.recorder import APPLICATION, SQLRecorder
+from biomeroworker.eventlog.store.recorder import SQLRecorder
+from biomeroworker.eventlog.tables import APPLICATION
 
 logger = logging.getLogger(__name__)
 

@@ -11,21 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, String, Table, Uuid, delete, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from biomeroworker.eventlog.store.recorder import SQLRecorder
-from biomeroworker.eventlog.tables import metadata
-
-#: By the attempt's name, which is its job's.
-PENDING_CANCELS = Table(
-    "biomeroworker_owed_cancel",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("run_id", Uuid, nullable=False),
-    Column("since", DateTime, nullable=False),  # UTC: no job of the run is older
-)
+from biomeroworker.eventlog.tables import PENDING_CANCELS
 
 
 @dataclass(frozen=True)

@@ -41,24 +41,22 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    inspect,
     literal_column,
     null,
     or_,
     select,
     update,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
 from biomeroworker.eventlog.database import allow_long
 from biomeroworker.eventlog.projections import handlers
 from biomeroworker.eventlog.projections.row_cache import RowCache
-from biomeroworker.eventlog.store import fence, outbox_rows
-from biomeroworker.eventlog.tables import EVENTS, TRACKING, VIEWS, Views, define_views, metadata
+from biomeroworker.eventlog.store import fence, outbox_rows, schema
+from biomeroworker.eventlog.tables import APPLICATION, EVENTS, TRACKING, VIEWS, Views, define_views, metadata
 
 logger = logging.getLogger(__name__)
-
-APPLICATION = "WorkflowTracker"
 
 #: How many events are projected at a time when there are many.
 BATCH_EVENTS = 2000
@@ -66,7 +64,8 @@ BATCH_EVENTS = 2000
 #: Up to so many events have their rows read together: those of a change, not those of a history.
 _READ_TOGETHER_EVENTS = 50
 
-#: Key of the advisory lock under which tables are made: two processes may open a new database at once.
+#: Key of the advisory lock for making and migrating tables. It is a lock of the transaction, not of the session, so
+#: that it also works through a connection pooler.
 _CREATE_LOCK_KEY = 0x62696F6D
 
 
@@ -82,29 +81,50 @@ class SQLRecorder(ApplicationRecorder):
     # -- making -------------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
-        """Make what is missing; a log that was kept by an earlier program gets its read tables made again, once."""
+        """Make and migrate the tables; one statement where nothing is to do.
+
+        All changes are one transaction: processes that open the same database wait for each other, and a process that
+        is killed leaves the database as it was. The read tables of a database of another version are made again from
+        the events.
+
+        Raises
+        ------
+        ConfigError
+            A newer version has migrated the database, or this account may not make the changes that are needed.
+        """
         with self.engine.connect() as connection:
-            if self._is_current(connection) and not self._missing(connection):
-                return
-        with self.writing() as connection:
-            allow_long(connection)
-            if connection.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(_CREATE_LOCK_KEY)))
-            if self._is_current(connection):  # only tables of our own that came later may be missing; they start empty
-                metadata.create_all(connection)
-                return
-            ours = [VIEWS.runs, VIEWS.tasks]  # theirs keep their columns for ever; ours may change with the version
-            metadata.drop_all(connection, tables=ours)
+            state = schema.read(connection)
+        if state.is_current:
+            return
+        try:
+            with self.writing() as connection:
+                allow_long(connection)
+                if connection.dialect.name == "postgresql":
+                    connection.execute(select(func.pg_advisory_xact_lock(_CREATE_LOCK_KEY)))
+                schema.migrate(connection)
+                self._make_read_tables(connection)
+        except DBAPIError as error:
+            if not schema.refused_change(error):
+                raise
+            schema.open_unchanged(state, error)
+
+    def _make_read_tables(self, connection: Connection) -> None:
+        """Make the missing tables; fill the read tables again if they are of another version."""
+        query = select(TRACKING.c.version).where(TRACKING.c.application_name == APPLICATION)
+        if connection.execute(query).scalar_one_or_none() == handlers.VERSION:
             metadata.create_all(connection)
-            connection.execute(delete(TRACKING))
-            connection.execute(
-                insert(TRACKING).values(application_name=APPLICATION, notification_id=0, version=handlers.VERSION)
-            )
-            for view in VIEWS.all():
-                connection.execute(delete(view))
-            count = self._catch_up(connection, VIEWS, 0)
-            if count:
-                logger.info("took over a log of %d events", count)
+            return
+        metadata.drop_all(connection, tables=[VIEWS.runs, VIEWS.tasks])  # those of biomero never change
+        metadata.create_all(connection)
+        connection.execute(delete(TRACKING))
+        connection.execute(
+            insert(TRACKING).values(application_name=APPLICATION, notification_id=0, version=handlers.VERSION)
+        )
+        for view in VIEWS.all():
+            connection.execute(delete(view))
+        count = self._catch_up(connection, VIEWS, 0)
+        if count:
+            logger.info("made the read tables from %d events", count)
 
     def rebuild(self) -> int:
         """Make the read tables again from all events, beside the live ones, and swap their contents in one commit.
@@ -220,16 +240,6 @@ class SQLRecorder(ApplicationRecorder):
         if fenced:
             fence.verify(holder)
         return int(position)
-
-    def _is_current(self, connection: Connection) -> bool:
-        return inspect(connection).has_table(TRACKING.name) and self._version(connection) == handlers.VERSION
-
-    def _missing(self, connection: Connection) -> set[str]:
-        return set(metadata.tables) - set(inspect(connection).get_table_names())
-
-    def _version(self, connection: Connection) -> int | None:
-        query = select(TRACKING.c.version).where(TRACKING.c.application_name == APPLICATION)
-        return connection.execute(query).scalar_one_or_none()
 
     def _catch_up(self, connection: Connection, views: Views, position: int) -> int:
         """Project all after ``position``; of the live tables the position moves with them."""

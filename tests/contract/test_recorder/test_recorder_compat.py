@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from biomeroworker.eventlog.runlog import RunLog, RunState
+from biomeroworker.eventlog.store import schema
 from tests.log_steps import accept, bring_to, newest, rows
 
 DATA = Path(__file__).parents[2] / "data" / "compat"
@@ -91,6 +92,17 @@ def test_its_dashboards_read_what_they_read_before(store_url: str) -> None:
             assert (old["progress"], new["progress"]) == ("90.0%", "67.2%")
             old = old | {"progress": new["progress"]}
         assert new == old
+
+
+def test_its_own_tables_get_a_schema_version_and_its_events_stay(store_url: str) -> None:
+    engine = create_engine(store_url)
+    with engine.connect() as connection:
+        events = connection.execute(text("SELECT * FROM public.workflowtracker_events ORDER BY id")).all()
+    RunLog.open(store_url).close()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT * FROM public.workflowtracker_events ORDER BY id")).all() == events
+        assert schema.read(connection).is_current
+    engine.dispose()
 
 
 def test_no_table_or_column_of_theirs_is_changed(store_url: str) -> None:

@@ -29,9 +29,11 @@ from biomeroworker.config import Settings
 from biomeroworker.engine.retention import RetentionCleaner
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import RunState
+from biomeroworker.eventlog.store import schema
+from biomeroworker.eventlog.tables import OWN_TABLES
 from biomeroworker.notifications.dispatcher import Dispatcher
 from tests.database_fixtures import KINDS, new_database
-from tests.log_steps import rows
+from tests.log_steps import accept, bring_to, rows
 from tests.notice_servers import Hook, serving
 from tests.resilience import child
 from tests.resilience.world import TERMINAL_EVENTS, World
@@ -205,6 +207,29 @@ def test_the_tables_hold_what_they_held_also_after_they_were_made_again_from_the
             now = json.loads(json.dumps(rows(log), default=str))
             assert _known_part(now, then) == then
             log.rebuild()
+
+
+def test_opening_migrates_the_schema_and_changes_no_row(store: Store) -> None:
+    before = {table.name: store.table(table.name) for table in OWN_TABLES}
+    events = store.table("workflowtracker_events")
+    store.world.log().close()
+    assert store.table(schema.VERSION_TABLE) == [{"version_num": schema.latest_revision()}]
+    assert {table.name: store.table(table.name) for table in OWN_TABLES} == before
+    assert store.table("workflowtracker_events") == events
+
+
+def test_a_new_run_is_recorded_after_the_runs_that_were_there(store: Store) -> None:
+    with store.world.log() as log:
+        earlier = {run.id for run in log.runs(limit=1000)}
+        newest = max(row["id"] for row in store.table("workflowtracker_events"))
+        run_id = accept(log)
+        bring_to(log, run_id, RunState.DONE, job_id=9001)
+        assert {run.id for run in log.runs(limit=1000)} == earlier | {run_id}
+        assert all(event.number > newest for event in log.events(run_id))
+        live = rows(log)
+        log.rebuild()
+        assert rows(log) == live
+    assert len(store.table("biomeroworker_outbox")) == len(store.shown["tables"]["biomeroworker_outbox"]) + 2
 
 
 def test_what_was_to_be_done_later_is_still_to_be_done(store: Store) -> None:
