@@ -92,7 +92,11 @@ class Store:
         with engine.connect() as connection:
             found = [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()]
         engine.dispose()
-        return list(json.loads(json.dumps(found, default=str)))
+        return list(json.loads(json.dumps(found, default=_as_text)))
+
+
+def _as_text(value: object) -> str:
+    return bytes(value).hex() if isinstance(value, memoryview) else str(value)
 
 
 def _moved(content: str, recorded: str, folder: Path) -> str:
