@@ -19,7 +19,7 @@ import numpy as np
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.source import Output, ProgressCallback, Provenance
+from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provenance
 from biomeroworker.errors import Blocked, Permanent, RequestRejected
 from biomeroworker.imaging import reader
 from biomeroworker.imaging.image_file import TIFF, ImageFile
@@ -75,7 +75,13 @@ class FolderSource:
         )
 
     def stage_in(
-        self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, report: ProgressCallback
+        self,
+        run: str,
+        request: RunRequest,
+        portions: Sequence[Portion],
+        folder: Path,
+        report: ProgressCallback,
+        guard: Guard,
     ) -> None:
         """Convert each TIFF; an image that a killed export left half done is done again."""
         source = Path(str(request.inputs["folder"]))
@@ -83,8 +89,10 @@ class FolderSource:
         for half in folder.glob(".*.part"):
             shutil.rmtree(half, ignore_errors=True)
         for number, portion in enumerate(portions):
+            guard.check()
             report(number / len(portions), str(portion.image.origin["file"]))
             _export(source / str(portion.image.origin["file"]), portion.image, folder)
+        guard.check()
         report(1.0, f"{len(portions)} images")
 
     def stage_out(
@@ -95,6 +103,7 @@ class FolderSource:
         folder: Path,
         provenance: Provenance,
         report: ProgressCallback,
+        guard: Guard,
     ) -> list[Output]:
         """Copy each result under its input's own name, then write ``provenance.json``."""
         target = Path(str(request.outputs["folder"]))
@@ -118,9 +127,11 @@ class FolderSource:
         partial.replace(target / told)
         made = []
         for number, (path, name) in enumerate(names.items(), start=1):
+            guard.check()
             report((number - 1) / len(names), name)
             _publish(folder / path, target / name)
             made.append(Output("file", str(target / name), path))
+        guard.check()
         report(1.0, f"{len(made)} files")
         return made
 

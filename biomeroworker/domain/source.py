@@ -42,6 +42,14 @@ class Output:
     count: int = 1
 
 
+class Guard(Protocol):
+    """Whether a step may continue. A source checks it often while it works, and directly before each change."""
+
+    def check(self) -> None:
+        """Raise when the step must stop: another process may execute the run by now, or a cancel was requested."""
+        ...
+
+
 class Source(Protocol):
     """Stage in, stage out. Both may be called again after a crash and must then adopt what is there."""
 
@@ -62,7 +70,13 @@ class Source(Protocol):
         ...
 
     def stage_in(
-        self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, report: ProgressCallback
+        self,
+        run: str,
+        request: RunRequest,
+        portions: Sequence[Portion],
+        folder: Path,
+        report: ProgressCallback,
+        guard: Guard,
     ) -> None:
         """Export these inputs into ``folder`` as OME-Zarr at their ``path``; what lies there already is whole."""
         ...
@@ -75,6 +89,7 @@ class Source(Protocol):
         folder: Path,
         provenance: Provenance,
         report: ProgressCallback,
+        guard: Guard,
     ) -> list[Output]:
         """Bring the results in ``folder`` home; returns what was made or adopted."""
         ...

@@ -1,7 +1,7 @@
-"""When a cluster is asked about its jobs, all of them at once; and what is done when it does not answer. Pure.
+"""Adaptive polling interval and failure backoff for one cluster. Pure.
 
-Its jobs go on meanwhile: it is asked again, later and later. That is said once, and when patience is over the runs that
-wait for it are paused.
+While a cluster does not answer, its jobs continue: it is polled again, with growing delays. The first failure is
+recorded, and when the cluster has not answered for too long, the runs that wait for it are paused.
 """
 
 from __future__ import annotations
@@ -9,25 +9,44 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from biomeroworker.domain import backoff
-from biomeroworker.engine.steps import job_monitor
+from biomeroworker.engine.timing import Timing
 from biomeroworker.errors import Fault, Transient
+
+#: An interval without news is followed by one that is longer by this factor.
+INTERVAL_GROWTH = 2.0
+
+
+def next_interval(previous: float | None, *, changed: bool, first: float, longest: float) -> float:
+    """Seconds until the next poll.
+
+    Parameters
+    ----------
+    previous
+        The interval before this poll; None before the first poll.
+    changed
+        Whether the answer contained news.
+    first, longest
+        The first interval, for short jobs, and the site's ``poll_seconds``, which no interval exceeds.
+    """
+    if previous is None:
+        return min(first, longest)
+    return min(previous if changed else previous * INTERVAL_GROWTH, longest)
 
 
 @dataclass(frozen=True)
 class PollFailure:
-    """What to do about an answer that did not come: ask again after ``delay``; ``told``: say so; ``over``: give up."""
+    """What follows a poll that failed."""
 
-    delay: float
+    delay: float  #: seconds until the next poll
     should_log: bool
-    give_up: bool
+    give_up: bool  #: pause the runs that wait
 
 
 class PollSchedule:
-    """The questions to one cluster; times are those of ``time.monotonic()``."""
+    """The polls of one cluster; times are those of ``time.monotonic()``."""
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
+    def __init__(self, longest: float, timing: Timing) -> None:
+        self._longest, self._timing = longest, timing
         self._poll_at = math.inf
         self._interval: float | None = None
         self._failures = 0
@@ -35,7 +54,7 @@ class PollSchedule:
         self.in_flight = False
 
     def is_due(self, now: float) -> bool:
-        """Whether to ask now; to be called while there is something to ask about."""
+        """Whether to poll now. Call it only while there are jobs to poll."""
         if self.in_flight:
             return False
         if self._poll_at == math.inf:
@@ -43,30 +62,31 @@ class PollSchedule:
         return now >= self._poll_at
 
     def poll_soon(self, now: float) -> None:
-        """A job is new to us: it should not wait for the cadence of the old ones."""
+        """Shorten the interval again: a job is new."""
         self._interval = None
-        self._poll_at = min(self._poll_at, now + job_monitor.next_interval(None, changed=True, longest=self._longest))
+        self._poll_at = min(self._poll_at, now + min(self._timing.first_poll_seconds, self._longest))
 
     def succeeded(self, now: float, *, changed: bool) -> None:
-        """The cluster has answered; whether anything was new."""
+        """The cluster has answered; ``changed``: with news."""
         self.in_flight, self._failures = False, 0
         self._poll_at = now + self._next(changed=changed)
 
     def failed(self, now: float, fault: Fault, patience: float) -> PollFailure:
-        """The cluster did not answer, for this reason."""
+        """The cluster did not answer, because of ``fault``; it may do so for ``patience`` seconds."""
         self.in_flight = False
         self._failures += 1
         if self._failures == 1:
             self._failing_since = now
         passes = isinstance(fault, Transient)
-        delay = backoff.backoff_delay(self._failures) if passes else backoff.LONGEST_DELAY_SECONDS
+        delay = self._timing.retry_delay(self._failures) if passes else self._timing.longest_retry_seconds
         self._poll_at = now + delay
-        over = not passes or now - self._failing_since > patience
-        told = over or self._failures == 1
-        if over:
+        give_up = not passes or now - self._failing_since > patience
+        should_log = give_up or self._failures == 1
+        if give_up:
             self._failures = 0
-        return PollFailure(delay, told, over)
+        return PollFailure(delay, should_log, give_up)
 
     def _next(self, *, changed: bool) -> float:
-        self._interval = job_monitor.next_interval(self._interval, changed=changed, longest=self._longest)
+        first = self._timing.first_poll_seconds
+        self._interval = next_interval(self._interval, changed=changed, first=first, longest=self._longest)
         return self._interval

@@ -169,8 +169,8 @@ class RunLog:
         change.commit()
 
     @retry_on_conflict
-    def complete(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **outcome: Any) -> None:
-        """Record what came of the open intent of ``stage``."""
+    def complete(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **outcome: Any) -> WorkflowRun:
+        """Record the outcome of the open intent of ``stage``; return the run with it."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.complete(stage, attempt, outcome)
         match stage:
@@ -180,7 +180,7 @@ class RunLog:
                 change.end_task(f"fetch-{change.run.attempt}", "")
             case RunState.IMPORTING:
                 change.end_task(f"import-{change.run.attempt}", "")
-        change.commit()
+        return change.commit()
 
     @retry_on_conflict
     def begin_attempt(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.task import Task
 from biomeroworker.eventlog.tracker import WorkflowTracker
 
@@ -61,6 +63,9 @@ class RunUnitOfWork:
                 self._tasks[task_id] = task
                 task.fail(message)
 
-    def commit(self) -> None:
-        """One transaction; tasks first, so that the run's own word is the last. The change is over then."""
+    def commit(self) -> WorkflowRun:
+        """Save all in one transaction, the run last, and return a copy of the run; this object is used up then."""
+        saved = copy.deepcopy(self.run)
+        saved.collect_events()
         self._tracker.save_and_cache(*self._tasks.values(), self.run)
+        return saved

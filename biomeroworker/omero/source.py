@@ -8,7 +8,7 @@ from pathlib import Path
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.source import Output, ProgressCallback, Provenance
+from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provenance
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.credentials import SessionProvider
 from biomeroworker.omero.connection.session import OmeroSession
@@ -52,7 +52,13 @@ class OmeroSource:
         return InputManifest(run=run, images=tuple(_only(images, request.only)))
 
     def stage_in(
-        self, run: str, request: RunRequest, portions: Sequence[Portion], folder: Path, report: ProgressCallback
+        self,
+        run: str,
+        request: RunRequest,
+        portions: Sequence[Portion],
+        folder: Path,
+        report: ProgressCallback,
+        guard: Guard,
     ) -> None:
         """Export; images that are there already are kept."""
         plates = [portion for portion in portions if portion.image.fields]
@@ -60,7 +66,8 @@ class OmeroSource:
         with self._session(request) as session:
             images = self._selected(session, run, "Image", ids).images if ids else ()
             whole = self._selected(session, run, *wanted(request.inputs)).plates if plates else ()
-            export(session, Selection(images, tuple(_part(whole, portion) for portion in plates)), folder, report)
+            selection = Selection(images, tuple(_part(whole, portion) for portion in plates))
+            export(session, selection, folder, report, guard)
 
     def _selected(self, session: OmeroSession, run: str, kind: ObjectType, ids: Sequence[int]) -> Selection:
         """What OMERO says of the objects. Of plates it is kept: each chunk of one would ask for the whole plate."""
@@ -86,12 +93,14 @@ class OmeroSource:
         folder: Path,
         provenance: Provenance,
         report: ProgressCallback,
+        guard: Guard,
     ) -> list[Output]:
         """Import; what is there already is adopted."""
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
+            session.before_change = guard.check
             return Import(session, kind, ids, inputs, results, folder, provenance, Options.of(request.outputs)).run(
-                report
+                report, guard
             )
 
 

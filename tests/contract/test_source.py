@@ -16,6 +16,7 @@ from biomeroworker.domain.manifest import ResultFile, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance, Source
 from biomeroworker.errors import Permanent, RequestRejected
+from tests.fakes.guards import UNGUARDED
 
 with contextlib.suppress(ModuleNotFoundError):  # without OMERO's client library the folder alone is a source
     from tests.integration.omero.conftest import person, server, session  # noqa: F401
@@ -94,7 +95,7 @@ def run(case, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir(exist_ok=True)
     inputs = case.source.list_inputs(name, case.request)
-    case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: None)
+    case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: None, UNGUARDED)
     out = tmp_path / "out"
     out.mkdir()
     files = []
@@ -135,7 +136,9 @@ def test_staging_in_again_says_the_same(case, run):
     told = []
     assert case.source.list_inputs(name, case.request) == inputs
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    case.source.stage_in(name, case.request, inputs.portions(), folder, lambda fraction, word: told.append(fraction))
+    case.source.stage_in(
+        name, case.request, inputs.portions(), folder, lambda fraction, word: told.append(fraction), UNGUARDED
+    )
     assert told[-1] == 1.0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "what is whole is adopted"
 
@@ -143,7 +146,7 @@ def test_staging_in_again_says_the_same(case, run):
 def test_a_part_of_the_inputs_is_staged_in_by_itself(case, tmp_path):
     inputs = case.source.list_inputs("r", case.request)
     second = inputs.portions()[1:]
-    case.source.stage_in("r", case.request, second, tmp_path / "part", lambda fraction, word: None)
+    case.source.stage_in("r", case.request, second, tmp_path / "part", lambda fraction, word: None, UNGUARDED)
     assert [path.name for path in (tmp_path / "part").iterdir()] == [second[0].image.path]
 
 
@@ -160,8 +163,10 @@ def test_a_run_that_does_again_what_failed_works_on_that_alone(case):
 def test_every_result_comes_home_and_again_makes_nothing_new(case, run):
     name, _, inputs, out, results = run
     by = Provenance(name, 1, "w", "v1", "lab/w:v1", "sha256:1", {"a": 1}, 5)
-    first = case.source.stage_out(case.request, inputs, results, out, by, lambda fraction, word: None)
+    first = case.source.stage_out(case.request, inputs, results, out, by, lambda fraction, word: None, UNGUARDED)
     assert {file.path for file in results.files} <= {one.result for one in first}
     there = case.results()
-    assert case.source.stage_out(case.request, inputs, results, out, by, lambda fraction, word: None) == first
+    assert (
+        case.source.stage_out(case.request, inputs, results, out, by, lambda fraction, word: None, UNGUARDED) == first
+    )
     assert case.results() == there

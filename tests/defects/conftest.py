@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.resilience.conftest import in_a_hurry, new_world, world
+from tests.resilience.conftest import new_world, world
 
-__all__ = ["in_a_hurry", "new_world", "world"]
+__all__ = ["new_world", "world"]

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -46,13 +45,12 @@ class How:
     cut_at: int = 0
     pause_at_submit: bool = False
     only: str = ""
-    doubt_seconds: float = 1.0
 
 
 def start(made: world.World, **how: Any) -> BaseProcess:
     """Start a supervisor."""
     _context.set_forkserver_preload(["tests.resilience.child"])
-    process = _context.Process(target=_serve, args=(str(made.folder), made.url, How(**how)), daemon=True)
+    process = _context.Process(target=_serve, args=(made, How(**how)), daemon=True)
     process.start()
     return process
 
@@ -127,11 +125,9 @@ class _Boundaries:
         Channel.close = closed  # type: ignore[method-assign]
 
 
-def _serve(folder: str, url: str, how: How) -> None:
-    world.hurry()
-    made = world.World(Path(folder), url)
+def _serve(made: world.World, how: How) -> None:
     with _opened(made) as log:
-        supervisor = made.supervisor(log, doubt_seconds=how.doubt_seconds)
+        supervisor = made.supervisor(log)
         if how.kill_at:
             _Boundaries(how.kill_at).install(log._engine)
         if how.pause_at_submit:
@@ -165,8 +161,8 @@ def _die_in(supervisor: Any, stage: RunState) -> None:
         return 0
 
     if stage in (RunState.QUEUED, RunState.RUNNING):
-        supervisor._executor.monitor.record_status = lambda run_id, run, status: (
-            die() if run.state is stage else heard(run_id, run, status)
+        supervisor._executor.monitor.record_status = lambda context, found: (
+            die() if context.run.state is stage else heard(context, found)
         )
     else:
         steps[stage] = die

@@ -24,7 +24,7 @@ from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun
 from biomeroworker.omero.connection.session import OmeroSession
 from tests.integration.omero.conftest import Person, Server, make_dataset, make_image
-from tests.resilience.world import World, hurry
+from tests.resilience.world import World
 
 #: The container: a label image for each input, a table of all, and a note.
 CONTAINER = """#!/bin/sh
@@ -186,7 +186,6 @@ def _serve(made: OmeroWorld, how: How) -> None:
     from biomeroworker.omero.connection import session as sessions
     from tests.resilience import omero_calls
 
-    hurry()
     os.environ.update(how.environment)
     if how.answer:
         sessions.ANSWER_TIMEOUT_MS, sessions.LONG_TIMEOUT_MS, sessions.CLOSE_TIMEOUT_MS = how.answer, how.answer, 500

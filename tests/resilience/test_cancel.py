@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from biomeroworker.deployment import folder_source
-from biomeroworker.domain import backoff
 from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import PATIENCE, SLOW, World
@@ -79,7 +78,8 @@ def test_a_cancel_that_the_scheduler_ignores_is_asked_again(world: World) -> Non
 def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None:
     world.goes_wrong("sbatch", "late 3")
     run_id = world.accept()
-    with child.running(world, doubt_seconds=60):
+    world.set_timing(doubt_seconds=60)
+    with child.running(world):
         world.await_run(run_id, 30, RunState.SUBMITTING)
         end = time.monotonic() + 10 * PATIENCE
         while not (world.slurm / "calls").exists():
@@ -110,8 +110,7 @@ def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytes
         publish(file, target)
 
     monkeypatch.setattr(folder_source, "_publish", published)
-    monkeypatch.setattr(backoff, "FIRST_DELAY_SECONDS", 60.0)
-    monkeypatch.setattr(backoff, "LONGEST_DELAY_SECONDS", 60.0)
+    world.set_timing(first_retry_seconds=60.0, longest_retry_seconds=60.0)
     run_id = world.accept(images=2)
     with world.log() as log:
         carries = world.supervisor(log)

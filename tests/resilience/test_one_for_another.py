@@ -19,7 +19,7 @@ from sqlalchemy import insert, select, update
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.deployment.folder_source import FolderSource
-from biomeroworker.engine import supervisor
+from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.eventlog.tables import EVENTS, LEASES
@@ -30,7 +30,7 @@ WORKERS = 2
 
 
 @contextlib.contextmanager
-def serving(world: World, log: RunLog) -> Iterator[supervisor.Supervisor]:
+def serving(world: World, log: RunLog) -> Iterator[Supervisor]:
     """A supervisor at work in a thread; what it raises is raised here."""
     raised: list[BaseException] = []
     carries = world.supervisor(log, workers=WORKERS)
@@ -66,7 +66,9 @@ class Slow:
                 self.under_way.append(run)
                 try:
                     while not self.go.wait(0.02):
-                        arguments[-1](0.5, "slowly")
+                        report, guard = arguments[-2:]
+                        guard.check()
+                        report(0.5, "slowly")
                 except BaseException as error:
                     self.cut.append(error)
                     raise
@@ -146,12 +148,9 @@ def test_a_step_ends_where_it_tells_of_itself_when_its_run_is_somebody_elses(wor
 
 
 @SLOW
-def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(
-    world: World, slow: Slow, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(world: World, slow: Slow) -> None:
     """Others get the rest at once, and this one soon: long before the lease would have run out."""
-    for name, seconds in (("LEASE_SECONDS", 60.0), ("STOP_GRACE_SECONDS", 0.2), ("KILL_SECONDS", 1.0)):
-        monkeypatch.setattr(supervisor, name, seconds)
+    world.set_timing(lease_seconds=60.0, stop_grace_seconds=0.2, kill_seconds=1.0)
     busy, idle = world.accept(), world.accept(sleep=60)
     slow.runs.add(str(busy))
     with world.log() as log:
@@ -171,7 +170,7 @@ def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(
 
 def test_a_run_on_which_nothing_befalls_takes_each_step_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step may be taken twice without harm; that a second one hides here would be seen nowhere else."""
-    monkeypatch.setattr(supervisor, "LEASE_SECONDS", 60.0)
+    world.set_timing(lease_seconds=60.0)
     taken: Counter[str] = Counter()
 
     def counted(kind: type, name: str) -> None:

@@ -40,7 +40,8 @@ def test_a_job_that_was_taken_though_sbatch_did_not_say_so_is_adopted(world: Wor
 def test_an_sbatch_that_never_answers_is_cut_off_and_its_job_adopted(world: World) -> None:
     world.goes_wrong("sbatch", "silent")
     run_id = world.accept()
-    with child.running(world, doubt_seconds=20):
+    world.set_timing(doubt_seconds=20)
+    with child.running(world):
         world.await_run(run_id)
     assert world.check(run_id).attempt == 1
     assert len(calls(world)) == 1
@@ -51,7 +52,8 @@ def test_a_job_that_never_came_is_waited_for_and_then_submitted_as_a_new_attempt
     world.goes_wrong("sbatch", "timeout")
     run_id = world.accept()
     begun = time.monotonic()
-    with child.running(world, doubt_seconds=2):
+    world.set_timing(doubt_seconds=2)
+    with child.running(world):
         world.await_run(run_id)
     assert time.monotonic() - begun > 2
     assert world.check(run_id).attempt == 2
@@ -61,7 +63,8 @@ def test_a_job_that_never_came_is_waited_for_and_then_submitted_as_a_new_attempt
 def test_a_job_that_comes_after_its_attempt_was_given_up_does_nothing(world: World) -> None:
     world.goes_wrong("sbatch", "late 5")
     run_id = world.accept()
-    with child.running(world, doubt_seconds=1):
+    world.set_timing(doubt_seconds=1)
+    with child.running(world):
         world.await_run(run_id)
     run = world.check(run_id)
     assert run.attempt == 2

@@ -5,6 +5,7 @@ supervisors in processes of their own that can be killed at any boundary.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,10 +29,10 @@ from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.cluster.transport.channel import Channel
 from biomeroworker.config import Settings
 from biomeroworker.deployment.sources import Sources
-from biomeroworker.domain import backoff
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine import supervisor
-from biomeroworker.engine.steps import executor, job_monitor
+from biomeroworker.engine.steps.executor import RunExecutor
+from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.engine.timing import Timing
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from tests.fakes.transport import FakeTransport
@@ -108,17 +109,18 @@ class Link(FakeTransport):
         super()._note(argv)
 
 
-def hurry() -> None:
-    """Let a run that takes minutes by its pauses take a second."""
-    backoff.FIRST_DELAY_SECONDS, backoff.LONGEST_DELAY_SECONDS = 0.2, 0.6
-    job_monitor.FIRST_INTERVAL_SECONDS = 0.1
-    supervisor.SYNC_INTERVAL_SECONDS, supervisor.LEASE_SECONDS, supervisor.CANCEL_RETRY_INTERVAL_SECONDS = (
-        0.1,
-        1.0 * PACE,
-        0.3,
-    )
-    supervisor.STOP_GRACE_SECONDS = 1.0 * PACE
-    job_monitor.UNKNOWN_DEADLINE = job_monitor.timedelta(seconds=1.5 * PACE)
+#: The engine's timing, fast enough that a run whose delays add up to minutes takes a second.
+FAST = Timing(
+    first_retry_seconds=0.2,
+    longest_retry_seconds=0.6,
+    first_poll_seconds=0.1,
+    sync_interval_seconds=0.1,
+    lease_seconds=1.0 * PACE,
+    cancel_retry_interval_seconds=0.3,
+    stop_grace_seconds=1.0 * PACE,
+    unknown_deadline_seconds=1.5 * PACE,
+    doubt_seconds=1.0,
+)
 
 
 @dataclass
@@ -127,6 +129,7 @@ class World:
 
     folder: Path
     url: str
+    timing: Timing = field(default=FAST, kw_only=True)
 
     @property
     def home(self) -> Path:
@@ -173,9 +176,13 @@ class World:
         link = Link(self.home, path=[self.folder / "bin"])
         return Cluster(link, Bare(), data="data", images="images", converters="converters")
 
-    def supervisor(self, log: RunLog, *, doubt_seconds: float = 1.0, workers: int = 2) -> supervisor.Supervisor:
-        carries = executor.RunExecutor(log, {"": self.cluster()}, Sources(), self.settings, doubt_seconds=doubt_seconds)
-        return supervisor.Supervisor(log, carries, poll_seconds=0.3, workers=workers)
+    def supervisor(self, log: RunLog, *, workers: int = 2) -> Supervisor:
+        executor = RunExecutor(log, {"": self.cluster()}, Sources(), self.settings, timing=self.timing)
+        return Supervisor(log, executor, poll_seconds=0.3, workers=workers)
+
+    def set_timing(self, **seconds: float) -> None:
+        """Change the timing of the supervisors that start from now on."""
+        self.timing = dataclasses.replace(self.timing, **seconds)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 

@@ -1,23 +1,22 @@
-"""Results on their way home: fetched, judged by three witnesses, brought to where they belong."""
+"""Fetch the results of a job, judge them by three witnesses, and give them to the run's source."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.cluster.transport.transport import TransferResult
-from biomeroworker.domain.manifest import InputManifest, ResultManifest
-from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.manifest import ResultManifest
 from biomeroworker.domain.summary import describe_outputs
-from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.results import job_status, task_outcomes
-from biomeroworker.engine.results.workspace import Workspace
 from biomeroworker.engine.steps import job_monitor
-from biomeroworker.engine.steps.context import EngineContext
+from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
+from biomeroworker.engine.steps.input_manifest import InputManifestStore
+from biomeroworker.engine.steps.leased_run import StepResult, next_step
 from biomeroworker.errors import Blocked, Fault, NodeFault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -28,162 +27,160 @@ from biomeroworker.workflows.outcome import verdict, verify
 class ResultCollector:
     """The steps *fetch* and *import*."""
 
-    def __init__(self, ctx: EngineContext, fault_handler: FaultHandler) -> None:
-        self._ctx, self._log, self._fault_handler = ctx, ctx.log, fault_handler
+    def __init__(self, ctx: EngineContext, fault_handler: FaultHandler, manifests: InputManifestStore) -> None:
+        self._log, self._fault_handler, self._manifests = ctx.log, fault_handler, manifests
 
     # -- fetch --------------------------------------------------------------------------------------------------------
 
-    def fetch(self, run_id: UUID, run: WorkflowRun) -> float | None:
-        """Bring back what the attempt's job left, and judge it."""
-        begun = time.monotonic()
-        attempt = run.attempts[run.attempt]
+    def fetch(self, context: RunContext) -> StepResult:
+        """Fetch what the attempt's job left, and judge it."""
+        started = time.monotonic()
+        run, attempt, space = context.run, context.attempt, context.workspace
         status, tasks = self._recorded_status(run)
-        if not job_status.is_final(
-            status, tasks
-        ):  # we came here because the scheduler was silent: has it found its voice?
-            status, tasks = self._query_status(run)
+        if not job_status.is_final(status, tasks):  # the scheduler did not know the job: query it again
+            status, tasks = self._query_status(context)
             if status.state in (JobState.PENDING, JobState.RUNNING):
-                self._ctx.report_progress(run_id, run.state, None, f"job {status.job_id} {status.raw_state}, after all")
-                return self._ctx.cluster_context_of(run).settings.slurm.poll_seconds
+                context.guard.check()
+                context.report_progress(f"job {status.job_id} is still {status.raw_state}")
+                return next_step(context.place.settings.slurm.poll_seconds)
             if job_status.is_final(status, tasks):
                 self._log.intend(
-                    run_id, RunState.FETCHING, attempt=attempt.number, **job_monitor.final_status(status, tasks)
+                    context.id, RunState.FETCHING, attempt=attempt.number, **job_monitor.final_status(status, tasks)
                 )
-        space = self._ctx.workspace(run_id)
-        fetched = self._fetch(run_id, run, space, attempt.number)
-        seconds = round(time.monotonic() - begun, 2)
-        came = {"bytes": fetched.size, "travelled": fetched.bytes_sent, "seconds": seconds}
+        fetched = self._fetch(context, attempt.number)
+        seconds = round(time.monotonic() - started, 2)
+        transfer = {"bytes": fetched.size, "travelled": fetched.bytes_sent, "seconds": seconds}
         if attempt.tasks:
-            return self._collect_array(run_id, run, tasks, space, fetched, came)
+            return self._collect_array(context, tasks, fetched, transfer)
         try:
-            results = verdict(status, space.fetched(attempt.number), str(run_id), attempt.number)
+            results = verdict(status, space.fetched(attempt.number), str(context.id), attempt.number)
         except Blocked as fault:
-            raise (self._as_node_fault(fault) if _resumed_since_block(run) else fault) from fault
+            raise (_as_node_fault(fault) if _resumed_since_block(run) else fault) from fault
         known = task_outcomes.under_prefix(fetched.digests, attempt_folder.OUT)
         verify(results, space.fetched(attempt.number) / attempt_folder.OUT, known)
-        self._log.complete(run_id, RunState.FETCHING, attempt=attempt.number, files=len(results.files), **came)
-        self._log.intend(run_id, RunState.IMPORTING, attempt=attempt.number)
-        return 0
+        self._log.complete(context.id, RunState.FETCHING, attempt=attempt.number, files=len(results.files), **transfer)
+        self._log.intend(context.id, RunState.IMPORTING, attempt=attempt.number)
+        return next_step()
 
     def _collect_array(
-        self,
-        run_id: UUID,
-        run: WorkflowRun,
-        tasks: dict[int, JobStatus],
-        space: Workspace,
-        fetched: TransferResult,
-        came: dict[str, Any],
-    ) -> float | None:
-        number = run.attempt
-        found = task_outcomes.classify_tasks(tasks, space.fetched(number), str(run_id), number, fetched.digests)
-        if found.blocked and not _resumed_since_block(run):
+        self, context: RunContext, tasks: dict[int, JobStatus], fetched: TransferResult, transfer: dict[str, Any]
+    ) -> StepResult:
+        number = context.run.attempt
+        found = task_outcomes.classify_tasks(
+            tasks, context.workspace.fetched(number), str(context.id), number, fetched.digests
+        )
+        if found.blocked and not _resumed_since_block(context.run):
             raise next(iter(found.blocked.values()))
-        found.lost.update({task: self._as_node_fault(fault) for task, fault in found.blocked.items()})
+        found.lost.update({task: _as_node_fault(fault) for task, fault in found.blocked.items()})
         files = sum(len(results.files) for results in found.good.values())
-        self._log.complete(run_id, RunState.FETCHING, attempt=number, tasks=found.detail(), files=files, **came)
+        judged = self._log.complete(
+            context.id, RunState.FETCHING, attempt=number, tasks=found.detail(), files=files, **transfer
+        )
         if found.lost:
-            return self._fault_handler.handle_lost_tasks(run_id, found.lost)
-        judged = self._log.run(run_id)
+            return self._fault_handler.handle_lost_tasks(replace(context, run=judged), found.lost)
         if not judged.good_chunks:
             raise task_outcomes.all_failed(judged.failed_chunks, judged.chunks)
-        self._log.intend(run_id, RunState.IMPORTING, attempt=number)
-        return 0
-
-    @staticmethod
-    def _as_node_fault(fault: Blocked) -> NodeFault:
-        """What a person has mended meanwhile: the job itself has ended over it, so it takes another one."""
-        return NodeFault(str(fault), node="", hint=fault.hint, detail=fault.detail)
+        self._log.intend(context.id, RunState.IMPORTING, attempt=number)
+        return next_step()
 
     @staticmethod
     def _recorded_status(run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
-        attempt, told = run.attempts[run.attempt], run.intent(RunState.FETCHING)
-        tasks = job_status.tasks_from_dicts(told.get("tasks") or (), attempt.name, attempt.tasks)
-        return job_status.from_dict(told, attempt.name), tasks
+        attempt, recorded = run.attempts[run.attempt], run.intent(RunState.FETCHING)
+        tasks = job_status.tasks_from_dicts(recorded.get("tasks") or (), attempt.name, attempt.tasks)
+        return job_status.from_dict(recorded, attempt.name), tasks
 
-    def _query_status(self, run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
-        attempt = run.attempts[run.attempt]
-        found = self._ctx.cluster_of(run).status([attempt.name], run.created_on).get(attempt.name, [])
+    @staticmethod
+    def _query_status(context: RunContext) -> tuple[JobStatus, dict[int, JobStatus]]:
+        attempt = context.attempt
+        found = context.cluster.status([attempt.name], context.run.created_on).get(attempt.name, [])
         tasks = job_status.per_task(attempt.name, found, attempt.tasks)
         if tasks:
             return job_status.aggregate_array(attempt.name, tasks), tasks
         return (found[-1] if found else job_status.unknown(attempt.name)), {}
 
-    def _fetch(self, run_id: UUID, run: WorkflowRun, space: Workspace, number: int) -> TransferResult:
-        cluster = self._ctx.cluster_of(run)
-        told = self._ctx.transfer_progress(run_id, run.state)
-        return cluster.transport.fetch_tree(
-            cluster.attempt_folder(run_id, number), space.fetched(number), progress=told
+    @staticmethod
+    def _fetch(context: RunContext, number: int) -> TransferResult:
+        return context.cluster.transport.fetch_tree(
+            context.cluster.attempt_folder(context.id, number),
+            context.workspace.fetched(number),
+            progress=context.transfer_progress(),
         )
 
     # -- import -------------------------------------------------------------------------------------------------------
 
-    def stage_out(self, run_id: UUID, run: WorkflowRun, request: RunRequest, inputs: InputManifest) -> float:
-        """Let the run's source make of the results what they are to become; then the run is done."""
-        begun = time.monotonic()
-        number = run.attempt
-        space = self._ctx.workspace(run_id)
+    def stage_out(self, context: RunContext) -> StepResult:
+        """Give the results to the run's source, which imports them; then the run is done."""
+        started = time.monotonic()
+        run, space, number = context.run, context.workspace, context.run.attempt
+        inputs = self._manifests.load(context)
         if run.chunks:
-            results, folder = self._merge_task_results(run_id, run, space), space.results
+            results, folder = self._merge_task_results(context), space.results
         else:
-            fetching = run.intent(RunState.FETCHING)
-            if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
-                self._log.intend(run_id, RunState.FETCHING, attempt=number, **fetching)
-                return 0
-            status = job_status.from_dict(fetching, run.attempts[number].name)
-            results = verdict(status, space.fetched(number), str(run_id), number)
+            if not space.fetched(number).is_dir():  # the work folder was lost, or is on another machine
+                self._log.intend(context.id, RunState.FETCHING, attempt=number, **run.intent(RunState.FETCHING))
+                return next_step()
+            status, _ = self._recorded_status(run)
+            results = verdict(status, space.fetched(number), str(context.id), number)
             folder = space.fetched(number) / attempt_folder.OUT
-        made = self._ctx.source(request).stage_out(
-            request,
+        made = context.source.stage_out(
+            context.request,
             inputs,
             results,
             folder,
-            ExecutionPlan.from_run(run).provenance(run_id, run, request.workflow),
-            lambda fraction, word: self._ctx.report_progress(run_id, RunState.IMPORTING, fraction, word),
+            context.plan.provenance(context.id, run, context.request.workflow),
+            lambda fraction, text: context.report_progress(text, fraction),
+            context.guard,
         )
         counts: dict[str, int] = {}
         for one in made:
             counts[one.kind] = counts.get(one.kind, 0) + one.count
         self._log.complete(
-            run_id,
+            context.id,
             RunState.IMPORTING,
             attempt=number,
             made=[vars(one) for one in made],
-            seconds=round(time.monotonic() - begun, 2),
-            **self._used(run),
+            seconds=round(time.monotonic() - started, 2),
+            **self._used(context),
         )
-        partly = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(run_id))
-        self._log.finish(run_id, made=counts, **partly)
-        word = describe_outputs(counts)
-        self._ctx.report_progress(run_id, RunState.DONE, 1.0, f"{word}; {partly['message']}" if partly else word)
+        partial = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(context.id))
+        self._log.finish(context.id, made=counts, **partial)
+        text = describe_outputs(counts)
+        context.report_progress(f"{text}; {partial['message']}" if partial else text, 1.0, stage=RunState.DONE)
         space.delete()
-        return 0
+        return next_step()
 
-    def _used(self, run: WorkflowRun) -> dict[str, Any]:
-        """What the job used, where accounting was behind the queue when it ended: by now it has caught up."""
-        if "cpu_seconds" in run.intent(RunState.FETCHING).get("usage", {}):
+    def _used(self, context: RunContext) -> dict[str, Any]:
+        """What the job used, if accounting did not have it yet when the job ended."""
+        if "cpu_seconds" in context.run.intent(RunState.FETCHING).get("usage", {}):
             return {}
         try:
-            status, tasks = self._query_status(run)
-        except Fault:  # nice to know, and no more than that
+            status, tasks = self._query_status(context)
+        except Fault:  # the figures are for information only
             return {}
         used = job_status.usage(tasks.values()) if tasks else status.usage()
         return {"usage": used} if used else {}
 
-    def _merge_task_results(self, run_id: UUID, run: WorkflowRun, space: Workspace) -> ResultManifest:
-        """The results of all good tasks, of whichever attempt each is."""
+    def _merge_task_results(self, context: RunContext) -> ResultManifest:
+        """The results of all good tasks, from whichever attempt has them."""
+        run, space = context.run, context.workspace
         good: dict[int, Path] = {}
         for task, number in run.good_chunks.items():
-            if not space.fetched(number).is_dir():  # the work folder was lost, or is another machine's
-                self._fetch(run_id, run, space, number)
+            if not space.fetched(number).is_dir():  # the work folder was lost, or is on another machine
+                self._fetch(context, number)
             good[task] = space.fetched(number) / attempt_folder.task_name(task)
         for folder in good.values():
-            left = markers.read_markers(folder).results or ()
-            results = ResultManifest(run=str(run_id), attempt=run.attempt, files=left)
+            files = markers.read_markers(folder).results or ()
+            results = ResultManifest(run=str(context.id), attempt=run.attempt, files=files)
             verify(results, folder / attempt_folder.OUT)
-        return task_outcomes.merge_results(good, space.results, str(run_id), run.attempt)
+        return task_outcomes.merge_results(good, space.results, str(context.id), run.attempt)
+
+
+def _as_node_fault(fault: Blocked) -> NodeFault:
+    """A person has fixed the cause, but the job has ended with it: only another job can succeed."""
+    return NodeFault(str(fault), node="", hint=fault.hint, detail=fault.detail)
 
 
 def _resumed_since_block(run: WorkflowRun) -> bool:
-    """Whether a person has resumed the run after this attempt was found to be blocked: looking again cannot help."""
+    """Whether a person resumed the run after this attempt was found blocked: fetching it again gives the same."""
     met = [fault for fault in run.faults if fault.attempt == run.attempt and fault.stage is RunState.FETCHING]
     return bool(met) and met[-1].kind == "blocked" and not run.consecutive_faults(RunState.FETCHING)

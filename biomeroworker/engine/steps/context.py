@@ -1,11 +1,11 @@
-"""What every step of a run has at hand: the log, the clusters, the sources, and who listens."""
+"""What a step works with: the parts that all runs share, and what belongs to its own run."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 from biomeroworker.cluster.cluster import Cluster
@@ -13,48 +13,37 @@ from biomeroworker.config import ClusterSettings, Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Source
 from biomeroworker.engine.planning.disk_space import SpaceGuard
+from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.results.workspace import Workspace
-from biomeroworker.errors import Conflict, RequestRejected
+from biomeroworker.engine.steps.guards import StepGuard
+from biomeroworker.engine.steps.leased_run import LeasedRun
+from biomeroworker.engine.timing import Timing
+from biomeroworker.errors import RequestRejected
+from biomeroworker.eventlog.aggregates.records import Attempt
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
-from biomeroworker.eventlog.store.fence import LeaseLost, held
 
-#: Told the run, its stage, a fraction from 0 to 1 (None: not known) and a word: what a person watches.
+#: Called with the run, its stage, the fraction from 0 to 1 that is done (None: unknown) and a text for people.
 Listener = Callable[[UUID, RunState, float | None, str], None]
 
 
-def null_listener(run: UUID, stage: RunState, fraction: float | None, word: str) -> None:
-    """The listener of a run that nobody watches."""
-
-
-class StepCancelled(Conflict):
-    """Somebody has asked for the run's end: this step leads nowhere."""
+def null_listener(run: UUID, stage: RunState, fraction: float | None, text: str) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class ClusterContext:
-    """One cluster with its settings and what guards its space."""
+    """One cluster with its settings and the check of its free space."""
 
     name: str
     cluster: Cluster
     settings: ClusterSettings
-    guard: SpaceGuard
+    space: SpaceGuard
 
 
 class EngineContext:
-    """Shared by all steps of all runs; safe to share between threads.
-
-    Attributes
-    ----------
-    holder
-        Under whose leases runs are carried: what happens to a run is recorded only while its lease holds. Empty: under
-        none, for a log that nobody else writes to.
-    lease_is_valid
-        Whether the lease of a run is certainly valid, as far as this process knows; checked during a step.
-    cancel_pending
-        Whether a cancel of a run was requested since its step started.
-    """
+    """What all steps of all runs share; safe to use from several threads."""
 
     def __init__(
         self,
@@ -62,17 +51,16 @@ class EngineContext:
         clusters: Mapping[str, Cluster],
         sources: Mapping[str, Source],
         settings: Settings,
-        listener: Listener,
+        listener: Listener = null_listener,
+        timing: Timing | None = None,
     ) -> None:
         self.log, self.clusters, self.sources, self.settings, self.listener = log, clusters, sources, settings, listener
-        self.holder = ""
-        self.lease_is_valid: Callable[[UUID], bool] = lambda run_id: True
-        self.cancel_pending: Callable[[UUID], bool] = lambda run_id: False
+        self.timing = timing or Timing()
         self._cluster_contexts: dict[str, ClusterContext] = {}
         self._lock = threading.Lock()
 
     def cluster_context(self, name: str) -> ClusterContext:
-        """A cluster by its name; raises what keeps us from knowing it."""
+        """A cluster by its name; raises Blocked for a name that is not in the configuration."""
         cluster = self.clusters[name]
         with self._lock:
             known = self._cluster_contexts.get(name)
@@ -82,53 +70,94 @@ class EngineContext:
                 self._cluster_contexts[name] = known
             return known
 
-    def cluster_context_of(self, run: WorkflowRun) -> ClusterContext:
-        """Where a run is carried out, as it was settled at the door."""
-        return self.cluster_context(run.cluster)
-
     def cluster_of(self, run: WorkflowRun) -> Cluster:
-        """The cluster of a run."""
-        return self.cluster_context_of(run).cluster
-
-    def workspace(self, run_id: UUID) -> Workspace:
-        """The run's folder on this machine."""
-        return Workspace(self.settings.worker.work_folder, run_id)
+        """The cluster of an admitted run."""
+        return self.cluster_context(run.cluster).cluster
 
     def source(self, request: RunRequest) -> Source:
-        """Where the run comes from."""
+        """The source that a request names; raises RequestRejected when this worker does not serve it."""
         try:
             return self.sources[request.source]
         except KeyError:
             raise RequestRejected(f"this worker does not serve runs from {request.source!r}") from None
 
-    @contextmanager
-    def lease(self, run_id: UUID) -> Iterator[None]:
-        """What this thread records meanwhile of the run is recorded only while its lease holds."""
-        with held(run_id, self.holder):
-            yield
 
-    def report_progress(self, run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:
-        """Report progress to the listener, unless the step has to end here: see `check_interrupted`."""
-        self.check_interrupted(run_id, stage)
-        self.listener(run_id, stage, fraction, word)
+@dataclass(frozen=True)
+class RunContext:
+    """One run during one step.
 
-    def check_interrupted(self, run_id: UUID, stage: RunState) -> None:
-        """Check that a step may go on.
+    Request, plan and cluster are looked up at their first use, and may raise then: cancelling a run needs neither a
+    valid request nor a cluster that is still in the configuration.
+    """
 
-        Raises
-        ------
-        LeaseLost
-            The lease of the run may have expired.
-        StepCancelled
-            A cancel is pending; except while importing, which must finish.
-        """
-        if not stage.is_terminal and not self.lease_is_valid(run_id):
-            raise LeaseLost(f"run {run_id} may be carried by somebody else by now")
-        if not stage.is_terminal and stage is not RunState.IMPORTING and self.cancel_pending(run_id):
-            raise StepCancelled(f"a cancel of run {run_id} was requested")
+    run: WorkflowRun
+    leased: LeasedRun
+    engine: EngineContext
 
-    def transfer_progress(self, run_id: UUID, stage: RunState) -> Callable[[int, int], None]:
-        """For a transfer: tells of its bytes."""
-        return lambda done, total: self.report_progress(
-            run_id, stage, done / total if total else None, f"{done / 1e6:.1f} MB"
-        )
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+        return self.leased.id
+
+    @property
+    def attempt(self) -> Attempt:
+        """The run's current attempt."""
+        return self.run.attempts[self.run.attempt]
+
+    @cached_property
+    def guard(self) -> StepGuard:
+        """Checked before each change outside the log."""
+        return StepGuard(self.leased.lease, self.leased.cancel, must_finish=self.run.state is RunState.IMPORTING)
+
+    @cached_property
+    def request(self) -> RunRequest:
+        """The validated request."""
+        return self.run.request_model
+
+    @cached_property
+    def plan(self) -> ExecutionPlan:
+        """The plan of an admitted run."""
+        return ExecutionPlan.from_run(self.run)
+
+    @cached_property
+    def place(self) -> ClusterContext:
+        """The run's cluster with its settings."""
+        return self.engine.cluster_context(self.run.cluster)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The run's cluster."""
+        return self.place.cluster
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The run's folder on this machine."""
+        return Workspace(self.engine.settings.worker.work_folder, self.id)
+
+    @property
+    def source(self) -> Source:
+        """Where the run's inputs come from and its results go."""
+        return self.engine.source(self.request)
+
+    @property
+    def run_folder(self) -> str:
+        """The run's folder on its cluster, absolute."""
+        return self.cluster.run_folder(self.id)
+
+    @property
+    def attempt_folder(self) -> str:
+        """The current attempt's folder on its cluster, absolute."""
+        return self.cluster.attempt_folder(self.id, self.run.attempt)
+
+    def report_progress(self, text: str, fraction: float | None = None, *, stage: RunState | None = None) -> None:
+        """Report progress to the listener; at the run's state, unless ``stage`` is given."""
+        self.engine.listener(self.id, stage or self.run.state, fraction, text)
+
+    def transfer_progress(self, stage: RunState | None = None) -> Callable[[int, int], None]:
+        """For a transfer, which calls it often: report its bytes; end it when the step must stop."""
+
+        def transferred(done: int, total: int) -> None:
+            self.guard.check()
+            self.report_progress(f"{done / 1e6:.1f} MB", done / total if total else None, stage=stage)
+
+        return transferred

@@ -1,54 +1,52 @@
-"""A run meets a fault: record it and do what its class asks for (`retry_policy` decides, here it is done)."""
+"""Record a fault of a run and do what follows from its class; `retry_policy` decides what that is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from biomeroworker import errors
 from biomeroworker.domain import ranges
 from biomeroworker.engine.steps import retry_policy
 from biomeroworker.engine.steps.cancellation import JobCanceller
-from biomeroworker.engine.steps.context import EngineContext
+from biomeroworker.engine.steps.context import EngineContext, RunContext
+from biomeroworker.engine.steps.leased_run import FINISHED, LeasedRun, StepResult, next_step
 from biomeroworker.errors import Blocked, Fault, NodeFault
-from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
-#: How many attempts in a row may be lost to their nodes before it is no longer the nodes.
+#: After how many attempts in a row that were lost to their nodes the fault is taken for another one than the nodes'.
 MAX_ATTEMPTS_IN_A_ROW = 4
 
 
 class FaultHandler:
-    """What becomes of a run that meets a fault."""
+    """Handles the faults of runs."""
 
     def __init__(self, ctx: EngineContext, canceller: JobCanceller) -> None:
         self._ctx, self._log, self._canceller = ctx, ctx.log, canceller
 
-    def handle(self, run_id: UUID, fault: Fault, stage: RunState | None = None) -> float | None:
-        """Record a fault and do what its class asks for.
+    def handle(self, leased: LeasedRun, fault: Fault, stage: RunState | None = None) -> StepResult:
+        """Record a fault and do what follows from its class.
+
+        The run is read from the log: the step may have recorded events before it failed.
 
         Parameters
         ----------
         stage
-            Where it was met, if that is not the run's state.
-
-        Returns
-        -------
-        Seconds until the run wants its next step; None when it has ended or waits for a person.
+            Where the fault happened, if that is not the run's state.
         """
-        run = self._log.run(run_id)
+        context = RunContext(self._log.run(leased.id), leased, self._ctx)
+        run = context.run
         if run.state.is_terminal:
-            return None
-        if run.cancel_requested:  # nobody waits for this any more
-            return 0
+            return FINISHED
+        if run.cancel_requested:  # the next step is the cancel
+            return next_step()
         stage = stage or run.state
         if isinstance(fault, NodeFault):
             lost = retry_policy.consecutive_losses(run)
             if lost < MAX_ATTEMPTS_IN_A_ROW - 1:
-                self.record(run_id, run, fault, None)
-                self._start_new_attempt(run_id, run, [fault.node], run.attempts[run.attempt].tasks, forgive=not lost)
-                return 0
+                self._record(context, fault, None)
+                self._start_new_attempt(context, [fault.node], context.attempt.tasks, forgive=not lost)
+                return next_step()
             fault = Blocked(f"{lost + 1} attempts in a row: {fault}", hint=fault.hint, detail=fault.detail)
         earlier = run.consecutive_faults(stage)
         now = datetime.now(UTC)
@@ -59,47 +57,59 @@ class FaultHandler:
             now=now,
             budget=timedelta(hours=self._ctx.settings.worker.retry_hours),
             before_admission=run.state is RunState.ACCEPTED,
+            timing=self._ctx.timing,
         )
         match decision:
             case retry_policy.Retry(delay):
-                self.record(run_id, run, fault, now + timedelta(seconds=delay), stage)
-                self._ctx.report_progress(run_id, run.state, None, f"{fault}; again in {delay:.0f} s")
-                return delay
+                self.retry_later(context, fault, delay, stage)
+                return next_step(delay)
             case retry_policy.Pause():
-                self.record(run_id, run, fault, None, stage)
-                told = errors.report(fault, stage.value, str(run_id), outcome="paused")
-                self._log.pause(run_id, str(told), run.state)
-                self._ctx.report_progress(run_id, run.state, None, f"paused: {fault}")
-                return None
+                self.pause(context, fault, stage)
+                return FINISHED
             case retry_policy.End():
-                if run.state in (RunState.QUEUED, RunState.RUNNING):  # its inputs are gone, its job waits for them
-                    self._canceller.cancel_abandoned_attempts(run_id, run, [run.attempts[run.attempt].name])
-                self._log.fail(run_id, vars(errors.report(fault, stage.value, str(run_id), outcome="ended")))
-                self._ctx.report_progress(run_id, RunState.FAILED, None, str(fault))
-                return None
+                if run.state in (RunState.QUEUED, RunState.RUNNING):  # its job waits for inputs that cannot be had
+                    self._canceller.cancel_abandoned_attempts(context, [context.attempt.name])
+                self._log.fail(run.id, vars(errors.report(fault, stage.value, str(run.id), outcome="ended")))
+                context.report_progress(str(fault), stage=RunState.FAILED)
+                return FINISHED
 
-    def handle_lost_tasks(self, run_id: UUID, faults: Mapping[int, NodeFault]) -> float | None:
-        """Some tasks of an array were lost to their nodes: a further attempt has only these."""
-        run = self._log.run(run_id)
+    def retry_later(self, context: RunContext, fault: Fault, delay: float, stage: RunState | None = None) -> None:
+        """Record a fault whose step, or query, is repeated after ``delay`` seconds."""
+        self._record(context, fault, datetime.now(UTC) + timedelta(seconds=delay), stage)
+        context.report_progress(f"{fault}; next try in {delay:.0f} s")
+
+    def pause(self, context: RunContext, fault: Fault, stage: RunState | None = None) -> None:
+        """Record a fault and pause the run until a person resumes it."""
+        run = context.run
+        self._record(context, fault, None, stage)
+        report = errors.report(fault, (stage or run.state).value, str(run.id), outcome="paused")
+        self._log.pause(run.id, str(report), run.state)
+        context.report_progress(f"paused: {fault}")
+
+    def handle_lost_tasks(self, context: RunContext, faults: Mapping[int, NodeFault]) -> StepResult:
+        """Start a further attempt for the tasks of an array that were lost to their nodes.
+
+        ``context`` has the run with the outcome of its other tasks.
+        """
+        run = context.run
         example = next(iter(faults.values()))
-        count = f"{len(faults)} of {len(run.attempts[run.attempt].tasks)} tasks ({ranges.format_ranges(faults)}): "
+        count = f"{len(faults)} of {len(context.attempt.tasks)} tasks ({ranges.format_ranges(faults)}): "
         nodes = sorted({fault.node for fault in faults.values()})
-        told = NodeFault(f"{count}{example}", node=example.node, hint=example.hint, detail=example.detail)
+        fault = NodeFault(f"{count}{example}", node=example.node, hint=example.hint, detail=example.detail)
         lost = retry_policy.consecutive_losses(run)
         if run.state.is_terminal or run.cancel_requested or lost >= MAX_ATTEMPTS_IN_A_ROW - 1:
-            return self.handle(run_id, told)
-        self.record(run_id, run, told, None)
-        self._start_new_attempt(run_id, run, nodes, faults, forgive=not lost)
-        return 0
+            return self.handle(context.leased, fault)
+        self._record(context, fault, None)
+        self._start_new_attempt(context, nodes, faults, forgive=not lost)
+        return next_step()
 
-    def record(
-        self, run_id: UUID, run: WorkflowRun, fault: Fault, retry_at: datetime | None, stage: RunState | None = None
+    def _record(
+        self, context: RunContext, fault: Fault, retry_at: datetime | None, stage: RunState | None = None
     ) -> None:
-        """Write a fault down, and when it is tried again."""
         self._log.fault(
-            run_id,
-            stage or run.state,
-            attempt=run.attempt,
+            context.id,
+            stage or context.run.state,
+            attempt=context.run.attempt,
             kind=retry_policy.kind(fault),
             message=str(fault),
             detail=fault.detail,
@@ -108,12 +118,15 @@ class FaultHandler:
         )
 
     def _start_new_attempt(
-        self, run_id: UUID, run: WorkflowRun, nodes: Iterable[str], tasks: Iterable[int], *, forgive: bool
+        self, context: RunContext, nodes: Iterable[str], tasks: Iterable[int], *, forgive: bool
     ) -> None:
-        """The next attempt, elsewhere. The nodes of earlier attempts are forgiven once an attempt was not lost."""
-        before = run.attempts[run.attempt]
+        """Start the next attempt on other nodes.
+
+        ``forgive`` allows the nodes that earlier attempts excluded: an attempt in between was not lost to its node.
+        """
+        run, before = context.run, context.attempt
         exclude = {node for node in nodes if node not in ("", "unknown")}
         exclude.update(() if forgive else before.excluded_nodes)
-        self._canceller.cancel_abandoned_attempts(run_id, run, [before.name])
-        name = self._ctx.cluster_of(run).attempt_name(run_id, run.attempt + 1)
-        self._log.begin_attempt(run_id, run.attempt + 1, name, excluded_nodes=sorted(exclude), tasks=tasks)
+        self._canceller.cancel_abandoned_attempts(context, [before.name])
+        name = context.cluster.attempt_name(run.id, run.attempt + 1)
+        self._log.begin_attempt(run.id, run.attempt + 1, name, excluded_nodes=sorted(exclude), tasks=tasks)

@@ -1,7 +1,7 @@
-"""When a fault is met: try again and when, or wait for a person, or end. Pure decisions; the carrier acts on them.
+"""Decide what follows a fault: retry the step and when, wait for a person, or end the run. Pure.
 
-Backoff starts at 20 s and doubles to 15 min. A transient fault that outlives its budget pauses the run instead of
-losing it: nobody's work is thrown away because a front-end was down over the weekend.
+A transient fault that lasts longer than its retry budget pauses the run. It does not end the run: no work is lost
+because a front-end was down over the weekend.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from biomeroworker.domain.backoff import backoff_delay
+from biomeroworker.engine.timing import Timing
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
+
+#: How often a step is tried before admission, and the seconds between the tries: the user is waiting.
+TRIES_BEFORE_ADMISSION, DELAY_BEFORE_ADMISSION_SECONDS = 3, 2.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Pause:
-    """Keep everything as it is until a person resumes the run."""
+    """Change nothing until a person resumes the run."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,28 @@ Decision = Retry | Pause | End
 
 
 def decide(
-    fault: Fault, *, failures: int, since: datetime, now: datetime, budget: timedelta, before_admission: bool
+    fault: Fault,
+    *,
+    failures: int,
+    since: datetime,
+    now: datetime,
+    budget: timedelta,
+    before_admission: bool,
+    timing: Timing,
 ) -> Decision:
-    """What to do about a fault.
+    """Decide what to do about a fault.
 
     Parameters
     ----------
     failures
-        How many times in a row this step has failed, this one included.
+        How many times in a row this step has failed, including this one.
     since
-        When it failed first, in a row.
+        Time of the first of these failures.
     budget
-        For how long a transient fault is retried before the run is paused.
+        How long a transient fault is retried before the run is paused.
     before_admission
-        Nothing has been done for this run yet, so a cluster or database that cannot be reached ends it at once: the
-        user is still there and can simply try later.
+        Nothing was done for this run yet. A cluster or database that cannot be reached ends it within seconds: the
+        user is still there and can try again later.
     """
     match fault:
         case Permanent():
@@ -58,19 +68,19 @@ def decide(
             return End() if before_admission else Pause()
         case Transient():
             if before_admission:
-                return End() if failures > 2 else Retry(2.0)
-            return Pause() if now - since > budget else Retry(backoff_delay(failures))
+                return End() if failures >= TRIES_BEFORE_ADMISSION else Retry(DELAY_BEFORE_ADMISSION_SECONDS)
+            return Pause() if now - since > budget else Retry(timing.retry_delay(failures))
         case _:
             return End()
 
 
 def kind(fault: Fault) -> str:
-    """The name of a fault's class, whichever of its kinds it is."""
+    """The name of the most specific class of a fault that is recorded."""
     return next(one.__name__.lower() for one in (NodeFault, Transient, Blocked, Fault) if isinstance(fault, one))
 
 
 def consecutive_losses(run: WorkflowRun) -> int:
-    """How many attempts before this one were lost to their nodes, since a person last had to look."""
+    """How many attempts were lost to their nodes since the run was last blocked, or since it started."""
     lost = 0
     for met in reversed(run.faults):
         if met.kind == "blocked":

@@ -58,7 +58,7 @@ class OmeroSession:
         self.client = client
         self._end = end
         self._extra: list[Any] = []
-        #: Called directly before anything is saved or deleted; raises when whoever works here may not do that any more.
+        #: Called before each save and delete; raises when the session's run must not change OMERO any more.
         self.before_change: Callable[[], None] = lambda: None
         self._insecure = True
         context = client.sf.getAdminService().getEventContext()

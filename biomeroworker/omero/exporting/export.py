@@ -23,7 +23,7 @@ from uuid import uuid4
 import numpy as np
 
 from biomeroworker.domain.manifest import InputImage
-from biomeroworker.domain.source import ProgressCallback
+from biomeroworker.domain.source import Guard, ProgressCallback
 from biomeroworker.errors import Permanent
 from biomeroworker.imaging import ome_zarr
 from biomeroworker.omero.connection.errors import translate_errors
@@ -40,21 +40,17 @@ from biomeroworker.omero.exporting.describe import ImageInfo, PlateInfo, Selecti
 
 @dataclass
 class _Progress:
-    """Bytes read so far, told as a fraction. Called from one thread."""
+    """Reports the bytes read so far as a fraction. Called from one thread."""
 
     total: int
     report: ProgressCallback
+    guard: Guard
     done: int = 0
-    what: str = "images"
 
     def add(self, count: int, what: str) -> None:
         self.done += count
-        self.what = what
-        self.again()
-
-    def again(self) -> None:
-        """Say the same once more: who listens may have lost the run meanwhile, and raises then."""
-        self.report(min(1.0, self.done / self.total) if self.total else 1.0, self.what)
+        self.guard.check()
+        self.report(min(1.0, self.done / self.total) if self.total else 1.0, what)
 
 
 def export(
@@ -62,6 +58,7 @@ def export(
     selection: Selection,
     folder: Path,
     report: ProgressCallback,
+    guard: Guard,
     *,
     connections: int = CONNECTIONS,
 ) -> list[InputImage]:
@@ -72,7 +69,9 @@ def export(
     folder
         Where the inputs of the run lie; made if it is not there.
     report
-        Hears the fraction of bytes that are there.
+        Called with the fraction of the bytes that are written.
+    guard
+        Checked before each report, and before an image or a plate appears at its place.
 
     Returns
     -------
@@ -81,7 +80,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     _clear_away(folder)
     refuse_strange_pixels(selection)
-    progress = _Progress(sum(byte_count(image) for image in _images(selection)), report)
+    progress = _Progress(sum(byte_count(image) for image in _images(selection)), report, guard)
     readers = session.data_connections(connections)
     made = [_export_image(readers, image, folder, progress) for image in selection.images]
     made += [_export_plate(readers, plate, folder, progress) for plate in selection.plates]
@@ -113,7 +112,7 @@ def _export_image(readers: Sequence[Any], image: ImageInfo, folder: Path, progre
     if final.is_dir():
         progress.add(byte_count(image), f"image {image.id} is there already")
     else:
-        with _written_beside(final, progress.again) as place:
+        with _written_beside(final, progress.guard) as place:
             _write_image(readers, image, place, progress)
     return describe(key, image)
 
@@ -124,7 +123,7 @@ def _export_plate(readers: Sequence[Any], plate: PlateInfo, folder: Path, progre
     if final.is_dir():
         progress.add(sum(byte_count(field.image) for field in plate.fields), f"plate {plate.id} is there already")
     else:
-        with _written_beside(final, progress.again) as place:
+        with _written_beside(final, progress.guard) as place:
             ome_zarr.create_group(place, zarr_layout.plate_attributes(plate))
             for row in sorted({field.row for field in plate.fields}):
                 ome_zarr.create_group(place / zarr_layout.row_name(row))
@@ -162,11 +161,11 @@ def describe(key: str, image: ImageInfo) -> InputImage:
 
 
 @contextmanager
-def _written_beside(final: Path, check: Callable[[], None]) -> Iterator[Path]:
+def _written_beside(final: Path, guard: Guard) -> Iterator[Path]:
     """A place to write at: what is there at the end of the block appears at ``final``, whole or not at all.
 
     The place is of this call alone, so that a process which was taken for dead cannot write into its successor's.
-    ``check`` is asked last: it raises when the run is carried by somebody else.
+    ``guard`` is checked right before that.
     """
     around = final.with_name(f".{final.name}.{uuid4().hex[:12]}.part")
     around.mkdir()
@@ -176,7 +175,7 @@ def _written_beside(final: Path, check: Callable[[], None]) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         place = around / "whole"
         yield place
-        check()
+        guard.check()
         try:
             place.rename(final)
         except OSError:

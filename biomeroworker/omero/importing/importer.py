@@ -22,7 +22,7 @@ from omero.rtypes import rstring
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
-from biomeroworker.domain.source import Output, ProgressCallback, Provenance
+from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provenance
 from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.importing import files, tables
@@ -121,24 +121,18 @@ class Import:
         self.made: list[Output] = []
         self._places: list[tuple[str, int]] = []
 
-    def run(self, listener: ProgressCallback) -> list[Output]:
-        """Do it all; returns what was made or adopted.
+    def run(self, listener: ProgressCallback, guard: Guard) -> list[Output]:
+        """Import everything; return what was made or found from an earlier try.
 
-        The listener hears of progress, and the same again directly before each change in OMERO: it raises when the run
-        is carried by somebody else by now, who may have begun to import as well.
+        The guard is checked at each progress report, and by the session before each change in OMERO: it raises when
+        another process may execute the run, and may import as well.
         """
-        last = (0.0, "results")
 
-        def report(fraction: float, word: str) -> None:
-            nonlocal last
-            last = (fraction, word)
-            listener(fraction, word)
+        def report(fraction: float, text: str) -> None:
+            guard.check()
+            listener(fraction, text)
 
-        self.session.before_change = lambda: listener(*last)
-        try:
-            return self._run(report)
-        finally:
-            self.session.before_change = lambda: None
+        return self._run(report)
 
     def _run(self, report: ProgressCallback) -> list[Output]:
         images = [result for result in self.results if result.kind == "image"]

@@ -256,16 +256,17 @@ def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
 DIES_AFTER_SBATCH = """
 import os, sys, uuid
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.engine import supervisor
 from biomeroworker.engine.steps.executor import RunExecutor
+from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.engine.timing import Timing
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.eventlog.runlog import RunLog
 
-supervisor.LEASE_SECONDS = 2.0
 RunLog.submitted = lambda *arguments, **keywords: os._exit(9)
 deployment = Deployment.load(sys.argv[1])
-executor = RunExecutor(deployment.log, deployment.clusters, Sources(), deployment.settings)
-supervisor.Supervisor(deployment.log, executor).run_until_end(uuid.UUID(sys.argv[2]))
+timing = Timing(lease_seconds=2.0)
+executor = RunExecutor(deployment.log, deployment.clusters, Sources(), deployment.settings, timing=timing)
+Supervisor(deployment.log, executor).run_until_end(uuid.UUID(sys.argv[2]))
 """
 
 

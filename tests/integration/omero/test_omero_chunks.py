@@ -9,6 +9,7 @@ from biomeroworker.engine.planning import chunks
 from biomeroworker.errors import Permanent
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert
+from tests.fakes.guards import UNGUARDED
 from tests.integration.omero.conftest import make_dataset, make_image, make_plate, noise
 
 
@@ -48,7 +49,7 @@ def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person,
     names = []
     for chunk, wells in ((0, ["A/1", "A/2"]), (1, ["B/1"])):
         folder = tmp_path / str(chunk)
-        source.stage_in("r", request, inputs.portions(chunk), folder, quiet)
+        source.stage_in("r", request, inputs.portions(chunk), folder, quiet, UNGUARDED)
         group = zarr.open_group(folder / f"plate-{number}.ome.zarr", mode="r")
         assert [well["path"] for well in group.attrs["plate"]["wells"]] == wells
         for field in inputs.chunks[chunk].fields:
@@ -65,7 +66,7 @@ def test_the_fields_that_failed_are_the_whole_of_the_next_run(source, person, pl
     request = asked(person, "Plate", [number], only=only)
     again = source.list_inputs("again", request)
     assert again.images[0].fields == ("A/2/0", "A/2/1")
-    source.stage_in("again", request, again.portions(), tmp_path, quiet)
+    source.stage_in("again", request, again.portions(), tmp_path, quiet, UNGUARDED)
     group = zarr.open_group(tmp_path / f"plate-{number}.ome.zarr", mode="r")
     assert [well["path"] for well in group.attrs["plate"]["wells"]] == ["A/2"]
     assert np.array_equal(group["A/2/1"]["0"][:], pixels["A/2/1"])

@@ -14,6 +14,7 @@ from biomeroworker.eventlog.store.fence import LeaseLost
 from biomeroworker.omero.exporting import export as exporting
 from biomeroworker.omero.exporting.describe import select
 from biomeroworker.omero.exporting.export import export
+from tests.fakes.guards import UNGUARDED, FakeGuard
 from tests.integration.omero.conftest import make_dataset, make_image, make_plate, make_project, noise
 
 
@@ -31,7 +32,7 @@ def test_pixels_of_each_type_arrive_as_they_are(session, tmp_path, dtype):
     if dtype.startswith(("int", "float")):
         values = values - np.array(100, dtype)
     image = make_image(session, "x", values)
-    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
+    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet, UNGUARDED)
     stored = pixels_of(tmp_path, described.path)
     assert stored.dtype == np.dtype(dtype)
     assert np.array_equal(stored[:], values)
@@ -43,7 +44,7 @@ def test_names_sizes_and_channels_travel_and_the_file_is_named_by_id(session, tm
     image = make_image(
         session, name, noise(1, 2, 1, 20, 30), sizes={"x": 0.25, "y": 0.25, "z": 1.5}, channels=("DAPI", "GFP")
     )
-    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
+    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet, UNGUARDED)
     assert described.path == f"image-{image}.ome.zarr"
     assert described.name == name
     assert described.channels == ("DAPI", "GFP")
@@ -69,7 +70,7 @@ def test_a_dataset_is_its_images_and_progress_ends_at_one(session, tmp_path):
     dataset = make_dataset(session, project=project)
     images = [make_image(session, f"i{n}", noise(1, 1, 1, 9, 9, seed=n), dataset=dataset) for n in range(3)]
     told = []
-    made = export(session, select(session, "Dataset", [dataset]), tmp_path, lambda f, w: told.append(f))
+    made = export(session, select(session, "Dataset", [dataset]), tmp_path, lambda f, w: told.append(f), UNGUARDED)
     assert [one.origin["id"] for one in made] == images
     assert told == sorted(told)
     assert told[-1] == 1.0
@@ -80,7 +81,7 @@ def test_a_big_plane_is_read_by_tiles(session, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "LARGEST_READ_BYTES", 2 * 1024 * 1024)
     values = noise(1, 1, 2, 1500, 1300)
     image = make_image(session, "big", values)
-    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet)
+    (described,) = export(session, select(session, "Image", [image]), tmp_path, quiet, UNGUARDED)
     assert np.array_equal(pixels_of(tmp_path, described.path)[:], values)
 
 
@@ -88,7 +89,7 @@ def test_a_plate_lies_as_hcs_and_knows_its_images(session, tmp_path):
     values = [noise(1, 1, 1, 8, 9, seed=n) for n in range(4)]
     a, b, c, d = [make_image(session, f"f{n}", value) for n, value in enumerate(values)]
     plate = make_plate(session, {(0, 0): [a, b], (1, 10): [c], (0, 1): [d]})
-    (described,) = export(session, select(session, "Plate", [plate]), tmp_path, quiet)
+    (described,) = export(session, select(session, "Plate", [plate]), tmp_path, quiet, UNGUARDED)
     assert described.key == f"plate-{plate}"
     assert described.origin == {"type": "Plate", "id": plate, "A/1/0": a, "A/1/1": b, "A/2/0": d, "B/11/0": c}
     folder = tmp_path / described.path
@@ -112,13 +113,13 @@ def test_what_is_whole_is_adopted_and_what_is_half_is_done_again(session, tmp_pa
 
     monkeypatch.setattr(exporting, "_read", failing)
     with pytest.raises(Transient):
-        export(session, selection, tmp_path, quiet)
+        export(session, selection, tmp_path, quiet, UNGUARDED)
     assert [path.name for path in tmp_path.iterdir()] == [f"image-{first}.ome.zarr"]
     (tmp_path / f".image-{second}.ome.zarr.part").mkdir()  # as SIGKILL leaves it
 
     monkeypatch.setattr(exporting, "_read", lambda *arguments: (calls.append(arguments[2].id), read(*arguments))[1])
     calls.clear()
-    export(session, selection, tmp_path, quiet)
+    export(session, selection, tmp_path, quiet, UNGUARDED)
     assert set(calls) == {second}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"image-{i}.ome.zarr" for i in (first, second))
     assert np.array_equal(pixels_of(tmp_path, f"image-{second}.ome.zarr")[:], values)
@@ -127,26 +128,26 @@ def test_what_is_whole_is_adopted_and_what_is_half_is_done_again(session, tmp_pa
 def test_a_lease_that_is_lost_while_pixels_are_read_is_said_as_it_is(session, tmp_path):
     """Whoever carries the run lets go of it; a verdict on the run it is not."""
 
-    def tell(fraction, word):
-        raise LeaseLost("carried by somebody else")
+    def check():
+        raise LeaseLost("another process executes the run")
 
     image = make_image(session, "1", noise(1, 1, 4, 20, 20))
     with pytest.raises(LeaseLost):
-        export(session, select(session, "Image", [image]), tmp_path, tell)
+        export(session, select(session, "Image", [image]), tmp_path, quiet, FakeGuard(check))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_was_lost_when_all_pixels_were_there_gets_no_image(session, tmp_path):
-    told = []
+    checks = []
 
-    def tell(fraction, word):
-        told.append(fraction)
-        if told.count(1.0) == 2:  # once for the last pixels, once before the name is given
-            raise LeaseLost("carried by somebody else")
+    def check():
+        checks.append(True)
+        if len(checks) == 2:  # once for the only plane, once before the name is given
+            raise LeaseLost("another process executes the run")
 
     image = make_image(session, "1", noise(1, 1, 1, 20, 20))
     with pytest.raises(LeaseLost):
-        export(session, select(session, "Image", [image]), tmp_path, tell)
+        export(session, select(session, "Image", [image]), tmp_path, quiet, FakeGuard(check))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,10 +160,10 @@ def test_a_second_process_neither_disturbs_the_first_nor_is_disturbed(session, t
     def stalled(fraction, word):
         if not places:
             places.extend(tmp_path.iterdir())
-            export(session, selection, tmp_path, quiet)
+            export(session, selection, tmp_path, quiet, UNGUARDED)
             assert sorted(tmp_path.iterdir()) == sorted([*places, tmp_path / f"image-{image}.ome.zarr"])
 
-    export(session, selection, tmp_path, stalled)
+    export(session, selection, tmp_path, stalled, UNGUARDED)
     assert len(places) == 1
     assert [path.name for path in tmp_path.iterdir()] == [f"image-{image}.ome.zarr"]
     assert np.array_equal(pixels_of(tmp_path, f"image-{image}.ome.zarr")[:], values)
@@ -174,11 +175,11 @@ def test_what_a_killed_process_left_is_cleared_away(session, tmp_path):
         [sys.executable, "-c", KILLED, str(tmp_path / "image-7.ome.zarr")], stdout=subprocess.PIPE, text=True
     )
     assert killed.stdout.readline() == "writing\n"
-    export(session, select(session, "Image", [image]), tmp_path, quiet)
+    export(session, select(session, "Image", [image]), tmp_path, quiet, UNGUARDED)
     assert len(list(tmp_path.glob(".image-7.*.part"))) == 1  # it lives
     killed.kill()
     killed.communicate(timeout=10)
-    export(session, select(session, "Image", [image]), tmp_path, quiet)
+    export(session, select(session, "Image", [image]), tmp_path, quiet, UNGUARDED)
     assert [path.name for path in tmp_path.iterdir()] == [f"image-{image}.ome.zarr"]
 
 

@@ -19,6 +19,7 @@ from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.exporting.describe import describe_images
 from biomeroworker.omero.importing import images
 from biomeroworker.omero.source import OmeroSource
+from tests.fakes.guards import UNGUARDED, FakeGuard
 from tests.integration.omero.conftest import (
     make_dataset,
     make_group,
@@ -57,7 +58,7 @@ class Run:
         )
         self.by = Provenance(self.id, 1, "nuclei", "v1", "lab/nuclei:v1", "sha256:abc", {"d": 3, "off": None}, 77)
         self.inputs = self.source.list_inputs(self.id, self.request)
-        self.source.stage_in(self.id, self.request, self.inputs.portions(), folder / "in", quiet)
+        self.source.stage_in(self.id, self.request, self.inputs.portions(), folder / "in", quiet, UNGUARDED)
         self.folder = folder / "out"
         self.folder.mkdir()
         self.labels = {}
@@ -83,7 +84,7 @@ class Run:
         return ResultManifest(run=self.id, attempt=1, files=files)
 
     def stage_out(self):
-        return self.source.stage_out(self.request, self.inputs, self.results(), self.folder, self.by, quiet)
+        return self.source.stage_out(self.request, self.inputs, self.results(), self.folder, self.by, quiet, UNGUARDED)
 
     def counts(self):
         """How many objects the user has, by class."""
@@ -249,13 +250,13 @@ def test_an_importer_that_lost_its_run_while_it_wrote_pixels_links_nothing(run, 
         lost.append(True)
         write(*arguments)
 
-    def tell(fraction, word):
+    def check():
         if lost:
-            raise LeaseLost("carried by somebody else")
+            raise LeaseLost("another process executes the run")
 
     monkeypatch.setattr(images, "_write_plane", slow)
     with pytest.raises(LeaseLost):
-        run.source.stage_out(run.request, run.inputs, run.results(), run.folder, run.by, tell)
+        run.source.stage_out(run.request, run.inputs, run.results(), run.folder, run.by, quiet, FakeGuard(check))
     assert (
         run.session.rows("select l.id from ImageAnnotationLink l where l.details.owner.id = :u", u=run.person.id) == []
     )
@@ -448,14 +449,14 @@ def test_label_images_of_a_plate_come_home_and_the_missing_rois_are_named(server
     )
     source = OmeroSource(server.provider())
     inputs = source.list_inputs("r", asked)
-    source.stage_in("r", asked, inputs.portions(), tmp_path / "in", quiet)
+    source.stage_in("r", asked, inputs.portions(), tmp_path / "in", quiet, UNGUARDED)
     labels = np.zeros((20, 30), np.uint16)
     labels[2:9, 3:9] = 1
     name = f"plate-{plate}_mask.tif"
     tifffile.imwrite(tmp_path / name, labels)
     results = ResultManifest(run="r", attempt=1, files=(ResultFile(path=name, size=1, sha256="0"),))
     by = Provenance(str(uuid4()), 1, "w", "v1", "lab/w:v1", "", {}, 5)
-    made = source.stage_out(asked, inputs, results, tmp_path, by, quiet)
+    made = source.stage_out(asked, inputs, results, tmp_path, by, quiet, UNGUARDED)
     assert [one.result for one in made if one.kind == "Image"] == [name]
     (left_out,) = [one for one in made if one.kind == "RoiLeftOut"]
     assert (left_out.reference, left_out.result) == (f"Plate:{plate}", name)

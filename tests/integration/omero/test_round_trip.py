@@ -16,6 +16,7 @@ from biomeroworker.omero.exporting.describe import select
 from biomeroworker.omero.exporting.export import export
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert
+from tests.fakes.guards import UNGUARDED
 from tests.integration.omero.conftest import make_dataset, make_image, noise
 from tests.ome_zarr_images import write_image
 
@@ -35,7 +36,7 @@ def made(server, person, session, tmp_path):
         user=person.id, group=person.group,
     )  # fmt: skip
     inputs = source.list_inputs(run, request)
-    source.stage_in(run, request, inputs.portions(), tmp_path / "in", lambda fraction, word: None)
+    source.stage_in(run, request, inputs.portions(), tmp_path / "in", lambda fraction, word: None, UNGUARDED)
     subprocess.run([sys.executable, convert.__file__, tmp_path / "in", tmp_path / "tiff"], check=True, timeout=60)
 
     out = tmp_path / "out"
@@ -59,7 +60,7 @@ def made(server, person, session, tmp_path):
     )
     by = Provenance(run, 1, "w", "v1", "lab/w:v1", "sha256:abc", {}, 77)
     results = ResultManifest(run=run, attempt=1, files=files)
-    made = source.stage_out(request, inputs, results, out, by, lambda fraction, word: None)
+    made = source.stage_out(request, inputs, results, out, by, lambda fraction, word: None, UNGUARDED)
     numbers = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Image"]
     assert not [one for one in made if one.kind == "File"]
     return {info.name.removeprefix("a_"): info for info in select(session, "Image", numbers).images}
@@ -84,5 +85,7 @@ def test_what_went_out_comes_home_with_all_that_it_says_of_itself(made, session,
         "z": ((2, 2, 3, 30, 20), {"x": (7, "nanometer")}, ("r", "s")),
     }
     again = tmp_path / "again"
-    (back,) = export(session, select(session, "Image", [made["same"].id]), again, lambda fraction, word: None)
+    (back,) = export(
+        session, select(session, "Image", [made["same"].id]), again, lambda fraction, word: None, UNGUARDED
+    )
     np.testing.assert_array_equal(reader.read(again / back.path).values, PIXELS)

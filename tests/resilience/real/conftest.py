@@ -5,25 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from biomeroworker.engine import supervisor
-from biomeroworker.engine.steps import job_monitor
 from sandbox.parts.slurm import slurm_conf
 from tests.database_fixtures import new_database
 from tests.links import Line
 from tests.resilience.real.deployment import Admin, RealWorld
-
-
-@pytest.fixture(autouse=True)
-def at_the_pace_of_a_real_cluster(in_a_hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accounting lags by seconds here, and a machine that does all of this at once may stand still for one."""
-    monkeypatch.setattr(job_monitor, "UNKNOWN_DEADLINE", timedelta(seconds=12))
-    monkeypatch.setattr(supervisor, "LEASE_SECONDS", 15.0)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,13 +29,14 @@ from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.engine.timing import Timing
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from sandbox.parts.slurm import Slurmctld, Slurmd1, Slurmd2, Slurmdbd, slurm_conf
 from sandbox.processes import Process
 from sandbox.root import Root
 from tests.resilience.world import CONTAINER as PLAIN
-from tests.resilience.world import DESCRIPTOR, TERMINAL_EVENTS, Bare, World
+from tests.resilience.world import DESCRIPTOR, FAST, TERMINAL_EVENTS, Bare, World
 
 #: Says besides which start of its job this was, and knows durations with a meaning of their own.
 CONTAINER = PLAIN.replace('echo "$out"', 'echo "$out ${SLURM_RESTART_COUNT:-0}"').replace(
@@ -129,6 +130,8 @@ class RealWorld(World):
     """One deployment on a real cluster, in a folder of its own there."""
 
     admin: Admin
+    #: Accounting lags by seconds here, and a machine that does all of this at once may stand still for one.
+    timing: Timing = field(default=replace(FAST, unknown_deadline_seconds=12, lease_seconds=15.0), kw_only=True)
     #: Lines of [SLURM], as ``sbatch_<flag> = value``.
     options: str = ""
     #: The SSH configuration to use in place of the sandbox's own.

@@ -12,6 +12,7 @@ from biomeroworker.domain.manifest import PhysicalSize, ResultFile, ResultManife
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.errors import Blocked, Permanent, RequestRejected
+from tests.fakes.guards import UNGUARDED
 
 BY = Provenance("r", 1, "nuclei", "v1", "image.sif", "sha256:0", {"diameter": 30}, 7)
 
@@ -36,7 +37,7 @@ def request(images, results):
 def staged(asked, folder):
     source = FolderSource()
     manifest = source.list_inputs("r", asked)
-    source.stage_in("r", asked, manifest.portions(), folder, quiet)
+    source.stage_in("r", asked, manifest.portions(), folder, quiet, UNGUARDED)
     return manifest
 
 
@@ -92,7 +93,7 @@ def test_names_full_of_shell_stay_names(images, tmp_path):
 
     (tmp_path / "image-1_mask.tif").write_bytes(b"labels")
     results = ResultManifest(run="r", attempt=1, files=(ResultFile(path="image-1_mask.tif", size=6, sha256="0"),))
-    (made,) = FolderSource().stage_out(request(images, out), manifest, results, tmp_path, BY, quiet)
+    (made,) = FolderSource().stage_out(request(images, out), manifest, results, tmp_path, BY, quiet, UNGUARDED)
     assert (out / f"{name}_mask.tif").read_bytes() == b"labels"
     assert made.reference == str(out / f"{name}_mask.tif")
 
@@ -106,8 +107,8 @@ def test_a_second_stage_out_makes_nothing_new(images, tmp_path):
     (tmp_path / "summary.csv").write_bytes(b"a,b\n")
     files = tuple(ResultFile(path=name, size=6, sha256="0") for name in ("image-1_mask.tif", "summary.csv"))
     results = ResultManifest(run="r", attempt=1, files=files)
-    source.stage_out(asked, manifest, results, tmp_path, BY, quiet)
-    source.stage_out(asked, manifest, results, tmp_path, BY, quiet)
+    source.stage_out(asked, manifest, results, tmp_path, BY, quiet, UNGUARDED)
+    source.stage_out(asked, manifest, results, tmp_path, BY, quiet, UNGUARDED)
     assert sorted(path.name for path in out.iterdir()) == ["one_mask.tif", "provenance.json", "summary.csv"]
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["parameters"] == {"diameter": 30}
@@ -166,7 +167,7 @@ def test_results_that_would_be_called_the_same_keep_apart(images, tmp_path):
     out = tmp_path / "out"
     manifest = staged(request(images, out), tmp_path)
     results = results_of(tmp_path, "image-1_mask.tif", "image-2_mask.tif", "a/b.csv", "a_b.csv", "provenance.json")
-    made = FolderSource().stage_out(request(images, out), manifest, results, tmp_path, BY, quiet)
+    made = FolderSource().stage_out(request(images, out), manifest, results, tmp_path, BY, quiet, UNGUARDED)
     assert len({one.reference for one in made}) == len(made) == 5
     for one in made:
         assert Path(one.reference).read_text() == one.result
@@ -181,7 +182,7 @@ def test_a_file_that_somebody_else_put_there_meanwhile_is_not_overwritten(images
     manifest = staged(request(images, out), tmp_path)
     with pytest.raises(Blocked, match=r"one_mask\.tif"):
         FolderSource().stage_out(
-            request(images, out), manifest, results_of(tmp_path, "image-1_mask.tif"), tmp_path, BY, quiet
+            request(images, out), manifest, results_of(tmp_path, "image-1_mask.tif"), tmp_path, BY, quiet, UNGUARDED
         )
     assert (out / "one_mask.tif").read_text() == "precious"
 

@@ -19,9 +19,10 @@ def test_nothing_is_kept_of_a_run_that_has_ended(tmp_path: Path) -> None:
         executor = RunExecutor(log, {}, {}, Settings.load(environ={}))
         request = {"workflow": "unknown", "source": "folder", "inputs": {}}
         run = log.accept(request, name="n", description="d", user=1, group=1)
-        Supervisor(log, executor).run_until_end(run)
+        supervisor = Supervisor(log, executor)
+        supervisor.run_until_end(run)
         assert log.run(run).state is RunState.FAILED
-        assert executor._last_seen == {}
+        assert supervisor._runs == {}
 
 
 def test_only_the_latest_job_ids_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,14 @@
 """One question to each cluster for all of its jobs; silence is asked again, told once, and endured for so long."""
 
 from biomeroworker.config import Settings
-from biomeroworker.domain import backoff
 from biomeroworker.engine.poll_schedule import PollSchedule
-from biomeroworker.engine.steps import job_monitor
 from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
+from biomeroworker.engine.timing import Timing
 from biomeroworker.errors import Blocked, Transient
 from biomeroworker.eventlog.runlog import RunLog
+
+TIMING = Timing()
 
 
 def asked(question, now):
@@ -16,16 +17,16 @@ def asked(question, now):
 
 
 def test_nothing_is_asked_while_an_answer_is_waited_for():
-    question = PollSchedule(15)
+    question = PollSchedule(15, TIMING)
     assert not question.is_due(0)
-    asked(question, job_monitor.FIRST_INTERVAL_SECONDS)
+    asked(question, TIMING.first_poll_seconds)
     assert not question.is_due(1000)
     question.succeeded(1000, changed=True)
-    assert question.is_due(1000 + job_monitor.FIRST_INTERVAL_SECONDS)
+    assert question.is_due(1000 + TIMING.first_poll_seconds)
 
 
 def test_it_is_asked_more_rarely_when_nothing_is_new_and_soon_for_a_new_job():
-    question, now = PollSchedule(15), 0.0
+    question, now = PollSchedule(15, TIMING), 0.0
     question.is_due(now)
     for _ in range(10):
         now += 15
@@ -33,11 +34,11 @@ def test_it_is_asked_more_rarely_when_nothing_is_new_and_soon_for_a_new_job():
         question.succeeded(now, changed=False)
     assert not question.is_due(now + 14)
     question.poll_soon(now)
-    assert question.is_due(now + job_monitor.FIRST_INTERVAL_SECONDS)
+    assert question.is_due(now + TIMING.first_poll_seconds)
 
 
 def test_no_wait_is_longer_than_the_sites_not_even_that_for_a_new_job():
-    question = PollSchedule(0.5)
+    question = PollSchedule(0.5, TIMING)
     question.poll_soon(0.0)
     assert question.is_due(0.5)
 
@@ -53,16 +54,16 @@ def test_each_cluster_is_asked_as_often_as_its_own_section_says(tmp_path):
 
 
 def test_silence_is_told_when_it_begins_and_given_up_when_patience_is_over():
-    question, silence = PollSchedule(15), Transient("down")
+    question, silence = PollSchedule(15, TIMING), Transient("down")
     first = question.failed(100, silence, patience=3600)
     assert (first.should_log, first.give_up) == (True, False)
     second = question.failed(200, silence, patience=3600)
     assert (second.should_log, second.give_up) == (False, False)
-    assert second.delay >= backoff.FIRST_DELAY_SECONDS
+    assert second.delay >= TIMING.first_retry_seconds
     last = question.failed(100 + 3601, silence, patience=3600)
     assert (last.should_log, last.give_up) == (True, True)
 
 
 def test_what_does_not_pass_by_itself_is_not_waited_for():
-    todo = PollSchedule(15).failed(100, Blocked("key refused"), patience=3600)
+    todo = PollSchedule(15, TIMING).failed(100, Blocked("key refused"), patience=3600)
     assert (todo.should_log, todo.give_up) == (True, True)

@@ -8,9 +8,10 @@ from sqlalchemy import event
 from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.config import Settings
 from biomeroworker.engine.steps.cancellation import JobCanceller
-from biomeroworker.engine.steps.context import EngineContext, null_listener
+from biomeroworker.engine.steps.context import EngineContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.job_monitor import JobMonitor
+from biomeroworker.engine.steps.leased_run import LeasedRun
 from biomeroworker.eventlog.runlog import RunLog, RunState
 
 
@@ -22,19 +23,20 @@ def test_a_round_without_news_asks_the_log_nothing(tmp_path):
 
     cluster = SimpleNamespace(status=status, learn_job_id=lambda name, job_id: None)
     with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
-        ctx = EngineContext(log, {"": cluster}, {}, Settings.load(environ={}), null_listener)
+        ctx = EngineContext(log, {"": cluster}, {}, Settings.load(environ={}))
         monitor = JobMonitor(ctx, FaultHandler(ctx, JobCanceller(ctx)))
         run = log.accept({"workflow": "w"}, name="n", description="d", user=1, group=1, run_id=uuid4())
         log.intend(run, RunState.EXPORTING)
         log.begin_attempt(run, 1, f"biomero-{run}-1")
         log.intend(run, RunState.SUBMITTING, attempt=1)
         log.submitted(run, 1, 7)
-        assert monitor.poll("", [run]) == {run: False}, "that it runs is news"
+        leased = LeasedRun.unleased(run)
+        assert monitor.poll("", [leased]) == {run: False}, "that it runs is news"
         statements = []
         event.listen(log._engine, "before_cursor_execute", lambda *words: statements.append(words[2]))
         for _ in range(3):
-            assert monitor.poll("", [run]) == {}
+            assert monitor.poll("", [leased]) == {}
         assert statements == []
         answer["state"] = JobState.COMPLETED
-        assert monitor.poll("", [run]) == {run: True}
+        assert monitor.poll("", [leased]) == {run: True}
         assert log.run(run).state is RunState.FETCHING

@@ -4,6 +4,7 @@ import pytest
 
 from biomeroworker.domain import backoff
 from biomeroworker.engine.steps import retry_policy
+from biomeroworker.engine.timing import Timing
 from biomeroworker.errors import Blocked, Permanent, Transient
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -12,7 +13,13 @@ BUDGET = timedelta(hours=6)
 
 def decide(fault, *, failures=1, since=NOW, before_admission=False):
     return retry_policy.decide(
-        fault, failures=failures, since=since, now=NOW, budget=BUDGET, before_admission=before_admission
+        fault,
+        failures=failures,
+        since=since,
+        now=NOW,
+        budget=BUDGET,
+        before_admission=before_admission,
+        timing=Timing(),
     )
 
 

@@ -1,10 +1,10 @@
-from biomeroworker.engine.steps.job_monitor import next_interval
+from biomeroworker.engine.poll_schedule import next_interval
 
 
 def intervals(count, *, changed=False, longest=15.0):
     found, interval = [], None
     for _ in range(count):
-        interval = next_interval(interval, changed=changed, longest=longest)
+        interval = next_interval(interval, changed=changed, first=2.0, longest=longest)
         found.append(interval)
     return found
 
@@ -24,7 +24,7 @@ def test_four_questions_cover_the_first_fifteen_seconds():
 
 
 def test_a_change_keeps_the_cadence():
-    assert next_interval(5.0, changed=True, longest=15.0) == 5.0
+    assert next_interval(5.0, changed=True, first=2.0, longest=15.0) == 5.0
 
 
 def test_the_site_sets_the_longest_interval():
