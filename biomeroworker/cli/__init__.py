@@ -1,7 +1,7 @@
 """The command line: ``biomeroworker``.
 
-Each command only reads its arguments, calls the rest of the package, and prints. Results go to stdout (``--json`` for
-machines), everything else to stderr. Exit codes: 0 done; 1 a run failed or something is wrong; 2 wrong usage.
+Each command reads its arguments, calls the rest of the package, and prints. Results go to stdout (with ``--json`` for
+programs), everything else to stderr. Exit codes: 0 success; 1 a run or the command failed; 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from biomeroworker.errors import BiomeroWorkerError, Transient, classify
 
 app = typer.Typer(
     name="biomeroworker",
-    help="Carry image analysis from OMERO to a SLURM cluster and back.",
+    help="Run image analysis workflows on a SLURM cluster, with images and results in OMERO.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -27,8 +27,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(__version__)
         raise typer.Exit
 
@@ -36,10 +36,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Carry image analysis from OMERO to a SLURM cluster and back."""
+    """Run image analysis workflows on a SLURM cluster, with images and results in OMERO."""
 
 
 runs.add_to(app)
@@ -48,7 +48,7 @@ deployment.add_to(app)
 
 
 def main() -> None:
-    """The entry point: a fault is one clear paragraph, not a traceback."""
+    """The entry point. A fault is printed as one paragraph, without a traceback."""
     try:
         app()
     except KeyboardInterrupt:
@@ -56,12 +56,12 @@ def main() -> None:
     except BiomeroWorkerError as error:
         _complain(error)
     except SQLAlchemyError as error:
-        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        _complain(Transient(f"the log of runs: {said}", hint="it is kept where [ANALYTICS] sqlalchemy_url says"))
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        _complain(Transient(f"the database cannot be used: {reason}", hint="its address is [ANALYTICS] sqlalchemy_url"))
     except Exception as error:
         fault = classify(error)
         if str(fault).startswith(type(error).__name__) and not isinstance(error, OSError):
-            raise  # a defect of ours: whoever reports it needs the traceback
+            raise  # a defect in this program: a bug report needs the traceback
         _complain(fault)
 
 

@@ -1,4 +1,4 @@
-"""What several commands share: the ``--config`` option, finding a run by the start of its id, and printing JSON."""
+"""Shared by the commands: common options, finding a run by the start of its ID, and output."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ from biomeroworker.eventlog.runlog import RunLog
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", envvar="BIOMERO_CONFIG", help="An ini file, read after the usual ones.", exists=True
+        "--config",
+        "-c",
+        envvar="BIOMERO_CONFIG",
+        help="An ini file that is read after the standard files.",
+        exists=True,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunArgument = Annotated[str, typer.Argument(help="The run's id, or the start of it.", metavar="RUN")]
+RunArgument = Annotated[str, typer.Argument(help="The ID of a run, or the start of it.", metavar="RUN")]
 
-#: In a file or a pipe a line is as long as it is; a terminal has its own width.
+#: In a file or a pipe, lines are not wrapped; a terminal has its own width.
 out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 250)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
-
-#: What a terminal obeys instead of showing it; line ends and tabs are none of it.
+#: Control characters that a terminal interprets; line feed and tab are allowed.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def harmless(text: str) -> str:
-    """A text that somebody else wrote (a container, a cluster, a user), so that it can only be read."""
+    """A text from a container, a cluster or a user, without characters that control the terminal."""
     return _CONTROL.sub("\ufffd", text)
 
 
 def find_run(log: RunLog, given: str) -> UUID:
-    """The one run whose id starts with what was given."""
+    """The ID of the only run whose ID starts with ``given``. Raises `RequestRejected` for none or several."""
     try:
         return UUID(given)
     except ValueError:
@@ -50,8 +53,8 @@ def find_run(log: RunLog, given: str) -> UUID:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise RequestRejected(f"no run starts with {given!r}; see: biomeroworker runs")
-    raise RequestRejected(f"{len(found)} runs start with {given!r}; give more of the id")
+        raise RequestRejected(f"no run has an ID that starts with {given!r}; list the runs with: biomeroworker runs")
+    raise RequestRejected(f"{len(found)} runs have an ID that starts with {given!r}: give more characters")
 
 
 def print_json(value: Any) -> None:
@@ -68,7 +71,7 @@ def _plain(value: Any) -> Any:
 
 
 def ago(when: datetime, now: datetime) -> str:
-    """How long ago, in words that fit into a table."""
+    """The time since ``when``, short enough for a table."""
     passed = now - when
     for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min")):
         if passed >= unit:
@@ -77,7 +80,7 @@ def ago(when: datetime, now: datetime) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people, in powers of ten."""
+    """A number of bytes with a unit, in powers of ten."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

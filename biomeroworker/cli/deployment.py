@@ -27,13 +27,13 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel="Deployment")(init)
     app.command(rich_help_panel="Deployment")(doctor)
     app.command(rich_help_panel="Deployment")(diagnostics)
-    config = typer.Typer(help="The settings and where each comes from.", no_args_is_help=True)
+    config = typer.Typer(help="Show the settings and their origin.", no_args_is_help=True)
     config.command("show")(config_show)
     app.add_typer(config, name="config", rich_help_panel="Deployment")
 
 
 def init(config: ConfigOption = None) -> None:
-    """Prepare the clusters: make the folders, pull the workflows' images and the converters that are not there."""
+    """Prepare the clusters: create folders, pull missing images of workflows and converters."""
     with Deployment.load(config) as deployment:
         prepared = deployment.provision(lambda word: err.print(word, markup=False))
     there = [outcome for outcome in prepared.outcomes if outcome.image]
@@ -44,22 +44,22 @@ def init(config: ConfigOption = None) -> None:
         for line in fault.detail.splitlines():
             err.print(f"  | {line}", markup=False)
     if prepared.faults:
-        err.print(f"{len(there)} images are there, {len(prepared.faults)} things are not: see above", markup=False)
+        err.print(f"images ready: {len(there)}; failures: {len(prepared.faults)}, listed above", markup=False)
         raise typer.Exit(1)
-    err.print(f"the cluster is ready: {len(there)} images are there")
+    err.print(f"the cluster is ready, with {len(there)} images")
 
 
 def doctor(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     probe_nodes: Annotated[
-        bool, typer.Option("--probe-nodes", help="Look at each node of the partitions in use, with a small job there.")
+        bool, typer.Option("--probe-nodes", help="Also run a small test job on each node of the partitions in use.")
     ] = False,
     deadline: Annotated[
-        int, typer.Option(help="Seconds that those jobs are waited for.", min=5, max=3600)
+        int, typer.Option(help="Seconds to wait for the test jobs.", min=5, max=3600)
     ] = examination.PROBE_SECONDS,
 ) -> None:
-    """Examine the deployment: one line each, ok, warn or fail, and which line to change. Exits with 1 if any fails."""
+    """Check the deployment: print ok, warn or fail, and the setting to change. Exit code 1 if a check fails."""
     findings = []
     for finding in _examined(config, probe_nodes=probe_nodes, deadline=deadline):
         findings.append(finding)
@@ -75,13 +75,13 @@ def doctor(
 
 
 def _examined(config: Path | None, *, probe_nodes: bool, deadline: int) -> Iterator[examination.Finding]:
-    """The findings; those of a configuration that cannot be read are what is wrong with it, and no more."""
+    """The findings; for an invalid configuration only its errors."""
     try:
         deployment = Deployment.load(config)
     except ConfigError as error:
         for line in str(error).splitlines():
-            where, _, told = line.partition(": ")
-            setting = re.match(r"\[[^]]+\] [^\s:]+", told)
+            where, _, message = line.partition(": ")
+            setting = re.match(r"\[[^]]+\] [^\s:]+", message)
             shown = f"{where}: {setting[0]}" if setting else where
             yield examination.Finding("fail", "configuration", line, "change that line", shown)
         return
@@ -91,13 +91,15 @@ def _examined(config: Path | None, *, probe_nodes: bool, deadline: int) -> Itera
 
 def diagnostics(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.tar.gz", help="The archive; one here if not given.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.tar.gz", help="The archive. Default: a new file in this folder."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="An ini file, read after the usual ones; it may be wrong.")
+        Path | None,
+        typer.Option("--config", "-c", help="An ini file that is read after the standard files; it may be invalid."),
     ] = None,
 ) -> None:
-    """Collect versions, settings, grid state, logs and the doctor's findings for a support request, without secrets."""
+    """Collect versions, settings, grid state, logs and findings of doctor for a support request, without secrets."""
     collected = collect(output, config, os.environ, progress=lambda line: err.print(harmless(line), markup=False))
     err.print(f"\n{harmless(collected.summary)}", markup=False)
     out.print(str(collected.archive), markup=False)
@@ -105,10 +107,12 @@ def diagnostics(
 
 def config_show(
     config: ConfigOption = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Say which file or variable each value comes from.")] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Also print the file and line, or the variable, of each value.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the settings in force; passwords are masked."""
+    """Print the settings in force. Passwords are masked."""
     settings = Settings.load(config)
     shown = settings.shown()
     if as_json:

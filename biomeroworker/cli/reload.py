@@ -1,7 +1,7 @@
-"""Let a service take up changed settings: it ends its work and executes itself again, in the same process.
+"""Restart a service with changed settings: it stops its work and executes its program again in the same process.
 
-Execution in place leaves no part behind that was made of the old settings, and whatever watches the process sees the
-same one. It costs no run: leases are released first, and what was under way is taken up as after any restart.
+No object with old settings remains, and the process ID does not change. No run is lost: leases are released first, and
+steps that were interrupted continue as after any restart.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from biomeroworker.config.live import LiveSettings
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the files; one `stat` for each.
+#: Seconds between two checks, each with one `stat` per file.
 INTERVAL_SECONDS = 3.0
 
 
 class Reload:
-    """Looks for changed settings in a thread of its own.
+    """Checks for changed settings in its own thread.
 
     Parameters
     ----------
     stop
-        Called once when other valid settings are found: it lets the service end.
+        Called once when the settings have changed and are valid; it must stop the service.
     """
 
     def __init__(self, live: LiveSettings, stop: Callable[[], None]) -> None:
         self._live, self._stop = live, stop
-        self.is_due = threading.Event()  #: other settings are to be used from now on
+        self.is_due = threading.Event()  #: set when the service must restart
         threading.Thread(target=self._watch, name="settings", daemon=True).start()
 
     def _watch(self) -> None:
@@ -44,13 +44,13 @@ class Reload:
     def _has_changed(self) -> bool:
         try:
             return self._live.refresh()
-        except Exception:  # a defect of ours must not end the watch
-            log.exception("looking for changed settings")
+        except Exception:  # a defect must not end the checks
+            log.exception("checking for changed settings")
             return False
 
 
 def execute_again() -> None:
-    """Replace this program by itself, with the same arguments and process id. Does not return."""
+    """Execute this program again, with the same arguments and process ID. Does not return."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell is involved

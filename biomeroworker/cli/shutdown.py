@@ -1,9 +1,9 @@
-"""End a process that serves when it is told to, in ten seconds at most, whatever it is doing.
+"""Stop a service on SIGTERM or Ctrl-C within ten seconds, in whatever state it is.
 
-What is served can be cut off anywhere without harm, so there is nothing to wait for: a step that is under way, or a
-server that does not answer, must not keep a machine from being shut down. Signals are heard by a thread of their own
-(`signal.set_wakeup_fd`). A handler in Python would run in the middle of whatever the main thread does: not at all while
-that waits inside a library, and into a deadlock when it holds the lock that the handler wants.
+Every step may be interrupted without harm, so there is nothing to wait for: a step in progress, or a server that does
+not answer, must not delay the shutdown of the machine. Signals are received by a separate thread
+(`signal.set_wakeup_fd`). A signal handler in Python runs in the main thread: not at all while that thread waits in a
+library, and with a deadlock if the thread holds a lock that the handler needs.
 """
 
 from __future__ import annotations
@@ -18,72 +18,71 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-#: Seconds from the signal until the process leaves, wherever it is.
+#: Seconds from the signal until the process exits, in whatever state it is.
 GRACE_SECONDS = 8.0
-#: Seconds after that in which even an interpreter that is stuck is ended, with a trace of where it was.
+#: Further seconds until a Python interpreter that is stuck is ended, with a traceback.
 LAST_RESORT_SECONDS = 1.5
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ShutdownSignal:
-    """Whether the process has been told to end."""
+    """Whether the process must end, and what to call then."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
-        self._acts: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
-    def add_callback(self, act: Callable[[], None]) -> None:
-        """Call ``act``, in some thread, when it is told; at once if it has been."""
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        """Call ``callback``, in any thread, when the process must end; immediately if that is already so."""
         with self._lock:
             if not self.event.is_set():
-                self._acts.append(act)
+                self._callbacks.append(callback)
                 return
-        act()
+        callback()
 
-    def _tell(self) -> None:
+    def _set(self) -> None:
         with self._lock:
             self.event.set()
-            acts, self._acts = self._acts, []
-        for act in acts:
-            act()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
 
 @contextlib.contextmanager
 def graceful_shutdown(*, leave: bool = True) -> Iterator[ShutdownSignal]:
-    """While the block runs, SIGTERM and Ctrl-C tell it to end; a second one ends the process at once.
+    """While the block runs, SIGTERM and Ctrl-C request its end; a second signal ends the process immediately.
 
     Parameters
     ----------
     leave
-        Whether the process ends with the block once it was told, with status 0, and `GRACE_SECONDS` seconds after the
-        signal in any case. Nothing is cleaned up then: libraries may still have threads that wait for somebody who is
-        gone.
+        After a signal, end the process with status 0 when the block ends, or `GRACE_SECONDS` seconds after the signal.
+        Nothing is cleaned up then, because threads of libraries may still wait for a peer that does not answer.
     """
-    told, over = ShutdownSignal(), threading.Event()
+    shutdown, over = ShutdownSignal(), threading.Event()
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
     def listen() -> None:
         numbers = _signals(reading, None)
         if numbers and not over.is_set():
-            threading.Thread(target=told._tell, name="told", daemon=True).start()
+            threading.Thread(target=shutdown._set, name="shutdown", daemon=True).start()
             if leave:
-                with contextlib.suppress(Exception):  # a stderr that is no file
+                with contextlib.suppress(Exception):  # stderr is no file
                     faulthandler.dump_traceback_later(GRACE_SECONDS + LAST_RESORT_SECONDS, exit=True)
             numbers = numbers[1:] or _signals(reading, GRACE_SECONDS if leave else None)
             if not over.is_set():
                 if numbers:
                     os._exit(128 + numbers[0])
-                _leave("not all of it ended in time; what was under way is taken up at the next start")
+                _leave("some work did not stop in time; the next start continues it")
         os.close(reading)
 
     handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=listen, name="signals", daemon=True).start()
     try:
-        yield told
-        if leave and told.event.is_set():
+        yield shutdown
+        if leave and shutdown.event.is_set():
             _leave()
     finally:
         over.set()
@@ -94,7 +93,7 @@ def graceful_shutdown(*, leave: bool = True) -> Iterator[ShutdownSignal]:
 
 
 def _signals(pipe: int, seconds: float | None) -> bytes:
-    """The numbers of the signals that have come; nothing if none came in time, or none can come any more."""
+    """The numbers of the signals received; empty after ``seconds`` without a signal, or when the pipe is closed."""
     end = None if seconds is None else time.monotonic() + seconds
     while True:
         left = None if end is None else max(0.0, end - time.monotonic())
@@ -108,7 +107,7 @@ def _signals(pipe: int, seconds: float | None) -> bytes:
 
 
 def _leave(word: str = "") -> None:
-    """End with status 0, now."""
+    """End the process immediately, with status 0."""
     with contextlib.suppress(Exception):
         if word:
             print(word, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Commands that carry runs: ``run``, ``supervise``, ``attach``."""
+"""Commands that execute runs and scripts: ``run``, ``supervise``, ``attach``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from biomeroworker.cli.common import ConfigOption, JsonOption, err, out, print_json, size
 from biomeroworker.cli.reload import Reload, execute_again
-from biomeroworker.cli.runs import STYLES, print_report
+from biomeroworker.cli.run_view import print_report, styled_state
 from biomeroworker.cli.shutdown import graceful_shutdown
 from biomeroworker.config.live import LiveSettings
 from biomeroworker.deployment.deployment import Deployment
@@ -38,21 +38,27 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    workflow: Annotated[str, typer.Argument(help="Its name in the configuration.")],
-    input_folder: Annotated[Path, typer.Option("--input", "-i", help="A folder of TIFF images.")],
-    output_folder: Annotated[Path, typer.Option("--output", "-o", help="Where the results go; made if absent.")],
+    workflow: Annotated[str, typer.Argument(help="The name of the workflow in [WORKFLOWS].")],
+    input_folder: Annotated[Path, typer.Option("--input", "-i", help="The folder with the TIFF images.")],
+    output_folder: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for the results; created if it does not exist.")
+    ],
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, again for each parameter.")
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE; repeat the option for each parameter.")
     ] = None,
-    version: Annotated[str, typer.Option(help="Of the workflow's image; the newest on the cluster if not given.")] = "",
+    version: Annotated[
+        str, typer.Option(help="Version of the workflow's image. Default: the newest on the cluster.")
+    ] = "",
     job_option: Annotated[
-        list[str] | None, typer.Option("--job-option", help="NAME=VALUE for sbatch, as in time=01:00:00.")
+        list[str] | None, typer.Option("--job-option", help="NAME=VALUE for sbatch, such as time=01:00:00.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per task of an array job; 0: all in one job.", min=0)] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Images per task of a job array. 0: all images in one job.", min=0)
+    ] = 0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a workflow on a folder of images, without OMERO, and wait for the results."""
+    """Run a workflow on a folder of images, without OMERO, and wait for the results. Ctrl-C cancels the run."""
     request = RunRequest(
         workflow=workflow,
         version=version,
@@ -67,8 +73,8 @@ def run(
     with Deployment.load(config) as deployment:
         run_id = deployment.submit(request)
         err.print(f"run {run_id}", style="bold")
-        with _progress() as listener, graceful_shutdown(leave=False) as told:
-            told.add_callback(lambda: deployment.cancel(run_id, getpass.getuser()))
+        with _progress() as listener, graceful_shutdown(leave=False) as shutdown:
+            shutdown.add_callback(lambda: deployment.cancel(run_id, getpass.getuser()))
             deployment.supervisor(listener).run_until_end(run_id)
         found = deployment.log.run(run_id)
         if as_json:
@@ -82,17 +88,17 @@ def run(
 def _pair(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise RequestRejected(f"{option} wants NAME=VALUE, not {text!r}")
+        raise RequestRejected(f"{option} {text!r}: write NAME=VALUE")
     return name, value
 
 
 def summarise(found: WorkflowRun) -> None:
-    """Each stage with its time and bytes, then the end."""
-    table = Table("stage", "seconds", "bytes", "what", box=None, pad_edge=False)
+    """Print the time and the transferred bytes of each stage, then the final state."""
+    table = Table("stage", "seconds", "bytes", "contents", box=None, pad_edge=False)
     for stage, outcome in found.outcomes.items():
         facts = [f"{outcome[key]} {key}" for key in ("images", "files") if key in outcome]
         if outcome.get("made"):
-            facts.append(f"{len(outcome['made'])} made")
+            facts.append(f"{len(outcome['made'])} results")
         seconds = outcome.get("seconds")
         table.add_row(
             getattr(stage, "value", str(stage)),
@@ -101,34 +107,34 @@ def summarise(found: WorkflowRun) -> None:
             ", ".join(facts),
         )
     out.print(table)
-    out.print(f"[{STYLES.get(found.state, 'magenta')}]{found.state.value}[/]")
+    out.print(styled_state(found.state, found.paused))
     print_report(found.report or {})
     if found.paused:
         out.print(found.pause_reason, markup=False)
 
 
 def supervise(config: ConfigOption = None) -> None:
-    """Carry all accepted runs, until stopped with SIGTERM or Ctrl-C. Starts clean after any death.
+    """Execute all accepted runs, until stopped with SIGTERM or Ctrl-C. After a crash, start it again.
 
-    A changed ini file takes effect within seconds; while it is invalid, the settings before it stay in force.
+    A changed ini file takes effect within seconds. While it is invalid, the previous settings stay in force.
     """
     live = LiveSettings(config)
-    with graceful_shutdown() as told, Deployment(live.settings) as deployment:
-        _wait_for_log(deployment, told.event)
+    with graceful_shutdown() as shutdown, Deployment(live.settings) as deployment:
+        _wait_for_log(deployment, shutdown.event)
         supervisor = deployment.supervisor(_lines())
-        told.add_callback(supervisor.stop)
+        shutdown.add_callback(supervisor.stop)
         live.check = lambda settings: MaintenanceScheduler(deployment.log, deployment.clusters, settings)
         reload = Reload(live, supervisor.stop)
         err.print(f"supervising {deployment.settings.database_shown} as {supervisor.holder}", markup=False)
         supervisor.serve()
-        if reload.is_due.is_set() and not told.event.is_set():
-            err.print("the configuration has changed; starting again with the new settings")
+        if reload.is_due.is_set() and not shutdown.event.is_set():
+            err.print("the configuration has changed; restarting with the new settings")
             execute_again()
-        err.print("stopped; runs go on from where they are at the next start")
+        err.print("stopped; the next start continues all runs where they are")
 
 
 def _wait_for_log(deployment: Deployment, stop: threading.Event) -> None:
-    """Whoever starts a machine starts the database and us at the same time: it may take longer than we do."""
+    """Wait for the database, which often starts at the same time as this program and needs longer."""
     for failures in itertools.count(1):
         if stop.is_set():
             return
@@ -139,7 +145,7 @@ def _wait_for_log(deployment: Deployment, stop: threading.Event) -> None:
             if not isinstance(fault, Transient):
                 raise
             delay = min(2.0**failures, 30.0)
-            err.print(f"the log does not answer ({fault}); asked again in {delay:.0f} s", markup=False)
+            err.print(f"the database does not answer ({fault}); next try in {delay:.0f} s", markup=False)
             stop.wait(delay)
         else:
             return
@@ -147,42 +153,46 @@ def _wait_for_log(deployment: Deployment, stop: threading.Event) -> None:
 
 def attach(
     host: Annotated[str, typer.Option(envvar="OMERO_HOST", help="The OMERO server.")],
-    port: Annotated[int, typer.Option(envvar="OMERO_PORT")] = 4064,
+    port: Annotated[int, typer.Option(envvar="OMERO_PORT", help="Its port.")] = 4064,
     user: Annotated[
-        str, typer.Option(envvar="OMERO_USER", help="Whose scripts are served; an admin's: official ones.")
+        str,
+        typer.Option(envvar="OMERO_USER", help="Serve the scripts of this user; for an admin, the official scripts."),
     ] = "root",
-    password: Annotated[str, typer.Option(envvar="OMERO_PASSWORD", help="Better in the environment.")] = "",
+    password: Annotated[
+        str,
+        typer.Option(envvar="OMERO_PASSWORD", help="Prefer the variable: other users can see options."),
+    ] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Serve scripts for a running OMERO server from outside its grid, until stopped. Its grid is left untouched."""
+    """Execute the scripts of a running OMERO server from outside its grid, until stopped. The grid is not changed."""
     if not password:
         if not sys.stdin.isatty():
-            raise RequestRejected(f"there is no password for {user}: put it into the environment as OMERO_PASSWORD")
+            raise RequestRejected(f"no password for {user}: set the environment variable OMERO_PASSWORD")
         password = getpass.getpass(f"password of {user} on {host}: ")
-    if config is not None:  # the scripts, which are processes of their own, read it too
+    if config is not None:  # for the processes of the scripts
         os.environ["BIOMERO_CONFIG"] = str(config.absolute())
-    with graceful_shutdown() as told:
-        try:  # only here: it needs Ice
+    with graceful_shutdown() as shutdown:
+        try:  # imported here because only this command needs Ice
             from biomeroworker.node.attach import serve
             from biomeroworker.omero.connection.session import OmeroSession
         except ModuleNotFoundError as error:
             raise RequestRejected(
-                f"no Processor can be run here: {error.name} is missing; pip install biomeroworker[omero]"
+                f"the Python package {error.name} is missing; install it with: pip install biomeroworker[omero]"
             ) from None
         serve(
             lambda: OmeroSession.login(host, port, user, password),
-            told.event,
-            ready=lambda session: err.print(f"serving scripts of {user} on {host}:{port}", markup=False),
+            shutdown.event,
+            ready=lambda session: err.print(f"executing the scripts of {user} on {host}:{port}", markup=False),
         )
         err.print("detached")
 
 
-# -- watching ---------------------------------------------------------------------------------------------------------
+# -- progress ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _progress() -> Iterator[Listener]:
-    """A live line per stage on a terminal; a plain line per stage elsewhere."""
+    """A live line for each stage on a terminal, otherwise plain lines."""
     if not err.is_terminal:
         yield _plain_lines()
         return
@@ -224,7 +234,7 @@ def _plain_lines() -> Listener:
 
 
 def _lines() -> Listener:
-    """One line per change, with the run, for a log file."""
+    """One line for each change, with the run's ID, for a log file."""
     last: dict[UUID, tuple[str, str]] = {}
 
     def listen(run_id: UUID, stage: RunState, fraction: float | None, word: str) -> None:

@@ -76,8 +76,8 @@ def test_a_run_that_fails_says_why_and_exits_with_1(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("show", "zzz"), "no run starts with 'zzz'"),
-        (("resume", "zzz"), "no run starts with 'zzz'"),
+        (("show", "zzz"), "no run has an ID that starts with 'zzz'"),
+        (("resume", "zzz"), "no run has an ID that starts with 'zzz'"),
         (("run", "obedient", "-i", ".", "-o", "out", "-p", "nonsense"), "NAME=VALUE"),
     ],
 )

@@ -35,7 +35,7 @@ def said(*arguments, program=PROGRAM, **environment):
 
 def test_a_log_that_cannot_be_reached_is_one_sentence_and_the_setting_to_look_at():
     told = said("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
-    assert told.startswith("error: the log of runs: ")
+    assert told.startswith("error: the database cannot be used: ")
     assert "refused" in told
     assert "[ANALYTICS] sqlalchemy_url" in told
     assert "sqlalche.me" not in told, "a stranger's page about the error is no help"

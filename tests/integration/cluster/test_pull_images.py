@@ -167,13 +167,13 @@ def test_init_pulls_in_jobs_of_the_cluster_says_what_is_missing_and_ends_with_a_
     assert code == 1
     assert "obedient: v1.0.0 is there" in said
     assert "missing: there is no image" in said
-    assert "1 images are there, 1 things are not" in said
+    assert "images ready: 1; failures: 1" in said
     assert site.jobs_ever("biomero-pull-")
     descriptor["container-image"]["image"] = good
     (tmp_path / "descriptor.json").write_text(json.dumps(descriptor))
     code, said = init(site)
     assert code == 0, said
-    assert "2 images are there" in said
+    assert "with 2 images" in said
     run = site.carry(site.request(site.images("one.tif")))
     assert run.state is RunState.DONE, run.report
 

@@ -43,7 +43,7 @@ def test_show_says_where_a_run_stands_and_when_it_is_tried_again(deployment: tup
     log.fault(run, RunState.QUEUED, attempt=1, kind="transient", message="no answer", retry_at=when)
     lines = said("show", str(run)[:8], "--config", config).splitlines()
     assert "  attempt 1 is SLURM job 1234: PENDING (Priority)" in lines
-    assert "  trouble, 1 in a row: no answer; tried again at 2030-01-02 03:04:05 UTC" in lines
+    assert "  failures in a row: 1; the last: no answer; next try at 2030-01-02 03:04:05 UTC" in lines
     assert any(line.startswith("  user 7, group 8; accepted ") for line in lines)
 
 

@@ -185,8 +185,16 @@ def test_every_variable_of_old_deployments_is_heard() -> None:
         ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host stands in line 2 already"]),
         ("host = a\n", {}, ["named.ini:1", "before the first [SECTION]"]),
         ("[SLURM]\npoll_seconds = x\nsacct_days_ago = y\n", {}, ["named.ini:2", "named.ini:3"]),
-        ("[SLURM]\nslurm_data_path = $SCRATCH/x\n", {}, ["named.ini:2: [SLURM] slurm_data_path", "write the whole path"]),
-        ("[SLURM]\napptainer_tmpdir = /tmp/$USER\n", {}, ["named.ini:2: [SLURM] apptainer_tmpdir", "write the whole path"]),
+        (
+            "[SLURM]\nslurm_data_path = $SCRATCH/x\n",
+            {},
+            ["named.ini:2: [SLURM] slurm_data_path", "write the whole path"],
+        ),
+        (
+            "[SLURM]\napptainer_tmpdir = /tmp/$USER\n",
+            {},
+            ["named.ini:2: [SLURM] apptainer_tmpdir", "write the whole path"],
+        ),
         ("[SLURM]\nslurm_data_path = /a,b\n", {}, ["named.ini:2", "comma"]),
         ("[SLURM]\nslurm_data_bind_path = /a:b\n", {}, ["named.ini:2", "'/a:b' is not /folder"]),
         ("[SLURM]\nslurm_data_path = /a\n  poll_seconds = 9\n", {}, ["named.ini:2", "blanks before 'poll_seconds'"]),
