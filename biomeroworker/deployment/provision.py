@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.pull import PullJobs, PullRequest, PullResult, pull_all
 from biomeroworker.config import Settings, SlurmSettings
+from biomeroworker.deployment.job_scripts import leave_job_scripts
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import Fault, Permanent, classify
 from biomeroworker.workflows.catalogue import Catalogue
@@ -59,6 +60,7 @@ def set_up(
         converters = [PullRequest(key, image) for key, image in settings.converters.items()]
         try:
             slurm = settings.clusters[cluster].slurm
+            leave_job_scripts(settings, cluster, clusters[cluster])
             prepared.outcomes += _prepare(clusters[cluster], slurm, [*wanted.get(cluster, []), *converters], report)
         except Exception as error:
             prepared.problems[f"cluster {cluster or settings.clusters[cluster].ssh.host}"] = classify(error)

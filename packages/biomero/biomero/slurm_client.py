@@ -27,6 +27,7 @@ from biomero.compat.workflows import Workflows
 from biomero.constants import slurm_env
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment
+from biomeroworker.deployment.job_scripts import job_script_name, leave_job_scripts
 from biomeroworker.deployment.provision import make_folders
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.legacy_views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
@@ -337,8 +338,8 @@ class SlurmClient:
 
     @property
     def slurm_model_jobs(self) -> dict[str, str]:
-        """The job scripts that the configuration names. All workflows have the same one now."""
-        return {name: one.job for name, one in self.deployment.settings.workflows.items()}
+        """The job script of each workflow, below `slurm_script_path`."""
+        return {name: job_script_name(self.settings, name) for name in self.settings.workflows}
 
     @property
     def slurm_model_jobs_params(self) -> dict[str, list[str]]:
@@ -540,10 +541,13 @@ class SlurmClient:
             make_folders(self.deployment.clusters[name])
 
     def setup_job_scripts(self) -> None:
-        """Do nothing: the one job script travels with each run."""
+        """Write ``jobs/<workflow>.sh`` below `slurm_script_path` for each workflow that has no job script there."""
+        for name in self.settings.clusters_in_use:
+            leave_job_scripts(self.settings, name, self.deployment.clusters[name])
 
     def update_slurm_scripts(self, generate_jobs: bool = False, env: Mapping[str, str] | None = None) -> Result:
-        """Do nothing: the one job script travels with each run."""
+        """The same as `setup_job_scripts`: there is one job script for all workflows, and nothing to update."""
+        self.setup_job_scripts()
         return Result(exited=0)
 
     def setup_container_images(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,57 +10,7 @@ import tifffile
 import zarr
 
 from biomero import SlurmClient
-from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.errors import RequestRejected
-from tests.fakes.runtime import FakeRuntime
-from tests.fakes.transport import FakeTransport
-
-SBATCH = """#!/bin/bash
-[ -z "$REFUSE" ] || { echo "sbatch: error: invalid partition specified" >&2; exit 1; }
-printf '%s\n' "$@" >"$HOME/options"
-while [ $# -gt 0 ]; do
-    case $1 in --chdir=*) cd -- "${1#*=}" ;; --output=*) out=${1#*=} ;; --*) ;; *) break ;; esac
-    shift
-done
-bash "$@" >"${out//%j/7}" 2>&1 && echo COMPLETED >"$HOME/state" || echo FAILED >"$HOME/state"
-pwd >"$HOME/workdir"
-echo 7
-"""
-SQUEUE = """#!/bin/sh
-echo "7_N/A|$(cat "$HOME/state")"
-"""
-SCONTROL = """#!/bin/sh
-echo "   WorkDir=$(cat "$HOME/workdir")"
-"""
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def client(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmClient]:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, text in {"sbatch": SBATCH, "squeue": SQUEUE, "scontrol": SCONTROL, "sacct": "#!/bin/sh\n"}.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
-    cluster = Cluster(
-        FakeTransport(home, path=[programs, Path(sys.executable).parent]), FakeRuntime(tmp_path / "registry"),
-        data="data", images="images", converters="converters", converter_images={"zarr_to_tiff": "lab/convert:v1"},
-    )  # fmt: skip
-    (home / "converters").mkdir()
-    (home / "converters/convert_zarr_to_tiff_v1.sif").write_text("#")
-    monkeypatch.setattr(Cluster, "from_settings", lambda settings, converters: cluster)
-    ini = tmp_path / "slurm.ini"
-    ini.write_text(
-        "[SLURM]\nslurm_script_path = jobs\nslurm_conversion_partition = short\nsbatch_mem = 1G\n"
-        f"[ANALYTICS]\nsqlalchemy_url = sqlite:///{tmp_path}/log.sqlite\nanalytics_rebuild_days_ago = 3\n"
-    )
-    with SlurmClient.from_config(str(ini)) as client:
-        yield client
-
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:

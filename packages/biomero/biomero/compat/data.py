@@ -15,12 +15,11 @@ from pathlib import Path
 import fabric.transfer
 from invoke import Result
 
-from biomero.compat.remote_data import data_folder, run_checked, transferred
+from biomero.compat.remote_data import copy_here, data_folder, run_checked, transferred
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import RequestRejected
 
 _ZIP_TIMEOUT_SECONDS = 3600.0
-_PIECE_BYTES = 32 << 20
 
 
 class DataTransfer:
@@ -86,9 +85,5 @@ class DataTransfer:
         """Fetch ``<filename>.zip`` from the data folder (``<folder>/<name>``, or a path below it)."""
         remote = data_folder(self._deployment.cluster, f"{filename}.zip")
         local = Path(local_tmp_storage) / posixpath.basename(remote)
-        with local.open("wb") as stream:
-            while piece := self._deployment.cluster.transport.read_from(
-                remote, stream.tell(), limit=_PIECE_BYTES, timeout=600
-            ):
-                stream.write(piece)
+        copy_here(self._deployment.cluster, remote, local)
         return transferred(str(local), remote)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import fabric.transfer
 from invoke import Result
 
-from biomero.compat.remote_data import data_folder, result, run_checked, transferred
+from biomero.compat.remote_data import copy_here, data_folder, from_home, result, run_checked, transferred
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import state_of
@@ -24,9 +25,11 @@ from biomeroworker.cluster.slurm.scheduler import JobState
 from biomeroworker.cluster.slurm.submit_errors import scheduler_unavailable
 from biomeroworker.config import SlurmSettings
 from biomeroworker.deployment.deployment import Deployment
+from biomeroworker.deployment.job_scripts import JOB_SCRIPT
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import RequestRejected
+from biomeroworker.workflows.descriptor import FOLDER_TYPES, Workflow
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
 #: $1 the ids, separated by commas. Prints the states, those of the queue before those of accounting.
@@ -52,15 +55,20 @@ name=$2; shift 3
 own=$PWD/.biomero-$name
 exec sbatch --parsable --chdir="$PWD" --output="$PWD/omero-%j.log" "$@" "$own/job.sh" "$own/words"
 """
-_JOB = r"""#!/bin/bash
-words=(); while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
-"${words[@]}"; code=$?
-[ "$code" -ne 0 ] || [ -n "$(ls -A data/out)" ] || { echo "Workflow completed without producing files"; code=2; }
-exit "$code"
-"""
 _ALL_STATES = "bf,ca,cd,dl,f,nf,oom,pd,pr,r,to"
 #: The state of an array is the first of these that any of its tasks has.
 _FIRST = (JobState.PENDING, JobState.RUNNING)
+#: The state words that sacct prints (sacct(1), JOB STATE CODES) and that old scripts know.
+_SACCT_WORDS = frozenset(
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PENDING PREEMPTED RUNNING TIMEOUT".split()
+)
+#: Seconds for which a job that was submitted or seen here is PENDING while SLURM does not know it.
+UNKNOWN_GRACE_SECONDS = 600.0
+#: $1 the folder, $2 the job's id, $3 the name of a log. Removes the logs of the job, and nothing else.
+_REMOVE_LOGS = r"""
+cd -- "$1" 2>/dev/null || exit 0
+rm -f -- "omero-$2.log" "omero-${2}_"*.log "./$3"
+"""
 
 
 class Jobs:
@@ -70,6 +78,8 @@ class Jobs:
         self._deployment = deployment
         #: The cluster of each job that was submitted here; other jobs are looked for on the default cluster.
         self._cluster_of_job: dict[int, Cluster] = {}
+        #: When SLURM first did not know a job that it had known, or that was submitted here; None: it is known.
+        self._unknown_since: dict[int, float | None] = {}
 
     def run_workflow(
         self,
@@ -96,7 +106,7 @@ class Jobs:
 
         Raises
         ------
-        Refused
+        RequestRejected
             A wrong parameter, no such data, or sbatch refuses: then the task is recorded as failed.
         """
         cluster = self._cluster_of(workflow_name)
@@ -107,8 +117,8 @@ class Jobs:
             job_options={"time": time} if time else {}, use_gpu=kwargs.pop("use_gpu", None),
         )  # fmt: skip
         job_options.check(settings, request)
-        values = validate(workflow, kwargs)
         folder = data_folder(cluster, input_data)
+        values = validate(workflow, {**kwargs, **_absolute_files(cluster, workflow, kwargs)})
         image = cluster.image(settings.workflows[workflow_name].path, workflow.container_image, workflow_version)
         gpu = job_options.uses_gpu(settings, request)
         called = cluster.runtime.exec_prefix if workflow.command else cluster.runtime.run_prefix
@@ -123,7 +133,7 @@ class Jobs:
             wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
         task = tracker.add_task_to_workflow(wf_id, workflow_name, image.version, input_data, values)
         options = {"job-name": f"omero-job-{workflow_name}", **job_options.options(settings, request)}
-        answer, job_id = self.submit_script(cluster, folder, task, _JOB, words, options)
+        answer, job_id = self.submit_script(cluster, folder, task, JOB_SCRIPT, words, options)
         return answer, job_id, wf_id, task
 
     def extract_job_id(self, result: Result) -> int:
@@ -134,13 +144,15 @@ class Jobs:
     def check_job_status(
         self, slurm_job_ids: Sequence[int], env: dict[str, str] | None = None
     ) -> tuple[dict[int, str], Result]:
-        """SLURM's state of each job (``COMPLETED``, ``RUNNING``, …), and the whole answer. ``env`` is ignored.
+        """The state of each job in sacct's words (``COMPLETED``, ``RUNNING``, …), and the whole answer.
 
-        An array is PENDING or RUNNING while one of its tasks is, and COMPLETED only if all are. A job that neither
-        queue nor accounting knows is UNKNOWN.
+        squeue's own words are mapped: COMPLETING and CONFIGURING are RUNNING, REQUEUED is PENDING. An array is PENDING
+        or RUNNING while one of its tasks is, and COMPLETED only if all are. A job that neither queue nor accounting
+        knows is UNKNOWN; one that was submitted or seen here before is PENDING for the first ten minutes of that,
+        because accounting lags behind the queue. ``env`` is ignored.
         """
         ids = [int(one) for one in slurm_job_ids]
-        found = dict.fromkeys(ids, "UNKNOWN")
+        found: dict[int, str] = {}
         answers = []
         for cluster, some in self._by_cluster(ids):
             answer = cluster.transport.run(["sh", "-c", _STATES, "ask", ",".join(map(str, some))], timeout=60)
@@ -148,7 +160,16 @@ class Jobs:
                 raise scheduler_unavailable(f"querying {len(some)} jobs", answer.stderr)
             answers.append(result(answer))
             found.update(read_states(answer.stdout, some))
-        return found, answers[-1] if answers else Result(exited=0)
+        return {one: self._state(one, found.get(one)) for one in ids}, answers[-1] if answers else Result(exited=0)
+
+    def _state(self, job_id: int, word: str | None) -> str:
+        if word is not None:
+            self._unknown_since[job_id] = None
+            return word
+        if job_id not in self._unknown_since:
+            return "UNKNOWN"
+        since = self._unknown_since[job_id] = self._unknown_since[job_id] or time.monotonic()
+        return "PENDING" if time.monotonic() - since < UNKNOWN_GRACE_SECONDS else "UNKNOWN"
 
     def list_active_jobs(self, env: dict[str, str] | None = None) -> list[str]:
         """Ids of the account's pending and running jobs, newest first."""
@@ -179,11 +200,19 @@ class Jobs:
         local_tmp_storage: str = "/tmp/",  # noqa: S108
         logfile: str | None = None,
     ) -> tuple[str, str, fabric.transfer.Result]:
-        """Copy a job's log here: the folder, the file's path, and the transfer."""
-        name = posixpath.basename(logfile or f"omero-{int(slurm_job_id)}.log")
+        """Copy a job's log here: the folder, the file's path, and the transfer.
+
+        Without a job id, ``logfile`` is the path of any file on the cluster; a relative one starts at the home folder.
+        """
+        name = posixpath.basename(logfile or f"omero-{slurm_job_id}.log")
         target = Path(local_tmp_storage) / name
-        target.write_bytes(self._log_of(slurm_job_id))
-        return local_tmp_storage, str(target), transferred(str(target), name)
+        if str(slurm_job_id or ""):
+            target.write_bytes(self._log_of(slurm_job_id))
+            return local_tmp_storage, str(target), transferred(str(target), name)
+        if not logfile:
+            raise RequestRejected("give a job's id, or the path of a log")
+        copy_here(self._deployment.cluster, logfile, target)
+        return local_tmp_storage, str(target), transferred(str(target), logfile)
 
     def extract_data_location_from_log(self, slurm_job_id: int | str | None = None, logfile: str | None = None) -> str:
         """The folder of a job's data, from SLURM itself: any program can write into a log, so none is read."""
@@ -207,8 +236,13 @@ class Jobs:
         data_location: str | None = None,
         logfile: str | None = None,
     ) -> Result:
-        """Remove a job's data, log and zip. Nothing outside the data folder, and nothing of an accepted run."""
+        """Remove a job's data, log and zip. Nothing outside the data folder, and nothing of an accepted run.
+
+        With a ``logfile`` and no ``data_location``, only the job's logs are removed: the data stay.
+        """
         cluster = self._cluster_with(slurm_job_id)
+        if data_location is None and logfile is not None:
+            return self._remove_logs(cluster, slurm_job_id, logfile)
         folder = data_folder(cluster, data_location or self.extract_data_location_from_log(slurm_job_id))
         first = posixpath.relpath(folder, cluster.remote_paths.data).partition("/")[0]
         if first.startswith("biomero_"):
@@ -217,6 +251,14 @@ class Jobs:
         if logfile:
             paths.append(data_folder(cluster, logfile if "/" in logfile else posixpath.join(folder, logfile)))
         return run_checked(cluster, ["rm", "-rf", "--", *dict.fromkeys(paths)], "removing", timeout=300)
+
+    def _remove_logs(self, cluster: Cluster, slurm_job_id: int | str, logfile: str) -> Result:
+        try:
+            folder = data_folder(cluster, self.extract_data_location_from_log(slurm_job_id))
+        except RequestRejected:  # SLURM does not know the job any more: nobody can tell where its log is
+            return Result(exited=0)
+        command = ["sh", "-c", _REMOVE_LOGS, "logs", folder, str(int(slurm_job_id)), posixpath.basename(logfile)]
+        return run_checked(cluster, command, "removing logs")
 
     def submit_script(
         self, cluster: Cluster, folder: str, task: uuid.UUID, script: str, argv: Sequence[str],
@@ -241,12 +283,14 @@ class Jobs:
         tracker.add_job_id(task, job_id)
         tracker.add_result(task, answer)
         self._cluster_of_job[job_id] = cluster
+        self._unknown_since[job_id] = None
         return answer, job_id
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
     def _cluster_with(self, job_id: int | str) -> Cluster:
-        return self._cluster_of_job.get(int(job_id), self._deployment.cluster)
+        number = int(job_id) if str(job_id).strip() else -1
+        return self._cluster_of_job.get(number, self._deployment.cluster)
 
     def _cluster_of(self, workflow: str) -> Cluster:
         self._deployment.catalogue.get(workflow)
@@ -275,16 +319,31 @@ class Jobs:
         return answer.stdout.encode()
 
 
+def _absolute_files(cluster: Cluster, workflow: Workflow, values: Mapping[str, Any]) -> dict[str, str]:
+    """The paths among the values, from the home folder: a job starts in the folder of its data."""
+    return {
+        one.id: from_home(cluster, str(values[one.id]))
+        for one in workflow.parameters
+        if one.type in FOLDER_TYPES and values.get(one.id)
+    }
+
+
 def read_states(text: str, ids: Sequence[int]) -> dict[int, str]:
-    """SLURM's state of each job from lines of ``id|state``, those of the queue before those of accounting. Pure."""
+    """The state of each job, in sacct's words, from lines of ``id|state``: first the queue, then accounting. Pure."""
     words: dict[int, dict[str, str]] = {}
     for line in text.splitlines():
         name, _, state = line.partition("|")
         number = re.match(r"\d+", name)
         if number and state.strip() and int(number[0]) in ids:
             task = name.removesuffix("_N/A")
-            words.setdefault(int(number[0]), {}).setdefault(task, state.split()[0].rstrip("+"))
+            words.setdefault(int(number[0]), {}).setdefault(task, sacct_word(state))
     return {one: _whole(list(tasks.values())) for one, tasks in words.items()}
+
+
+def sacct_word(word: str) -> str:
+    """The word that sacct would print for a state that squeue or sacct reports."""
+    word = word.split()[0].rstrip("+").upper()
+    return word if word in _SACCT_WORDS else state_of(word).name
 
 
 def _whole(words: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from pathlib import Path
 
 import fabric.transfer
 from invoke import Result
@@ -12,6 +13,8 @@ from biomeroworker.cluster import paths
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import RequestRejected
+
+_PIECE_BYTES = 32 << 20
 
 
 def result(answer: Completed) -> Result:
@@ -26,19 +29,47 @@ def transferred(local: str, remote: str) -> fabric.transfer.Result:
     return fabric.transfer.Result(orig_local=local, local=local, orig_remote=remote, remote=remote, connection=None)
 
 
+def from_home(cluster: Cluster, path: str) -> str:
+    """A path on the cluster as an absolute one; a relative one starts at the home folder, which ``~`` names too."""
+    if path[:1] in ("~", "$"):
+        return paths.expand_home(path, cluster.home)
+    return posixpath.normpath(posixpath.join(cluster.home, path))
+
+
 def data_folder(cluster: Cluster, name: str) -> str:
-    """The absolute path of a folder below the data folder, given by name or path.
+    """The absolute path of a folder below the data folder.
+
+    Parameters
+    ----------
+    name
+        Its name in the data folder, its path from the home folder or its absolute path, with symbolic links resolved
+        or not.
 
     Raises
     ------
-    Refused
+    RequestRejected
         The path leads elsewhere. Only files below the data folder are removed or written to.
     """
     data = cluster.remote_paths.data
-    path = posixpath.normpath(posixpath.join(data, paths.expand_home(name, cluster.home) if name[:1] in "~$" else name))
-    if not path.startswith(f"{data}/") or "\0" in name:
-        raise RequestRejected(f"{name!r} is not below the data folder {data}")
-    return path
+    if "\0" not in name and name.strip():
+        path = from_home(cluster, name)
+        if not _is_below(path, data) and name[0] not in "~$":
+            path = posixpath.normpath(posixpath.join(data, name))
+        if _is_below(path, data):
+            return path
+        real, real_data = _resolved(cluster, path, data)
+        if _is_below(real, real_data):
+            return data + real.removeprefix(real_data)
+    raise RequestRejected(f"{name!r} is not below the data folder {data}")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
+
+
+def _resolved(cluster: Cluster, *paths_there: str) -> list[str]:
+    """The same paths without symbolic links; what does not exist is taken as it is written."""
+    return run_checked(cluster, ["readlink", "-m", "--", *paths_there], "resolving links").stdout.splitlines()
 
 
 def run_checked(cluster: Cluster, argv: Sequence[str], what: str, *, timeout: float = 60, stdin: bytes = b"") -> Result:
@@ -48,3 +79,11 @@ def run_checked(cluster: Cluster, argv: Sequence[str], what: str, *, timeout: fl
         lines = (answer.stderr or answer.stdout).strip().splitlines()
         raise RequestRejected(f"{what}: {lines[-1] if lines else f'exit code {answer.returncode}'}")
     return result(answer)
+
+
+def copy_here(cluster: Cluster, remote: str, local: Path) -> None:
+    """Copy one file of the cluster to this machine; FileNotFoundError if it does not exist."""
+    path = from_home(cluster, remote)
+    with local.open("wb") as stream:
+        while piece := cluster.transport.read_from(path, stream.tell(), limit=_PIECE_BYTES, timeout=600):
+            stream.write(piece)

@@ -71,11 +71,11 @@ class SlurmJob:
 
     def completed(self) -> bool:
         """Whether the job has completed successfully."""
-        return self.job_state == "COMPLETED"
+        return self.job_state in ("COMPLETED", "COMPLETED+")
 
     def cleanup(self, slurmClient: SlurmClient) -> Result:  # noqa: N803
-        """Remove its data from the cluster."""
-        return slurmClient.cleanup_tmp_files(self.job_id, logfile=self.log_file)
+        """Remove its logs from the cluster. Its data stay: they may be the input of the next job."""
+        return slurmClient.cleanup_tmp_files(self.job_id, logfile=self.log_file or f"omero-{self.job_id}.log")
 
     def get_error(self) -> str:
         """What sbatch printed to stderr."""

@@ -1,0 +1,54 @@
+"""Job scripts below ``slurm_script_path``, for programs that expect one for each workflow.
+
+A run that a supervisor executes brings its own job script. Older programs test for ``jobs/<workflow>.sh`` before they
+submit a workflow, and refuse to go on without it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from biomeroworker.cluster import paths
+from biomeroworker.cluster.cluster import Cluster
+from biomeroworker.config import Settings
+
+#: Runs the NUL-separated words of the file ``$1`` in the folder of a run's data; exit code 2 if no results were made.
+JOB_SCRIPT = r"""#!/bin/bash
+[ -f "${1:-}" ] || { echo "usage: $0 FILE; FILE has the words of the container's command, each ended by NUL" >&2; exit 64; }
+words=(); while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
+"${words[@]}"; code=$?
+[ "$code" -ne 0 ] || [ -n "$(ls -A data/out)" ] || { echo "Workflow completed without producing files"; code=2; }
+exit "$code"
+"""
+#: $1 the script's text, then files. Writes those that do not exist.
+_LEAVE = r"""
+text=$1; shift
+for file do
+    [ -e "$file" ] && continue
+    mkdir -p -- "$(dirname -- "$file")" && printf '%s' "$text" >"$file.part" && mv -f -- "$file.part" "$file" || exit
+done
+"""
+
+
+def job_script_name(settings: Settings, workflow: str) -> str:
+    """The name of a workflow's job script, relative to ``slurm_script_path``."""
+    return settings.workflows[workflow].job or f"jobs/{workflow}.sh"
+
+
+def leave_job_scripts(settings: Settings, name: str, cluster: Cluster) -> None:
+    """Write the job script of each workflow of a cluster where none exists. Existing ones are not changed.
+
+    Raises
+    ------
+    OSError
+        A script cannot be written.
+    """
+    folder = paths.expand_home(settings.clusters[name].slurm.slurm_script_path, cluster.home)
+    workflows = [one for one, configured in settings.workflows.items() if configured.cluster == name]
+    names = {script for one in workflows for script in (f"jobs/{one}.sh", job_script_name(settings, one))}
+    files = [posixpath.normpath(posixpath.join(folder, script)) for script in sorted(names)]
+    files = [file for file in files if file.startswith(f"{folder}/")]
+    if files:
+        answer = cluster.transport.run(["sh", "-c", _LEAVE, "leave", JOB_SCRIPT, *files], timeout=60)
+        if not answer.ok:
+            raise OSError(f"the job scripts cannot be written to {folder}: {answer.stderr.strip()}")

@@ -1,0 +1,130 @@
+"""Jobs as old scripts use them: state words, logs, clean-up, paths of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from invoke import Result
+
+from biomero import SlurmClient
+from biomero.compat import jobs
+from biomero.slurm_client import SlurmJob
+from biomeroworker.errors import RequestRejected
+
+
+@pytest.fixture
+def data(home: Path) -> Path:
+    folder = home / "data" / "cells"
+    (folder / "data/in").mkdir(parents=True)
+    (folder / "data/in/a.tif").write_text("pixels")
+    return folder
+
+
+@pytest.fixture
+def job(client: SlurmClient, data: Path) -> SlurmJob:
+    return client.run_workflow_job("count", "v1", "cells", size=3)
+
+
+def test_cleanup_with_a_log_and_no_data_location_removes_logs_only(client: SlurmClient, job: SlurmJob, data: Path) -> None:
+    for name in ("omero-7_1.log", "other.log", "omero-70.log"):
+        (data / name).write_text("text")
+    assert (data / "omero-7.log").exists()
+    assert job.cleanup(client).ok
+    assert sorted(one.name for one in data.glob("*.log")) == ["omero-70.log", "other.log"]
+    assert (data / "data/in/a.tif").read_text() == "pixels"
+    assert client.cleanup_tmp_files(7, logfile=f"{data}/other.log").ok
+    assert [one.name for one in data.glob("*.log")] == ["omero-70.log"]
+    assert (data / "data/in").is_dir()
+
+
+def test_cleanup_of_logs_of_a_job_that_slurm_forgot_is_no_error(client: SlurmClient, job: SlurmJob, home: Path) -> None:
+    (home / "workdir").write_text("")
+    assert job.cleanup(client).ok
+
+
+def test_cleanup_with_a_data_location_removes_the_data(client: SlurmClient, job: SlurmJob, data: Path) -> None:
+    (data.parent / "cells.zip").write_text("zip")
+    assert client.cleanup_tmp_files(7, "cells/7_out", str(data), "omero-7.log").ok
+    assert list(data.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("COMPLETING", "RUNNING"), ("CONFIGURING", "RUNNING"), ("SUSPENDED", "RUNNING"), ("STAGE_OUT", "RUNNING"),
+        ("REQUEUED", "PENDING"), ("SPECIAL_EXIT", "PENDING"), ("CANCELLED by 2001", "CANCELLED"),
+        ("OUT_OF_ME+", "UNKNOWN"), ("COMPLETED+", "COMPLETED"), ("DEADLINE", "DEADLINE"), ("BOOT_FAIL", "BOOT_FAIL"),
+        ("LAUNCH_FAILED", "FAILED"), ("REVOKED", "CANCELLED"),
+    ],
+)  # fmt: skip
+def test_states_are_words_of_sacct(client: SlurmClient, home: Path, word: str, expected: str) -> None:
+    (home / "state").write_text(word)
+    assert client.check_job_status([7])[0] == {7: expected}
+
+
+def test_a_job_that_was_submitted_here_is_pending_until_accounting_knows_it(
+    client: SlurmClient, job: SlurmJob, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "state").unlink()
+    assert client.check_job_status([7])[0] == {7: "PENDING"}
+    monkeypatch.setattr(jobs, "UNKNOWN_GRACE_SECONDS", 0.0)
+    assert client.check_job_status([7, 8])[0] == {7: "UNKNOWN", 8: "UNKNOWN"}
+
+
+def test_a_log_is_fetched_by_its_path_where_no_job_is_given(client: SlurmClient, home: Path, tmp_path: Path) -> None:
+    (home / "images/sing.log").write_text("pulled")
+    folder, file, transfer = client.get_logfile_from_slurm(
+        slurm_job_id="", local_tmp_storage=str(tmp_path), logfile=f"{client.slurm_images_path}/sing.log"
+    )
+    assert (folder, Path(file).read_text()) == (str(tmp_path), "pulled")
+    assert transfer.__dict__["remote"] == "images/sing.log"
+    with pytest.raises(FileNotFoundError):
+        client.get_logfile_from_slurm("", str(tmp_path), "images/none.log")
+    with pytest.raises(RequestRejected, match="path of a log"):
+        client.get_logfile_from_slurm("", str(tmp_path))
+
+
+def test_a_truncated_state_still_counts_as_completed() -> None:
+    job = SlurmJob(Result(), 7, None, None)
+    job.job_state = "COMPLETED+"
+    assert job.completed()
+
+
+@pytest.mark.parametrize("name", ["cells", "data/cells", "~/data/cells"])
+def test_data_are_given_by_name_or_by_a_path_from_the_home_folder(
+    client: SlurmClient, data: Path, name: str
+) -> None:
+    command = client.get_zip_command(name, "7_out")
+    assert command.startswith(f"cd {data}/data/out && ")
+    assert f" {data}/7_out.zip " in command
+
+
+def test_data_behind_a_symbolic_link_are_found_by_their_real_path(
+    client: SlurmClient, home: Path, tmp_path: Path
+) -> None:
+    real = tmp_path / "volume"
+    (real / "cells/data/out").mkdir(parents=True)
+    (home / "data").symlink_to(real)
+    assert f"{home}/data/cells/7_out.zip" in client.get_zip_command(f"{real}/cells", "7_out")
+    with pytest.raises(RequestRejected, match="not below the data folder"):
+        client.get_zip_command(f"{tmp_path}/elsewhere", "7_out")
+
+
+def test_a_file_parameter_is_a_path_from_the_home_folder(client: SlurmClient, data: Path) -> None:
+    job = client.run_workflow_job("count", "v1", "cells", model="data/cells/data/in/p1/model.h5")
+    words = (data / f".biomero-{job.task_id}/words").read_bytes().split(b"\0")
+    assert f"--model={data}/data/in/p1/model.h5".encode() in words
+
+
+def test_init_leaves_a_job_script_and_keeps_the_one_that_is_there(client: SlurmClient, home: Path) -> None:
+    script = home / "jobs/jobs/count.sh"
+    client.setup_job_scripts()
+    assert client.slurm_model_jobs == {"count": "jobs/count.sh"}
+    assert script.read_text().startswith("#!/bin/bash\n")
+    script.write_text("of the site")
+    assert client.update_slurm_scripts(generate_jobs=True).ok
+    assert script.read_text() == "of the site"
+    script.unlink()
+    client.setup_slurm()
+    assert script.exists()
