@@ -39,6 +39,7 @@ from omero_ext.path import path  # type: ignore[import-untyped]
 from biomeroworker.config import Settings
 from biomeroworker.config.live import LiveSettings
 from biomeroworker.node.environment import script_environment
+from biomeroworker.node.input_types import converted_numbers
 from biomeroworker.node.parameter_files import ParameterFiles
 from biomeroworker.node.parameters import ENTRIES, ParameterCache, cache_key, config_state
 from biomeroworker.node.script_process import MESSAGE_LENGTH, MatlabProcess, ScriptProcess
@@ -219,7 +220,11 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
 
     def _check_inputs(self, params: Any, session: str) -> None:
         service = self.internal_session().getSessionService()
-        if errors := omero.scripts.validate_inputs(params, service.getInputs(session), service, session):
+        inputs = service.getInputs(session)
+        for name, value in converted_numbers(params, inputs).items():
+            service.setInput(session, name, value)
+            inputs[name] = value
+        if errors := omero.scripts.validate_inputs(params, inputs, service, session):
             raise omero.ValidationException(None, None, f"Invalid parameters:\n{errors}")
 
     def _prepare(

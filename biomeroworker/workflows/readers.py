@@ -176,9 +176,7 @@ def _bilayers(content: Content) -> dict[str, Any]:
     image = _object(content, "docker_image")
     organisation, name = str(image.get("org") or ""), _needed(image, "name", "docker_image")
     tag = str(image.get("tag") or "")
-    citations = _object(content, "citations", {}).get("algorithm") or content.get("algorithm_description") or []
-    first = citations[0] if isinstance(citations, list) and citations else citations
-    described = first.get("description") if isinstance(first, Mapping) else first
+    described = _bilayers_description(content)
     command = content.get("exec_function") or {}
     hidden = command.get("hidden_args") if isinstance(command, Mapping) else None
     called = " ".join(_texts(command.get("cli_command"))) if isinstance(command, Mapping) else ""
@@ -190,7 +188,7 @@ def _bilayers(content: Content) -> dict[str, Any]:
     known = {one["id"] for one in inputs}
     return {
         "name": str(content.get("algorithm_folder_name") or name),
-        "description": str(described or "").strip(),
+        "description": described.strip(),
         "family": Family.BILAYERS,
         "container_image": f"{organisation}/{name}".lstrip("/") + (f":{tag}" if tag else ""),
         "container_type": "docker",
@@ -201,6 +199,19 @@ def _bilayers(content: Content) -> dict[str, Any]:
         "fixed_arguments": _hidden(hidden),
         "schema_version": "bilayers",
     }
+
+
+def _bilayers_description(content: Content) -> str:
+    """The first description among the citations: a list of them, or in older files an object with lists by kind."""
+    citations = content.get("citations")
+    if isinstance(citations, Mapping):
+        citations = citations.get("algorithm")
+    if isinstance(citations, str):
+        return citations
+    for one in citations if isinstance(citations, list) else []:
+        if isinstance(one, Mapping) and one.get("description"):
+            return str(one["description"])
+    return str(content.get("algorithm_description") or "")
 
 
 def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
@@ -214,7 +225,7 @@ def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
         "type": kind,
         "name": str(one.get("label") or identifier),
         "description": str(one.get("description") or ""),
-        "default": None if is_file else _default(one.get("default"), kind, f"{where}.default"),
+        "default": None if is_file or _is_none(one, kind) else _default(one.get("default"), kind, f"{where}.default"),
         "optional": bool(one.get("optional")),
         "choices": _choices(options, f"{where}.options"),
         "choice_labels": _labels(options, None),
@@ -229,6 +240,11 @@ def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
         "depth": one.get("depth") if kind is ParameterType.IMAGE else None,
         "timepoints": one.get("timepoints") if kind is ParameterType.IMAGE else None,
     }
+
+
+def _is_none(one: Content, kind: ParameterType) -> bool:
+    """Whether the default is Python's None, which YAML reads as text: public files have it for numbers."""
+    return one.get("default") == "None" and kind is not ParameterType.STRING
 
 
 def _bilayers_output(one: Content, where: str) -> dict[str, Any]:

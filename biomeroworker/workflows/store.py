@@ -200,6 +200,7 @@ def parse(text: str, origin: str) -> Workflow:
 
 
 def _content(text: str, origin: str) -> Any:
+    text = text.removeprefix("\ufeff")  # a byte order mark, which some editors write
     try:
         return json.loads(text) if origin.endswith(".json") else yaml.safe_load(text)
     except Exception as error:  # YAML's own, and what Python says of a date, a number or a depth that cannot be

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TYPES = (transfer.DATA_TYPE_DATASET, transfer.DATA_TYPE_IMAGE, transfer.DATA_TYPE_PLATE, transfer.DATA_TYPE_SCREEN)
 DATASET_ID = "Dataset_ID"
+_24_BITS = 2**24
 _32_BITS = 2**31
 #: What other dialogs can do and this one cannot: asked for, it is refused rather than forgotten. What it says if it is.
 _NOT_HERE = {
@@ -198,8 +199,10 @@ def _field(grouping: str, name: str, parameter: Parameter) -> Any:
     numbers = [
         n for n in (parameter.default, parameter.minimum, parameter.maximum, *parameter.choices) if n is not None
     ]
-    if kind == "Float" and parameter.type is ParameterType.NUMBER and _whole(parameter.default):
-        kind = "Int" if not parameter.choices or all(map(_whole, parameter.choices)) else kind
+    if parameter.type is ParameterType.NUMBER and all(map(_whole, numbers)):
+        # a Float has 24 bits; with a whole default it takes 12.5 all the same
+        large = any(abs(n) >= _24_BITS for n in numbers)
+        kind = "Int" if parameter.choices or large else kind
     if kind == "Int" and any(isinstance(n, int | float) and abs(n) >= _32_BITS for n in numbers):
         kind = "Long"
     make = {"String": str, "Int": int, "Long": int, "Float": float, "Bool": bool}[kind]

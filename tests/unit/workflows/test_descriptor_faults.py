@@ -244,6 +244,20 @@ def test_a_location_that_is_none_says_what_is_meant(tmp_path: Path, location: st
         DescriptorStore(tmp_path).load(location)
 
 
+def test_citations_are_a_list_or_an_object_with_lists() -> None:
+    listed = [{"name": "A", "doi": "1"}, {"name": "B", "description": "Segments nuclei."}]
+    assert read({**BILAYERS, "citations": listed}).description == "Segments nuclei."
+    assert read({**BILAYERS, "citations": {"algorithm": listed}}).description == "Segments nuclei."
+
+
+def test_a_number_of_bilayers_may_have_the_default_none() -> None:
+    one = {"name": "z_axis", "type": "integer", "default": "None", "cli_tag": "--z_axis", "optional": True}
+    (parameter,) = read({**BILAYERS, "parameters": [one]}).parameters
+    assert parameter.default is None
+    text = {"name": "model", "type": "textbox", "default": "None", "cli_tag": "--model"}
+    assert read({**BILAYERS, "parameters": [text]}).parameters[0].default == "None"
+
+
 def test_hidden_arguments_and_citations_of_another_form_are_told_or_read() -> None:
     content = copy.deepcopy(BILAYERS)
     content["exec_function"]["hidden_args"] = ["--quiet"]

@@ -165,3 +165,10 @@ def test_where_a_descriptor_may_lie(location: str, first: str) -> None:
     found = list(candidates(location))
     assert found[0] == first
     assert len(found) in (1, len(NAMES))
+
+
+@pytest.mark.parametrize("name", ["descriptor.json", "config.yaml"])
+def test_a_byte_order_mark_harms_no_descriptor(tmp_path: Path, name: str) -> None:
+    text = json.dumps({"name": "n", "container-image": {"image": "lab/n:1"}, "inputs": []})
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert DescriptorStore(tmp_path / "cache").load(str(tmp_path / name)).name == "n"

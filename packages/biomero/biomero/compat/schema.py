@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from biomero.compat import fields
 from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import readers
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
@@ -43,18 +43,19 @@ class WorkflowDescriptorParser:
 def convert_schema_type_to_omero(
     schema_type: str, default_value: Any, *args: Any, rtype: bool = False, **kwargs: Any
 ) -> Any:
-    """A field of a script's dialog for a type of biomero-schema; its value alone with ``rtype``."""
-    module = importlib.import_module("biomeroworker.omero.scripts.fields")
+    """A field of a script's dialog for a type of biomero-schema, made from the remaining arguments.
+
+    With ``rtype``, the first of these as an ``omero.rtypes`` value; the default if there is none.
+    """
     if rtype:
-        return module.value(schema_type, default_value)
-    return module.field(schema_type, default_value, *args, **kwargs)
+        return fields.value(schema_type, default_value, args[0] if args else default_value)
+    fields.check(schema_type)
+    return fields.field(schema_type, default_value, *args, **kwargs)
 
 
 def convert_schema_type_to_omero_rtype(schema_type: str, default_value: Any, value: Any) -> Any:
     """A value of that type as OMERO's clients send it; the default where there is none."""
-    return importlib.import_module("biomeroworker.omero.scripts.fields").value(
-        schema_type, default_value if value is None else value
-    )
+    return fields.value(schema_type, default_value, default_value if value is None else value)
 
 
 def as_biomero_schema(workflow: Workflow) -> dict[str, Any]:
@@ -73,10 +74,9 @@ def as_biomero_schema(workflow: Workflow) -> dict[str, Any]:
 
 
 def _parameter(one: Parameter) -> dict[str, Any]:
-    kind = "float" if one.type is ParameterType.NUMBER else one.type.value
     return {
         "id": one.id,
-        "type": kind,
+        "type": fields.kind_of(one.type.value, one.default),
         "name": one.name,
         "description": one.description,
         "value-key": one.value_key,

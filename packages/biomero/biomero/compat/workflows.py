@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from biomero.compat import fields
 from biomero.compat.remote_data import run_checked
 from biomero.compat.schema import as_biomero_schema
 from biomeroworker.cluster.containers import runtime
@@ -108,8 +108,7 @@ class Workflows:
 
     def convert_param_type_to_omtype(self, param_type: str, _default: Any, *args: Any, **kwargs: Any) -> Any:
         """A field of a script's dialog (``omero.scripts``) for a parameter's type."""
-        module = importlib.import_module("biomeroworker.omero.scripts.fields")
-        return module.field(param_type, _default, *args, **kwargs)
+        return fields.field(param_type, _default, *args, **kwargs)
 
     def convert_url(self, input_url: str, ext: str = ".json") -> str:
         """The address at which the descriptor of a repository is looked for first."""
@@ -131,7 +130,7 @@ def _described(parameter: Parameter) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": parameter.id,
         "default": parameter.default,
-        "type": "float" if parameter.type.value == "number" else parameter.type.value,
+        "type": fields.kind_of(parameter.type.value, parameter.default),
         "optional": parameter.optional,
         "cmd_flag": parameter.command_line_flag,
         "description": parameter.description,

@@ -46,9 +46,23 @@ def test_each_type_of_parameter_becomes_one_that_omero_has():
     kinds = {
         key: type(names[f"nuclei_|_{key}"]).__name__ for key in ("diameter", "min_size", "huge", "model", "export_csv")
     }
-    assert kinds == {"diameter": "Float", "min_size": "Int", "huge": "Long", "model": "String", "export_csv": "Bool"}
+    assert kinds == {"diameter": "Float", "min_size": "Float", "huge": "Long", "model": "String", "export_csv": "Bool"}
     assert unwrap(names["nuclei_|_model"].values) == ["a", "b"]
     assert names["nuclei_Version"].prototype.val == "v1.2.0"
+
+
+@pytest.mark.parametrize(("given", "taken"), [(12, 12), (12.0, 12), (12.5, 12.5)])
+def test_a_number_may_be_whole_or_not_whatever_its_default(given, taken):
+    (request,) = dialog.requests(filled(**{"nuclei_|_min_size": given}), WORKFLOWS)
+    assert request.parameters == {"min_size": taken}
+    assert type(request.parameters["min_size"]) is type(taken)
+
+
+def test_a_number_that_a_float_cannot_hold_is_whole():
+    counted = Parameter(id="n", type=ParameterType.NUMBER, name="N", default=1, maximum=2**25)
+    workflow = NUCLEI.model_copy(update={"inputs": (counted,)})
+    (field,) = [one for one in dialog.declare([("nuclei", workflow)]) if one.name() == "nuclei_|_n"]
+    assert type(field).__name__ == "Int"
 
 
 def test_the_versions_on_the_cluster_are_what_may_be_chosen():

@@ -1,0 +1,48 @@
+"""Numbers of a script's inputs, in the types that the script declares.
+
+A client may send a whole number for a Float, or 12.0 for an Int; OMERO's own check refuses both. Here they are
+converted if the value stays the same; anything else is left to that check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import omero
+import omero.rtypes
+
+_MAKERS = {
+    omero.RInt: omero.rtypes.rint,
+    omero.RLong: omero.rtypes.rlong,
+    omero.RFloat: omero.rtypes.rfloat,
+    omero.RDouble: omero.rtypes.rdouble,
+}
+_WHOLE = (omero.RInt, omero.RLong)
+_RINT_MAX = 2**31 - 1
+
+
+def converted_numbers(params: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs whose number is of another type than the script declares, converted; others are left out.
+
+    Parameters
+    ----------
+    params
+        The script's ``omero.grid.JobParams``.
+    """
+    found = {}
+    for name, param in params.inputs.items():
+        value = _converted(param.prototype, inputs.get(name))
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _converted(declared: Any, given: Any) -> Any:
+    kind = next((one for one in _MAKERS if isinstance(declared, one)), None)
+    if kind is None or not isinstance(given, tuple(_MAKERS)) or isinstance(given, kind):
+        return None
+    number = given.getValue()
+    if kind in _WHOLE and (not float(number).is_integer() or (kind is omero.RInt and abs(number) > _RINT_MAX)):
+        return None
+    return _MAKERS[kind](int(number) if kind in _WHOLE else float(number))
