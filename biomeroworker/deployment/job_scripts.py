@@ -14,7 +14,7 @@ from biomeroworker.config import Settings
 
 #: Runs the NUL-separated words of the file ``$1`` in the folder of a run's data; exit code 2 if no results were made.
 JOB_SCRIPT = r"""#!/bin/bash
-[ -f "${1:-}" ] || { echo "usage: $0 FILE; FILE has the words of the container's command, each ended by NUL" >&2; exit 64; }
+[ -f "${1:-}" ] || { echo "usage: $0 FILE, with the words of the container's command, each ended by NUL" >&2; exit 64; }
 words=(); while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
 "${words[@]}"; code=$?
 [ "$code" -ne 0 ] || [ -n "$(ls -A data/out)" ] || { echo "Workflow completed without producing files"; code=2; }

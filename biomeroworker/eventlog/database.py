@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from biomeroworker.errors import ConfigError
+from biomeroworker.eventlog.tables import BINARY_IDS, EVENTS
 
 #: How long one writer of a SQLite file waits for another.
 BUSY_SECONDS = 30
@@ -86,6 +87,7 @@ def _sqlite(url: URL) -> Engine:
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
+        setattr(engine.dialect, BINARY_IDS, _has_binary_ids(cursor))
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -93,6 +95,13 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("writes") else "BEGIN")
 
     return engine
+
+
+def _has_binary_ids(cursor: Any) -> bool:
+    """Whether biomero 2.8 made the events table: its ids are BINARY(16)."""
+    cursor.execute("SELECT type FROM pragma_table_info(?) WHERE name = 'originator_id'", (EVENTS.name,))
+    found = cursor.fetchone()
+    return found is not None and "BINARY" in str(found[0]).upper()
 
 
 def _write_ahead(cursor: Any) -> None:

@@ -7,8 +7,11 @@ and dashboards. Times are UTC in columns without a time zone, whatever the sessi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     Boolean,
     Column,
@@ -21,11 +24,44 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     Uuid,
     text,
 )
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
 
 _Serial = BigInteger().with_variant(Integer, "sqlite")
+
+#: Attribute of a SQLite engine's dialect: the events table has its ids as 16 bytes, as biomero 2.8 made it.
+BINARY_IDS = "biomero_binary_ids"
+
+
+class AggregateId(TypeDecorator[UUID]):
+    """An aggregate's id, given as UUID or text: a UUID in PostgreSQL; in SQLite 32 hexadecimal digits or 16 bytes."""
+
+    impl = Uuid
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """What the column is declared as."""
+        return dialect.type_descriptor(CHAR(32) if dialect.name == "sqlite" else Uuid())
+
+    def process_bind_param(self, value: UUID | str | None, dialect: Dialect) -> Any:
+        """The value as the column has it."""
+        if value is None:
+            return None
+        one = value if isinstance(value, UUID) else UUID(value)
+        if dialect.name != "sqlite":
+            return one
+        return one.bytes if getattr(dialect, BINARY_IDS, False) else one.hex
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
+        """The id that the column has."""
+        if value is None or isinstance(value, UUID):
+            return value
+        return UUID(bytes=value) if isinstance(value, bytes) else UUID(value)
+
 
 metadata = MetaData()
 
@@ -36,7 +72,7 @@ EVENTS = Table(
     "workflowtracker_events",
     metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True),
-    Column("originator_id", Uuid, nullable=False),
+    Column("originator_id", AggregateId, nullable=False),
     Column("originator_version", BigInteger, nullable=False),
     Column("topic", Text, nullable=False),
     Column("state", LargeBinary, nullable=False),

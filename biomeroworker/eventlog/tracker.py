@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from eventsourcing.application import AggregateNotFoundError, Application
-from eventsourcing.persistence import IntegrityError
+from eventsourcing.application import AggregateNotFoundError, Application, Repository
+from eventsourcing.persistence import IntegrityError, Mapper
 from eventsourcing.utils import Environment, EnvType
 
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import NoSuchRun
 from biomeroworker.eventlog.aggregates.task import Task
+from biomeroworker.eventlog.mapper import TolerantMapper
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import APPLICATION
 
@@ -48,6 +49,23 @@ def retry_on_conflict(change: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+#: More runs, with their tasks, than one supervisor carries: a round over all must not read their events again.
+CACHED_AGGREGATES = 5000
+
+
+def as_uuid(value: UUID | str) -> UUID:
+    """An id that a script may have received as text; ValueError if it is none."""
+    return value if isinstance(value, UUID) else UUID(str(value))
+
+
+class AnyIdRepository(Repository[UUID]):
+    """Aggregates by their ids, which may be text."""
+
+    def get(self, aggregate_id: UUID | str, **options: Any) -> Any:
+        """An aggregate; see `eventsourcing.application.Repository.get`."""
+        return super().get(as_uuid(aggregate_id), **options)
+
+
 class WorkflowTracker(Application[UUID]):
     """Runs and tasks, recorded one event at a time, as existing scripts do it.
 
@@ -61,30 +79,37 @@ class WorkflowTracker(Application[UUID]):
         # the repository brings a cached aggregate up to date in place and copies it afterwards, outside its own lock:
         # two threads that read the same run could get a copy of half a change
         self._reading = threading.Lock()
-        # more runs, with their tasks, than one supervisor carries: a round over all must not read their events again
-        super().__init__({"AGGREGATE_CACHE_MAXSIZE": "5000"})
+        super().__init__()
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Ours alone: variables left in the environment by other programs must not change how the log is kept."""
         return Environment(name, env)
 
+    def construct_mapper(self) -> Mapper[UUID]:
+        """One that also reads events of newer programs."""
+        return TolerantMapper(self.construct_transcoder())
+
+    def construct_repository(self) -> Repository[UUID]:
+        """One that takes ids as text, too."""
+        return AnyIdRepository(self.events, cache_maxsize=CACHED_AGGREGATES)
+
     def construct_recorder(self) -> SQLRecorder:
         """The one that was given."""
         return self._recorder
 
-    def run(self, run_id: UUID) -> WorkflowRun:
+    def run(self, run_id: UUID | str) -> WorkflowRun:
         """A run, as of now."""
         return cast(WorkflowRun, self._get(run_id, WorkflowRun))
 
-    def task(self, task_id: UUID) -> Task:
+    def task(self, task_id: UUID | str) -> Task:
         """A task, as of now."""
         return cast(Task, self._get(task_id, Task))
 
-    def _get(self, aggregate_id: UUID, kind: type[WorkflowRun] | type[Task]) -> WorkflowRun | Task:
+    def _get(self, aggregate_id: UUID | str, kind: type[WorkflowRun] | type[Task]) -> WorkflowRun | Task:
         try:
             with self._reading:
-                found: Any = self.repository.get(aggregate_id)
-        except AggregateNotFoundError:
+                found: Any = self.repository.get(as_uuid(aggregate_id))
+        except (AggregateNotFoundError, ValueError):
             found = None
         if not isinstance(found, kind):
             raise NoSuchRun(f"there is no {'run' if kind is WorkflowRun else 'task'} {aggregate_id} in the log")
@@ -138,7 +163,7 @@ class WorkflowTracker(Application[UUID]):
     @retry_on_conflict
     def add_task_to_workflow(
         self,
-        workflow_id: UUID,
+        workflow_id: UUID | str,
         task_name: str,
         task_version: str,
         input_data: Any,
@@ -147,7 +172,7 @@ class WorkflowTracker(Application[UUID]):
         """Record a new task of a run."""
         run = self.run(workflow_id)
         task = Task(
-            workflow_id=workflow_id,
+            workflow_id=run.id,
             task_name=task_name,
             task_version=task_version,
             input_data=input_data,
@@ -158,14 +183,14 @@ class WorkflowTracker(Application[UUID]):
         return task.id
 
     @retry_on_conflict
-    def start_workflow(self, workflow_id: UUID) -> None:
+    def start_workflow(self, workflow_id: UUID | str) -> None:
         """Record that a run began."""
         run = self.run(workflow_id)
         run.start_workflow()
         self.save(run)
 
     @retry_on_conflict
-    def complete_workflow(self, workflow_id: UUID) -> None:
+    def complete_workflow(self, workflow_id: UUID | str) -> None:
         """Record its good end."""
         run = self.run(workflow_id)
         if self._is_open(run, "completed"):
@@ -173,7 +198,7 @@ class WorkflowTracker(Application[UUID]):
             self.save(run)
 
     @retry_on_conflict
-    def fail_workflow(self, workflow_id: UUID, error_message: str) -> None:
+    def fail_workflow(self, workflow_id: UUID | str, error_message: str) -> None:
         """Record its bad end."""
         run = self.run(workflow_id)
         if self._is_open(run, f"failed ({error_message})"):
@@ -188,36 +213,36 @@ class WorkflowTracker(Application[UUID]):
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     @retry_on_conflict
-    def _change(self, task_id: UUID, change: Callable[[Task], None]) -> None:
+    def _change(self, task_id: UUID | str, change: Callable[[Task], None]) -> None:
         task = self.task(task_id)
         change(task)
         self.save(task)
 
-    def start_task(self, task_id: UUID) -> None:
+    def start_task(self, task_id: UUID | str) -> None:
         """Record that work on a task began."""
         self._change(task_id, lambda task: task.start_task())
 
-    def complete_task(self, task_id: UUID, message: str) -> None:
+    def complete_task(self, task_id: UUID | str, message: str) -> None:
         """Record its good end."""
         self._change(task_id, lambda task: None if task.ended else task.complete_task(message))
 
-    def fail_task(self, task_id: UUID, error_message: str) -> None:
+    def fail_task(self, task_id: UUID | str, error_message: str) -> None:
         """Record its bad end."""
         self._change(task_id, lambda task: None if task.ended else task.fail_task(error_message))
 
-    def add_job_id(self, task_id: UUID, slurm_job_id: int | str) -> None:
+    def add_job_id(self, task_id: UUID | str, slurm_job_id: int | str) -> None:
         """Record the scheduler's number for a task, once."""
         self._change(task_id, lambda task: None if slurm_job_id in task.job_ids else task.add_job_id(slurm_job_id))
 
-    def add_result(self, task_id: UUID, result: Any) -> None:
+    def add_result(self, task_id: UUID | str, result: Any) -> None:
         """Record what a command left behind, without its environment."""
         self._change(task_id, lambda task: task.add_result(result))
 
-    def update_task_status(self, task_id: UUID, status: str) -> None:
+    def update_task_status(self, task_id: UUID | str, status: str) -> None:
         """Record the scheduler's word for a task, when it changed."""
         self._change(task_id, lambda task: None if task.status == status else task.update_task_status(status))
 
-    def update_task_progress(self, task_id: UUID, progress: str | None) -> None:
+    def update_task_progress(self, task_id: UUID | str, progress: str | None) -> None:
         """Record how far a task is, when it changed."""
         self._change(task_id, lambda task: None if task.progress == progress else task.update_task_progress(progress))
 

@@ -42,7 +42,7 @@ def _converted(declared: Any, given: Any) -> Any:
     kind = next((one for one in _MAKERS if isinstance(declared, one)), None)
     if kind is None or not isinstance(given, tuple(_MAKERS)) or isinstance(given, kind):
         return None
-    number = given.getValue()
+    number: Any = given.getValue()  # type: ignore[attr-defined]
     if kind in _WHOLE and (not float(number).is_integer() or (kind is omero.RInt and abs(number) > _RINT_MAX)):
         return None
     return _MAKERS[kind](int(number) if kind in _WHOLE else float(number))

@@ -49,7 +49,8 @@ class Task(Aggregate):
     def __init__(
         self, workflow_id: UUID, task_name: str, task_version: str, input_data: dict[str, Any], params: dict[str, Any]
     ) -> None:
-        self.workflow_id = workflow_id
+        # scripts that got the run's id as a parameter recorded it as text
+        self.workflow_id = workflow_id if isinstance(workflow_id, UUID) else UUID(workflow_id)
         self.task_name = task_name
         self.task_version = task_version
         self.input_data = input_data

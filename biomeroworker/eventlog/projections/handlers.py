@@ -22,11 +22,13 @@ from biomeroworker.eventlog.aggregates.states import RunState, after_observation
 from biomeroworker.eventlog.projections.row_cache import RowCache
 
 #: To be raised when the meaning of an event for the rows changes: read tables of another version are made again.
-VERSION = 1
+VERSION = 2
 
 Handler = Callable[[RowCache, UUID, Mapping[str, Any], datetime], None]
 
 _HELPERS = ("_slurm_", "slurm_", "convert_")
+#: The tasks that import results, and then make ROIs of them.
+_IMPORTERS = (IMAGE_IMPORT_SCRIPT.lower(), IMAGE_IMPORT_TASK.lower())
 
 
 def project(rows: RowCache, topic: str, subject: UUID, attributes: Mapping[str, Any]) -> None:
@@ -49,7 +51,7 @@ def concerned(events: Iterable[tuple[str, UUID, Mapping[str, Any]]]) -> tuple[se
             made.add(subject)
         (runs if kind == "WorkflowRun" else tasks).add(subject)
         if name == "TaskCreated":
-            runs.add(attributes["workflow_id"])
+            runs.add(_workflow_of(attributes))
     return runs - made, tasks - made
 
 
@@ -149,11 +151,17 @@ def _cancel_requested(rows: RowCache, run: UUID, event: Mapping[str, Any], when:
     _run(rows, run, when, cancel_requested=True, paused=False, pause_reason="")
 
 
+def _workflow_of(event: Mapping[str, Any]) -> UUID:
+    """The run of a new task. Scripts that got the id as a parameter recorded it as text."""
+    run = event["workflow_id"]
+    return run if isinstance(run, UUID) else UUID(str(run))
+
+
 # -- its tasks --------------------------------------------------------------------------------------------------------
 
 
 def _task_created(rows: RowCache, task: UUID, event: Mapping[str, Any], when: datetime) -> None:
-    run: UUID = event["workflow_id"]
+    run = _workflow_of(event)
     name = str(event["task_name"])
     owner = rows.get(rows.views.runs, run) or {}
     rows.put(rows.views.tasks, task, run_id=run, name=name, status=None, progress=None, job_id=None)
@@ -242,6 +250,8 @@ def _words(name: str, status: str | None, progress: str | None) -> dict[str, str
         return {"status": workflow_status.CONVERTING, "progress": "25%"}
     if lower == RUN_WF_SCRIPT.lower():
         return {"status": workflow_status.RUNNING, "progress": "50%"}
+    if status == workflow_status.POSTPROCESSING and lower in _IMPORTERS:
+        return {"status": status, "progress": "95%"}
     if lower == IMAGE_IMPORT_SCRIPT.lower():
         return {"status": workflow_status.RETRIEVING, "progress": "90%"}
     if lower == IMAGE_IMPORT_TASK.lower():

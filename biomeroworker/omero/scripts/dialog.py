@@ -201,7 +201,7 @@ def _field(grouping: str, name: str, parameter: Parameter) -> Any:
     ]
     if parameter.type is ParameterType.NUMBER and all(map(_whole, numbers)):
         # a Float has 24 bits; with a whole default it takes 12.5 all the same
-        large = any(abs(n) >= _24_BITS for n in numbers)
+        large = any(abs(float(n)) >= _24_BITS for n in numbers)
         kind = "Int" if parameter.choices or large else kind
     if kind == "Int" and any(isinstance(n, int | float) and abs(n) >= _32_BITS for n in numbers):
         kind = "Long"

@@ -67,7 +67,8 @@ def client(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     (tmp_path / "count.json").write_text(json.dumps(DESCRIPTOR))
     ini = tmp_path / "slurm.ini"
     ini.write_text(
-        "[SLURM]\nslurm_data_path = data\nslurm_images_path = images\nslurm_script_path = jobs\nslurm_conversion_partition = short\nsbatch_mem = 1G\n"
+        "[SLURM]\nslurm_data_path = data\nslurm_images_path = images\n"
+        "slurm_script_path = jobs\nslurm_conversion_partition = short\nsbatch_mem = 1G\n"
         f"[ANALYTICS]\nsqlalchemy_url = sqlite:///{tmp_path}/log.sqlite\nanalytics_rebuild_days_ago = 3\n"
         f"[WORKFLOWS]\ncount = count\ncount_repo = {tmp_path}/count.json\n"
     )

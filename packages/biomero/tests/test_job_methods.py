@@ -26,7 +26,9 @@ def job(client: SlurmClient, data: Path) -> SlurmJob:
     return client.run_workflow_job("count", "v1", "cells", size=3)
 
 
-def test_cleanup_with_a_log_and_no_data_location_removes_logs_only(client: SlurmClient, job: SlurmJob, data: Path) -> None:
+def test_cleanup_with_a_log_and_no_data_location_removes_logs_only(
+    client: SlurmClient, job: SlurmJob, data: Path
+) -> None:
     for name in ("omero-7_1.log", "other.log", "omero-70.log"):
         (data / name).write_text("text")
     assert (data / "omero-7.log").exists()
@@ -92,9 +94,7 @@ def test_a_truncated_state_still_counts_as_completed() -> None:
 
 
 @pytest.mark.parametrize("name", ["cells", "data/cells", "~/data/cells"])
-def test_data_are_given_by_name_or_by_a_path_from_the_home_folder(
-    client: SlurmClient, data: Path, name: str
-) -> None:
+def test_data_are_given_by_name_or_by_a_path_from_the_home_folder(client: SlurmClient, data: Path, name: str) -> None:
     command = client.get_zip_command(name, "7_out")
     assert command.startswith(f"cd {data}/data/out && ")
     assert f" {data}/7_out.zip " in command

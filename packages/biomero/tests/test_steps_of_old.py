@@ -12,6 +12,7 @@ import zarr
 from biomero import SlurmClient
 from biomeroworker.errors import RequestRejected
 
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     folder = tmp_path / "it's mine"

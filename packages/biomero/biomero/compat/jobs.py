@@ -59,9 +59,10 @@ _ALL_STATES = "bf,ca,cd,dl,f,nf,oom,pd,pr,r,to"
 #: The state of an array is the first of these that any of its tasks has.
 _FIRST = (JobState.PENDING, JobState.RUNNING)
 #: The state words that sacct prints (sacct(1), JOB STATE CODES) and that old scripts know.
-_SACCT_WORDS = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PENDING PREEMPTED RUNNING TIMEOUT".split()
-)
+_SACCT_WORDS = frozenset({
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PENDING", "PREEMPTED",
+    "RUNNING", "TIMEOUT",
+})  # fmt: skip
 #: Seconds for which a job that was submitted or seen here is PENDING while SLURM does not know it.
 UNKNOWN_GRACE_SECONDS = 600.0
 #: $1 the folder, $2 the job's id, $3 the name of a log. Removes the logs of the job, and nothing else.

@@ -69,7 +69,8 @@ def _is_below(path: str, folder: str) -> bool:
 
 def _resolved(cluster: Cluster, *paths_there: str) -> list[str]:
     """The same paths without symbolic links; what does not exist is taken as it is written."""
-    return run_checked(cluster, ["readlink", "-m", "--", *paths_there], "resolving links").stdout.splitlines()
+    answer = run_checked(cluster, ["readlink", "-m", "--", *paths_there], "resolving links")
+    return str(answer.stdout).splitlines()
 
 
 def run_checked(cluster: Cluster, argv: Sequence[str], what: str, *, timeout: float = 60, stdin: bytes = b"") -> Result:

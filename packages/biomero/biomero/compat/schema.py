@@ -8,7 +8,7 @@ from typing import Any
 from biomero.compat import fields
 from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import readers
-from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
+from biomeroworker.workflows.descriptor import Family, Parameter, Workflow
 
 _FORMATS = {
     Family.BIAFLOWS: schema_formats.BIAFLOWS,
