@@ -77,7 +77,7 @@ def test_a_paused_run_says_how_to_resume_it():
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        ("again", "it is tried again by itself"),
+        ("retry", "it is tried again by itself"),
         ("paused", "biomeroworker resume abc"),
         ("ended", "biomeroworker retry abc"),
     ],
