@@ -1,5 +1,5 @@
-"""Figures that can be looked up: what ours costs, beside what it is compared with, measured in one run.
+"""Benchmarks: measure biomeroworker and the programs that it is compared with, in one run.
 
-``make bench`` runs all of them, ``make bench ONLY=transfer`` one. Each benchmark is a module here with one function;
-what has to run in the incumbent's own environment is a program in ``programs/``.
+``make bench`` runs all of them, ``make bench ONLY=transfer`` one. Each benchmark is a module here with one
+function. Code that runs in the Python environment of biomero 2.8.3 (the incumbent) is a program in ``programs/``.
 """

@@ -1,4 +1,4 @@
-"""What benchmarks run in: the machine's parts, a folder, the incumbent, how large and how often."""
+"""The context of a benchmark: sandbox, working folder, Python environments, data size and number of repetitions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 @dataclass
 class Context:
-    """Handed to each benchmark."""
+    """The options and resources that each benchmark gets."""
 
     folder: Path
     sandbox: Path
@@ -45,16 +45,16 @@ class Context:
     loads: list[float] = field(default_factory=list)
 
     def size(self, full: int, tiny: int) -> int:
-        """How large: in earnest, or only to see that it runs."""
+        """Select the full size, or the size for ``--tiny``."""
         return tiny if self.tiny else full
 
     @property
     def times(self) -> int:
-        """How often to measure."""
+        """Number of measurements."""
         return 1 if self.tiny else self.repeats
 
-    def say(self, word: str) -> None:
-        """Tell whoever waits."""
+    def report(self, word: str) -> None:
+        """Print progress, and sample the load average."""
         self.loads.append(os.getloadavg()[0])
         self.console.print(f"  [dim]{datetime.now(UTC):%H:%M:%S} {word}[/dim]")
 
@@ -62,10 +62,10 @@ class Context:
 
     @cached_property
     def pythons(self) -> dict[str, Path]:
-        """The interpreters of ours and, unless it is left out, of the incumbent."""
+        """The Python interpreters of biomeroworker and, unless ``alone``, of the incumbent."""
         sides = {"ours": Path(sys.executable)}
         if not self.alone:
-            self.say("the incumbent's environment")
+            self.report("the incumbent's environment")
             sides["theirs"] = incumbent.incumbent()
         return sides
 
@@ -73,8 +73,8 @@ class Context:
         """A program of ``programs/`` in the environment of one side."""
         return [str(self.pythons[kind]), "-W", "ignore", str(PROGRAMS / f"{name}.py"), *words]
 
-    def ask(self, kind: str, name: str, *words: str, seconds: float = 900) -> Any:
-        """Run such a program; the JSON in the last line that it prints."""
+    def run_program(self, kind: str, name: str, *words: str, seconds: float = 900) -> Any:
+        """Run such a program and return the JSON of its last output line."""
         done = subprocess.run(
             self.program(kind, name, *words),
             capture_output=True,
@@ -90,11 +90,11 @@ class Context:
     # -- the machine's parts ------------------------------------------------------------------------------------------
 
     def up(self, *parts: str) -> dict[str, str]:
-        """Start parts of the sandbox; how they are reached."""
+        """Start parts of the sandbox and return the variables that describe them."""
         command = [sys.executable, "-m", "sandbox", "up", "--root", str(self.sandbox), "--only", ",".join(parts)]
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
         if done.returncode:
-            raise RuntimeError(f"the sandbox did not come up: {done.stdout}{done.stderr}")
+            raise RuntimeError(f"the sandbox did not start: {done.stdout}{done.stderr}")
         return variables(Root(self.sandbox))
 
     @contextmanager
@@ -119,28 +119,28 @@ class Context:
 
     @contextmanager
     def in_memory(self, name: str, size: int) -> Iterator[Path]:
-        """A new folder on a memory file system where that has room for so many bytes, else an ordinary one."""
+        """A new folder in memory if ``size`` bytes fit there, otherwise on disk."""
         shared = Path("/dev/shm")
         roomy = shared.is_dir() and shutil.disk_usage(shared).free > size
         with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", dir=shared if roomy else self.folder) as folder:
             yield Path(folder)
 
-    def surroundings(self) -> dict[str, str]:
-        """Where and with what this was measured."""
+    def conditions(self) -> dict[str, str]:
+        """Date, machine, load and versions of the measurement."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         load = f"{min(self.loads):.1f} to {max(self.loads):.1f}" if self.loads else "?"
         return {
             "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             "machine": f"{os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release().split('-')[0]}",
-            "load meanwhile": load,
+            "load average": load,
             "Python": platform.python_version(),
             "biomeroworker": f"{importlib.metadata.version('biomeroworker')} {_commit()}".strip(),
-            "biomero": "left out" if self.alone else incumbent.VERSION,
+            "biomero": "not measured" if self.alone else incumbent.VERSION,
         }
 
 
 def environment(kind: str) -> dict[str, str]:
-    """For a program of one side: ours is the one of this checkout, theirs must not see it."""
+    """Environment variables of a program: ``ours`` imports this checkout, ``theirs`` must not."""
     others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return others | ({"PYTHONPATH": str(CHECKOUT)} if kind == "ours" else {})
 

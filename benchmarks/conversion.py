@@ -1,4 +1,4 @@
-"""OME-Zarr to TIFF on two cores: speed and peak memory, ours beside the incumbent's converter with its pins."""
+"""Conversion from OME-Zarr to TIFF on two cores: speed and peak memory of our converter and the incumbent's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import zarr
 from benchmarks import incumbent
 from benchmarks.context import Context
 from benchmarks.figures import OURS, THEIRS, Figures
-from benchmarks.processes import Spent, watched
+from benchmarks.processes import Usage, run_measured
 from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.imaging.ome_zarr import create_image, named_channels
 from biomeroworker.remote import convert
 
-#: Its own list; numcodecs only so that the pinned zarr can be imported at all.
+#: The incumbent's own requirements; numcodecs is limited because the pinned zarr needs an old version.
 PINS = (
     "zarr==2.16.1",
     "tifffile==2020.9.3",
@@ -37,7 +37,7 @@ def _interpreter() -> Path:
 
 
 def _script(context: Context) -> Path:
-    """The incumbent's program, which its package installs beside itself."""
+    """The incumbent's converter, which its package installs."""
     done = subprocess.run(
         [context.pythons["theirs"], "-c", "import resources; print(list(resources.__path__)[0])"],
         capture_output=True,
@@ -48,7 +48,7 @@ def _script(context: Context) -> Path:
 
 
 def make_stack(folder: Path, planes: int, side: int) -> Path:
-    """A z-stack of nuclei-like blobs with noise, laid out as an export does it."""
+    """A z-stack of nuclei-like blobs with noise, in the layout of an export."""
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:side, :side]
     cells = 400 * (1 + np.sin(x / 37) * np.sin(y / 29))
@@ -70,16 +70,15 @@ def make_stack(folder: Path, planes: int, side: int) -> Path:
 
 
 def measure(context: Context) -> Figures:
-    """Each converter on the same stack, several times, in turn."""
+    """Run each converter on the same stack, alternately, several times."""
     planes, side = context.size(120, 4), context.size(2048, 256)
     size = planes * side * side * 2 / 1e6
     figures = Figures(
         "conversion",
         f"OME-Zarr to TIFF, a z-stack of {planes} × {side} × {side}, 16 bit ({size:,.0f} MB)",
-        "From the start of the program to its end, as in a job, on two cores, from memory to memory (a RAM disk), so "
-        "that the disk is not measured. MB/s of pixels. *Memory* is the peak of "
-        "what the program and its children had resident at once; *of its own* is without pages of files, which the "
-        "system takes back when it needs them.",
+        "Time from the start of the program to its end, as in a job, on two cores. Input and output are on a RAM disk, "
+        "so that the disk is not measured. MB/s of pixels. *Memory* is the peak resident memory of the program and its "
+        "children together. *Anonymous memory* excludes pages of files, which the system can reclaim.",
     )
     with context.in_memory("conversion", int(3.5e6 * size)) as folder:
         _compare(context, figures, folder, planes, side, size)
@@ -87,20 +86,20 @@ def measure(context: Context) -> Figures:
 
 
 def _compare(context: Context, figures: Figures, folder: Path, planes: int, side: int, size: float) -> None:
-    context.say("making the stack")
+    context.report("creating the stack")
     source = make_stack(folder / "in", planes, side)
     expected = zarr.open(str(source / "0"), mode="r")
     figures.remarks.append(
-        f"chunks {expected.chunks}, {expected.nbytes / max(1, expected.nbytes_stored()):.2f} × compressed."
+        f"chunks {expected.chunks}, compression ratio {expected.nbytes / max(1, expected.nbytes_stored()):.2f}."
     )
-    results: dict[str, list[Spent]] = {}
+    results: dict[str, list[Usage]] = {}
     for _ in range(context.times):
         for who in (OURS, *([THEIRS] if "theirs" in context.pythons else [])):
-            context.say(f"conversion, {who}")
+            context.report(f"conversion, {who}")
             out = folder / "out"
             out.mkdir()
             command = _ours(source, out) if who == OURS else _theirs(context, source, out)
-            spent = watched(["taskset", "-c", CORES, *command])
+            spent = run_measured(["taskset", "-c", CORES, *command])
             (made,) = out.rglob("*.tif*")
             if who not in results:
                 _check(made, expected)
@@ -109,11 +108,11 @@ def _compare(context: Context, figures: Figures, folder: Path, planes: int, side
     for who, spents in results.items():
         figures.add("speed", who, [size / one.seconds for one in spents], "MB/s")
         figures.add("memory, peak", who, [one.peak for one in spents], "MB")
-        figures.add("memory of its own, peak", who, [one.peak_own for one in spents], "MB")
+        figures.add("anonymous memory, peak", who, [one.peak_anonymous for one in spents], "MB")
         figures.add("processor time", who, [one.cpu for one in spents], "s")
     if (ratio := figures.compare("speed", [THEIRS])) is not None:
         spared = figures.compare("processor time", [THEIRS], more_is_better=False)
-        figures.remarks.append(f"ours is {ratio:.1f} × as fast, with {1 / (spared or 1):.2f} of the processor time.")
+        figures.remarks.append(f"ours is {ratio:.1f} × as fast, with {1 / (spared or 1):.2f} × the processor time.")
 
 
 def _ours(source: Path, out: Path) -> Sequence[str]:

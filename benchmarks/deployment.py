@@ -1,4 +1,4 @@
-"""A deployment of ours on a front end whose SLURM says what a script wants."""
+"""A deployment of biomeroworker on a login node with a fake SLURM."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DESCRIPTOR = {
 
 
 def deploy(server: FrontEnd, folder: Path, url: str, *, poll_seconds: int = 15) -> Path:
-    """Lay it out; its ini file. ``folder / "images"`` holds one small image."""
+    """Create the deployment and return its ini file. ``folder / "images"`` contains one small image."""
     for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol"):
         shutil.copy(PROGRAMS / "slurm_script", server.bin / name)
     image = server.home / "images/waits/waits_v1.0.0.sif"
     image.parent.mkdir(parents=True)
-    image.write_text("no container: its jobs are only said to run\n")
+    image.write_text("no container: the fake SLURM only reports that its jobs run\n")
     (folder / "waits").mkdir(parents=True)
     (folder / "waits/descriptor.json").write_text(json.dumps(DESCRIPTOR))
     (folder / "images").mkdir()

@@ -1,8 +1,8 @@
-"""Events per second from six processes at once on PostgreSQL, and what of them is lost or doubled.
+"""Events per second from six concurrent processes on PostgreSQL, and the number of lost or duplicate events.
 
-Both sides are called through the interface that scripts use, by the same program: each process makes runs, submits
-their jobs, and then follows to their end the jobs *that its neighbour submitted*, because the scripts of one run are
-several processes. What was meant is then looked for in the store and in the four tables that dashboards read.
+The same program calls both sides through the interface that scripts use. Each process creates runs, submits their jobs,
+and then follows the jobs *of another process* to their end, because the scripts of one run are several processes.
+Then the expected events are compared with the store and with the four tables that dashboards read.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Key = tuple[str, str, str]
 
 @dataclass
 class Outcome:
-    """What became of a set of calls."""
+    """The result of a set of calls."""
 
     seconds: float
-    meant: int
+    expected: int
     lost: int
-    doubled: int
+    duplicates: int
     rows: int
     rows_wrong: int
     rows_surplus: int
@@ -41,12 +41,12 @@ class Outcome:
 
 
 def measure(context: Context) -> Figures:
-    """Both sides, several times."""
+    """Measure both sides several times."""
     figures = Figures(
         "events",
-        "events per second from 6 processes at once on PostgreSQL, all projections on",
-        "The same calls through the interface that scripts use; jobs are followed by another process than the one that "
-        "submitted them. *Lost*: meant, and not in the store. *Doubled*: in the store more than once.",
+        "events per second from 6 concurrent processes on PostgreSQL, with all projections",
+        "The same calls through the interface that scripts use. Jobs are followed by a process other than the one that "
+        "submitted them. *Lost*: expected, but not in the store. *Duplicate*: in the store more than once.",
     )
     runs, polls = context.size(4, 1), context.size(10, 2)
     for kind, who in (("ours", OURS), ("theirs", THEIRS)):
@@ -54,16 +54,18 @@ def measure(context: Context) -> Figures:
             continue
         outcomes = []
         for _ in range(context.times):
-            context.say(f"events, {who}")
+            context.report(f"events, {who}")
             outcomes.append(_once(context, kind, runs, polls))
-        meant = outcomes[0].meant
-        figures.add("events recorded", who, [(o.meant - o.lost) / o.seconds for o in outcomes], "/s", f"{meant} meant")
+        expected = outcomes[0].expected
+        figures.add(
+            "events recorded", who, [(o.expected - o.lost) / o.seconds for o in outcomes], "/s", f"{expected} expected"
+        )
         figures.add("lost", who, [o.lost for o in outcomes], "events")
-        figures.add("doubled", who, [o.doubled for o in outcomes], "events")
+        figures.add("duplicate", who, [o.duplicates for o in outcomes], "events")
         figures.add("calls that raised", who, [o.raised for o in outcomes], "calls", outcomes[0].example)
         rows = outcomes[0].rows
         figures.add("rows missing or wrong", who, [o.rows_wrong for o in outcomes], "rows", f"of {rows}")
-        figures.add("rows that nobody meant", who, [o.rows_surplus for o in outcomes], "rows")
+        figures.add("unexpected rows", who, [o.rows_surplus for o in outcomes], "rows")
     return figures.grouped()
 
 
@@ -74,7 +76,7 @@ def _once(context: Context, kind: str, runs: int, polls: int) -> Outcome:
     ]
     raised: list[str] = []
     with context.database() as url, ExitStack() as stack:
-        # its tables are made by one, before; making them at once is another question
+        # one process creates the tables first; concurrent creation is not measured here
         processes = []
         for _ in range(PROCESSES):
             command = context.program(kind, "tracker_work", kind, url)
@@ -85,26 +87,30 @@ def _once(context: Context, kind: str, runs: int, polls: int) -> Outcome:
             assert process.stdout
             assert json.loads(process.stdout.readline()) == "ready"
         began = time.time()
-        answers = _tell(processes, [{"do": "begin", "names": mine, "user": 1 + at} for at, mine in enumerate(names)])
+        answers = _send(processes, [{"do": "begin", "names": mine, "user": 1 + at} for at, mine in enumerate(names)])
         jobs = [answer["made"] for answer in answers]
         raised += [one for answer in answers for one in answer["raised"]]
         neighbours = [jobs[(at + 1) % PROCESSES] for at in range(PROCESSES)]
-        answers = _tell(processes, [{"do": "go_on", "jobs": theirs, "polls": polls} for theirs in neighbours])
+        answers = _send(processes, [{"do": "go_on", "jobs": theirs, "polls": polls} for theirs in neighbours])
         raised += [one for answer in answers for one in answer["raised"]]
         seconds = time.time() - began
         for process in processes:
             assert process.stdin
             process.stdin.close()
             process.wait(30)
-        meant = [key for mine in names for number, name in mine for key in _meant(str(number), name, polls)]
+        expected = [
+            key for mine in names for number, name in mine for key in _expected_events(str(number), name, polls)
+        ]
         found = _stored(url)
-        lost = sum(found[key] == 0 for key in meant)
-        doubled = sum(max(0, found[key] - 1) for key in meant)
+        lost = sum(found[key] == 0 for key in expected)
+        duplicates = sum(max(0, found[key] - 1) for key in expected)
         rows, wrong, surplus = _rows(url, names)
-    return Outcome(seconds, len(meant), lost, doubled, rows, wrong, surplus, len(raised), raised[0] if raised else "")
+    return Outcome(
+        seconds, len(expected), lost, duplicates, rows, wrong, surplus, len(raised), raised[0] if raised else ""
+    )
 
 
-def _tell(processes: list[subprocess.Popen[str]], commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _send(processes: list[subprocess.Popen[str]], commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for process, command in zip(processes, commands, strict=True):
         assert process.stdin
         process.stdin.write(json.dumps(command) + "\n")
@@ -116,8 +122,8 @@ def _tell(processes: list[subprocess.Popen[str]], commands: list[dict[str, Any]]
     return answers
 
 
-def _meant(number: str, name: str, polls: int) -> list[Key]:
-    """Every event that the calls for one run mean, by what tells it from all others."""
+def _expected_events(number: str, name: str, polls: int) -> list[Key]:
+    """The unique key of every event that the calls for one run should record."""
     run, task = f"run {name}", f"task {name}"
     keys = [("WorkflowInitiated", run, ""), ("TaskCreated", task, ""), ("TaskAdded", task, "")]
     keys += [("TaskStarted", task, ""), ("JobIdAdded", task, number)]
@@ -128,7 +134,7 @@ def _meant(number: str, name: str, polls: int) -> list[Key]:
 
 
 def _stored(url: str) -> Counter[Key]:
-    """What is in the store, by the same keys."""
+    """The number of events in the store for each key."""
     engine = create_engine(url)
     with engine.connect() as connection:
         query = text("SELECT originator_id, topic, state FROM workflowtracker_events ORDER BY id")
@@ -143,14 +149,14 @@ def _stored(url: str) -> Counter[Key]:
         if name == "TaskAdded":
             found[(name, names.get(state["task_id"]["_data_"], "?"), "")] += 1
             continue
-        told = {"JobIdAdded": "job_id", "StatusUpdated": "status", "ProgressUpdated": "progress"}.get(name)
-        found[(name, names.get(subject.hex, "?"), str(state[told]) if told else "")] += 1
+        value = {"JobIdAdded": "job_id", "StatusUpdated": "status", "ProgressUpdated": "progress"}.get(name)
+        found[(name, names.get(subject.hex, "?"), str(state[value]) if value else "")] += 1
     return found
 
 
 def _rows(url: str, names: list[list[list[Any]]]) -> tuple[int, int, int]:
-    """How many rows the dashboards' tables should have, how many are missing or wrong, and how many are too many."""
-    wanted: dict[str, set[tuple[Any, ...]]] = {table: set() for table in _QUESTIONS}
+    """The number of expected rows in the dashboards' tables, of missing or wrong rows, and of surplus rows."""
+    wanted: dict[str, set[tuple[Any, ...]]] = {table: set() for table in _QUERIES}
     for process, mine in enumerate(names):
         user = process + 1
         for number, name in mine:
@@ -161,15 +167,15 @@ def _rows(url: str, names: list[list[list[Any]]]) -> tuple[int, int, int]:
     engine = create_engine(url)
     wrong = surplus = 0
     with engine.connect() as connection:
-        for table, question in _QUESTIONS.items():
-            found = Counter(tuple(row) for row in connection.execute(text(question)))
+        for table, query in _QUERIES.items():
+            found = Counter(tuple(row) for row in connection.execute(text(query)))
             wrong += sum(one not in found for one in wanted[table])
             surplus += max(0, found.total() - len(wanted[table]))
     engine.dispose()
     return sum(map(len, wanted.values())), wrong, surplus
 
 
-_QUESTIONS = {
+_QUERIES = {
     "job": 'SELECT slurm_job_id, v."user", v."group", task_name FROM biomero_job_view v '
     "LEFT JOIN biomero_task_execution USING (task_id)",
     "progress": "SELECT slurm_job_id, status, progress FROM biomero_job_progress_view",

@@ -1,7 +1,7 @@
-"""SSH executions, connections and bytes of one run from accepted to done, on the sandbox's cluster.
+"""SSH commands, connections and bytes of one run from accepted to done, on the cluster of the sandbox.
 
-The same workflow on the same images for both: a container that reads OME-Zarr, sleeps, and writes a file for each
-image; nothing is converted. Executions and SFTP sessions are counted in sshd's own log, bytes by a relay before it.
+Both sides run the same workflow on the same images: a container that reads OME-Zarr, sleeps, and writes a file for
+each image, without conversion. Commands and SFTP sessions are counted in the log of sshd, bytes by a TCP relay.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ IMAGES = 4
 
 
 def descriptor(image: str) -> dict[str, Any]:
-    """Of the workflow."""
+    """The descriptor of the workflow."""
     common = {"name": "", "description": "", "value-key": "@ID", "command-line-flag": "--@id"}
     return {
         "schema-version": "biomero-0.1", "name": "obedient", "description": "sleeps and writes",
@@ -63,7 +63,7 @@ def descriptor(image: str) -> dict[str, Any]:
 
 @dataclass
 class Cost:
-    """What one run took."""
+    """The cost of one run."""
 
     executions: int
     sftp: int
@@ -74,7 +74,7 @@ class Cost:
 
 
 class Site:
-    """The sandbox's cluster with the workflow's image."""
+    """The cluster of the sandbox, with the image of the workflow."""
 
     def __init__(self, context: Context, program: str = PROGRAM, name: str = "obedient") -> None:
         self.env = context.up("cluster", "apptainer", "postgres")
@@ -86,7 +86,7 @@ class Site:
         self._make_image(program, name)
 
     def ssh(self, script: str, config: Path | None = None) -> None:
-        """Run something on the login node."""
+        """Run a shell command on the login node."""
         command = ["ssh", "-F", str(config or self.env["SSH_CONFIG"]), self.env["SSH_HOST"], script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if done.returncode:
@@ -110,7 +110,7 @@ class Site:
 
     @contextmanager
     def counted(self) -> Iterator[tuple[Path, Cost]]:
-        """An SSH configuration through which all is counted."""
+        """An SSH configuration that goes through the relay; the cost is filled in at the end."""
         log = self.root.log("sshd")
         with delayed(self.port, 0.0) as passed:
             known = self.folder / f"known_hosts-{passed.port}"
@@ -122,34 +122,34 @@ class Site:
             before = log.stat().st_size
             cost = Cost(0, 0, 0, 0, 0, 0.0)
             yield config, cost
-            told = log.read_bytes()[before:].decode(errors="replace")
-        cost.executions = told.count("Starting session: command")
-        cost.sftp = told.count("Starting session: subsystem 'sftp'")
+            lines = log.read_bytes()[before:].decode(errors="replace")
+        cost.executions = lines.count("Starting session: command")
+        cost.sftp = lines.count("Starting session: subsystem 'sftp'")
         cost.connections, cost.sent, cost.received = passed.connections, passed.sent, passed.received
 
 
 def measure(context: Context) -> Figures:
-    """Short and long jobs."""
+    """Measure a short and a long job."""
     figures = Figures(
         "executions",
-        "SSH executions and bytes of one run, from accepted to done",
-        f"{IMAGES} images of 256², on the sandbox's cluster. Executions and SFTP sessions as sshd's log has them. The "
-        "incumbent with the calls that its scripts make and no more, each script with its own connection.",
+        "SSH commands and bytes of one run, from accepted to done",
+        f"{IMAGES} images of 256², on the cluster of the sandbox. Commands and SFTP sessions are counted in the log of "
+        "sshd. biomero makes only the calls that its scripts make; each script has its own connection.",
     )
-    context.say("the cluster and the workflow's image")
+    context.report("the cluster and the workflow's image")
     site = Site(context)
     for sleep in (0, context.size(60, 1)):
         what = f"a job of {sleep} s"
         for kind, who, one in (("ours", OURS, _ours), ("theirs", THEIRS, _theirs)):
             if kind not in context.pythons:
                 continue
-            context.say(f"{what}, {who}")
+            context.report(f"{what}, {who}")
             with context.database() as url:
                 cost = one(context, site, url, sleep)
-            figures.add(f"{what}: executions and SFTP sessions", who, cost.executions + cost.sftp, "calls")
+            figures.add(f"{what}: commands and SFTP sessions", who, cost.executions + cost.sftp, "calls")
             figures.add(f"{what}: connections", who, cost.connections, "")
             figures.add(f"{what}: bytes to the cluster", who, cost.sent / 1000, "kB")
-            figures.add(f"{what}: bytes back", who, cost.received / 1000, "kB")
+            figures.add(f"{what}: bytes from the cluster", who, cost.received / 1000, "kB")
             figures.add(f"{what}: wall time", who, cost.seconds, "s")
     shutil.rmtree(site.folder)
     return figures.grouped()

@@ -1,4 +1,4 @@
-"""What a benchmark hands back, and the arithmetic that all of them share."""
+"""The result of a benchmark, and functions that all benchmarks use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ THEIRS = "biomero 2.8.3"
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured, of one of the things compared; a value for each time that it was measured."""
+    """One quantity of one program, with one value per measurement."""
 
     what: str
     who: str
@@ -22,13 +22,13 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median of the values."""
         return statistics.median(self.values)
 
 
 @dataclass
 class Figures:
-    """A benchmark's outcome: what was asked, what came of it, and what to know when reading it."""
+    """The result of a benchmark: title, description, rows and remarks."""
 
     name: str
     title: str
@@ -37,23 +37,23 @@ class Figures:
     remarks: list[str] = field(default_factory=list)
 
     def add(self, what: str, who: str, values: float | Iterable[float], unit: str, note: str = "") -> Row:
-        """Add a row; one that was measured once has one value."""
+        """Add a row; ``values`` is one value or a sequence of them."""
         many = (float(values),) if isinstance(values, (int, float)) else tuple(map(float, values))
         self.rows.append(Row(what, who, many, unit, note))
         return self.rows[-1]
 
     def grouped(self) -> Figures:
-        """The same with rows about one thing beside one another."""
+        """Sort the rows so that those of the same quantity are adjacent."""
         order = list(dict.fromkeys(row.what for row in self.rows))
         self.rows.sort(key=lambda row: order.index(row.what))
         return self
 
     def value(self, what: str, who: str) -> float | None:
-        """The median of a row, if it was measured."""
+        """The median of a row; None if it was not measured."""
         return next((row.median for row in self.rows if (row.what, row.who) == (what, who)), None)
 
     def compare(self, what: str, with_whom: Sequence[str], *, more_is_better: bool = True) -> float | None:
-        """How many times as good ours is as the best of these."""
+        """The ratio of our value to the best of the others; above 1 is better."""
         ours = self.value(what, OURS)
         others = [found for who in with_whom if (found := self.value(what, who)) is not None]
         if ours is None or not others:
@@ -62,12 +62,12 @@ class Figures:
 
 
 def repeated(times: int, measure: Callable[[], float]) -> list[float]:
-    """Measure several times."""
+    """Measure ``times`` times."""
     return [measure() for _ in range(times)]
 
 
 def number(value: float) -> str:
-    """A value with three significant digits, no more and no exponent."""
+    """Format a value with at most three significant digits, without exponent."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"

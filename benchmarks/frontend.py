@@ -1,4 +1,4 @@
-"""A cluster's front end for benchmarks: a real sshd that counts the commands it is given and the bytes that pass."""
+"""A login node for benchmarks: a real sshd that records its commands, and a relay that counts bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.relay import delayed
 from tests.integration.cluster.own_sshd import OwnSshd
 
-#: Notes the command, then runs it with our programs before the system's.
+#: Records the command, then runs it with our programs first in PATH.
 _FORCED = """#!/bin/bash
 echo "$(date +%s.%N) ${{SSH_ORIGINAL_COMMAND//$'\\n'/ }}" >>{root}/commands
 cd {home} && export HOME={home} PATH={root}/bin:$PATH && exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
@@ -19,7 +19,7 @@ cd {home} && export HOME={home} PATH={root}/bin:$PATH && exec /bin/sh -c "$SSH_O
 
 
 class FrontEnd(OwnSshd):
-    """One front end; ``bin`` holds programs that its users find first. ``home`` may be given."""
+    """One login node. Programs in ``bin`` are first in the PATH of its users."""
 
     def __init__(self, home: Path | None = None) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class FrontEnd(OwnSshd):
         self.start()
 
     def commands(self) -> list[tuple[float, str]]:
-        """What was asked of it, and when."""
+        """All commands with the time of each, in seconds since the epoch."""
         file = self.root / "commands"
         if not file.exists():
             return []
@@ -41,8 +41,8 @@ class FrontEnd(OwnSshd):
         return [(float(when), command) for when, _, command in pairs if when]
 
     @contextmanager
-    def far_away(self, seconds: float) -> Iterator[Path]:
-        """An SSH configuration whose way here takes so long each way."""
+    def with_delay(self, seconds: float) -> Iterator[Path]:
+        """An SSH configuration with this latency in each direction."""
         with delayed(self.port, seconds) as passed:
             port = passed.port
             known = self.root / f"known_hosts-{port}"
@@ -58,7 +58,7 @@ class FrontEnd(OwnSshd):
 
 @contextmanager
 def master(config: Path, alias: str, socket: Path, *options: str) -> Iterator[list[str]]:
-    """An open connection that the words given can be used on, as `ssh` and its friends take them."""
+    """Open a master connection; yields the options with which `ssh`, `sftp` and `rsync` use it."""
     words = ["-F", str(config), "-o", f"ControlPath={socket}"]
     given = [word for option in options for word in ("-o", option)]
     subprocess.run(["ssh", *words, *given, "-o", "ControlMaster=yes", "-fN", alias], check=True, timeout=60)
@@ -72,6 +72,6 @@ def master(config: Path, alias: str, socket: Path, *options: str) -> Iterator[li
 
 
 def master_pid(words: list[str], alias: str) -> int:
-    """The process that holds an open connection."""
+    """The process id of a master connection."""
     done = subprocess.run(["ssh", *words, "-O", "check", alias], capture_output=True, text=True, timeout=20)
     return int(done.stderr.partition("pid=")[2].partition(")")[0])

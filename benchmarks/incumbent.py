@@ -1,4 +1,4 @@
-"""The program that ours is compared with, in an environment of its own: made once, kept in the cache folder."""
+"""The incumbent (biomero 2.8.3) in its own Python environment, which is created once in the cache folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _REQUIRES = "import importlib.metadata, json; print(json.dumps(importlib.metadat
 
 
 def cache_folder() -> Path:
-    """Where things are kept that take long to make."""
+    """The folder for files that take long to create."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biomeroworker"
 
 
 def environment(name: str, fill: Callable[[Path], None], cache: Path | None = None) -> Path:
-    """The interpreter of an environment in the cache; ``fill`` is given its interpreter to install what is needed."""
+    """The interpreter of an environment in the cache; ``fill`` installs packages when it is created."""
     folder = (cache or cache_folder()) / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     python, made = folder / "bin/python", folder / ".made"
@@ -35,13 +35,13 @@ def environment(name: str, fill: Callable[[Path], None], cache: Path | None = No
 
 
 def install(python: Path, *words: str) -> None:
-    """Install packages there."""
+    """Install packages in the environment of this interpreter."""
     command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *words]
     subprocess.run(command, check=True, timeout=900)
 
 
 def incumbent() -> Path:
-    """The interpreter that has biomero with all its pins; psycopg2 as a wheel: nothing else of it needs a compiler."""
+    """The interpreter with biomero and its pinned packages; psycopg2 as a wheel, because it alone needs a compiler."""
 
     def fill(python: Path) -> None:
         install(python, "--no-deps", f"biomero=={VERSION}")

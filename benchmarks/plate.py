@@ -1,9 +1,9 @@
 """A plate from OMERO through the cluster and back: wall time from launch to done, with overlap and without.
 
-96 wells of 4 fields of 3 channels, small images, on the sandbox's OMERO and cluster. The container waits for a set time
-for each field, so what differs is how the work is arranged and not what the two cores of one machine can compute at
-once: all fields in one job; an array of chunks that is let go when the last chunk has arrived; the same array with each
-chunk let go when it has arrived, while the next ones are exported and sent.
+96 wells of 4 fields of 3 channels, small images, on OMERO and the cluster of the sandbox. The container waits a fixed
+time for each field, so that the result depends on the order of the work and not on the two cores of the machine. Three
+ways are compared: all fields in one job; an array whose tasks are released when the last chunk has arrived; an array
+whose tasks are released one by one when their chunks arrive, while the next chunks are exported and sent.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.omero.connection.session import OmeroSession
 
-#: Milliseconds that the container takes for each field.
-EACH = 250
+#: The time that the container waits for each field.
+FIELD_MILLISECONDS = 250
 PROGRAM = f"""#!/bin/sh
 while [ $# -gt 0 ]; do
     case $1 in --infolder) in=$2; shift ;; --outfolder) out=$2; shift ;; esac
@@ -35,12 +35,12 @@ done
 fields=0
 for field in "$in"/plate-*/*/*/*/; do [ -d "$field/0" ] && fields=$((fields + 1)); done
 echo "$fields fields"
-sleep $((1 + fields * {EACH} / 1000))
+sleep $((1 + fields * {FIELD_MILLISECONDS} / 1000))
 echo "$fields" >"$out/fields.txt"
 """
 _SUPERVISE = "from biomeroworker.cli import main; main()"
-#: The same, but the tasks of an array are let go together, when there are as many as told.
-_HOLDING_BACK = """
+#: The same, but all tasks of an array are released together, when all chunks have arrived.
+_RELEASE_TOGETHER = """
 from biomeroworker.cluster.cluster import Cluster
 release, ready = Cluster.release, set()
 def together(self, name, tasks):
@@ -52,28 +52,28 @@ Cluster.release = together
 
 
 def measure(context: Context) -> Figures:
-    """Three ways of the same plate."""
+    """Run the same plate in three ways."""
     wells, fields, batch = context.size(96, 4), context.size(4, 2), context.size(48, 4)
     chunks = wells * fields // batch
     figures = Figures(
         "plate",
         f"a plate of {wells} wells × {fields} fields × 3 channels, from launch to done",
-        f"{wells * fields} images of 256², 16 bit; the container takes {EACH} ms a field; chunks of {batch} fields; "
-        "two nodes with four processors each.",
+        f"{wells * fields} images of 256², 16 bit; the container takes {FIELD_MILLISECONDS} ms per field; chunks of "
+        f"{batch} fields; two nodes with four processors each.",
     )
-    context.say("OMERO, the cluster and the plate")
+    context.report("OMERO, the cluster and the plate")
     env = context.up("cluster", "apptainer", "postgres", "tables", "glacier2")
     site = Site(context, PROGRAM, "plates")
     plate = _make_plate(env, wells, fields)
     ways = {
         "one job": (0, _SUPERVISE),
-        f"array of {chunks}, no overlap": (batch, _HOLDING_BACK.format(chunks=chunks) + _SUPERVISE),
+        f"array of {chunks}, no overlap": (batch, _RELEASE_TOGETHER.format(chunks=chunks) + _SUPERVISE),
         f"array of {chunks}, with overlap": (batch, _SUPERVISE),
     }
     times: dict[str, list[dict[str, float]]] = {}
     for _ in range(context.times):
         for way, (size, program) in ways.items():
-            context.say(f"plate, {way}")
+            context.report(f"plate, {way}")
             with context.database() as url:
                 times.setdefault(way, []).append(_once(context, site, url, plate, size, program))
     for way, many in times.items():

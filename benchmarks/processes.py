@@ -1,4 +1,4 @@
-"""What a process costs, from /proc (proc(5))."""
+"""Memory and processor time of processes, from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Cost:
-    """Memory in MB (10⁶ bytes) and processor time in seconds, so far."""
+    """Memory in MB (10⁶ bytes), and processor time in seconds since the start."""
 
     resident: float
     peak: float
@@ -25,7 +25,7 @@ class Cost:
 
 
 def cost(pid: int) -> Cost:
-    """Of one process, its children that were waited for included in the time."""
+    """The cost of one process; the time includes children that have ended."""
     folder = Path(f"/proc/{pid}")
     fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     times = (folder / "stat").read_text().rpartition(")")[2].split()[11:15]
@@ -37,17 +37,17 @@ def cost(pid: int) -> Cost:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a program took from its start to its end; memory in MB, of it and all its children at once."""
+class Usage:
+    """The cost of a program from its start to its end; memory in MB, of the program and its children together."""
 
     seconds: float
     cpu: float
     peak: float
-    peak_own: float
+    peak_anonymous: float
 
 
-def watched(argv: Sequence[str], every: float = 0.05) -> Spent:
-    """Run a program to its end and look at its memory again and again."""
+def run_measured(argv: Sequence[str], every: float = 0.05) -> Usage:
+    """Run a program to its end and sample its memory."""
     began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = own = 0.0
     with tempfile.TemporaryFile("w+") as errors:
@@ -63,7 +63,7 @@ def watched(argv: Sequence[str], every: float = 0.05) -> Spent:
             raise RuntimeError(f"{argv[0]} failed with {process.returncode}: {errors.read()[-2000:]}")
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-    return Spent(seconds, cpu, max(peak, 0.0), own)
+    return Usage(seconds, cpu, max(peak, 0.0), own)
 
 
 def _children() -> dict[int, list[int]]:
@@ -96,7 +96,7 @@ def _tree(pid: int) -> tuple[float, float]:
 
 
 def tree_cpu(roots: Iterable[int]) -> float:
-    """Processor time so far, in seconds, of processes and all they ever started and waited for."""
+    """Processor time in seconds of processes, their descendants, and their children that have ended."""
     total = 0.0
     for one in set(_descendants(roots)):
         with contextlib.suppress(OSError):

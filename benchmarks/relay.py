@@ -1,7 +1,7 @@
-"""A relay that delays and counts what passes, each way: a long line on one machine, of any width.
+"""A TCP relay that delays and counts the bytes in each direction: simulates a connection with high latency.
 
-What a side sends is taken at once and given to the other side when its time has come, so that as much as the sender
-wants may be on its way: what limits a transfer is the windows of its own protocol, as on a long fat line.
+The relay reads immediately and writes after the delay, with an unlimited buffer. So only the window of the protocol
+limits a transfer, as on a connection with high bandwidth and high latency.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PIECE = 1 << 18
 
 
 @dataclass
-class Passed:
-    """What has passed a relay: filled in when it has ended."""
+class RelayCounts:
+    """The port of a relay and its counts, which are filled in when it has ended."""
 
     port: int
     connections: int = 0
@@ -59,7 +59,7 @@ async def _pass_on(
 
 
 async def _serve(port: int, seconds: float) -> None:
-    passed = Passed(0)
+    passed = RelayCounts(0)
 
     def sent(count: int) -> None:
         passed.sent += count
@@ -83,16 +83,16 @@ async def _serve(port: int, seconds: float) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()
     print(json.dumps(asdict(passed)), flush=True)
-    os._exit(0)  # whatever is still on its way
+    os._exit(0)  # without waiting for buffered data
 
 
 @contextmanager
-def delayed(port: int, seconds: float) -> Iterator[Passed]:
-    """A port of the loopback address that leads to another, so long each way; in a process of its own."""
+def delayed(port: int, seconds: float) -> Iterator[RelayCounts]:
+    """Start a relay to a port of the loopback address, with a delay in each direction, in a separate process."""
     command = [sys.executable, __file__, str(port), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
-        passed = Passed(int(process.stdout.readline()))
+        passed = RelayCounts(int(process.stdout.readline()))
         try:
             yield passed
         finally:

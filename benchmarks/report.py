@@ -1,4 +1,4 @@
-"""Figures for people (a table on the terminal, a page of Markdown) and for programs (JSON)."""
+"""Print and save figures: a table on the terminal, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def show(figures: Figures, console: Console) -> None:
         console.print(f"  · {escape(remark)}")
 
 
-def as_json(figures: Figures, surroundings: Mapping[str, str]) -> str:
-    """All values of a benchmark, with where they were measured."""
-    return json.dumps({"surroundings": dict(surroundings), **asdict(figures)}, indent=1) + "\n"
+def as_json(figures: Figures, conditions: Mapping[str, str]) -> str:
+    """All values of a benchmark, with the conditions of the measurement."""
+    return json.dumps({"conditions": dict(conditions), **asdict(figures)}, indent=1) + "\n"
 
 
-def as_markdown(figures: Figures, surroundings: Mapping[str, str]) -> str:
-    """A section of the page of results."""
+def as_markdown(figures: Figures, conditions: Mapping[str, str]) -> str:
+    """A section of RESULTS.md."""
     lines = [f"## {figures.name}: {figures.title}", "", figures.about, ""]
     lines += ["| " + " | ".join(_HEADER) + " |", "|---|---|--:|--:|--:|---|---|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |" for row in figures.rows]
     lines += ["", *(f"* {remark}" for remark in figures.remarks)] if figures.remarks else []
-    lines += ["", "; ".join(f"{name} {value}" for name, value in surroundings.items()) + ".", ""]
+    lines += ["", "; ".join(f"{name} {value}" for name, value in conditions.items()) + ".", ""]
     return "\n".join(lines)
 
 
-def keep(page: Path, figures: Figures, surroundings: Mapping[str, str]) -> None:
-    """Put a section into the page in place of the benchmark's earlier one; sections stand in the order of names."""
+def write_section(page: Path, figures: Figures, conditions: Mapping[str, str]) -> None:
+    """Write a section into the page; it replaces the earlier section of this benchmark. Sections are sorted by name."""
     text = page.read_text() if page.exists() else ""
     head, *parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     sections = {part[3:].partition(":")[0]: part for part in parts}
-    sections[figures.name] = as_markdown(figures, surroundings) + "\n"
+    sections[figures.name] = as_markdown(figures, conditions) + "\n"
     page.write_text(head + "".join(sections[name] for name in sorted(sections)).rstrip() + "\n")

@@ -1,8 +1,8 @@
-"""What it costs to carry 1, 10 and 1,000 runs whose jobs go on: questions to the cluster, memory, processor time.
+"""The cost of 1, 10 and 1,000 runs whose jobs are running: commands on the cluster, memory, processor time.
 
-Ours is the real ``biomeroworker supervise`` on PostgreSQL, through a real sshd that counts, with a SLURM that says of
-every job that it runs; the runs are accepted, exported, sent and submitted as always. The incumbent has a process for
-each run, its own loop in it.
+Ours is the real ``biomeroworker supervise`` on PostgreSQL, with a real sshd that records its commands, and a fake SLURM
+whose jobs never end. The runs are accepted, exported, sent and submitted as usual. The incumbent has one process per
+run, which runs its own loop.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
 
-#: After so long without news our supervisor asks as seldom as it ever does.
-SETTLES = 45
+#: Seconds without a change after which the supervisor polls at its longest interval.
+SETTLE_SECONDS = 45
 
 
 def measure(context: Context) -> Figures:
-    """All sizes of ours, then those of the incumbent that a machine can bear."""
+    """Measure all numbers of runs; for the incumbent only those that fit on one machine."""
     window = context.size(60, 3)
     figures = Figures(
         "supervisor",
-        "carrying runs whose jobs go on",
-        f"Counted over {window} s, when nothing has changed for 45 s. A *call* is a command that the cluster's "
-        "front end was asked to run. Memory is what is resident; the SSH connection's own process (6 MB) is not in it.",
+        "runs whose jobs are running",
+        f"Counted over {window} s, after 45 s without a change. A *call* is a command on the login node of the "
+        "cluster. Memory is resident memory, without the process of the SSH connection (6 MB).",
     )
     with context.database():  # the server is started once
         sizes = [("ours", _ours, runs) for runs in (1, 10, context.size(1000, 12))]
         if "theirs" in context.pythons:
             sizes += [("theirs", _theirs, runs) for runs in (1, context.size(10, 2))]
 
-    def carry(one: tuple[str, Callable[..., None], int]) -> Figures:
+    def run_one(one: tuple[str, Callable[..., None], int]) -> Figures:
         part = Figures("", "", "")
         with context.database() as url:
             one[1](context, part, url, one[2], window)
         return part
 
-    # side by side: each has a front end, a database and processes of its own, and they hardly do anything
+    # in parallel: each has its own login node, database and processes, and is almost idle
     with ThreadPoolExecutor(len(sizes)) as pool:
-        for part in pool.map(carry, sizes):
+        for part in pool.map(run_one, sizes):
             figures.rows += part.rows
     _extrapolated(figures)
     return figures.grouped()
@@ -77,22 +77,24 @@ def _ours(context: Context, figures: Figures, url: str, runs: int, window: float
         began = time.monotonic()
         with _running(command, folder) as process:
             _until_running(url, really, process)
-        context.say(f"{really} runs were taken from accepted to running in {time.monotonic() - began:.0f} s")
+        context.report(f"{really} runs went from accepted to running in {time.monotonic() - began:.0f} s")
         if runs > really:
-            _as_if_submitted(deployment.log, server, ids[0], folder, runs - really)
+            _add_running_runs(deployment.log, server, ids[0], folder, runs - really)
         began = time.monotonic()
         process = stack.enter_context(_running(command, folder))
         _until_running(url, runs, process)
-        context.say(f"{runs:,} runs are carried, {time.monotonic() - began:.0f} s after the supervisor's start")
-        _sleep(context, SETTLES)
+        context.report(
+            f"{runs:,} runs are supervised, {time.monotonic() - began:.0f} s after the start of the supervisor"
+        )
+        _sleep(context, SETTLE_SECONDS)
         first = time.time()
-        calls, before, after = _watched(server, process.pid, window)
-        asked = (server.home / ".asked").read_text().split()  # what our transport sends is not readable in a log
-        questions = [when for when in asked if first <= float(when) < first + window]
+        calls, before, after = _measure_window(server, process.pid, window)
+        polled = (server.home / ".polled").read_text().split()  # our transport sends commands that a log does not show
+        polls = [when for when in polled if first <= float(when) < first + window]
         what = f"{runs:,} runs"
         minutes = window / 60
-        figures.add(f"{what}: status calls", OURS, len(questions) / minutes, "/min")
-        figures.add(f"{what}: calls in all", OURS, len(calls) / minutes, "/min")
+        figures.add(f"{what}: status calls", OURS, len(polls) / minutes, "/min")
+        figures.add(f"{what}: all calls", OURS, len(calls) / minutes, "/min")
         figures.add(f"{what}: memory", OURS, after.resident, "MB", f"peak {after.peak:.0f} MB")
         figures.add(f"{what}: processor", OURS, (after.cpu - before.cpu) / minutes, "s/min")
 
@@ -102,8 +104,8 @@ def _request(folder: Path, number: int) -> RunRequest:
     return RunRequest(workflow="waits", source="folder", inputs={"folder": str(folder / "images")}, outputs=outputs)
 
 
-def _as_if_submitted(log: RunLog, server: FrontEnd, like: UUID, folder: Path, count: int) -> None:
-    """More runs like one that runs, in the log and on the cluster as they would be after an hour's submissions."""
+def _add_running_runs(log: RunLog, server: FrontEnd, like: UUID, folder: Path, count: int) -> None:
+    """Add more runs like a running one to the event log and to the fake SLURM."""
     plan = ExecutionPlan.from_run(log.run(like)).detail()
     with (server.home / ".jobs").open("a") as jobs:
         for number in range(count):
@@ -139,7 +141,7 @@ def _until_running(url: str, runs: int, process: subprocess.Popen[bytes], second
     found: dict[str, int] = {}
     while found.get("running", 0) < runs:
         if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"the supervisor did not bring its runs to running: {found}")
+            raise RuntimeError(f"the supervisor did not start the jobs of its runs: {found}")
         time.sleep(0.5)
         with suppress(SQLAlchemyError), engine.connect() as connection:
             found = {str(state): int(count) for state, count in connection.execute(query)}
@@ -148,8 +150,8 @@ def _until_running(url: str, runs: int, process: subprocess.Popen[bytes], second
     engine.dispose()
 
 
-def _watched(server: FrontEnd, pid: int, window: float) -> tuple[list[str], Cost, Cost]:
-    """What was asked meanwhile, and what the process had cost before and after."""
+def _measure_window(server: FrontEnd, pid: int, window: float) -> tuple[list[str], Cost, Cost]:
+    """The commands during the window, and the cost of the process before and after it."""
     began, before = time.time(), cost(pid)
     time.sleep(window)
     after = cost(pid)
@@ -161,7 +163,7 @@ def _sleep(context: Context, seconds: float) -> None:
 
 
 def _theirs(context: Context, figures: Figures, url: str, runs: int, window: float) -> None:
-    context.say(f"{runs} run{'s' * (runs > 1)} of {THEIRS}")
+    context.report(f"{runs} run{'s' * (runs > 1)} of {THEIRS}")
     with ExitStack() as stack:
         server = FrontEnd()
         stack.callback(server.close)
@@ -174,7 +176,7 @@ def _theirs(context: Context, figures: Figures, url: str, runs: int, window: flo
             )
             stack.callback(process.kill)
             assert process.stdout
-            if json.loads(process.stdout.readline() or "null") == "ready":  # else it has met another, and died
+            if json.loads(process.stdout.readline() or "null") == "ready":  # otherwise it has failed
                 processes.append(process)
         _sleep(context, 10)
         alive = [process for process in processes if process.poll() is None]
@@ -186,18 +188,18 @@ def _theirs(context: Context, figures: Figures, url: str, runs: int, window: flo
         calls = [command for when, command in server.commands() if began <= when < began + window]
         what, minutes = f"{runs:,} runs", window / 60
         lost = runs - len(alive)
-        note = f"{lost} of {runs} processes died on the way" if lost else ""
+        note = f"{lost} of {runs} processes crashed" if lost else ""
         figures.add(f"{what}: status calls", THEIRS, sum("sacct" in one for one in calls) / minutes, "/min", note)
-        figures.add(f"{what}: calls in all", THEIRS, len(calls) / minutes, "/min", "the job's log is read by a call")
+        figures.add(f"{what}: all calls", THEIRS, len(calls) / minutes, "/min", "reads the job's log with a call")
         resident = sum(one.resident for one in after.values())
-        figures.add(f"{what}: memory", THEIRS, resident, "MB", "a process for each run")
+        figures.add(f"{what}: memory", THEIRS, resident, "MB", "one process per run")
         spent = sum(one.cpu - before[pid].cpu for pid, one in after.items())
         figures.add(f"{what}: processor", THEIRS, spent / minutes, "s/min")
 
 
 def _extrapolated(figures: Figures) -> None:
-    """Of a thousand processes only the sum is told: no two cores would bear them."""
-    for what, unit in (("status calls", "/min"), ("calls in all", "/min"), ("memory", "MB"), ("processor", "s/min")):
+    """Compute the values for a thousand processes, which two cores cannot run."""
+    for what, unit in (("status calls", "/min"), ("all calls", "/min"), ("memory", "MB"), ("processor", "s/min")):
         one = figures.value(f"1 runs: {what}", THEIRS)
         if one is not None and any(row.what.startswith("1,000 runs") for row in figures.rows):
             figures.add(f"1,000 runs: {what}", THEIRS, 1000 * one, unit, "computed: 1,000 × one")

@@ -1,7 +1,7 @@
-"""Trees to the cluster and back: ours beside what else one could use, over loopback and over a long line.
+"""File transfer to and from the cluster: our transport and other programs, without and with latency.
 
-Every way has its connection open before the clock starts. All OpenSSH ways use the cipher that ours chooses, so that
-what is compared is the way and not the cipher; ``ssh cat`` with the default cipher is shown as well.
+Each program has an open connection before the measurement starts. All programs that use OpenSSH use the same cipher as
+our transport, so that the cipher does not affect the comparison. ``ssh cat`` is also measured with the default cipher.
 
     python -m benchmarks.transfer --megabytes 100 --files 500 [--delay 0.05] [--only biomeroworker,ssh]
 """
@@ -50,28 +50,28 @@ PARAMIKO = "paramiko SFTP"
 INCUMBENT = f"{THEIRS} (zip, SFTP, unzip)"
 CIPHER = "Ciphers=aes128-gcm@openssh.com"
 _NAME = "image-1.ome.zarr"
-#: What takes so many seconds is measured once.
-LONG = 30
+#: A transfer that takes longer is measured only once.
+LONG_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Something to send: a folder here and the same on the far side, to be fetched."""
+    """A local folder to send, and an equal folder on the cluster to fetch."""
 
     name: str
     local: Path
     remote: Path
     files: int
     size: int
-    sample: Tree | None = None  #: a smaller one of the same kind, for ways that take minutes
+    sample: Tree | None = None  #: a smaller tree of the same kind, for programs that take minutes
 
 
-#: Moves a tree (``send`` or not) to the folder given, and says how many seconds that took.
+#: Sends (or fetches) a tree to the given folder, and returns the seconds that this took.
 Way = Callable[[Tree, bool, Path], float]
 
 
 def make_tree(name: str, folder: Path, far: Path, files: int, size: int, sample: Tree | None = None) -> Tree:
-    """One file of noisy pixels, or many of what compressed chunks look like; laid out as the incumbent wants it."""
+    """Create one file of noisy pixels, or many random files like compressed chunks, in the layout of the incumbent."""
     local, remote = folder / name.replace(" ", "_").replace(",", ""), far / name.replace(" ", "_").replace(",", "")
     rng = np.random.default_rng(1)
     inside = local / _NAME / "0"
@@ -86,12 +86,12 @@ def make_tree(name: str, folder: Path, far: Path, files: int, size: int, sample:
             chunk = inside / str(number // 100) / f"{number % 100}"
             chunk.parent.mkdir(exist_ok=True)
             chunk.write_bytes(rng.bytes(size // files))
-    shutil.copytree(local, remote / "data/out")  # where the incumbent looks for results
+    shutil.copytree(local, remote / "data/out")  # the folder from which the incumbent fetches results
     return Tree(name, local, remote / "data/out", files, files * (size // files), sample)
 
 
 def digest(folder: Path) -> str:
-    """Of all names and contents."""
+    """The SHA-256 of all file names and contents."""
     whole = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         whole.update(os.fsencode(path.relative_to(folder)) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -118,12 +118,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 class Ways:
-    """All ways over one line."""
+    """All transfer programs over one connection."""
 
     def __init__(self, server: FrontEnd, config: Path, folder: Path, context: Context) -> None:
         self._server, self._config, self._folder, self._context = server, config, folder, context
         self._stack = ExitStack()
-        self._talker: subprocess.Popen[str] | None = None
+        self._incumbent: subprocess.Popen[str] | None = None
         self.parts: dict[str, dict[str, float]] = {}
 
     def __enter__(self) -> Ways:
@@ -139,17 +139,17 @@ class Ways:
             data = str(self._server.home / "theirs")
             command = self._context.program("theirs", "transfer_work", str(self._config), alias, data)
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._talker = enter(subprocess.Popen(command, text=True, **pipes))
-            self._stack.callback(self._talker.kill)
-            assert self._talker.stdout
-            assert json.loads(self._talker.stdout.readline()) == "ready"
+            self._incumbent = enter(subprocess.Popen(command, text=True, **pipes))
+            self._stack.callback(self._incumbent.kill)
+            assert self._incumbent.stdout
+            assert json.loads(self._incumbent.stdout.readline()) == "ready"
         self._paramiko = enter(self._plain_paramiko())
         ours = ["-F", str(self._config), "-S", str(self._ours._socket)]
         self._roots = [os.getpid(), *(master_pid(one, alias) for one in (self._same, self._default, ours))]
         return self
 
     def cpu(self) -> float:
-        """Processor time that both ends have taken so far, in seconds."""
+        """Processor time of both ends since their start, in seconds."""
         return tree_cpu(self._roots)
 
     def __exit__(self, *_: object) -> None:
@@ -168,12 +168,12 @@ class Ways:
             yield sftp
 
     def all(self, tree: Tree) -> dict[str, Way]:
-        """The ways that make sense for a tree."""
+        """The programs that apply to a tree."""
         ways: dict[str, Way] = {OURS: self.ours}
         if tree.files == 1:
             ways |= {CAT: self.cat, CAT_DEFAULT: self.cat_default, CATS: self.cats}
         ways |= {TAR: self.tar, RSYNC: self.rsync, SFTP: self.sftp, PARAMIKO: self.paramiko}
-        if self._talker:
+        if self._incumbent:
             ways[INCUMBENT] = self.incumbent
         return ways
 
@@ -181,7 +181,7 @@ class Ways:
         return ["ssh", *words, self._server.alias, shlex.join(command)]
 
     def ours(self, tree: Tree, send: bool, to: Path) -> float:
-        """With checksums, verified on both sides."""
+        """Our transport, which verifies checksums on both sides."""
         began = time.perf_counter()
         if send:
             self._ours.send_tree(tree.local, str(to))
@@ -202,11 +202,11 @@ class Ways:
             return _timed(self._ssh(words, "cat", str(file)), stdout=sink)
 
     def cat_default(self, tree: Tree, send: bool, to: Path) -> float:
-        """The same with the cipher that OpenSSH chooses by itself."""
+        """The same with the default cipher of OpenSSH."""
         return self.cat(tree, send, to, self._default)
 
     def cats(self, tree: Tree, send: bool, to: Path) -> float:
-        """Four quarters at once on the one connection."""
+        """Four quarters of the file in parallel over one connection."""
         (file,) = _files(tree.local if send else tree.remote)
         target = to / file.relative_to(tree.local if send else tree.remote)
         target.parent.mkdir(parents=True)
@@ -226,7 +226,7 @@ class Ways:
         return time.perf_counter() - began
 
     def tar(self, tree: Tree, send: bool, to: Path) -> float:
-        """Two tars and a pipe."""
+        """Run tar on both sides, over a pipe."""
         pack, unpack = (
             ["tar", "-C", str(tree.local if send else tree.remote), "-cf-", "."],
             ["tar", "-C", str(to), "-xf-"],
@@ -251,25 +251,25 @@ class Ways:
         return _timed(batch, input=order.encode(), stdout=subprocess.DEVNULL)
 
     def paramiko(self, tree: Tree, send: bool, to: Path) -> float:
-        """File by file, as paramiko is shipped."""
+        """File by file, with the defaults of paramiko."""
         root = tree.local if send else tree.remote
         began = time.perf_counter()
         folders: set[Path] = set()
         for file in _files(root):
             target = to / file.relative_to(root)
             if target.parent not in folders:
-                target.parent.mkdir(parents=True, exist_ok=True)  # free of charge
+                target.parent.mkdir(parents=True, exist_ok=True)  # does not count as a network operation
                 folders.add(target.parent)
             (self._paramiko.put if send else self._paramiko.get)(str(file), str(target))
         return time.perf_counter() - began
 
     def incumbent(self, tree: Tree, send: bool, to: Path) -> float:
-        """Its own client's calls, as its scripts make them."""
+        """The calls of the incumbent's client, as in its scripts."""
         data = self._server.home / "theirs"
         data.mkdir(exist_ok=True)
         if send:
             archive = self._folder / to.name
-            answer = self._told(do="send", archive=str(archive), folder=str(tree.local))
+            answer = self._send_command(do="send", archive=str(archive), folder=str(tree.local))
             shutil.move(data / to.name / "data/in", to)
             shutil.rmtree(data / to.name)
             (data / f"{to.name}.zip").unlink()
@@ -279,31 +279,31 @@ class Ways:
             (folder / "data").symlink_to(tree.remote.parent)
             local = self._folder / f"{to.name}-zip"
             local.mkdir()
-            answer = self._told(do="fetch", folder=to.name, local=str(local) + "/", into=str(to))
+            answer = self._send_command(do="fetch", folder=to.name, local=str(local) + "/", into=str(to))
             shutil.rmtree(local)
             shutil.rmtree(folder)
-        self.parts[f"{tree.name}, {'to the cluster' if send else 'back'}"] = answer
+        self.parts[f"{tree.name}, {'to the cluster' if send else 'from the cluster'}"] = answer
         return float(answer["seconds"])
 
-    def _told(self, **command: Any) -> dict[str, float]:
-        assert self._talker
-        assert self._talker.stdin
-        assert self._talker.stdout
-        self._talker.stdin.write(json.dumps(command) + "\n")
-        self._talker.stdin.flush()
-        answer: dict[str, float] = json.loads(self._talker.stdout.readline() or "{}")
+    def _send_command(self, **command: Any) -> dict[str, float]:
+        assert self._incumbent
+        assert self._incumbent.stdin
+        assert self._incumbent.stdout
+        self._incumbent.stdin.write(json.dumps(command) + "\n")
+        self._incumbent.stdin.flush()
+        answer: dict[str, float] = json.loads(self._incumbent.stdout.readline() or "{}")
         return answer
 
 
 def measure(context: Context, only: Sequence[str] = ()) -> Figures:
-    """One large file and many small ones, each way, near and far."""
+    """Measure one large file and many small files, in both directions, without and with latency."""
     figures = Figures(
         "transfer",
-        "trees over SSH, each way",
-        "MB/s (10⁶ bytes) of content, from the call to its end on a connection that is open already. Ours and nobody "
-        "else compares SHA-256 on both sides. The OpenSSH ways use the cipher that ours chooses. Both ends lie in "
-        "memory and share the machine's cores; processor time is that of both ends, and tells more than the speed "
-        "when others work on the machine.",
+        "files over SSH, in both directions",
+        "MB/s (10⁶ bytes) of content, from the call to its end, on an open connection. Only biomeroworker compares "
+        "SHA-256 on both sides. All programs that use OpenSSH use the cipher of biomeroworker. The files of both "
+        "ends are in memory, and both ends share the cores of the machine. Processor time is the sum of "
+        "both ends; it is the better measure on a busy machine.",
     )
     for delay, megabytes, files in (
         (0.0, context.size(1000, 4), context.size(5000, 40)),
@@ -316,7 +316,7 @@ def measure(context: Context, only: Sequence[str] = ()) -> Figures:
 def compare(
     context: Context, figures: Figures, delay: float, megabytes: int, files: int, only: Sequence[str] = ()
 ) -> None:
-    """Add the rows of one line."""
+    """Add the rows for one latency."""
     with ExitStack() as stack:
         place = stack.enter_context(context.in_memory("transfer", 5 * max(megabytes * 10**6, files << 16)))
         folder, home = place / "near", place / "far"
@@ -324,7 +324,7 @@ def compare(
         home.mkdir()
         server = FrontEnd(home)
         stack.callback(server.close)
-        config = stack.enter_context(server.far_away(delay)) if delay else server.config
+        config = stack.enter_context(server.with_delay(delay)) if delay else server.config
         few = max(10, files // 10) if files > 100 else files
         sample = make_tree(f"{few:,} files of 64 KiB, sample", folder, server.home / "far", few, few << 16)
         trees = [
@@ -343,23 +343,23 @@ def compare(
 
 
 def _words(what: str, delay: float) -> str:
-    return f"{what}, {1000 * delay:.0f} ms each way" if delay else what
+    return f"{what}, {1000 * delay:.0f} ms latency each way" if delay else what
 
 
 def _tree(
     context: Context, figures: Figures, ways: Ways, server: FrontEnd, tree: Tree, send: bool, only: Sequence[str]
 ) -> None:
-    what = f"{tree.name}, {'to the cluster' if send else 'back'}"
-    context.say(what)
+    what = f"{tree.name}, {'to the cluster' if send else 'from the cluster'}"
+    context.report(what)
     speeds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     notes: dict[str, str] = {}
     wanted = {one: digest(one.local) for one in (tree, tree.sample) if one}
     for turn in range(context.times):
-        for who, way in ways.all(tree).items():  # in turn, so that a busy moment of the machine meets all of them
+        for who, way in ways.all(tree).items():  # alternately, so that other load on the machine affects all programs
             if only and not any(who.startswith(one) for one in only):
                 continue
-            if turn and tree.size / 1e6 / speeds[who][0] > LONG:
+            if turn and tree.size / 1e6 / speeds[who][0] > LONG_SECONDS:
                 continue
             moved = tree.sample if who == PARAMIKO and tree.sample else tree
             notes[who] = f"{moved.files} files" if moved is not tree else ""
@@ -369,7 +369,7 @@ def _tree(
             cpu.setdefault(who, []).append((ways.cpu() - before) / moved.size * 1e9)
             speeds.setdefault(who, []).append(moved.size / seconds / 1e6)
             if turn == 0 and digest(to) != wanted[moved]:
-                raise RuntimeError(f"{who}: what arrived is not what was sent ({what})")
+                raise RuntimeError(f"{who}: the received data differs from the sent data ({what})")
             shutil.rmtree(to)
     for who, values in speeds.items():
         files = f"{tree.files * values[len(values) // 2] * 1e6 / tree.size:,.0f} files/s" if tree.files > 1 else ""
@@ -383,13 +383,13 @@ def _tree(
 
 
 def main() -> None:
-    """A comparison of one's own choice, for who works on the transport; shown, not written down."""
+    """Run a comparison with other sizes and print it, without saving it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds each way")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="beginnings of names, with commas")
+    parser.add_argument("--only", default="", help="prefixes of names, separated by commas")
     parser.add_argument("--incumbent", action="store_true")
     options = parser.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
@@ -397,7 +397,7 @@ def main() -> None:
         context = Context(
             Path(folder), Path(folder) / "none", console, repeats=options.repeats, alone=not options.incumbent
         )
-        figures = Figures("transfer", "trees over SSH", "")
+        figures = Figures("transfer", "files over SSH", "")
         only = [one for one in options.only.split(",") if one]
         compare(context, figures, options.delay, options.megabytes, options.files, only)
         report.show(figures, console)

@@ -1,4 +1,4 @@
-"""The same for a run in our engine: one more observation of its job, after thousands and after none."""
+"""Time one more observation of a job in our engine, on a run with thousands of observations and on a run with none."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def started(log):
 
 
 def observe(log, run, count, node):
-    """Milliseconds of each of some observations that are all news."""
+    """Milliseconds of each of some observations that all contain a change."""
     took = []
     for number in range(count):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The same count for the way of a run through our engine: accepted, carried under a lease, observed, ended."""
+"""Count SQL statements and commits of a run in our engine: accept, execute under a lease, observe, end."""
 
 import json
 import sys
@@ -14,28 +14,28 @@ from biomeroworker.eventlog.store.fence import held
 REQUEST = {"workflow": "nuclei", "version": "v1", "source": "omero", "inputs": {"ids": [7]}, "parameters": {"d": 12}}
 
 
-def way(log, run, job):
-    """Each change of a run, as a call."""
+def changes(log, run, job):
+    """Each change of a run, as a function."""
 
     def see(state, progress=None):
         return lambda: log.observe(run, 1, state=state, raw_state=state, node="n1", progress=progress)
 
     yield "accept", lambda: log.accept(REQUEST, name="nuclei", description="", user=4, group=3, run_id=run)
-    yield "begin a stage", lambda: log.intend(run, RunState.EXPORTING, version="v1")
+    yield "start a stage", lambda: log.intend(run, RunState.EXPORTING, version="v1")
     yield "end a stage", lambda: log.complete(run, RunState.EXPORTING, images=2)
-    yield "begin an attempt", lambda: log.begin_attempt(run, 1, f"biomero-{run}-1")
+    yield "start an attempt", lambda: log.begin_attempt(run, 1, f"biomero-{run}-1")
     yield "end a stage", lambda: log.complete(run, RunState.TRANSFERRING, attempt=1)
-    yield "begin a stage", lambda: log.intend(run, RunState.SUBMITTING, attempt=1)
+    yield "start a stage", lambda: log.intend(run, RunState.SUBMITTING, attempt=1)
     yield "submitted", lambda: log.submitted(run, 1, job)
-    yield "the job's state is new", see("PENDING")
+    yield "new state of the job", see("PENDING")
     for progress in ("10%", "50%", "90%"):
-        yield "the job's progress is new", see("RUNNING", progress)
-        yield "nothing is new", see("RUNNING", progress)
+        yield "new progress of the job", see("RUNNING", progress)
+        yield "no change", see("RUNNING", progress)
     yield "a fault", lambda: log.fault(run, RunState.RUNNING, attempt=1, kind="transient", message="link down")
-    yield "the job's state is new", see("COMPLETED", "100%")
-    yield "begin a stage", lambda: log.intend(run, RunState.FETCHING, attempt=1)
+    yield "new state of the job", see("COMPLETED", "100%")
+    yield "start a stage", lambda: log.intend(run, RunState.FETCHING, attempt=1)
     yield "end a stage", lambda: log.complete(run, RunState.FETCHING, attempt=1)
-    yield "begin a stage", lambda: log.intend(run, RunState.IMPORTING, attempt=1)
+    yield "start a stage", lambda: log.intend(run, RunState.IMPORTING, attempt=1)
     yield "end a stage", lambda: log.complete(run, RunState.IMPORTING, attempt=1)
     yield "the end", lambda: log.finish(run, made={"Image": 1})
 
@@ -54,7 +54,7 @@ def main(url):
     counted = {}
     for number in range(3):
         run = uuid4()
-        for at, (what, act) in enumerate(way(log, run, 100 + number)):
+        for at, (what, act) in enumerate(changes(log, run, 100 + number)):
             if at == 1:
                 log.leases.acquire("us", 60)
             marks = [(newest(), len(statements), len(commits))]

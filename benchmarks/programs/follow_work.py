@@ -1,4 +1,4 @@
-"""The incumbent following one job, as one of its scripts does: a process for each run, for as long as the job lasts."""
+"""The incumbent following one job, as its script does: one process per run, until the job ends."""
 
 import sys
 
@@ -7,7 +7,7 @@ from kinds import answering
 
 
 class Connection:
-    """What its loop wants of OMERO."""
+    """The methods of an OMERO connection that its loop calls."""
 
     def keepAlive(self):  # noqa: N802
         """Nothing."""

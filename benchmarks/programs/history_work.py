@@ -1,8 +1,8 @@
-"""Time one more event of a run that has many, and of one that has none, in a process that knows the run already and in
-one that does not.
+"""Time one more event of a run with many events and of a run with none, in a process that has loaded the run and in a
+new process.
 
-The history is put into the store as it would stand there, and the positions of the projections behind it: recording it
-call by call takes the incumbent a quarter of an hour.
+The history is written directly into the store, with the positions of the projections: with single calls, the incumbent
+takes a quarter of an hour.
 """
 
 import json

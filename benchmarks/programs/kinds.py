@@ -1,4 +1,4 @@
-"""The same programming interface, ours or the incumbent's: for programs that run in either environment."""
+"""The same programming interface of biomeroworker or of the incumbent, for programs that run in either environment."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def tracker_at(kind: str, url: str) -> Any:
-    """The tracker with all its projections on, as a script has it."""
+    """The tracker with all projections, as scripts use it."""
     if kind == "ours":
         from biomeroworker.eventlog.runlog import RunLog
 
@@ -26,7 +26,7 @@ def tracker_at(kind: str, url: str) -> Any:
 
 
 def answering():
-    """A function that answers the caller with JSON; whatever else is printed goes to standard error from now on."""
+    """Return a function that writes JSON to the caller; all other output goes to standard error from now on."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return lambda value: print(json.dumps(value), file=answers, flush=True)

@@ -1,7 +1,7 @@
-"""One run of the incumbent, from accepted to done, with the calls to its client that its scripts make, and no more.
+"""One run of the incumbent, from accepted to done, with only the calls that its scripts make.
 
-Its scripts are processes of their own, each with a client and a connection of its own: one that runs the workflow and
-follows its job, one that sends the images, one that brings the results. What they ask of GitHub is answered here.
+Its scripts are separate processes with separate clients and connections: one runs the workflow and follows its job, one
+sends the images, one fetches the results. Requests to GitHub are answered from a local file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Count the SQL statements and commits of each call of the scripts' interface, and the events that it records."""
+"""Count SQL statements, commits and recorded events of each call of the interface of scripts."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def main(kind, url):
         call("update_task_status", task, "COMPLETED")
         call("complete_task", task, "done")
         call("complete_workflow", run)
-    # what a poll records that tells nothing new
+    # what a poll records that tells no change
     run = tracker.initiate_workflow("run 9", "a benchmark", 1, 2)
     task = tracker.add_task_to_workflow(run, "nuclei", "v1", {}, {})
     tracker.add_job_id(task, 109)
@@ -59,7 +59,7 @@ def main(kind, url):
     for method, word in (("update_task_status", "RUNNING"), ("update_task_progress", "40%")):
         call(method, task, word)
         news[method] = counted[method].pop()
-    print(json.dumps({"calls": counted, "nothing new": news}))
+    print(json.dumps({"calls": counted, "no change": news}))
 
 
 main(*sys.argv[1:])

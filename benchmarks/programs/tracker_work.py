@@ -1,7 +1,7 @@
-"""One of the processes that write to the log at once, through the interface that scripts use.
+"""One of the processes that write to the event log concurrently, through the interface that scripts use.
 
-Reads commands from standard input, one JSON document a line, and answers each with one: what it has called, and whether
-the call returned. ``begin`` makes runs and submits their jobs, ``go_on`` follows given jobs to their end.
+Reads commands from standard input, one JSON document per line, and writes one answer per line with the
+calls that raised. ``begin`` creates runs and submits their jobs; ``go_on`` follows the given jobs to their end.
 """
 
 import json
@@ -12,7 +12,7 @@ from kinds import tracker_at
 
 
 class Caller:
-    """Calls, and remembers what it meant to record and which calls came to nothing."""
+    """Calls methods of the tracker and collects the calls that raised."""
 
     def __init__(self, tracker):
         self.tracker, self.raised = tracker, []

@@ -1,6 +1,6 @@
-"""The incumbent's way of a folder: zip it, send the archive by SFTP, unpack it there; and the same way back.
+"""The incumbent's transfer of a folder: zip, send by SFTP, unzip; in both directions.
 
-Commands come as one JSON document a line; each is answered with the seconds that it took.
+Reads one JSON document per line; answers each with the seconds that it took.
 """
 
 import json

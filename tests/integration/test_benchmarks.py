@@ -31,7 +31,7 @@ def test_a_benchmark_measured_again_takes_the_place_of_its_section(tmp_path: Pat
     for name, value in (("b", 1.0), ("a", 2.0), ("b", 3.0)):
         figures = Figures(name, "of something", "about")
         figures.add("speed", OURS, [value, value + 1], "MB/s")
-        report.keep(page, figures, {"machine": "small"})
+        report.write_section(page, figures, {"machine": "small"})
     text = page.read_text()
     assert text.startswith("# Figures\n\nHow they were made.\n\n## a: of something\n")
     assert text.count("## b: of something") == 1
