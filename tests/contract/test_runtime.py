@@ -137,7 +137,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 # -- pulling -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_pulled_once_under_the_name_that_deployments_know(world: World) -> None:
+def test_an_image_is_pulled_once_under_the_name_of_existing_deployments(world: World) -> None:
     site, suffix = world.site, world.site.runtime.suffix
     path = site.images.pull("workflows/once", f"{world.image}:v1.9").path
     assert path == f"{site.remote_paths.images}/workflows/once/w_contract_v1.9{suffix}"
@@ -155,7 +155,7 @@ def test_an_image_is_pulled_once_under_the_name_that_deployments_know(world: Wor
     assert record["runtime"]
 
 
-def test_an_image_that_is_there_is_found_with_its_digest_in_one_execution(world: World) -> None:
+def test_an_existing_image_is_found_with_its_digest_in_one_execution(world: World) -> None:
     path = world.path()
     site = world.with_runtime(world.site.runtime)
     before = site.transport.executions
@@ -167,7 +167,7 @@ def test_an_image_that_is_there_is_found_with_its_digest_in_one_execution(world:
 
 
 @dear
-def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
+def test_two_concurrent_pulls_leave_one_complete_image(world: World) -> None:
     with ThreadPoolExecutor(2) as pool:
         pulls = [pool.submit(world.site.images.pull, "workflows/twice", f"{world.image}:v1.10") for _ in range(2)]
     assert all(pull.result().digest for pull in pulls)
@@ -178,7 +178,7 @@ def test_two_pulls_at_once_end_with_one_whole_image(world: World) -> None:
 
 
 @dear
-def test_what_a_killed_pull_left_is_cleared_away_and_what_another_works_in_is_not(world: World) -> None:
+def test_files_of_a_killed_pull_are_removed_and_those_of_a_running_pull_are_not(world: World) -> None:
     transport, folder = world.site.transport, f"{world.site.remote_paths.images}/workflows/left"
     for name in ("dead", "alive"):
         transport.write_file(f"{folder}/.pull-{name}/lock", b"")
@@ -204,7 +204,7 @@ def held(transport: Any, lock: str) -> Iterator[None]:
 
 
 @dear
-def test_versions_are_told_newest_first(world: World) -> None:
+def test_versions_are_listed_newest_first(world: World) -> None:
     site = world.site
     site.images.pull("workflows/versions", f"{world.image}:v1.9")
     site.images.pull("workflows/versions", f"{world.image}:v1.10")
@@ -217,7 +217,7 @@ def test_versions_are_told_newest_first(world: World) -> None:
     assert site.image("workflows/versions", world.image).version == "v1.10"
 
 
-def test_an_image_that_is_not_there_says_what_to_do(world: World) -> None:
+def test_a_missing_image_is_reported_with_the_next_step(world: World) -> None:
     world.path()
     with pytest.raises(Permanent, match=r"v7 is not on the cluster") as caught:
         world.site.image("workflows/contract", world.image, "v7")
@@ -225,7 +225,7 @@ def test_an_image_that_is_not_there_says_what_to_do(world: World) -> None:
     assert "v1.9" in caught.value.hint
 
 
-def test_an_image_that_no_registry_has_cannot_be_pulled_and_leaves_nothing(world: World) -> None:
+def test_a_failed_pull_of_an_unknown_image_leaves_no_file(world: World) -> None:
     with pytest.raises(Permanent, match=r"there is no image|does not give us"):
         world.site.images.pull("workflows/absent", f"{world.image}:v99")
     assert world.site.transport.list_dir(f"{world.site.remote_paths.images}/workflows/absent") == []
@@ -240,7 +240,7 @@ def test_a_registry_that_is_down_is_transient(world: World) -> None:
         world.site.runtime.fail_pull("")
 
 
-def test_a_program_that_is_not_there_needs_a_person(world: World, tmp_path: Path) -> None:
+def test_a_missing_container_program_is_blocked(world: World, tmp_path: Path) -> None:
     if isinstance(world.site.runtime, FakeRuntime):
         runtime: Any = FakeRuntime(tmp_path)
         runtime.missing = True
@@ -271,7 +271,7 @@ def _without_programs() -> Charliecloud:
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_entry_point_gets_its_words_byte_for_byte(world: World) -> None:
+def test_the_entry_point_gets_its_arguments_byte_for_byte(world: World) -> None:
     done = world.run(world.folder(), *WORDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n", 2)[2] == "".join(f"word={word}\n" for word in WORDS)
@@ -279,11 +279,13 @@ def test_the_entry_point_gets_its_words_byte_for_byte(world: World) -> None:
 
 
 @pytest.mark.parametrize(("words", "code"), [(("exit", "7"), 7), (("exit", "1"), 1), (("die", "KILL"), 137)])
-def test_the_exit_code_is_the_entry_points_or_tells_its_signal(world: World, words: tuple[str, ...], code: int) -> None:
+def test_the_exit_code_is_that_of_the_entry_point_or_of_its_signal(
+    world: World, words: tuple[str, ...], code: int
+) -> None:
     assert world.run(world.folder(), *words).returncode == code
 
 
-def test_home_is_the_runs_folder_and_work_goes_on_where_the_job_started(world: World) -> None:
+def test_home_is_the_folder_of_the_run_and_the_working_folder_that_of_the_job(world: World) -> None:
     folder = world.folder()
     disguise = ("PYTHONPATH=/elsewhere", "CUDA_VISIBLE_DEVICES=1")
     done = world.run(folder, "write", f"{folder}/result", env=disguise)
@@ -292,7 +294,7 @@ def test_home_is_the_runs_folder_and_work_goes_on_where_the_job_started(world: W
     assert world.site.transport.read_from(f"{folder}/result") == b"written\n"
 
 
-def test_the_images_variables_count_before_the_jobs(world: World) -> None:
+def test_variables_of_the_image_override_those_of_the_job(world: World) -> None:
     if not world.is_real:
         pytest.skip("a script has no variables of its own")
     folder = world.folder()
@@ -300,7 +302,7 @@ def test_the_images_variables_count_before_the_jobs(world: World) -> None:
     assert "colour=it's blue" in world.run(folder, env=("COLOUR=red",)).stdout
 
 
-def test_the_runs_of_others_and_the_accounts_home_are_not_there(world: World) -> None:
+def test_other_runs_and_the_home_folder_are_not_visible(world: World) -> None:
     if not world.is_real:
         pytest.skip("a script runs on the machine as it is")
     mine, other = world.folder(), world.folder()
@@ -311,14 +313,14 @@ def test_the_runs_of_others_and_the_accounts_home_are_not_there(world: World) ->
         assert other.rpartition("/")[2] not in seen.stdout.split()
 
 
-def test_an_image_that_cannot_be_read_is_the_runtimes_failure(world: World) -> None:
+def test_an_unreadable_image_is_a_failure_of_the_runtime(world: World) -> None:
     prefix = world.site.runtime.run_prefix(f"{world.site.remote_paths.images}/none", binds=[world.folder()])
     done = world.site.transport.run([*prefix, "x"])
     assert done.returncode == 255
     assert "FATAL: " in done.stderr
 
 
-def test_a_folder_of_the_ini_is_seen_under_its_own_path(world: World, make_bound: Callable[[str], Runtime]) -> None:
+def test_a_bound_folder_is_visible_under_its_own_path(world: World, make_bound: Callable[[str], Runtime]) -> None:
     elsewhere = f"{world.site.home}/elsewhere-{uuid4().hex[:6]}"
     world.site.transport.make_dirs([elsewhere])
     runtime = make_bound(elsewhere)
@@ -358,7 +360,7 @@ def test_a_converter_must_be_configured_and_on_the_cluster(world: World) -> None
 
 
 @dear
-def test_an_outdated_image_is_said_to_be_one_and_pulled_anew(world: World) -> None:
+def test_an_outdated_image_is_reported_and_pulled_again(world: World) -> None:
     path = "workflows/outdated"
     world.site.images.pull(path, f"{world.image}:v1.9")
     match world.site.runtime:

@@ -83,7 +83,7 @@ def all_ended(found: list[JobStatus]) -> bool:
     return bool(found) and all(one.state.is_terminal and one.accounted for one in found)
 
 
-def test_a_job_is_seen_from_the_queue_to_its_end(site: Cluster, submit: Callable[..., str]) -> None:
+def test_a_job_is_reported_from_the_queue_to_its_end(site: Cluster, submit: Callable[..., str]) -> None:
     good, bad = submit("sleep 1"), submit("exit 3")
     running = until(site, good, lambda found: found and found[0].state is not JobState.PENDING)
     assert running[0].in_queue
@@ -96,7 +96,7 @@ def test_a_job_is_seen_from_the_queue_to_its_end(site: Cluster, submit: Callable
     assert site.active_jobs([good, bad], SINCE) == set()
 
 
-def test_a_job_is_found_by_its_name_and_one_that_never_was_is_not(site: Cluster, submit: Callable[..., str]) -> None:
+def test_a_job_is_found_by_its_name_and_an_unknown_name_is_not(site: Cluster, submit: Callable[..., str]) -> None:
     name = submit("sleep 60")
     found = site.find(name, SINCE)
     assert found is not None
@@ -114,7 +114,7 @@ def test_a_cancelled_job_is_cancelled_and_another_is_not(site: Cluster, submit: 
     site.cancel([name])  # again, and nothing happens
 
 
-def test_tasks_of_an_array_wait_until_they_are_released_and_are_judged_one_by_one(
+def test_array_tasks_wait_for_their_release_and_have_their_own_states(
     site: Cluster, submit: Callable[..., str]
 ) -> None:
     name = submit("exit $SLURM_ARRAY_TASK_ID", array=array_expression([0, 1, 2, 5], 2), hold=True)
@@ -137,7 +137,7 @@ def test_tasks_of_an_array_wait_until_they_are_released_and_are_judged_one_by_on
     assert len({one.job_id for one in last.values() if one}) == 1
 
 
-def test_a_whole_array_is_cancelled_with_the_tasks_that_wait(site: Cluster, submit: Callable[..., str]) -> None:
+def test_cancelling_an_array_cancels_its_held_tasks_too(site: Cluster, submit: Callable[..., str]) -> None:
     name = submit("sleep 300", array="0-9", hold=True)
     site.release(name, [4])
     until(site, name, lambda found: any(one.state is JobState.RUNNING for one in found))
@@ -147,7 +147,7 @@ def test_a_whole_array_is_cancelled_with_the_tasks_that_wait(site: Cluster, subm
     site.release(name, [5])  # too late, and no harm
 
 
-def test_the_clusters_limits_are_asked_for_once(site: Cluster) -> None:
+def test_the_limits_of_the_cluster_are_queried_once(site: Cluster) -> None:
     assert site.limits.tasks > 1000
     before = site.transport.executions
     assert site.limits.version

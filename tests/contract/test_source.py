@@ -114,13 +114,13 @@ def run(case, tmp_path):
     return name, folder, inputs, out, results
 
 
-def test_what_cannot_be_had_is_refused_before_anything_is_done(case):
+def test_unavailable_inputs_are_refused_at_the_check(case):
     case.source.check(case.request)
     with pytest.raises(RequestRejected):
         case.source.check(case.bad)
 
 
-def test_inputs_are_named_by_id_and_hold_the_pixels(case, run):
+def test_inputs_are_named_by_id_and_contain_the_pixels(case, run):
     _, folder, inputs, _, _ = run
     assert [image.name for image in inputs.images] == NAMES
     assert sorted(path.name for path in folder.iterdir()) == sorted(image.path for image in inputs.images)
@@ -131,7 +131,7 @@ def test_inputs_are_named_by_id_and_hold_the_pixels(case, run):
         assert np.array_equal(zarr.open_array(folder / image.path / "0", mode="r")[:], pixels)
 
 
-def test_staging_in_again_says_the_same(case, run):
+def test_repeated_stage_in_gives_the_same_manifest(case, run):
     name, folder, inputs, _, _ = run
     told = []
     assert case.source.list_inputs(name, case.request) == inputs
@@ -143,14 +143,14 @@ def test_staging_in_again_says_the_same(case, run):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "what is whole is adopted"
 
 
-def test_a_part_of_the_inputs_is_staged_in_by_itself(case, tmp_path):
+def test_a_part_of_the_inputs_is_staged_in_alone(case, tmp_path):
     inputs = case.source.list_inputs("r", case.request)
     second = inputs.portions()[1:]
     case.source.stage_in("r", case.request, second, tmp_path / "part", lambda fraction, word: None, UNGUARDED)
     assert [path.name for path in (tmp_path / "part").iterdir()] == [second[0].image.path]
 
 
-def test_a_run_that_does_again_what_failed_works_on_that_alone(case):
+def test_a_rerun_of_failed_inputs_uses_only_these_inputs(case):
     inputs = case.source.list_inputs("r", case.request)
     failed = inputs.images[1]
     again = case.request.model_copy(update={"only": {failed.key: failed.name}})
@@ -160,7 +160,7 @@ def test_a_run_that_does_again_what_failed_works_on_that_alone(case):
         case.source.list_inputs("r", gone)
 
 
-def test_every_result_comes_home_and_again_makes_nothing_new(case, run):
+def test_every_result_is_staged_out_and_repetition_creates_nothing(case, run):
     name, _, inputs, out, results = run
     by = Provenance(name, 1, "w", "v1", "lab/w:v1", "sha256:1", {"a": 1}, 5)
     first = case.source.stage_out(case.request, inputs, results, out, by, lambda fraction, word: None, UNGUARDED)

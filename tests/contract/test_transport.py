@@ -82,7 +82,7 @@ def contents(root: Path) -> dict[str, bytes | None]:
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_gets_its_words_byte_for_byte(transport: ShellTransport) -> None:
+def test_a_command_gets_its_arguments_byte_for_byte(transport: ShellTransport) -> None:
     words = ["", " ", "a b", "'", '"', "$(id)", "`id`", "$HOME", "*", "~", "-n", "--", "a\nb", "\\", "é", ";", "|", "!"]
     assert transport.run(["printf", "%s\\0", *words]).stdout.split("\0")[:-1] == words
 
@@ -91,17 +91,17 @@ def test_a_command_gets_its_words_byte_for_byte(transport: ShellTransport) -> No
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(words=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=8))
-def test_no_word_means_anything_to_a_shell(transport: ShellTransport, words: list[str]) -> None:
+def test_no_argument_is_evaluated_by_a_shell(transport: ShellTransport, words: list[str]) -> None:
     assert transport.run(["printf", "%s\\0", "first", *words]).stdout.split("\0")[1:-1] == words
 
 
 @pytest.mark.parametrize("code", [0, 1, 127, 254, 255])
-def test_a_commands_exit_code_is_its_own(transport: ShellTransport, code: int) -> None:
+def test_the_exit_code_is_that_of_the_command(transport: ShellTransport, code: int) -> None:
     done = transport.run(["sh", "-c", f"echo out; echo err >&2; exit {code}"])
     assert (done.returncode, done.stdout, done.stderr) == (code, "out\n", "err\n")
 
 
-def test_a_command_that_is_not_there_is_an_answer(transport: ShellTransport) -> None:
+def test_a_missing_command_is_an_exit_code_and_not_an_error(transport: ShellTransport) -> None:
     done = transport.run(["no-such-program"])
     assert done.returncode == 127
     assert "not found" in done.stderr
@@ -117,7 +117,7 @@ def test_a_command_that_reads_no_input_does_not_hang_on_it(transport: ShellTrans
     assert transport.run(["true"], stdin=bytes(5_000_000), timeout=20).ok
 
 
-def test_a_command_that_takes_too_long_is_transient_and_ends_in_time(transport: ShellTransport) -> None:
+def test_a_command_timeout_is_transient_and_on_time(transport: ShellTransport) -> None:
     began = time.monotonic()
     with pytest.raises(Transient, match=r"within 0\.5 s"):
         transport.run(["sleep", "30"], timeout=0.5)
@@ -125,7 +125,7 @@ def test_a_command_that_takes_too_long_is_transient_and_ends_in_time(transport: 
     assert transport.run(["true"]).ok
 
 
-def test_many_commands_at_once_all_get_their_own_answer(transport: ShellTransport) -> None:
+def test_parallel_commands_get_their_own_answers(transport: ShellTransport) -> None:
     answers: dict[int, str] = {}
 
     def ask(number: int) -> None:
@@ -150,7 +150,7 @@ def test_executions_are_counted(transport: ShellTransport) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ODD_NAMES if "/" not in name and "\udce9" not in name])
-def test_a_small_file_comes_back_whatever_its_name(transport: ShellTransport, place: str, name: str) -> None:
+def test_a_small_file_with_any_name_is_written_and_read(transport: ShellTransport, place: str, name: str) -> None:
     transport.write_file(f"{place}/{name}", b"content\0\n")
     assert transport.read_from(f"{place}/{name}") == b"content\0\n"
     assert transport.list_dir(place) == [name]
@@ -167,7 +167,7 @@ def test_a_file_is_read_from_an_offset(transport: ShellTransport, place: str) ->
     assert transport.read_from(f"{place}/log", 1000) == b""
 
 
-def test_a_file_that_is_not_there_says_so(transport: ShellTransport, place: str) -> None:
+def test_a_missing_file_is_reported(transport: ShellTransport, place: str) -> None:
     with pytest.raises(FileNotFoundError):
         transport.read_from(f"{place}/nothing")
     with pytest.raises(FileNotFoundError):
@@ -178,7 +178,7 @@ def test_a_file_that_is_not_there_says_so(transport: ShellTransport, place: str)
     transport.remove(f"{place}/nothing")
 
 
-def test_writing_replaces_at_once_and_sets_the_mode(transport: ShellTransport, place: str) -> None:
+def test_writing_replaces_atomically_and_sets_the_mode(transport: ShellTransport, place: str) -> None:
     transport.write_file(f"{place}/f", b"old")
     before = transport.run(["stat", "-c", "%i", f"{place}/f"]).stdout
     transport.write_file(f"{place}/f", b"new", mode=0o640)
@@ -189,13 +189,13 @@ def test_writing_replaces_at_once_and_sets_the_mode(transport: ShellTransport, p
 
 
 @pytest.mark.parametrize("path", [".", "./", "/", "..", "../..", "./."])
-def test_the_home_folder_and_what_is_above_are_never_removed(transport: ShellTransport, path: str) -> None:
+def test_the_home_folder_and_its_parents_are_never_removed(transport: ShellTransport, path: str) -> None:
     with pytest.raises(Permanent):
         transport.remove(path)
     assert transport.exists(".")
 
 
-def test_removing_a_link_leaves_what_it_leads_to(transport: ShellTransport, place: str) -> None:
+def test_removing_a_link_does_not_remove_its_target(transport: ShellTransport, place: str) -> None:
     transport.write_file(f"{place}/kept/f", b"kept")
     transport.run(["ln", "-s", "kept", f"{place}/link"])
     transport.remove(f"{place}/link/")
@@ -206,7 +206,7 @@ def test_removing_a_link_leaves_what_it_leads_to(transport: ShellTransport, plac
 # -- trees -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_tree_goes_there_and_back_byte_for_byte_in_one_execution_each(
+def test_a_tree_is_sent_and_fetched_byte_for_byte_in_one_execution_each(
     transport: ShellTransport, place: str, tmp_path: Path
 ) -> None:
     source = make_tree(tmp_path / "source")
@@ -225,7 +225,7 @@ def test_a_tree_goes_there_and_back_byte_for_byte_in_one_execution_each(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "source"]
 
 
-def test_what_is_there_already_does_not_travel_again(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+def test_existing_files_are_not_sent_again(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source")
     transport.send_tree(source, f"{place}/run")
     assert transport.send_tree(source, f"{place}/run").bytes_sent == 0
@@ -233,7 +233,7 @@ def test_what_is_there_already_does_not_travel_again(transport: ShellTransport, 
     assert transport.fetch_tree(f"{place}/run", tmp_path / "back").bytes_sent == 0
 
 
-def test_a_file_of_the_same_size_but_other_content_travels(
+def test_a_file_of_the_same_size_with_other_content_is_sent(
     transport: ShellTransport, place: str, tmp_path: Path
 ) -> None:
     source = make_tree(tmp_path / "source", ["a", "b"])
@@ -247,7 +247,7 @@ def test_a_file_of_the_same_size_but_other_content_travels(
     assert contents(tmp_path / "back") == contents(source)
 
 
-def test_other_files_that_are_there_are_left_alone(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+def test_other_existing_files_are_not_changed(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     transport.write_file(f"{place}/run/sub/theirs", b"theirs")
     source = make_tree(tmp_path / "source", ["sub/ours", "top"])
     transport.send_tree(source, f"{place}/run")
@@ -266,7 +266,7 @@ def test_an_empty_tree_arrives(transport: ShellTransport, place: str, tmp_path: 
     assert contents(tmp_path / "back") == {}
 
 
-def test_links_on_the_far_side_are_not_followed(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+def test_remote_links_are_not_followed(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     transport.write_file(f"{place}/secret", b"secret")
     transport.write_file(f"{place}/out/result", b"result")
     transport.run(["ln", "-s", "../secret", f"{place}/out/leak"])
@@ -275,7 +275,7 @@ def test_links_on_the_far_side_are_not_followed(transport: ShellTransport, place
     assert contents(tmp_path / "back") == {"result": b"result"}
 
 
-def test_links_on_our_side_do_not_lead_a_fetch_outside(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+def test_local_links_do_not_redirect_a_fetch(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     transport.write_file(f"{place}/out/sub/f", b"result")
     (tmp_path / "outside").mkdir()
     (tmp_path / "back").mkdir()
@@ -339,7 +339,7 @@ def wait_until_nobody_writes(transport: ShellTransport, place: str) -> None:
         before, now = now, transport.run(find).stdout
 
 
-def test_after_a_cut_a_file_goes_on_where_it_was(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+def test_an_interrupted_file_continues_where_it_stopped(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "-big\n'1").write_bytes(os.urandom(40_000_000))
@@ -358,9 +358,7 @@ def test_after_a_cut_a_file_goes_on_where_it_was(transport: ShellTransport, plac
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "source"]
 
 
-def test_what_a_cut_left_of_a_file_that_changed_since_does_not_count(
-    transport: ShellTransport, place: str, tmp_path: Path
-) -> None:
+def test_a_partial_file_is_discarded_if_the_file_changed(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "big").write_bytes(os.urandom(20_000_000))
@@ -377,7 +375,7 @@ def test_what_a_cut_left_of_a_file_that_changed_since_does_not_count(
     assert contents(tmp_path / "back") == contents(source)
 
 
-def test_over_a_long_line_a_large_tree_travels_on_several_channels(
+def test_with_high_latency_a_large_tree_uses_several_channels(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
@@ -393,7 +391,7 @@ def test_over_a_long_line_a_large_tree_travels_on_several_channels(
     assert transport.list_dir(place) == ["run"]
 
 
-def test_a_cut_ends_all_channels_and_all_that_arrived_counts(
+def test_a_lost_connection_ends_all_channels_and_preserves_received_data(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
@@ -411,7 +409,7 @@ def test_a_cut_ends_all_channels_and_all_that_arrived_counts(
     assert threading.active_count() <= threads + 1
 
 
-def test_the_digests_of_all_files_come_with_the_tree(transport: ShellTransport, place: str, tmp_path: Path) -> None:
+def test_a_fetched_tree_has_the_digests_of_all_files(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source")
     digests = {name: hashlib.sha256(one).hexdigest() for name, one in contents(source).items() if one is not None}
     for _ in range(2):  # what is there already has one too

@@ -30,7 +30,7 @@ def behaves(world: World, *lines: str) -> None:
     image.write_text(CONTAINER + "\n".join(lines) + "\n")
 
 
-def test_01_a_container_that_fails_after_it_wrote_something_has_failed(world: World) -> None:
+def test_a_failed_container_fails_the_run_even_if_it_wrote_results(world: World) -> None:
     """A job counted as completed when its container had failed but had left any file behind."""
     behaves(world, "echo the disk is upside down >&2", "exit 7")
     run = carried(world)
@@ -38,7 +38,7 @@ def test_01_a_container_that_fails_after_it_wrote_something_has_failed(world: Wo
     assert "upside down" in run.report["detail"]
 
 
-def test_02_one_failed_task_of_an_array_is_not_outvoted_by_the_last_row(world: World) -> None:
+def test_one_failed_task_of_an_array_is_not_hidden_by_the_last_row(world: World) -> None:
     """The state of an array was that of whichever task was listed last."""
     run = carried(world, images=3, batch=1, fail="image-1")
     assert run.attempt == 1
@@ -59,7 +59,7 @@ ENDS = ("OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "TIM
 
 
 @pytest.mark.parametrize("word", ENDS)
-def test_03_every_end_that_slurm_has_a_word_for_is_an_end(word: str) -> None:
+def test_every_final_state_of_slurm_ends_the_job(word: str) -> None:
     """A job out of memory, preempted or without its node was polled for ever."""
     row = f"9|2026-01-01T00:00:00|1|1:0||00:00:01|1|||{word}|None|a\n"
     (job,) = commands.parse_status(f"[squeue]\n[end 0]\n[sacct]\n{row}[end 0]\n").by_name(["a"])["a"]
@@ -70,7 +70,7 @@ def test_03_every_end_that_slurm_has_a_word_for_is_an_end(word: str) -> None:
     )
 
 
-def test_04_a_run_is_followed_by_whoever_comes_after_the_one_that_submitted_it(world: World) -> None:
+def test_another_process_continues_a_run_after_its_submitter_died(world: World) -> None:
     """A job was followed by the process that had submitted it alone; when that died, nobody looked any more."""
     run_id = world.accept(sleep=1.5)
     first = child.start(world, die_in=RunState.RUNNING.value)
@@ -81,7 +81,7 @@ def test_04_a_run_is_followed_by_whoever_comes_after_the_one_that_submitted_it(w
     assert world.check(run_id).attempt == 1
 
 
-def test_05_accounting_that_fails_now_and_then_does_not_end_the_following(world: World) -> None:
+def test_occasional_failures_of_accounting_do_not_end_the_monitoring(world: World) -> None:
     """One failed `sacct` was an error that ended the following of a job."""
     world.goes_wrong("sacct", *["down"] * 3)
     world.goes_wrong("squeue", *["down"] * 2)
@@ -89,7 +89,7 @@ def test_05_accounting_that_fails_now_and_then_does_not_end_the_following(world:
     assert world.check(run.id).attempt == 1
 
 
-def test_08_a_submission_that_is_refused_ends_the_run_and_leaves_nothing_open(world: World) -> None:
+def test_a_refused_submission_ends_the_run_and_leaves_nothing_open(world: World) -> None:
     """A refused submission left a task that stayed created for ever."""
     world.goes_wrong("sbatch", *["partition"] * 9)
     run = carried(world)
@@ -106,13 +106,13 @@ def test_08_a_submission_that_is_refused_ends_the_run_and_leaves_nothing_open(wo
 
 
 @pytest.mark.parametrize("answer", ["555", "555;alpha", "Submitted batch job 555 on cluster alpha"])
-def test_09_the_job_id_is_read_from_every_form_of_the_answer(answer: str) -> None:
+def test_the_job_id_is_parsed_from_every_form_of_the_answer(answer: str) -> None:
     """The id in ``Submitted batch job 555 on cluster alpha`` was read as -1, and job -1 was followed."""
     assert commands.parse_submitted(f"a plugin's words\n{answer}\n") == 555
     assert commands.parse_submitted("sbatch: nothing of the kind\n") is None
 
 
-def test_10_two_runs_on_the_same_images_do_not_share_a_file_of_parameters(world: World) -> None:
+def test_two_runs_on_the_same_images_have_separate_parameter_files(world: World) -> None:
     """Jobs on one folder read their parameters from one file when they started: whoever wrote last won."""
     behaves(world, 'echo "$sleep" >"$out/told"')
     with world.log() as log:
@@ -128,7 +128,7 @@ def test_10_two_runs_on_the_same_images_do_not_share_a_file_of_parameters(world:
     assert [float(word) for word in told] == [0.5, 0.25]
 
 
-def test_18_an_end_that_is_recorded_stays(world: World) -> None:
+def test_a_recorded_end_does_not_change(world: World) -> None:
     """A state FAILED was overwritten by what was asked for next."""
     behaves(world, "exit 1")
     run = carried(world)
@@ -144,7 +144,7 @@ def test_18_an_end_that_is_recorded_stays(world: World) -> None:
         assert log.run(run.id).state is RunState.FAILED
 
 
-def test_19_without_an_image_no_job_is_submitted(world: World) -> None:
+def test_without_an_image_no_job_is_submitted(world: World) -> None:
     """When there was nothing to convert an array of tasks 1 to 0 was asked for; too many were refused by SLURM."""
     (world.folder / "nothing").mkdir()
     request = RunRequest(
@@ -165,7 +165,7 @@ def test_19_without_an_image_no_job_is_submitted(world: World) -> None:
 
 
 @SLOW
-def test_19_no_array_has_more_tasks_than_the_cluster_takes(world: World) -> None:
+def test_no_array_has_more_tasks_than_the_cluster_allows(world: World) -> None:
     """An array larger than the cluster's ``MaxArraySize`` was refused by SLURM."""
     (world.slurm / "max_array_size").write_text("4")
     run = carried(world, images=9, batch=1)

@@ -10,7 +10,7 @@ from tests.resilience.world import SLOW, World
 
 
 @SLOW
-def test_07_a_line_that_falls_silent_is_noticed_and_the_run_goes_on(world: World) -> None:
+def test_a_silent_connection_is_detected_and_the_run_continues(world: World) -> None:
     """No command had a time limit: a front end that stopped answering was waited for without end.
 
     (That a real `ssh` gives a silent server up is in ``tests/integration/cluster/test_openssh_faults.py``.)

@@ -28,7 +28,7 @@ def _finish(url: str, run: UUID) -> None:
             pass
 
 
-def test_20_what_another_process_does_with_a_run_is_in_the_tables(url: str) -> None:
+def test_changes_by_another_process_appear_in_the_tables(url: str) -> None:
     """Each process kept its own picture of runs: what one did with a run of another was lost from the tables."""
     with RunLog.open(url) as log:
         run = accept(log)
@@ -51,7 +51,7 @@ def _one_run(url: str, start: Barrier) -> None:
         bring_to(log, accept(log), RunState.DONE)
 
 
-def test_21_processes_that_write_at_once_double_and_lose_nothing(url: str) -> None:
+def test_concurrent_processes_lose_and_duplicate_no_event(url: str) -> None:
     """A conflict between processes stored the same thing again: 16 workflows for 6.
 
     (On PostgreSQL, with more processes, and killed ones: ``tests/contract/test_recorder/test_recorder_processes.py``.)
@@ -74,7 +74,7 @@ def test_21_processes_that_write_at_once_double_and_lose_nothing(url: str) -> No
         assert len(rows(log)["biomero_workflow_progress_view"]) == 4
 
 
-def test_22_a_rebuild_has_the_first_event_too(url: str) -> None:
+def test_a_rebuild_includes_the_first_event(url: str) -> None:
     """Tables that were built anew lacked the first workflow, and its tasks had no user."""
     with RunLog.open(url) as log:
         for _ in range(2):

@@ -22,7 +22,7 @@ def run(server, person, session, tmp_path):
     return made
 
 
-def test_an_input_may_have_any_number_of_results_and_each_finds_it(run):
+def test_each_of_several_results_is_matched_to_its_input(run):
     """Of three results of one image the first was matched to it, and the others to some other image or to none."""
     first, second = run.images
     for key, words in ((first, ("mask", "outline", "probability")), (second, ("mask",))):
@@ -35,7 +35,7 @@ def test_an_input_may_have_any_number_of_results_and_each_finds_it(run):
     assert len(run.session.rows(query, i=second)) == 1
 
 
-def test_ids_of_datasets_and_plates_are_never_taken_for_ids_of_images(run, session):
+def test_ids_of_datasets_and_plates_are_never_used_as_ids_of_images(run, session):
     """Results were attached to images that happened to have the number of the dataset that was asked for."""
     (run.folder / "note.txt").write_text("of the whole run")
     run.request = run.request.model_copy(update={"inputs": {"type": "Dataset", "ids": [run.dataset]}})
@@ -45,7 +45,7 @@ def test_ids_of_datasets_and_plates_are_never_taken_for_ids_of_images(run, sessi
     assert session.rows(query.format("Image")) == []
 
 
-def test_an_import_that_fails_is_no_success(run):
+def test_a_failed_import_does_not_count_as_success(run):
     """An error while results were imported was passed over, and the run counted as done."""
     (run.folder / f"image-{run.images[0]}_mask.tif").write_bytes(b"this is no image")
     with pytest.raises(Permanent, match="mask"):
@@ -71,7 +71,7 @@ def test_a_screen_is_exported_and_an_image_without_a_dataset_gets_its_results(ru
     assert {"Dataset", "Image"} <= {one.kind for one in run.stage_out()}
 
 
-def test_new_datasets_lie_in_the_group_of_the_run(run, session):
+def test_new_datasets_are_in_the_group_of_the_run(run, session):
     """A new dataset went into the default group of the session that had made it."""
     tifffile.imwrite(run.folder / f"image-{run.images[0]}_mask.tif", noise(9, 9))
     (made,) = [one for one in run.stage_out() if one.kind == "Dataset"]

@@ -14,7 +14,7 @@ from tests.sandbox_fixtures import CHECKOUT, Sandbox
 
 
 @pytest.mark.sandbox
-def test_the_benchmarks_of_log_and_converter_run(sandbox: Sandbox, postgres: str) -> None:
+def test_the_benchmarks_of_event_log_and_converter_run(sandbox: Sandbox, postgres: str) -> None:
     command = [sys.executable, "-m", "benchmarks", "events", "statements", "conversion", "--tiny", "--alone"]
     done = subprocess.run(
         [*command, "--sandbox", str(sandbox.path)], cwd=CHECKOUT, capture_output=True, text=True, timeout=240
@@ -25,7 +25,7 @@ def test_the_benchmarks_of_log_and_converter_run(sandbox: Sandbox, postgres: str
     assert lost.split("│")[4].strip() == "0"
 
 
-def test_a_benchmark_measured_again_takes_the_place_of_its_section(tmp_path: Path) -> None:
+def test_a_repeated_benchmark_replaces_its_section(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Figures\n\nHow they were made.\n\n")
     for name, value in (("b", 1.0), ("a", 2.0), ("b", 3.0)):

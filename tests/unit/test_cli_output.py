@@ -9,14 +9,14 @@ from biomeroworker.cli import app
 from biomeroworker.cli.common import err, out
 
 
-def test_words_between_colons_are_words() -> None:
+def test_text_between_colons_is_not_printed_as_emoji() -> None:
     for console in (out, err):
         with console.capture() as said:
             console.print("gres gpu:a:2, bound /data:/x:ro, image lab:b:c", markup=False)
         assert said.get() == "gres gpu:a:2, bound /data:/x:ro, image lab:b:c\n"
 
 
-def test_a_value_is_shown_as_it_stands_in_the_file(tmp_path: Path) -> None:
+def test_a_value_is_shown_as_in_the_file(tmp_path: Path) -> None:
     ini = tmp_path / "site.ini"
     ini.write_text("[SLURM]\ngpu_gres = gpu:a:2\nsbatch_comment = [red]a\\[b]\n")
     shown = CliRunner().invoke(app, ["config", "show", "--config", str(ini)]).output
@@ -24,7 +24,7 @@ def test_a_value_is_shown_as_it_stands_in_the_file(tmp_path: Path) -> None:
     assert "[red]a\\[b]" in shown
 
 
-def test_the_doctor_tells_of_a_configuration_that_cannot_be_read_as_of_all_else(tmp_path: Path) -> None:
+def test_the_doctor_reports_an_unreadable_configuration_as_a_finding(tmp_path: Path) -> None:
     ini = tmp_path / "site.ini"
     ini.write_text("[SLURM]\npoll_seconds = soon\nfree_space_gb = -1\n")
     told = CliRunner().invoke(app, ["doctor", "--json", "--config", str(ini)])

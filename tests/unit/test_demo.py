@@ -11,7 +11,7 @@ import pytest
 from sandbox import demo
 
 
-def test_who_is_not_root_is_told_so_at_once(
+def test_the_demo_without_root_ends_at_once_with_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -22,7 +22,7 @@ def test_who_is_not_root_is_told_so_at_once(
     assert not (tmp_path / "out").exists()
 
 
-def test_of_what_a_script_returned_the_objects_are_named_and_not_printed_member_by_member() -> None:
+def test_objects_that_a_script_returned_are_printed_by_name() -> None:
     named = "\t* Message=done\n\t* Dataset=object #0 (::omero::model::Dataset)\n"
     members = "{\n    _id = object #1 (::omero::RLong)\n    {\n        _val = 102\n    }\n    _name = nuclei\n}\n"
     assert demo.without_objects(f"Job 103 ready\n{named}{members}\t***  done ***\n") == (

@@ -13,19 +13,19 @@ SAMPLES = re.findall(
 )
 
 
-def test_the_documented_settings_are_the_ones_there_are():
+def test_the_documented_settings_match_the_schema():
     # after a change: python -c 'from biomeroworker.config import settings_table as t; print(t().rstrip())'
     assert (DOCS / "settings.md").read_text() == settings_table().rstrip() + "\n"
 
 
 @pytest.mark.parametrize("text", [*SAMPLES, (CHECKOUT / "slurm-config.ini").read_text()])
-def test_nobody_is_warned_of_what_a_sample_says(tmp_path, text):
+def test_sample_configurations_cause_no_warning(tmp_path, text):
     assert len(SAMPLES) >= 3
     (tmp_path / "slurm-config.ini").write_text(text)
     assert not Settings.load(tmp_path / "slurm-config.ini").warnings
 
 
-def test_nobody_is_warned_of_the_sandboxs_own_configuration(tmp_path):
+def test_the_configuration_of_the_sandbox_causes_no_warning(tmp_path):
     env = {
         "REGISTRY": "r:1",
         "CLUSTER_HOME": "/h",

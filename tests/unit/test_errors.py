@@ -62,14 +62,14 @@ def test_every_error_has_one_class(error, kind):
     assert type(classify(error)) is kind
 
 
-def test_a_report_has_stage_class_message_evidence_and_what_happens_next():
+def test_a_report_has_stage_class_message_evidence_and_next_step():
     fault = Permanent("the container ended with 3", hint="read its log", detail="ValueError: empty image")
     told = str(report(fault, "running", "abc"))
     for part in ("running", "permanent", "ended with 3", "ValueError: empty image", "read its log", "retry abc"):
         assert part in told
 
 
-def test_a_paused_run_says_how_to_resume_it():
+def test_the_report_of_a_paused_run_has_the_resume_command():
     assert "biomeroworker resume abc" in report(Blocked("disk full"), "transferring", "abc").next_step
 
 
@@ -82,21 +82,21 @@ def test_a_paused_run_says_how_to_resume_it():
         ("ended", "biomeroworker retry abc"),
     ],
 )
-def test_the_next_step_follows_from_what_became_of_the_run_and_not_from_the_class(fault, outcome, words):
+def test_the_next_step_depends_on_the_outcome_and_not_on_the_class(fault, outcome, words):
     told = report(fault, "transferring", "abc", outcome=outcome)
     assert words in told.next_step
     assert told.kind == type(fault).__name__.lower()
 
 
-def test_a_fault_whose_outcome_is_not_told_ends_as_its_class_does():
+def test_without_an_outcome_the_next_step_depends_on_the_class():
     assert "tried again by itself" in report(Transient("link down"), "transferring", "abc").next_step
     assert "biomeroworker retry abc" in report(Permanent("exit 3"), "running", "abc").next_step
 
 
-def test_what_says_that_a_command_took_too_long_does_not_tell_its_whole_command_line():
+def test_the_message_of_a_timeout_omits_the_command_line():
     fault = classify(subprocess.TimeoutExpired(["ssh", "-o", "x" * 500], 20))
     assert str(fault) == "ssh did not end within 20 s"
 
 
-def test_storage_that_fails_is_not_said_to_be_full():
+def test_an_io_error_is_not_reported_as_a_full_disk():
     assert "space" not in classify(OSError(errno.EIO, "Input/output error")).hint

@@ -35,22 +35,20 @@ def build(cache: Path, *, version: tuple[int, int] | None = None, headers: str =
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
-def test_a_python_that_will_not_do_is_refused_before_anything_is_built(
-    tmp_path: Path, version: tuple[int, int]
-) -> None:
+def test_an_unsupported_python_is_refused_before_the_build(tmp_path: Path, version: tuple[int, int]) -> None:
     said = build(tmp_path, version=version)
     assert f"is Python {version[0]}.{version[1]}" in said
     assert "3.11 to 3.13" in said
     assert "PYTHON3=" in said
 
 
-def test_missing_headers_are_named_with_their_package_before_anything_is_built(tmp_path: Path) -> None:
+def test_missing_headers_are_named_with_their_package_before_the_build(tmp_path: Path) -> None:
     said = build(tmp_path)
     assert "/nowhere/Python.h is missing" in said
     assert "python3-dev" in said
 
 
-def test_what_the_wheel_is_built_with_is_installed() -> None:
+def test_the_build_requirements_of_the_wheel_are_installed() -> None:
     wanted = set((CHECKOUT / "tools/packages.txt").read_text().split())
     for text in (
         re.search(r"Debian: (.*)\)", WHEEL.read_text()),
@@ -78,7 +76,7 @@ def module(path: Path) -> ModuleType:
         ("sources.list.d/ubuntu.sources", "URIs: http://archive.ubuntu.com/ubuntu/\n", "http://deb.debian.org/debian"),
     ],
 )
-def test_packages_come_from_the_machines_own_mirror_or_from_debians(
+def test_packages_are_downloaded_from_the_configured_mirror_or_from_debian(
     tmp_path: Path, file: str, text: str, found: str
 ) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)

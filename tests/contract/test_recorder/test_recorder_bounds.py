@@ -16,7 +16,7 @@ from tests.log_steps import accept, bring_to
 pytestmark = pytest.mark.sandbox
 
 
-def test_a_lock_that_somebody_keeps_is_a_passing_fault_and_nothing_is_recorded_twice(
+def test_a_lock_held_by_another_session_is_transient_and_nothing_is_recorded_twice(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(database.LIMITS, "lock_timeout", "500ms")
@@ -36,7 +36,7 @@ def test_a_lock_that_somebody_keeps_is_a_passing_fault_and_nothing_is_recorded_t
     other.dispose()
 
 
-def test_limits_hold_for_a_session_and_longer_ones_for_a_rebuild_alone(postgres_url: str) -> None:
+def test_sessions_have_time_limits_and_only_a_rebuild_has_longer_ones(postgres_url: str) -> None:
     with database.connect(postgres_url).connect() as connection:
         show = text("SHOW statement_timeout")
         with connection.begin():

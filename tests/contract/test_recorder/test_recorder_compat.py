@@ -60,7 +60,7 @@ def store(store_url: str) -> Iterator[RunLog]:
         yield log
 
 
-def test_its_history_is_all_there(store: RunLog) -> None:
+def test_the_history_of_the_incumbent_is_complete(store: RunLog) -> None:
     assert newest(store) == EXPECTED["max_notification"]
     states = {"open": RunState.RUNNING, "failed": RunState.FAILED, "done": RunState.DONE}
     for expected in EXPECTED["runs"]:
@@ -80,7 +80,7 @@ def test_its_history_is_all_there(store: RunLog) -> None:
     assert store.unfinished() == [], "runs that another program carries are not taken over"
 
 
-def test_its_dashboards_read_what_they_read_before(store_url: str) -> None:
+def test_dashboards_read_the_same_rows_as_before(store_url: str) -> None:
     before = _views(store_url)
     RunLog.open(store_url).close()
     after = _views(store_url)
@@ -105,7 +105,7 @@ def test_its_own_tables_get_a_schema_version_and_its_events_stay(store_url: str)
     engine.dispose()
 
 
-def test_no_table_or_column_of_theirs_is_changed(store_url: str) -> None:
+def test_no_table_or_column_of_the_incumbent_is_changed(store_url: str) -> None:
     def tables() -> dict[str, list[str]]:
         engine = create_engine(store_url)
         found = {
@@ -121,7 +121,7 @@ def test_no_table_or_column_of_theirs_is_changed(store_url: str) -> None:
     assert {name: after[name] for name in before} == before
 
 
-def test_a_run_that_was_open_is_ended_by_the_programs_that_carry_it(store: RunLog) -> None:
+def test_an_open_run_of_the_incumbent_is_ended_through_its_interface(store: RunLog) -> None:
     described = next(run for run in EXPECTED["runs"] if run["fate"] == "open")
     run, job = UUID(described["workflow_id"]), described["tasks"][-1]
     task = UUID(job["task_id"])
@@ -140,7 +140,7 @@ def test_a_run_that_was_open_is_ended_by_the_programs_that_carry_it(store: RunLo
     assert execution["end_time"] is not None
 
 
-def test_new_runs_go_beside_the_old_ones(store: RunLog) -> None:
+def test_new_runs_are_added_beside_old_ones(store: RunLog) -> None:
     run = accept(store)
     bring_to(store, run, RunState.DONE, job_id=4001)
     assert store.run(run).state is RunState.DONE

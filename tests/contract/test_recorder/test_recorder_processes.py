@@ -45,7 +45,7 @@ def _open_and_fault(number: int, queue: Any, barrier: Barrier, url: str, run: UU
     queue.put(number)
 
 
-def test_processes_that_write_the_same_run_lose_and_double_nothing(log: RunLog, log_url: str) -> None:
+def test_concurrent_writers_of_one_run_lose_and_duplicate_no_event(log: RunLog, log_url: str) -> None:
     run = accept(log)
     bring_to(log, run, RunState.EXPORTING)
     _together(4, _open_and_fault, log_url, run, 12)
@@ -84,7 +84,7 @@ def _end(number: int, queue: Any, barrier: Barrier, url: str, run: UUID) -> None
             queue.put(number)
 
 
-def test_of_many_ends_at_once_one_is_recorded(log: RunLog, log_url: str) -> None:
+def test_only_one_of_many_concurrent_ends_is_recorded(log: RunLog, log_url: str) -> None:
     run = accept(log)
     bring_to(log, run, RunState.IMPORTING)
     answers = _together(4, _end, log_url, run)
@@ -100,7 +100,7 @@ def _open_only(number: int, queue: Any, barrier: Barrier, url: str) -> None:
     queue.put(number)
 
 
-def test_a_new_database_may_be_opened_by_many_at_once(log_url: str) -> None:
+def test_many_processes_can_open_a_new_database_at_the_same_time(log_url: str) -> None:
     _together(4, _open_only, log_url)
     with RunLog.open(log_url) as log:
         assert len(log.unfinished()) == 4

@@ -17,7 +17,7 @@ from biomeroworker.eventlog.runlog import AlreadyEnded, NoSuchRun, NotAllowed, R
 from tests.log_steps import REQUEST, accept, bring_to, newest, rows, see, walk
 
 
-def test_an_accepted_run_is_there_for_another_process_with_its_whole_request(log: RunLog, log_url: str) -> None:
+def test_another_process_reads_an_accepted_run_with_its_whole_request(log: RunLog, log_url: str) -> None:
     run = accept(log)
     with RunLog.open(log_url) as other:
         seen = other.run(run)
@@ -26,7 +26,7 @@ def test_an_accepted_run_is_there_for_another_process_with_its_whole_request(log
         assert other.unfinished() == [run]
 
 
-def test_a_run_whose_acceptance_got_no_answer_is_accepted_once(log: RunLog) -> None:
+def test_a_repeated_accept_after_a_lost_answer_creates_one_run(log: RunLog) -> None:
     chosen = uuid4()
     assert accept(log) != accept(log)
     for _ in range(2):
@@ -36,7 +36,7 @@ def test_a_run_whose_acceptance_got_no_answer_is_accepted_once(log: RunLog) -> N
         log.accept(REQUEST | {"workflow": "other"}, name="n", description="d", user=4, group=3, run_id=chosen)
 
 
-def test_a_run_goes_its_way_and_is_read_back_as_it_was(log: RunLog, log_url: str) -> None:
+def test_a_run_is_read_back_as_recorded(log: RunLog, log_url: str) -> None:
     run = accept(log)
     for state in walk(log, run):
         assert log.run(run).state is state
@@ -62,7 +62,7 @@ def test_an_intent_stays_open_until_its_outcome(log: RunLog) -> None:
     assert log.run(run).intents == {}
 
 
-def test_a_step_that_is_taken_twice_is_recorded_once(log: RunLog) -> None:
+def test_a_repeated_step_is_recorded_once(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.QUEUED)
     before = newest(log)
@@ -78,7 +78,7 @@ def test_a_step_that_is_taken_twice_is_recorded_once(log: RunLog) -> None:
     assert newest(log) == before
 
 
-def test_what_does_not_change_is_not_written(log: RunLog) -> None:
+def test_an_unchanged_value_is_not_written(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.QUEUED)
     assert see(log, run, "RUNNING", node="node-1", progress="43.2")
@@ -90,7 +90,7 @@ def test_what_does_not_change_is_not_written(log: RunLog) -> None:
     assert newest(log) > before
 
 
-def test_an_answer_after_faults_is_news_even_when_it_says_the_same(log: RunLog) -> None:
+def test_an_unchanged_observation_after_faults_is_recorded(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
     see(log, run, "RUNNING", node="node-1")
@@ -102,7 +102,7 @@ def test_an_answer_after_faults_is_news_even_when_it_says_the_same(log: RunLog) 
     assert len(log.run(run).faults) == 1
 
 
-def test_a_job_is_known_until_the_scheduler_says_otherwise(log: RunLog) -> None:
+def test_an_unknown_job_preserves_the_time_of_its_last_known_state(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
     assert datetime.now(UTC) - log.run(run).attempts[1].last_known < timedelta(seconds=1)
@@ -151,7 +151,7 @@ def test_an_end_closes_every_task_of_the_run(log: RunLog) -> None:
     assert log.runs()[0].message == "the container ended with 3"
 
 
-def test_an_attempt_that_was_given_up_has_no_say(log: RunLog) -> None:
+def test_an_event_of_an_abandoned_attempt_is_refused(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
     log.fault(run, RunState.RUNNING, attempt=1, kind="nodefault", message="/project is not mounted on node-1")
@@ -184,7 +184,7 @@ def test_an_attempt_has_one_job(log: RunLog) -> None:
     assert log.run(run).job_ids == [101]
 
 
-def test_there_is_nothing_to_submit_before_the_first_attempt(log: RunLog) -> None:
+def test_a_submission_before_the_first_attempt_is_refused(log: RunLog) -> None:
     run = accept(log)
     with pytest.raises(NotAllowed):
         log.submitted(run, 0, 101)
@@ -200,7 +200,7 @@ def test_a_state_that_cannot_follow_is_refused(log: RunLog) -> None:
     assert log.run(run).state is RunState.ACCEPTED
 
 
-def test_a_paused_run_waits_and_goes_on_from_the_same_step(log: RunLog) -> None:
+def test_a_resumed_run_continues_from_the_same_step(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.FETCHING)
     log.fault(run, RunState.FETCHING, attempt=1, kind="blocked", message="no space", hint="free some")
@@ -217,7 +217,7 @@ def test_a_paused_run_waits_and_goes_on_from_the_same_step(log: RunLog) -> None:
     assert seen.intents[RunState.FETCHING].attempt == 1
 
 
-def test_to_cancel_a_paused_run_needs_no_mending(log: RunLog) -> None:
+def test_a_paused_run_can_be_cancelled_without_a_fix(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.EXPORTING)
     log.pause(run, "denied", RunState.EXPORTING)
@@ -229,7 +229,7 @@ def test_to_cancel_a_paused_run_needs_no_mending(log: RunLog) -> None:
     assert log.runs()[0].state is RunState.CANCELLED
 
 
-def test_faults_in_a_row_are_of_one_stage_since_it_was_entered(log: RunLog) -> None:
+def test_consecutive_faults_are_those_of_one_stage_since_it_was_entered(log: RunLog) -> None:
     run = accept(log)
     retry_at = datetime(2026, 1, 1, tzinfo=UTC)
     bring_to(log, run, RunState.EXPORTING)
@@ -254,7 +254,7 @@ def test_faults_in_a_row_are_of_one_stage_since_it_was_entered(log: RunLog) -> N
         {"inputs": {"from": "https://ada:hunter2@host/x"}},
     ],
 )
-def test_a_secret_never_gets_into_the_log(log: RunLog, request_: dict[str, object]) -> None:
+def test_no_secret_is_written_to_the_log(log: RunLog, request_: dict[str, object]) -> None:
     with pytest.raises(RequestRejected):
         log.accept(request_, name="n", description="d", user=1, group=1)
     assert newest(log) == 0
@@ -268,7 +268,7 @@ def test_passwords_in_messages_are_masked(log: RunLog) -> None:
     assert "hunter2" not in str([event.attributes for event in log.events(run)]) + str(rows(log))
 
 
-def test_events_are_told_in_order_with_those_of_the_tasks(log: RunLog) -> None:
+def test_events_of_a_run_and_its_tasks_are_listed_in_order(log: RunLog) -> None:
     run = accept(log)
     other = accept(log)
     bring_to(log, run, RunState.DONE)
@@ -297,7 +297,7 @@ def test_runs_are_listed_newest_first_and_filtered(log: RunLog) -> None:
     assert log.unfinished() == [first, third]
 
 
-def test_there_is_no_run_that_is_not_there(log: RunLog) -> None:
+def test_an_unknown_run_id_raises(log: RunLog) -> None:
     with pytest.raises(NoSuchRun):
         log.run(uuid4())
     run = accept(log)
@@ -306,14 +306,14 @@ def test_there_is_no_run_that_is_not_there(log: RunLog) -> None:
         log.run(log.run(run).tasks[0])
 
 
-def test_what_is_done_to_a_run_that_was_read_stays_outside_the_log(log: RunLog) -> None:
+def test_changes_to_a_run_object_do_not_reach_the_log(log: RunLog) -> None:
     run = accept(log)
     log.run(run).faults.append(None)  # type: ignore[arg-type]
     log.run(run).intend(RunState.EXPORTING, 0, {})
     assert (log.run(run).faults, log.run(run).state) == ([], RunState.ACCEPTED)
 
 
-def test_one_supervisor_carries_a_run(log: RunLog, log_url: str) -> None:
+def test_only_one_supervisor_leases_a_run(log: RunLog, log_url: str) -> None:
     run = accept(log)
     with RunLog.open(log_url) as other:
         assert log.leases.acquire("one", 60) == {run}
@@ -328,7 +328,7 @@ def test_one_supervisor_carries_a_run(log: RunLog, log_url: str) -> None:
         assert other.leases.renew("two", 60) == set(), "and lost for who held it"
 
 
-def test_what_nobody_may_carry_is_not_taken(log: RunLog) -> None:
+def test_runs_that_must_not_execute_are_not_leased(log: RunLog) -> None:
     paused, ended, other, wanted = (accept(log) for _ in range(4))
     log.pause(paused, "disk full", RunState.ACCEPTED)
     log.fail(ended, {"message": "no such dataset"})
@@ -340,7 +340,7 @@ def test_what_nobody_may_carry_is_not_taken(log: RunLog) -> None:
     assert log.leases.acquire("two", 60) == {paused, other, wanted}
 
 
-def test_a_wish_to_cancel_is_heard(log: RunLog) -> None:
+def test_a_cancel_request_is_listed(log: RunLog) -> None:
     one, other = accept(log), accept(log)
     log.request_cancel(one, "Ada")
     assert log.cancel_requests([one, other]) == [one]
@@ -364,7 +364,7 @@ def test_threads_may_share_a_log(log: RunLog) -> None:
 
 
 @pytest.mark.sandbox
-def test_a_server_that_restarted_is_not_noticed(postgres_url: str) -> None:
+def test_a_restarted_database_server_causes_no_error(postgres_url: str) -> None:
     with RunLog.open(postgres_url) as log:
         run = accept(log)
         others = create_engine(postgres_url)
@@ -379,7 +379,7 @@ def test_a_server_that_restarted_is_not_noticed(postgres_url: str) -> None:
         assert log.run(run).state is RunState.EXPORTING
 
 
-def test_a_database_that_is_away_is_a_passing_fault() -> None:
+def test_an_unreachable_database_is_transient() -> None:
     with pytest.raises(OperationalError) as away:
         RunLog.open("postgresql+psycopg2://ada:hunter2@127.0.0.1:9/log")
     fault = classify(away.value)
@@ -388,13 +388,13 @@ def test_a_database_that_is_away_is_a_passing_fault() -> None:
 
 
 @pytest.mark.parametrize("url", ["mysql://ada:hunter2@db/x", "nonsense"])
-def test_a_database_that_cannot_keep_the_log_is_refused(url: str) -> None:
+def test_an_unsupported_database_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         RunLog.open(url)
     assert "hunter2" not in str(refused.value)
 
 
-def test_how_long_a_run_was_where_adds_up_to_its_life(log: RunLog) -> None:
+def test_times_in_states_add_up_to_the_duration_of_the_run(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.DONE)
     stays = log.time_in_states(run)
@@ -405,7 +405,7 @@ def test_how_long_a_run_was_where_adds_up_to_its_life(log: RunLog) -> None:
     assert sum(stays.values()) == pytest.approx(life, abs=0.001 * len(passed))
 
 
-def test_a_run_under_way_is_where_it_is_until_now(log: RunLog) -> None:
+def test_the_time_in_the_current_state_counts_until_now(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.QUEUED)
     first = log.time_in_states(run)[RunState.QUEUED]

@@ -85,7 +85,7 @@ def test_a_change_costs_few_statements_and_one_commit(log: RunLog, count: Count,
     log.rebuild()
 
 
-def test_nothing_new_is_one_question_and_no_commit(log: RunLog, count: Count) -> None:
+def test_an_unchanged_observation_costs_one_query_and_no_commit(log: RunLog, count: Count) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
     see(log, run, "RUNNING", node="node-1", progress="43")
@@ -102,7 +102,7 @@ def test_rows_written_together_are_the_rows_of_a_rebuild(log: RunLog) -> None:
     assert rows(log) == written
 
 
-def test_another_process_between_two_changes_is_seen(log: RunLog, log_url: str) -> None:
+def test_a_change_of_another_process_is_seen(log: RunLog, log_url: str) -> None:
     run = accept(log)
     with RunLog.open(log_url) as other:
         for number, change in enumerate(zip(_way(log, run, 101), _way(other, run, 101), strict=True)):
@@ -113,7 +113,7 @@ def test_another_process_between_two_changes_is_seen(log: RunLog, log_url: str) 
     assert rows(log) == written
 
 
-def test_a_copy_that_is_changed_changes_nothing_that_is_kept(log: RunLog) -> None:
+def test_changing_a_returned_run_does_not_change_the_cache(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.EXPORTING)
     mine = log.run(run)
@@ -123,7 +123,7 @@ def test_a_copy_that_is_changed_changes_nothing_that_is_kept(log: RunLog) -> Non
     assert log.run(run).faults == []
 
 
-def test_a_lease_that_was_lost_records_nothing(log: RunLog, count: Count) -> None:
+def test_nothing_is_recorded_under_a_lost_lease(log: RunLog, count: Count) -> None:
     run = accept(log)
     log.leases.acquire("them", 60)
     before = rows(log)
@@ -137,7 +137,7 @@ def test_a_lease_that_was_lost_records_nothing(log: RunLog, count: Count) -> Non
     assert log.outbox.waiting() == 0
 
 
-def test_a_long_row_of_faults_keeps_its_beginning(log: RunLog) -> None:
+def test_a_long_series_of_faults_preserves_the_first(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.EXPORTING)
     for number in range(130):

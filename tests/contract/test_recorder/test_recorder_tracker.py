@@ -66,7 +66,7 @@ def test_scripts_read_what_they_recorded(log: RunLog) -> None:
     assert log.workflow_progress.recorder.max_tracking_id(application_name=APPLICATION) == newest(log)
 
 
-def test_a_poll_that_brings_nothing_new_writes_nothing(log: RunLog) -> None:
+def test_a_poll_without_a_change_writes_nothing(log: RunLog) -> None:
     _, task = _a_run(log)
     log.tracker.update_task_status(task, "RUNNING")
     log.tracker.update_task_progress(task, "43%")
@@ -77,7 +77,7 @@ def test_a_poll_that_brings_nothing_new_writes_nothing(log: RunLog) -> None:
     assert newest(log) == before
 
 
-def test_what_ended_stays_ended(log: RunLog, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ended_task_does_not_change(log: RunLog, caplog: pytest.LogCaptureFixture) -> None:
     run, task = _a_run(log)
     log.tracker.fail_task(task, "out of memory")
     log.tracker.fail_workflow(run, "task failed")
@@ -89,7 +89,7 @@ def test_what_ended_stays_ended(log: RunLog, caplog: pytest.LogCaptureFixture) -
     assert "is failed already" in caplog.text
 
 
-def test_shells_ask_how_tasks_fared(log: RunLog) -> None:
+def test_the_status_of_tasks_can_be_queried(log: RunLog) -> None:
     _, task = _a_run(log)
     log.tracker.fail_task(task, "out of memory")
     named = ("cellpose", "v1.2.7")

@@ -17,7 +17,7 @@ from biomeroworker.eventlog.tables import EVENTS, TRACKING, VIEWS
 from tests.log_steps import accept, bring_to, newest, rows, see, walk
 
 
-def test_dashboards_see_the_words_they_know(log: RunLog) -> None:
+def test_dashboards_see_the_status_words_of_the_incumbent(log: RunLog) -> None:
     run = accept(log)
     words = [("INITIALIZING", "0%", None)]
     for _ in walk(log, run):
@@ -40,7 +40,7 @@ def test_dashboards_see_the_words_they_know(log: RunLog) -> None:
     assert (line["user"], line["group"], line["name"]) == (4, 3, "Nuclei of dataset 7")
 
 
-def test_dashboards_see_jobs_and_whose_they_are(log: RunLog) -> None:
+def test_dashboards_see_jobs_with_user_and_group(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING, job_id=555)
     (job,) = rows(log)["biomero_job_view"]
@@ -57,7 +57,7 @@ def test_dashboards_see_jobs_and_whose_they_are(log: RunLog) -> None:
     assert log.job_accounting.get_jobs(user=5) == {}
 
 
-def test_a_cancelled_run_does_not_look_as_if_it_went_on(log: RunLog) -> None:
+def test_dashboards_show_a_cancelled_run_as_ended(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
     log.request_cancel(run, "ada")
@@ -66,14 +66,14 @@ def test_a_cancelled_run_does_not_look_as_if_it_went_on(log: RunLog) -> None:
     assert line["status"] == "FAILED"
 
 
-def test_rows_are_where_the_events_are_after_every_write(log: RunLog) -> None:
+def test_the_projection_position_equals_the_last_event_after_every_write(log: RunLog) -> None:
     run = accept(log)
     for _ in walk(log, run):
         with log._engine.connect() as connection:
             assert connection.execute(select(TRACKING.c.notification_id)).scalar_one() == newest(log)
 
 
-def test_a_rebuild_makes_the_same_rows(log: RunLog) -> None:
+def test_a_rebuild_creates_the_same_rows(log: RunLog) -> None:
     done, failed, going = accept(log), accept(log), accept(log)
     bring_to(log, done, RunState.DONE, 1)
     bring_to(log, failed, RunState.RUNNING, 2)
@@ -91,7 +91,7 @@ def test_a_rebuild_makes_the_same_rows(log: RunLog) -> None:
     assert log.rebuild() == newest(log), "and again: nothing was left lying about"
 
 
-def test_a_rebuild_misses_nothing_that_is_recorded_at_its_last_moment(
+def test_a_rebuild_includes_events_recorded_just_before_its_swap(
     log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = accept(log)
@@ -112,7 +112,7 @@ def test_a_rebuild_misses_nothing_that_is_recorded_at_its_last_moment(
     assert rows(log)["biomero_job_progress_view"][0]["progress"] == "99%"
 
 
-def test_a_rebuild_goes_on_beside_a_writer(log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_runs_beside_a_writer(log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "BATCH_EVENTS", 3)
     run = accept(log)
     bring_to(log, run, RunState.RUNNING)
@@ -141,7 +141,7 @@ def test_a_rebuild_goes_on_beside_a_writer(log: RunLog, log_url: str, monkeypatc
     assert rows(log) == live
 
 
-def test_events_that_another_program_recorded_are_caught_up_with_the_next_write(log: RunLog) -> None:
+def test_events_of_another_program_are_projected_with_the_next_write(log: RunLog) -> None:
     run = accept(log)
     stranger = uuid4()
     state = (
@@ -164,7 +164,7 @@ def test_events_that_another_program_recorded_are_caught_up_with_the_next_write(
     assert log.unfinished() == [run], "what we did not accept is not ours to carry"
 
 
-def test_read_tables_of_another_version_are_made_again(log: RunLog, log_url: str) -> None:
+def test_projection_tables_of_another_version_are_rebuilt(log: RunLog, log_url: str) -> None:
     run = accept(log)
     bring_to(log, run, RunState.QUEUED)
     before = rows(log)
@@ -177,9 +177,7 @@ def test_read_tables_of_another_version_are_made_again(log: RunLog, log_url: str
         assert again.unfinished() == [run]
 
 
-def test_times_are_utc_whatever_the_clock_on_the_wall(
-    log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_are_utc_in_any_time_zone(log: RunLog, log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     with RunLog.open(log_url) as other:

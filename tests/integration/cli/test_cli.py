@@ -38,7 +38,7 @@ def command(make_site, tmp_path_factory):
     return call
 
 
-def test_a_run_is_carried_in_the_foreground_and_shown_from_the_log(command, tmp_path):
+def test_run_executes_in_the_foreground_and_show_prints_it_from_the_log(command, tmp_path):
     images = command.site.images("one.tif", "two.tif")
     done = command("run", "obedient", "-i", images, "-o", tmp_path / "out", "-p", "text=hi there", "--json")
     answer = json.loads(done.stdout)
@@ -62,7 +62,7 @@ def test_a_run_is_carried_in_the_foreground_and_shown_from_the_log(command, tmp_
     assert "is not on the cluster" not in command("logs", answer["run"], "--stream", "slurm").stderr
 
 
-def test_a_run_that_fails_says_why_and_exits_with_1(command, tmp_path):
+def test_a_failed_run_prints_the_cause_and_exits_with_1(command, tmp_path):
     images = command.site.images("one.tif")
     done = command("run", "obedient", "-i", images, "-o", tmp_path / "out", "-p", "exit=3", code=1)
     for part in ("failed", "exit code 3", "failing on purpose with 3", "biomeroworker retry"):
@@ -97,7 +97,7 @@ def test_a_wrong_setting_is_named_with_file_and_line(command, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_doctor_finds_what_is_wrong_and_leaves_the_rest_alone(command):
+def test_the_doctor_reports_each_problem_and_changes_nothing(command):
     findings = {one["subject"]: one for one in json.loads(command("doctor", "--json", code=1).stdout)}
     assert findings["ssh"]["level"] == "ok"
     assert findings["slurm"]["level"] == "ok"
@@ -105,7 +105,7 @@ def test_the_doctor_finds_what_is_wrong_and_leaves_the_rest_alone(command):
     assert findings["workflow broken"]["level"] == "fail"
 
 
-def test_every_setting_says_where_it_comes_from(command):
+def test_every_setting_is_shown_with_its_origin(command):
     shown = json.loads(command("config", "show", "--json").stdout)
     assert shown["SLURM.poll_seconds"]["origin"].startswith(str(command.site.config))
     assert shown["SLURM.container_runtime"]["origin"] == "default"

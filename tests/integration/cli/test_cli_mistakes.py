@@ -33,7 +33,7 @@ def said(*arguments, program=PROGRAM, **environment):
     return done.stderr
 
 
-def test_a_log_that_cannot_be_reached_is_one_sentence_and_the_setting_to_look_at():
+def test_an_unreachable_database_is_one_sentence_that_names_the_setting():
     told = said("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
     assert told.startswith("error: the database cannot be used: ")
     assert "refused" in told
@@ -41,13 +41,13 @@ def test_a_log_that_cannot_be_reached_is_one_sentence_and_the_setting_to_look_at
     assert "sqlalche.me" not in told, "a stranger's page about the error is no help"
 
 
-def test_nobody_is_asked_for_a_password_where_nobody_sits():
+def test_attach_does_not_prompt_for_a_password_without_a_terminal():
     told = said("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
     assert "no password for ada" in told
     assert "OMERO_PASSWORD" in told
 
 
-def test_who_has_not_installed_omero_py_is_told_so():
+def test_attach_without_omero_py_names_the_missing_package():
     told = said("attach", "--host", "127.0.0.1", program=WITHOUT_ICE, OMERO_PASSWORD="x")
     assert "Ice is missing" in told
     assert "biomeroworker[omero]" in told

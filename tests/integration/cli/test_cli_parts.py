@@ -16,7 +16,7 @@ def partly(command, tmp_path):  # noqa: F811
     return json.loads(done.stdout), results
 
 
-def test_a_run_that_is_partly_done_says_so_wherever_it_is_looked_at(command, partly):  # noqa: F811
+def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, partly):  # noqa: F811
     told, results = partly
     run = str(told["run"])
     assert told["state"] == "done"

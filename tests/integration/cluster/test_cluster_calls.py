@@ -57,7 +57,7 @@ def awaited(site: Cluster, name: str, *states: JobState, seconds: float = 60) ->
 ENDED = [state for state in JobState if state.is_terminal]
 
 
-def test_jobs_end_as_what_they_were_and_are_asked_about_in_one_execution(site: Cluster) -> None:
+def test_final_states_of_all_jobs_are_queried_in_one_execution(site: Cluster) -> None:
     bodies = {
         "exit 0": (JobState.COMPLETED, 0),
         "exit 42": (JobState.FAILED, 42),
@@ -81,7 +81,7 @@ def test_jobs_end_as_what_they_were_and_are_asked_about_in_one_execution(site: C
     assert [len(found) for found in answers.values()] == [1, 1, 1, 1]
 
 
-def test_a_job_is_found_by_its_name_and_one_that_never_was_is_not(site: Cluster) -> None:
+def test_a_job_is_found_by_its_name_and_an_unknown_name_is_not(site: Cluster) -> None:
     run = str(uuid4())
     name = site.attempt_name(run, 1)
     assert site.find(name, SINCE) is None
@@ -103,7 +103,7 @@ def test_a_job_is_found_by_its_name_and_one_that_never_was_is_not(site: Cluster)
         ({"nonsense": "1"}, "sbatch_"),
     ],
 )
-def test_a_refused_job_names_the_key_to_change_and_was_no_job(
+def test_a_refused_submission_names_the_key_to_change_and_creates_no_job(
     site: Cluster, options: dict[str, str], words: str
 ) -> None:
     run = str(uuid4())
@@ -114,7 +114,7 @@ def test_a_refused_job_names_the_key_to_change_and_was_no_job(
     assert site.find(site.attempt_name(run, 1), SINCE) is None
 
 
-def test_the_users_own_formats_do_not_change_what_is_read(site: Cluster) -> None:
+def test_output_formats_in_the_users_environment_do_not_affect_parsing(site: Cluster) -> None:
     run = str(uuid4())
     name = site.attempt_name(run, 1)
     site.submit(job(site, "sleep 300", run, options={"hold": ""}))
@@ -130,7 +130,7 @@ def test_the_users_own_formats_do_not_change_what_is_read(site: Cluster) -> None
     site.cancel([name])
 
 
-def test_a_job_that_the_scheduler_forgot_is_found_by_its_start_marker(site: Cluster) -> None:
+def test_a_job_that_the_scheduler_no_longer_knows_is_found_by_its_start_marker(site: Cluster) -> None:
     run = str(uuid4())
     folder = site.attempt_folder(run, 1)
     site.transport.write_file(f"{folder}/started", b"job_id=4711\nnode=n7\nrestart=0\ntime=2026-01-01T00:00:00Z\n")

@@ -48,7 +48,7 @@ group.Lab = lab
     site.deployment.close()
 
 
-def test_a_cluster_that_was_taken_out_of_the_configuration_waits_for_a_person(make_site):
+def test_a_run_on_a_removed_cluster_is_paused(make_site):
     settings = make_site(pull=False).deployment.settings
     clusters = Clusters(settings)
     assert list(clusters) == [""]

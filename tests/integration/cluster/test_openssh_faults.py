@@ -53,7 +53,7 @@ def test_all_commands_share_one_connection_which_the_next_process_finds(
     assert (sshd.root / "log").read_text().count("Accepted publickey") == 1
 
 
-def test_after_a_cut_the_next_command_connects_anew(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_after_a_lost_connection_the_next_command_reconnects(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     transport.run(["true"])
     sshd.cut()
     assert eventually(
@@ -64,7 +64,7 @@ def test_after_a_cut_the_next_command_connects_anew(sshd: OwnSshd, transport: Op
     assert transport.connections == 2
 
 
-def test_a_command_that_was_running_when_the_link_was_cut_is_transient_and_not_repeated(
+def test_a_command_interrupted_by_a_lost_connection_is_transient_and_not_repeated(
     sshd: OwnSshd, transport: OpenSshTransport
 ) -> None:
     def cut_when_it_runs() -> None:
@@ -80,7 +80,7 @@ def test_a_command_that_was_running_when_the_link_was_cut_is_transient_and_not_r
     assert (sshd.home / "ran").read_text() == "x\n"
 
 
-def test_a_black_hole_is_noticed_by_itself_long_before_the_timeout(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_a_silent_connection_is_detected_long_before_the_timeout(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     transport.run(["true"])
     sshd.freeze()
     began = time.monotonic()
@@ -91,7 +91,7 @@ def test_a_black_hole_is_noticed_by_itself_long_before_the_timeout(sshd: OwnSshd
     assert transport.run(["true"]).ok
 
 
-def test_a_black_hole_at_connecting_ends_with_the_timeout(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_a_silent_host_at_connect_ends_with_the_timeout(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     sshd.freeze()
     began = time.monotonic()
     with pytest.raises(Transient):
@@ -109,7 +109,7 @@ def test_a_machine_that_is_down_is_transient(sshd: OwnSshd, transport: OpenSshTr
     assert transport.run(["true"]).ok
 
 
-def test_a_changed_host_key_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_a_changed_host_key_is_blocked(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     transport.run(["true"])
     sshd.change_host_key()
     with pytest.raises(Blocked) as caught:
@@ -132,7 +132,7 @@ def test_a_configuration_that_does_not_check_host_keys_is_refused(sshd: OwnSshd,
         transport.check()
 
 
-def test_a_refused_key_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_a_refused_key_is_blocked(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     (sshd.root / "id.pub").write_text("")
     with pytest.raises(Blocked) as caught:
         transport.check()
@@ -140,7 +140,7 @@ def test_a_refused_key_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport
     assert "Permission denied" in caught.value.detail
 
 
-def test_a_name_that_is_no_host_needs_a_person(sshd: OwnSshd) -> None:
+def test_an_unknown_host_name_is_a_fault(sshd: OwnSshd) -> None:
     sshd.config.write_text("Host nowhere\n  HostName no-such-host.invalid\n")
     with pytest.raises((Blocked, Transient)):  # which of them depends on what the resolver says
         OpenSshTransport("nowhere", config_file=sshd.config, runtime_dir=sshd.runtime).check()
@@ -148,13 +148,13 @@ def test_a_name_that_is_no_host_needs_a_person(sshd: OwnSshd) -> None:
         OpenSshTransport("-oProxyCommand=x", runtime_dir=sshd.runtime)
 
 
-def test_an_error_in_the_configuration_needs_a_person(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_an_error_in_the_ssh_configuration_is_blocked(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     sshd.config.write_text("Nonsense yes\n")
     with pytest.raises(Blocked, match="does not accept the configuration"):
         transport.check()
 
 
-def test_the_socket_lies_in_a_folder_of_ours_alone(sshd: OwnSshd, transport: OpenSshTransport) -> None:
+def test_the_socket_is_in_a_private_folder(sshd: OwnSshd, transport: OpenSshTransport) -> None:
     assert sshd.runtime.stat().st_mode & 0o777 == 0o700
     strange = sshd.root / "strange"
     strange.symlink_to(sshd.runtime)
@@ -171,7 +171,7 @@ def big_tree(tmp_path: Path) -> Path:
     return root
 
 
-def test_an_upload_that_was_cut_leaves_nothing_half_and_goes_on_where_it_was(
+def test_an_interrupted_upload_publishes_nothing_and_resumes(
     sshd: OwnSshd, transport: OpenSshTransport, big_tree: Path
 ) -> None:
     def cut_halfway(done: int, total: int) -> None:
@@ -190,7 +190,7 @@ def test_an_upload_that_was_cut_leaves_nothing_half_and_goes_on_where_it_was(
     assert [path.name for path in sshd.home.iterdir()] == ["run"]
 
 
-def test_a_download_that_was_cut_leaves_nothing_half_and_goes_on_where_it_was(
+def test_an_interrupted_download_publishes_nothing_and_resumes(
     sshd: OwnSshd, transport: OpenSshTransport, big_tree: Path, tmp_path: Path
 ) -> None:
     transport.send_tree(big_tree, "run")
@@ -210,7 +210,7 @@ def test_a_download_that_was_cut_leaves_nothing_half_and_goes_on_where_it_was(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "big"]
 
 
-def test_what_a_cut_upload_left_is_not_published_when_the_tree_has_changed(
+def test_partial_files_of_an_interrupted_upload_are_not_published_if_the_tree_changed(
     sshd: OwnSshd, transport: OpenSshTransport, big_tree: Path
 ) -> None:
     with pytest.raises(Transient):

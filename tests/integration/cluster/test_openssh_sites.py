@@ -82,7 +82,7 @@ def logins(server: OwnSshd) -> int:
 @pytest.mark.parametrize(
     "shell", ["tcsh", *(pytest.param(shell, marks=pytest.mark.slow) for shell in ("dash", "bash", "zsh", "fish"))]
 )
-def test_whatever_the_login_shell_is(site: Callable[..., OwnSshd], to: Make, shell: str, tmp_path: Path) -> None:
+def test_any_login_shell_works(site: Callable[..., OwnSshd], to: Make, shell: str, tmp_path: Path) -> None:
     path = shutil.which(shell)
     if path is None:
         pytest.skip(f"{shell} is not installed")
@@ -100,9 +100,7 @@ def test_whatever_the_login_shell_is(site: Callable[..., OwnSshd], to: Make, she
         assert (tmp_path / f"back-{bool(pythons)}" / "new\nline!" / "!1 $x").read_text() == "content"
 
 
-def test_what_start_up_files_say_is_not_taken_for_an_answer(
-    site: Callable[..., OwnSshd], to: Make, tmp_path: Path
-) -> None:
+def test_output_of_shell_startup_files_is_ignored(site: Callable[..., OwnSshd], to: Make, tmp_path: Path) -> None:
     banner = tmp_path / "banner"
     banner.write_text("Authorised use only!\n" * 50)
     noise = "seq 20000; printf 'no end of line'; echo 'stty: not a terminal' >&2; printf '\\000\\377\\n\\n'"
@@ -117,14 +115,14 @@ def test_what_start_up_files_say_is_not_taken_for_an_answer(
     assert transport.read_from("run/f") == (tmp_path / "tree" / "f").read_bytes()
 
 
-def test_a_longer_command_than_a_command_line_can_be_arrives(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_a_command_longer_than_the_command_line_limit_works(site: Callable[..., OwnSshd], to: Make) -> None:
     words = [f"{number:05}" + "x" * 100 for number in range(4000)]
     assert to(site()).run(["printf", "%s\\n", *words]).stdout.splitlines() == words
 
 
 @pytest.mark.parametrize("pythons", ["/usr/bin/python3", pytest.param("", marks=pytest.mark.slow)])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_a_full_file_system_on_the_far_side_is_named_as_that_in_any_language(
+def test_a_full_remote_file_system_is_recognized_in_any_language(
     site: Callable[..., OwnSshd], to: Make, tmp_path: Path, pythons: str
 ) -> None:
     server = site(noise="export LC_ALL=de_DE.UTF-8 LANGUAGE=de")
@@ -149,7 +147,7 @@ def test_a_full_file_system_on_the_far_side_is_named_as_that_in_any_language(
 # -- the way there ----------------------------------------------------------------------------------------------------
 
 
-def test_a_jump_host_is_gone_through_and_its_key_is_checked(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_a_jump_host_is_used_and_its_host_key_is_checked(site: Callable[..., OwnSshd], to: Make) -> None:
     gate, cluster = site(), site()
     known = (gate.root / "known_hosts").read_text()
     cluster.config.write_text(
@@ -170,7 +168,7 @@ def test_a_jump_host_is_gone_through_and_its_key_is_checked(site: Callable[..., 
     assert transport.run(["true"]).ok
 
 
-def test_a_certificate_is_as_good_as_a_key_until_it_has_expired(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_a_certificate_is_accepted_until_it_expires(site: Callable[..., OwnSshd], to: Make) -> None:
     server = site()
     authority, key = server.root / "authority", server.root / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", authority], check=True)
@@ -194,7 +192,7 @@ def test_a_certificate_is_as_good_as_a_key_until_it_has_expired(site: Callable[.
     assert "CA ED25519" in (server.root / "log").read_text()
 
 
-def test_an_agent_holds_the_key(site: Callable[..., OwnSshd], to: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_an_agent_is_used(site: Callable[..., OwnSshd], to: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     server = site()
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", server.root / "agent"], stdout=subprocess.DEVNULL)
     try:
@@ -228,7 +226,7 @@ def together(transports: list[OpenSshTransport], count: int) -> list[str]:
     return answers
 
 
-def test_a_server_that_takes_few_commands_at_once_is_heeded(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_a_low_session_limit_of_the_server_is_respected(site: Callable[..., OwnSshd], to: Make) -> None:
     server = site(settings="MaxSessions 2")
     transport = to(server)
     assert sorted(map(int, together([transport], 12))) == list(range(12))
@@ -237,7 +235,7 @@ def test_a_server_that_takes_few_commands_at_once_is_heeded(site: Callable[..., 
 
 
 @pytest.mark.slow
-def test_two_who_share_a_connection_get_all_their_answers(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_two_processes_that_share_a_connection_get_all_their_answers(site: Callable[..., OwnSshd], to: Make) -> None:
     server = site()
     assert sorted(map(int, together([to(server), to(server)], 32))) == list(range(32))
     assert logins(server) == 1
@@ -270,7 +268,7 @@ def test_processes_that_start_together_log_in_once(site: Callable[..., OwnSshd],
     assert closer.run(["true"]).ok
 
 
-def test_the_last_who_uses_a_connection_ends_it_and_nobody_before(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_only_the_last_user_of_a_connection_closes_it(site: Callable[..., OwnSshd], to: Make) -> None:
     """A log is looked at while a supervisor works on the same connection."""
     server = site()
     works, looks = to(server), to(server)
@@ -293,7 +291,7 @@ def test_the_last_who_uses_a_connection_ends_it_and_nobody_before(site: Callable
 # -- not to be banned -------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_key_is_not_shown_again_and_again(site: Callable[..., OwnSshd], to: Make) -> None:
+def test_a_refused_key_is_not_offered_repeatedly(site: Callable[..., OwnSshd], to: Make) -> None:
     server = site()
     authorized = server.root / "id.pub"
     key = authorized.read_text()
@@ -313,9 +311,7 @@ def test_a_refused_key_is_not_shown_again_and_again(site: Callable[..., OwnSshd]
     assert to(server).run(["true"]).ok
 
 
-def test_logins_are_counted_and_put_off(
-    site: Callable[..., OwnSshd], to: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logins_are_rate_limited(site: Callable[..., OwnSshd], to: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_limiter, "LOGINS_PER_MINUTE", 2)
     server = site()
     transport = to(server)
@@ -365,7 +361,7 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
         one.close()
 
 
-def test_a_front_end_that_falls_silent_inside_a_login_costs_everybody_one_wait(
+def test_waiting_processes_share_the_failure_of_a_silent_login(
     stalling: OwnSshd, to: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert openssh._LOGIN_SECONDS + 2 * openssh._CONTROL_SECONDS < 60
@@ -390,7 +386,7 @@ def test_a_front_end_that_falls_silent_inside_a_login_costs_everybody_one_wait(
     assert stalling.relayed == 1, "one login, however many wait for it"
 
 
-def test_the_login_is_given_up_though_a_jump_host_stands_between(
+def test_a_login_through_a_silent_jump_host_times_out(
     site: Callable[..., OwnSshd], stalling: OwnSshd, to: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openssh, "_LOGIN_SECONDS", 2)

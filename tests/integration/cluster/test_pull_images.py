@@ -54,7 +54,7 @@ def transport(charliecloud: Sandbox) -> Iterator[OpenSshTransport]:
 
 
 @pytest.mark.parametrize("name", ["apptainer", pytest.param("charliecloud", marks=pytest.mark.slow)])
-def test_a_private_image_is_pulled_with_the_workers_login_and_not_without(
+def test_a_private_image_is_pulled_only_with_the_workers_credentials(
     transport: OpenSshTransport, closed_registries: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     closed_registry = closed_registries[name]
@@ -85,7 +85,7 @@ exec apptainer "$@"
 
 
 @pytest.mark.slow
-def test_an_old_program_runs_what_its_shell_cannot_misread_and_refuses_the_rest(
+def test_an_old_runtime_refuses_arguments_that_its_shell_would_evaluate(
     transport: OpenSshTransport, closed_registries: dict[str, str], tmp_path: Path
 ) -> None:
     closed_registry = closed_registries["apptainer"]
@@ -152,7 +152,7 @@ def init(site: Site) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_init_pulls_in_jobs_of_the_cluster_says_what_is_missing_and_ends_with_a_summary(
+def test_init_pulls_in_jobs_and_prints_missing_images_and_a_summary(
     deploy: Callable[..., Site], tmp_path: Path
 ) -> None:
     site = deploy(

@@ -94,7 +94,7 @@ def section(folder, **environ):
     return {name.removeprefix("grid/"): text for name, text in found.items() if name.startswith(("grid/", "summary"))}
 
 
-def test_the_grid_is_described_as_it_is(grid, locator, tmp_path):
+def test_the_description_of_the_grid_is_correct(grid, locator, tmp_path):
     found = section(tmp_path, OMERO_LOCATOR=locator)
     assert "master: up" in found["nodes.txt"]
     assert "Processor-0 on master: active (pid = " in found["servers.txt"]
@@ -137,7 +137,7 @@ def test_a_second_processor_on_another_node_and_a_foreign_one_are_named(grid, lo
     assert "stray: up" in found["nodes.txt"]
 
 
-def test_a_processor_whose_node_is_away_is_named(grid, locator, tmp_path):
+def test_a_processor_on_an_unavailable_node_is_named(grid, locator, tmp_path):
     (tmp_path / "second.xml").write_text(SECOND_PROCESSOR)
     icegridadmin(grid, f"application add '{tmp_path}/second.xml'", timeout=60)
     try:
@@ -147,7 +147,7 @@ def test_a_processor_whose_node_is_away_is_named(grid, locator, tmp_path):
     assert "Processor-1: its node stray does not answer" in found["who-serves-scripts.txt"]
 
 
-def test_the_subscribers_of_omeros_question_are_named(grid, locator, tmp_path):
+def test_the_subscribers_of_the_processor_topic_are_named(grid, locator, tmp_path):
     (tmp_path / "topics").mkdir()
     (tmp_path / "icebox.cfg").write_text(STORM.format(locator=locator, folder=tmp_path))
     (tmp_path / "icestorm.cfg").write_text(STORM_SERVICE.format(folder=tmp_path))

@@ -37,7 +37,7 @@ def collected(url, home):
     return sections.run(sections.Section("run-log", 60, run_log), context)
 
 
-def test_counts_paused_runs_with_their_reason_and_the_last_events_are_there(url, tmp_path):
+def test_the_archive_has_counts_paused_runs_with_their_reason_and_the_last_events(url, tmp_path):
     with RunLog.open(url) as log:
         running, stopped, done = accept(log), accept(log), accept(log)
         bring_to(log, running, RunState.RUNNING)
@@ -62,7 +62,7 @@ def test_counts_paused_runs_with_their_reason_and_the_last_events_are_there(url,
     assert str(running)[:8] in shown, "a run is recognised by the first part of its id"
 
 
-def test_nothing_is_made_in_an_empty_database(url, tmp_path):
+def test_no_table_is_created_in_an_empty_database(url, tmp_path):
     result = collected(url, tmp_path)
     assert len(result.notes.missing) == 1
     if url.startswith("sqlite"):

@@ -78,7 +78,7 @@ def _both(run: UUID) -> set[str]:
     return {f"biomero_{run}", f".biomero_{run}.part"}
 
 
-def test_folders_of_runs_that_ended_long_ago_go_and_all_others_stay(
+def test_only_folders_of_runs_that_ended_long_ago_are_removed(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     old = [_run(log, transport), _run(log, transport, RunState.DONE)]
@@ -94,7 +94,7 @@ def test_folders_of_runs_that_ended_long_ago_go_and_all_others_stay(
     assert all(_both(run) <= _there(transport) for run in open_ones)
 
 
-def test_a_run_that_this_version_cannot_read_keeps_its_folder_and_no_other_one(
+def test_the_folder_of_an_unreadable_run_is_preserved_and_others_are_removed(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     strange, plain = _run(log, transport, days=30), _run(log, transport)
@@ -110,7 +110,7 @@ def test_a_run_that_this_version_cannot_read_keeps_its_folder_and_no_other_one(
     assert not _both(plain) & _there(transport)
 
 
-def test_a_round_is_one_execution_of_a_bounded_size_and_nothing_is_asked_twice(
+def test_a_round_is_one_remote_command_of_bounded_size_without_repetition(
     log: RunLog,
     transport: FakeTransport,
     cluster: Cluster,
@@ -130,7 +130,7 @@ def test_a_round_is_one_execution_of_a_bounded_size_and_nothing_is_asked_twice(
     assert _there(transport) == set()
 
 
-def test_zero_days_keep_everything_for_ever(
+def test_with_zero_retention_days_nothing_is_removed(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     run = _run(log, transport, days=10_000)
@@ -138,7 +138,7 @@ def test_zero_days_keep_everything_for_ever(
     assert _both(run) <= _there(transport)
 
 
-def test_a_run_that_has_not_ended_is_refused_even_when_a_table_says_that_it_has(
+def test_the_folder_of_an_active_run_is_not_removed_even_if_a_table_is_wrong(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     ended, running = _run(log, transport), _run(log, transport, RunState.RUNNING)
@@ -165,7 +165,7 @@ def test_nothing_is_removed_through_a_link(
     assert (precious / "in" / "a b $(touch x).tif").exists()
 
 
-def test_a_cluster_that_is_away_or_a_folder_that_is_not_mounted_loses_nothing(
+def test_an_unreachable_cluster_or_unmounted_folder_loses_no_pending_removal(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     run = _run(log, transport)
@@ -187,7 +187,7 @@ def test_a_cluster_that_is_away_or_a_folder_that_is_not_mounted_loses_nothing(
     assert not _both(run) & _there(transport)
 
 
-def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
+def test_a_folder_that_cannot_be_removed_is_recorded_and_others_are_removed(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     stuck, other = _run(log, transport, days=40), _run(log, transport)
@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_removed_is_noted_and_does_not_stand_in_the_way(
     assert not _both(stuck) & _there(transport)
 
 
-def test_two_housekeepers_share_the_work(log: RunLog, transport: FakeTransport) -> None:
+def test_two_cleaners_share_the_work(log: RunLog, transport: FakeTransport) -> None:
     runs = {_run(log, transport, days=20 + number) for number in range(4)}
     first = log.cleanup.claim(timedelta(days=14), 3, 60)
     second = log.cleanup.claim(timedelta(days=14), 3, 60)
@@ -222,7 +222,7 @@ def test_two_housekeepers_share_the_work(log: RunLog, transport: FakeTransport) 
     assert len(second) == 1
 
 
-def test_folders_here_go_when_they_have_served(
+def test_local_folders_are_removed_when_they_are_not_needed(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     done, failed, kept = (
@@ -243,7 +243,7 @@ def test_folders_here_go_when_they_have_served(
     assert {path.name for path in work.iterdir()} == {"notes", str(kept), str(running), str(stranger)}
 
 
-def test_a_transfer_that_does_not_fit_is_held_with_figures(
+def test_a_transfer_that_does_not_fit_is_refused_with_the_sizes(
     transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     transport.answer(["sh", "-c", disk_space._FREE], stdout="10000000000 100000000000 5000 9000\n")
@@ -257,7 +257,7 @@ def test_a_transfer_that_does_not_fit_is_held_with_figures(
         guard.check(1, files=6000)
 
 
-def test_one_question_serves_all_transfers_of_a_minute(
+def test_free_space_is_queried_once_per_minute(
     transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     cluster.check()
@@ -268,7 +268,7 @@ def test_one_question_serves_all_transfers_of_a_minute(
     assert transport.executions - before == 1
 
 
-def test_the_real_answer_is_the_one_of_df_also_below_a_folder_that_is_not_there_yet(
+def test_the_free_space_is_that_of_df_also_for_a_folder_that_does_not_exist_yet(
     transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
 ) -> None:
     answer = transport.run(disk_space.free_command(f"{transport.home}/data/not/yet"))

@@ -19,7 +19,7 @@ from biomeroworker.eventlog.runlog import RunState
 from tests.notice_servers import Hook, Post, serving
 
 
-def test_a_run_tells_its_end_and_leaves_nothing_behind(make_site: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_ended_run_is_notified_and_its_folders_are_removed(make_site: Callable[..., Any], tmp_path: Path) -> None:
     site = make_site(database=f"sqlite:///{tmp_path}/runs.sqlite")
     site.deployment.close()
     with serving(Hook()) as hook, serving(Post()) as post:

@@ -21,7 +21,7 @@ def names_of(events):
     return [event.name for event in events]
 
 
-def test_a_folder_of_images_comes_back_as_results_under_its_own_names(site):
+def test_results_of_a_folder_have_the_names_of_its_images(site):
     run = site.carry(site.request(site.images(HOSTILE_NAME, "plain.tif"), text=HOSTILE_TEXT))
     assert run.state is RunState.DONE, run.report
     results = site.results(run)
@@ -38,13 +38,13 @@ def test_a_folder_of_images_comes_back_as_results_under_its_own_names(site):
     assert provenance["job_id"] == run.job_ids[0]
 
 
-def test_nothing_that_a_user_types_was_executed(site):
+def test_no_text_of_a_user_is_executed(site):
     site.carry(site.request(site.images(HOSTILE_NAME), text="$(touch pwned); touch pwned"))
     found = site.deployment.cluster.transport.run(["find", ".", "-name", "x", "-o", "-name", "pwned"])
     assert found.stdout == ""
 
 
-def test_the_log_tells_the_run_event_by_event(site):
+def test_the_log_contains_every_event_of_the_run(site):
     run = site.carry(site.request(site.images("one.tif")))
     events = names_of(site.deployment.log.events(run.id))
     for name in (
@@ -67,7 +67,7 @@ def test_the_log_tells_the_run_event_by_event(site):
     assert run.outcomes[RunState.TRANSFERRING]["bytes"] > 0
 
 
-def test_what_a_job_says_of_its_progress_is_in_the_log_once(site):
+def test_each_progress_value_of_a_job_is_recorded_once(site):
     run = site.carry(site.request(site.images("one.tif"), sleep=7))  # a job looks for percents every 5 seconds
     observed = [event.attributes for event in site.deployment.log.events(run.id) if event.name == "JobObserved"]
     told = [one["progress"] for one in observed if one["state"] == "RUNNING"]
@@ -99,7 +99,7 @@ def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(unhurried
         ({"write": False}, "wrote nothing"),
     ],
 )
-def test_a_container_that_fails_ends_the_run_however_much_it_left(site, parameters, message):
+def test_a_failed_container_fails_the_run_even_with_output_files(site, parameters, message):
     begun = time.monotonic()
     run = site.carry(site.request(site.images("one.tif"), **parameters))
     assert run.state is RunState.FAILED
@@ -123,7 +123,7 @@ def test_a_container_that_fails_ends_the_run_however_much_it_left(site, paramete
         ("obedient", {"colour": "red"}, "colour"),
     ],
 )
-def test_a_bad_request_is_one_failed_run_that_says_what_to_change(site, workflow, parameters, message):
+def test_an_invalid_request_fails_and_the_report_names_what_to_change(site, workflow, parameters, message):
     run = site.carry(site.request(site.images("one.tif"), workflow, **parameters))
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
@@ -131,14 +131,14 @@ def test_a_bad_request_is_one_failed_run_that_says_what_to_change(site, workflow
     assert "AttemptStarted" not in names_of(site.deployment.log.events(run.id)), "nothing was moved"
 
 
-def test_inputs_that_are_not_there_are_found_out_at_the_door(site, tmp_path):
+def test_missing_inputs_fail_at_admission(site, tmp_path):
     run = site.carry(site.request(tmp_path / "nowhere"))
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "is not a folder" in run.report["message"]
 
 
-def test_an_unreadable_image_ends_the_run_and_is_named(site):
+def test_an_unreadable_image_fails_the_run_and_is_named(site):
     images = site.images("good.tif")
     (images / "bad.tif").write_bytes(b"II*\0 truncated")
     run = site.carry(site.request(images))
@@ -147,7 +147,7 @@ def test_an_unreadable_image_ends_the_run_and_is_named(site):
     assert "bad.tif" in run.report["message"]
 
 
-def test_a_cluster_that_is_down_ends_the_run_at_the_door_within_a_minute(make_site, tmp_path):
+def test_an_unreachable_cluster_fails_the_run_at_admission_within_a_minute(make_site, tmp_path):
     config = tmp_path / "ssh_config"
     config.write_text("Host hpc\n  HostName 127.0.0.1\n  Port 9\n  BatchMode yes\n")
     site = make_site(ssh_config=str(config), pull=False)
@@ -160,7 +160,7 @@ def test_a_cluster_that_is_down_ends_the_run_at_the_door_within_a_minute(make_si
     site.deployment.close()
 
 
-def test_a_cluster_that_is_silent_ends_the_run_at_the_door_within_a_minute(make_site, tmp_path, monkeypatch):
+def test_a_silent_cluster_fails_the_run_at_admission_within_a_minute(make_site, tmp_path, monkeypatch):
     """Every try waits for as long as is promised to the host; here that is a second, and the others are added."""
     promised = openssh._CONNECT_SECONDS
     monkeypatch.setattr(openssh, "_CONNECT_SECONDS", 1)
@@ -186,7 +186,7 @@ def test_a_cluster_that_is_silent_ends_the_run_at_the_door_within_a_minute(make_
     site.deployment.close()
 
 
-def test_a_workflow_on_tiff_without_a_converter_is_said_before_anything_moves(make_site):
+def test_a_missing_converter_is_reported_before_any_transfer(make_site):
     site = make_site()
     descriptor = site.folder / "obedient/descriptor.json"
     descriptor.write_text(descriptor.read_text().replace('["zarr"]', '["tif"]'))
@@ -198,7 +198,7 @@ def test_a_workflow_on_tiff_without_a_converter_is_said_before_anything_moves(ma
     site.deployment.close()
 
 
-def test_a_run_keeps_to_the_workflow_as_it_was_when_it_was_admitted(make_site):
+def test_a_run_uses_the_workflow_of_its_admission(make_site):
     """Somebody mends the descriptor while the job runs: what was computed is not lost."""
     site = make_site()
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=4))
@@ -219,7 +219,7 @@ def test_a_run_keeps_to_the_workflow_as_it_was_when_it_was_admitted(make_site):
     site.deployment.close()
 
 
-def test_an_image_that_is_not_on_the_cluster_is_said_before_anything_moves(site):
+def test_a_missing_image_is_reported_before_any_transfer(site):
     request = site.request(site.images("one.tif")).model_copy(update={"version": "v9.9.9"})
     run = site.carry(request)
     assert run.state is RunState.FAILED
@@ -228,7 +228,7 @@ def test_an_image_that_is_not_on_the_cluster_is_said_before_anything_moves(site)
     assert "init" in run.report["next_step"]
 
 
-def test_an_option_that_the_scheduler_refuses_ends_the_run_with_its_words(site):
+def test_an_option_that_sbatch_refuses_fails_the_run_with_its_message(site):
     request = site.request(site.images("one.tif")).model_copy(update={"job_options": {"partition": "nosuch"}})
     run = site.carry(request)
     assert run.state is RunState.FAILED
@@ -282,7 +282,7 @@ def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(
     assert len(site.jobs_ever(run.attempts[1].name)) == 1
 
 
-def test_many_runs_are_carried_at_once_and_asked_about_together(unhurried):
+def test_many_runs_execute_in_parallel_and_are_polled_together(unhurried):
     site = unhurried
     runs = [site.deployment.submit(site.request(site.images("one.tif"), sleep=4)) for _ in range(6)]
     supervisor = site.supervisor()
@@ -300,7 +300,7 @@ def test_many_runs_are_carried_at_once_and_asked_about_together(unhurried):
     assert transport.executions - before - own < 12, "questions are not asked for each job by itself"
 
 
-def test_two_supervisors_do_not_carry_one_run_twice(site):
+def test_two_supervisors_do_not_execute_one_run_twice(site):
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=2))
     supervisors = [site.supervisor(), site.supervisor()]
     both = [threading.Thread(target=supervisor.serve) for supervisor in supervisors]

@@ -10,7 +10,7 @@ def split(site, images, size=1, **parameters):
     return site.request(images, **parameters).model_copy(update={"batch_size": size})
 
 
-def test_a_run_over_many_images_is_one_array_whose_tasks_begin_as_their_chunks_arrive(site):
+def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks_arrive(site):
     images = site.images(*(f"i{number:02d}.tif" for number in range(7)))
     run = site.carry(split(site, images, 2, labels=True))
     assert run.state is RunState.DONE, run.report
@@ -24,7 +24,7 @@ def test_a_run_over_many_images_is_one_array_whose_tasks_begin_as_their_chunks_a
 
 
 @pytest.mark.slow
-def test_no_more_tasks_run_at_once_than_the_site_wants(make_site):
+def test_array_throttle_limits_the_running_tasks(make_site):
     site = make_site(extra="array_throttle = 1")
     run = site.carry(split(site, site.images("a.tif", "b.tif", "c.tif"), sleep=1))
     assert run.state is RunState.DONE, run.report
@@ -40,7 +40,7 @@ def test_no_more_tasks_run_at_once_than_the_site_wants(make_site):
     site.deployment.close()
 
 
-def test_a_task_that_fails_leaves_the_others_their_results_and_is_run_again_alone(site):
+def test_a_failed_task_does_not_affect_other_results_and_is_retried_alone(site):
     images = site.images("good.tif", "bad.tif", "fine.tif")
     run = site.carry(split(site, images, fail="image-1"))
     assert run.state is RunState.DONE, run.report

@@ -82,7 +82,7 @@ def _hurry(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("state", [RunState.DONE, RunState.FAILED, RunState.CANCELLED])
-def test_an_end_is_told_once_by_each_way(
+def test_each_channel_delivers_the_end_of_a_run_once(
     log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post, state: RunState
 ) -> None:
     run = _end(log, state)
@@ -102,7 +102,7 @@ def test_an_end_is_told_once_by_each_way(
     assert log.outbox.waiting() == 0
 
 
-def test_only_ends_are_told_and_only_those_that_are_recorded_from_now_on(log: RunLog, log_url: str) -> None:
+def test_only_terminal_events_that_are_recorded_from_now_on_are_notified(log: RunLog, log_url: str) -> None:
     run = accept(log)
     bring_to(log, run, RunState.IMPORTING)
     assert _rows(log) == []
@@ -118,7 +118,7 @@ def test_only_ends_are_told_and_only_those_that_are_recorded_from_now_on(log: Ru
         assert len(_rows(again)) == 2
 
 
-def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_event_without_its_outbox_row_is_not_recorded(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
     run = accept(log)
 
     def full(*args: Any) -> None:
@@ -135,7 +135,7 @@ def test_an_end_whose_notice_cannot_be_written_is_not_recorded(log: RunLog, monk
 
 
 @pytest.mark.parametrize("behaviour", ["500", "die", "404", "302", "garbage", "drip"])
-def test_a_web_hook_that_fails_first_is_told_again_with_the_same_id(
+def test_a_failed_webhook_is_retried_with_the_same_id(
     log: RunLog, settings: Callable[..., Settings], hook: Hook, behaviour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channels, "TOTAL_TIMEOUT_SECONDS", 1.0)
@@ -158,7 +158,7 @@ def test_a_web_hook_that_fails_first_is_told_again_with_the_same_id(
     assert hook.requests == 2
 
 
-def test_a_web_hook_that_is_down_costs_one_delivery_not_one_per_run(
+def test_an_unreachable_webhook_costs_one_delivery_and_not_one_per_run(
     log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post
 ) -> None:
     for _ in range(5):
@@ -175,7 +175,7 @@ def test_a_web_hook_that_is_down_costs_one_delivery_not_one_per_run(
     assert len(hook.taken) == 5
 
 
-def test_a_notice_is_given_up_after_days_and_says_so(
+def test_a_notification_expires_after_days_and_is_logged(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
     _end(log, address="")
@@ -187,7 +187,7 @@ def test_a_notice_is_given_up_after_days_and_says_so(
     assert any(row.outcome.startswith("given up after 1 tries: ") and "500" in row.outcome for row in _rows(log))
 
 
-def test_a_mail_server_that_refuses_for_now_gets_the_letter_later_and_one_that_refuses_for_ever_does_not(
+def test_an_email_is_retried_after_a_temporary_refusal_and_not_after_a_permanent_one(
     log: RunLog, settings: Callable[..., Settings], post: Post
 ) -> None:
     _end(log)
@@ -203,7 +203,7 @@ def test_a_mail_server_that_refuses_for_now_gets_the_letter_later_and_one_that_r
     assert "550 no such user" in row.outcome
 
 
-def test_a_letter_whose_answer_got_lost_is_sent_again_under_the_same_id(
+def test_an_email_without_an_answer_is_sent_again_with_the_same_id(
     log: RunLog, settings: Callable[..., Settings], post: Post
 ) -> None:
     _end(log)
@@ -215,7 +215,9 @@ def test_a_letter_whose_answer_got_lost_is_sent_again_under_the_same_id(
     assert len(post.letters) == 2
 
 
-def test_a_bad_address_stops_nothing(log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post) -> None:
+def test_an_invalid_address_does_not_stop_other_notifications(
+    log: RunLog, settings: Callable[..., Settings], hook: Hook, post: Post
+) -> None:
     _end(log, address="ada@example.org\r\nBcc: all@example.org")
     Dispatcher(log, settings(), {}).deliver()
     assert post.letters == []
@@ -223,7 +225,7 @@ def test_a_bad_address_stops_nothing(log: RunLog, settings: Callable[..., Settin
     assert log.outbox.waiting() == 0
 
 
-def test_no_connection_of_the_database_is_held_while_a_notice_travels(
+def test_no_database_connection_is_open_during_a_delivery(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
     held: list[int] = []
@@ -254,7 +256,7 @@ def test_two_supervisors_never_deliver_the_same_notice_at_once(
     assert len(post.letters) == 12
 
 
-def test_what_a_dead_process_had_claimed_is_delivered_when_its_claim_has_run_out(
+def test_a_notification_claimed_by_a_dead_process_is_delivered_after_the_claim_expires(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
     _end(log, address="")
@@ -269,7 +271,7 @@ def test_what_a_dead_process_had_claimed_is_delivered_when_its_claim_has_run_out
     assert log.outbox.waiting() == 0, "a claim that ran out changes nothing any more"
 
 
-def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
+def test_a_process_killed_during_a_delivery_loses_no_notification(
     log: RunLog, log_url: str, settings: Callable[..., Settings], hook: Hook, tmp_path: Path
 ) -> None:
     _end(log, address="")
@@ -292,7 +294,7 @@ def test_a_process_that_is_killed_while_it_delivers_loses_nothing(
     assert len({headers["X-Biomeroworker-Delivery"] for headers, _ in hook.taken}) == 1
 
 
-def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
+def test_maintenance_never_raises_and_costs_one_query_when_idle(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
     class Nowhere:
@@ -315,7 +317,7 @@ def test_chores_never_raise_and_cost_one_question_when_there_is_nothing_to_do(
     assert failed == [chore.name for chore in chores._tasks], "tried again later only"
 
 
-def test_a_notice_does_not_wait_for_folders_that_take_long_to_remove(
+def test_a_notification_does_not_wait_for_a_slow_removal(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
     chores = MaintenanceScheduler(log, {}, settings(), {})
@@ -334,7 +336,7 @@ def test_a_notice_does_not_wait_for_folders_that_take_long_to_remove(
 
 
 @pytest.mark.parametrize("log_url", ["sqlite"], indirect=True)
-def test_a_login_goes_over_tls_to_the_named_host_only(
+def test_the_smtp_login_uses_tls_to_the_named_host_only(
     log: RunLog, settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip

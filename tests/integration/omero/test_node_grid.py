@@ -62,7 +62,7 @@ def running(node, seconds=40):
     return found
 
 
-def test_an_official_script_runs_as_the_user_who_asks(session, person, script):
+def test_an_official_script_runs_as_the_user_who_starts_it(session, person, script):
     assert asked(session, script) == person.name
 
 

@@ -151,7 +151,7 @@ def test_fifty_scripts_at_once_are_all_done(server, person, upload, setting):
     assert ended == ["Finished"] * 50
 
 
-def test_a_script_beyond_the_bound_waits_says_so_and_starts_in_its_turn(session, upload, setting, tmp_path):
+def test_a_script_above_the_limit_waits_with_a_message_and_starts_in_order(session, upload, setting, tmp_path):
     setting("scripts_at_once = 1")
     script = upload()
     first = start(session, script, ready=tmp_path / "first", Seconds=60)
@@ -184,7 +184,7 @@ def test_a_script_beyond_the_bound_waits_says_so_and_starts_in_its_turn(session,
         process.close(False)
 
 
-def test_a_script_that_eats_memory_is_ended_and_the_node_lives(session, upload, setting, node):
+def test_a_script_above_the_memory_limit_is_ended_and_the_node_continues(session, upload, setting, node):
     setting("script_memory_gb = 0.4")
     script = upload()
     before = node.pid()
@@ -200,7 +200,7 @@ def test_a_script_that_eats_memory_is_ended_and_the_node_lives(session, upload, 
     assert node.pid() == before
 
 
-def test_a_script_that_was_killed_from_outside_has_its_output(session, upload, node, tmp_path):
+def test_the_output_of_a_killed_script_is_uploaded(session, upload, node, tmp_path):
     process = start(session, upload(), ready=tmp_path / "ready", Seconds=60)
     until((tmp_path / "ready").exists)
     pids = [pid for pid in process_tree.members(node.pid()) if "./script" in command_of(pid)]
@@ -211,7 +211,7 @@ def test_a_script_that_was_killed_from_outside_has_its_output(session, upload, n
     process.close(False)
 
 
-def test_a_script_whose_session_was_closed_has_its_output_all_the_same(session, upload, tmp_path):
+def test_the_output_of_a_script_with_a_closed_session_is_uploaded(session, upload, tmp_path):
     process = start(session, upload(), ready=tmp_path / "ready", Seconds=60)
     until((tmp_path / "ready").exists)
     job = process.getJob()
@@ -229,7 +229,7 @@ def command_of(pid):
         return ""
 
 
-def test_a_dialog_opens_at_once_and_a_change_is_seen_at_the_next_opening(session, upload, tmp_path):
+def test_a_dialog_opens_from_the_cache_and_shows_a_change_at_the_next_opening(session, upload, tmp_path):
     service = session.sf.getScriptService()
     script = upload()
     seconds = []
@@ -252,7 +252,7 @@ def test_a_dialog_opens_at_once_and_a_change_is_seen_at_the_next_opening(session
     until(lambda: opened() == known | {"Nuclei"})
 
 
-def test_a_changed_script_or_configuration_is_parsed_before_it_is_shown(session, upload, setting, tmp_path):
+def test_a_changed_script_or_configuration_is_parsed_before_the_dialog_opens(session, upload, setting, tmp_path):
     service = session.sf.getScriptService()
     script = upload()
     assert "Nuclei" not in service.getParams(script).inputs

@@ -58,7 +58,7 @@ def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person,
     assert len(set(names)) == len(names), "converted, no two fields are called the same"
 
 
-def test_the_fields_that_failed_are_the_whole_of_the_next_run(source, person, plate, tmp_path):
+def test_a_rerun_of_failed_fields_contains_only_these_fields(source, person, plate, tmp_path):
     number, pixels = plate
     first = chunks.split(source.list_inputs("r", asked(person, "Plate", [number])), 2, 1000)
     only = chunks.named_inputs(first, [1])
@@ -72,7 +72,7 @@ def test_the_fields_that_failed_are_the_whole_of_the_next_run(source, person, pl
     assert np.array_equal(group["A/2/1"]["0"][:], pixels["A/2/1"])
 
 
-def test_images_that_were_deleted_meanwhile_are_named(source, person, session):
+def test_images_deleted_during_the_run_are_named(source, person, session):
     dataset = make_dataset(session)
     images = [make_image(session, f"i{n}", noise(1, 1, 1, 4, 4), dataset=dataset) for n in range(2)]
     request = asked(person, "Dataset", [dataset], only={f"image-{images[0]}": "i0", "image-987654": "gone"})

@@ -27,7 +27,7 @@ def test_a_session_for_a_run_ends_when_it_is_closed(server, person):
         OmeroSession.join(server.host, server.port, uuid)
 
 
-def test_ones_own_runs_need_no_administrator(server, person):
+def test_a_user_needs_no_administrator_for_own_runs(server, person):
     provider = PasswordProvider(server.host, server.port, person.name, person.password)
     with provider.open(person.id, person.group) as session:
         assert session.user_id == person.id
@@ -35,7 +35,7 @@ def test_ones_own_runs_need_no_administrator(server, person):
         assert session.user_id == person.id
 
 
-def test_nobody_works_as_somebody_else_without_the_right(server, person):
+def test_without_sudo_no_session_of_another_user_is_opened(server, person):
     other = make_person(server, make_group(server, "rw----"))
     provider = PasswordProvider(server.host, server.port, person.name, person.password)
     with pytest.raises(Blocked):
@@ -43,13 +43,13 @@ def test_nobody_works_as_somebody_else_without_the_right(server, person):
 
 
 @pytest.mark.parametrize("what", ["user", "group"])
-def test_a_user_or_group_that_is_gone_is_named(server, person, what):
+def test_a_deleted_user_or_group_is_named(server, person, what):
     wanted = {"user": person.id, "group": person.group} | {what: 999999999}
     with pytest.raises(Blocked, match="999999999"):
         server.provider().open(wanted["user"], wanted["group"])
 
 
-def test_a_wrong_password_needs_a_person_and_is_not_shown(server):
+def test_a_wrong_password_is_blocked_and_not_shown(server):
     provider = PasswordProvider(server.host, server.port, "root", "hunter2")
     assert "hunter2" not in repr(provider)
     with pytest.raises(Blocked) as raised:
@@ -57,7 +57,7 @@ def test_a_wrong_password_needs_a_person_and_is_not_shown(server):
     assert "hunter2" not in str(raised.value)
 
 
-def test_a_server_that_is_away_is_tried_again():
+def test_an_unreachable_server_is_transient():
     with pytest.raises(Transient):
         PasswordProvider("127.0.0.1", 1, "root", "x").open(-1, -1)
 
@@ -72,7 +72,7 @@ def test_data_connections_belong_to_the_session_and_leave_it_open(server, person
         session.sf.keepAlive(None)
 
 
-def test_the_environment_says_how(server, person):
+def test_the_environment_selects_the_login(server, person):
     given = {"OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_PASSWORD": server.password}
     with provider_from_environment(given).open(person.id, person.group) as session:
         assert session.user_id == person.id
@@ -125,7 +125,7 @@ def relay(host, port):
             one.close()
 
 
-def test_a_server_that_goes_silent_in_the_middle_is_not_waited_for(server, person, monkeypatch):
+def test_a_server_that_stops_answering_is_not_waited_for(server, person, monkeypatch):
     """Neither the question nor the closing of the session that follows it."""
     monkeypatch.setattr(sessions, "ANSWER_TIMEOUT_MS", 3000)
     monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_MS", 500)

@@ -27,7 +27,7 @@ def pixels_of(folder, path):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"])
-def test_pixels_of_each_type_arrive_as_they_are(session, tmp_path, dtype):
+def test_pixels_of_each_type_are_exported_unchanged(session, tmp_path, dtype):
     values = noise(2, 2, 3, 31, 47, dtype=dtype)
     if dtype.startswith(("int", "float")):
         values = values - np.array(100, dtype)
@@ -39,7 +39,7 @@ def test_pixels_of_each_type_arrive_as_they_are(session, tmp_path, dtype):
     assert described.shape == values.shape
 
 
-def test_names_sizes_and_channels_travel_and_the_file_is_named_by_id(session, tmp_path):
+def test_names_sizes_and_channels_are_exported_and_the_file_is_named_by_id(session, tmp_path):
     name = "a b [1];$(touch x)/../µ.tif"
     image = make_image(
         session, name, noise(1, 2, 1, 20, 30), sizes={"x": 0.25, "y": 0.25, "z": 1.5}, channels=("DAPI", "GFP")
@@ -65,7 +65,7 @@ def test_names_sizes_and_channels_travel_and_the_file_is_named_by_id(session, tm
     assert [channel["label"] for channel in attributes["omero"]["channels"]] == ["DAPI", "GFP"]
 
 
-def test_a_dataset_is_its_images_and_progress_ends_at_one(session, tmp_path):
+def test_a_dataset_exports_its_images_and_progress_ends_at_one(session, tmp_path):
     project = make_project(session)
     dataset = make_dataset(session, project=project)
     images = [make_image(session, f"i{n}", noise(1, 1, 1, 9, 9, seed=n), dataset=dataset) for n in range(3)]
@@ -85,7 +85,7 @@ def test_a_big_plane_is_read_by_tiles(session, tmp_path, monkeypatch):
     assert np.array_equal(pixels_of(tmp_path, described.path)[:], values)
 
 
-def test_a_plate_lies_as_hcs_and_knows_its_images(session, tmp_path):
+def test_a_plate_is_exported_as_hcs_with_the_ids_of_its_images(session, tmp_path):
     values = [noise(1, 1, 1, 8, 9, seed=n) for n in range(4)]
     a, b, c, d = [make_image(session, f"f{n}", value) for n, value in enumerate(values)]
     plate = make_plate(session, {(0, 0): [a, b], (1, 10): [c], (0, 1): [d]})
@@ -99,7 +99,7 @@ def test_a_plate_lies_as_hcs_and_knows_its_images(session, tmp_path):
     assert [well["path"] for well in attributes["wells"]] == ["A/1", "A/2", "B/11"]
 
 
-def test_what_is_whole_is_adopted_and_what_is_half_is_done_again(session, tmp_path, monkeypatch):
+def test_complete_exports_are_adopted_and_partial_ones_are_repeated(session, tmp_path, monkeypatch):
     values = noise(1, 1, 4, 20, 20)
     first, second = make_image(session, "1", values), make_image(session, "2", values)
     selection = select(session, "Image", [first, second])
@@ -125,7 +125,7 @@ def test_what_is_whole_is_adopted_and_what_is_half_is_done_again(session, tmp_pa
     assert np.array_equal(pixels_of(tmp_path, f"image-{second}.ome.zarr")[:], values)
 
 
-def test_a_lease_that_is_lost_while_pixels_are_read_is_said_as_it_is(session, tmp_path):
+def test_a_lease_lost_while_pixels_are_read_is_reported_as_lease_lost(session, tmp_path):
     """Whoever carries the run lets go of it; a verdict on the run it is not."""
 
     def check():
@@ -137,7 +137,7 @@ def test_a_lease_that_is_lost_while_pixels_are_read_is_said_as_it_is(session, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_was_lost_when_all_pixels_were_there_gets_no_image(session, tmp_path):
+def test_a_lease_lost_after_all_pixels_publishes_no_image(session, tmp_path):
     checks = []
 
     def check():
@@ -151,7 +151,7 @@ def test_a_run_that_was_lost_when_all_pixels_were_there_gets_no_image(session, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_process_neither_disturbs_the_first_nor_is_disturbed(session, tmp_path):
+def test_two_processes_export_the_same_image_without_interference(session, tmp_path):
     """The first stalls while it reads; the second, which took the run over, exports all; then the first goes on."""
     values = noise(1, 1, 4, 20, 20)
     image = make_image(session, "1", values)
@@ -169,7 +169,7 @@ def test_a_second_process_neither_disturbs_the_first_nor_is_disturbed(session, t
     assert np.array_equal(pixels_of(tmp_path, f"image-{image}.ome.zarr")[:], values)
 
 
-def test_what_a_killed_process_left_is_cleared_away(session, tmp_path):
+def test_files_of_a_killed_process_are_removed(session, tmp_path):
     image = make_image(session, "1", noise(1, 1, 1, 20, 20))
     killed = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "image-7.ome.zarr")], stdout=subprocess.PIPE, text=True
@@ -194,7 +194,7 @@ with _written_beside(pathlib.Path(sys.argv[1]), lambda: None) as place:
 
 
 @pytest.mark.parametrize("kind", ["Image", "Dataset", "Plate", "Project", "Screen"])
-def test_an_id_that_does_not_exist_is_refused_by_name(session, kind):
+def test_an_unknown_id_is_refused_and_named(session, kind):
     with pytest.raises(RequestRejected, match=f"no {kind.lower()} 999999999"):
         select(session, kind, [999999999])
 
@@ -213,7 +213,7 @@ def test_a_screen_without_plates_is_refused(session):
         select(session, "Screen", [number])
 
 
-def test_what_lies_in_another_group_is_refused_with_that_groups_name(server, session, person):
+def test_an_image_in_another_group_is_refused_with_the_name_of_that_group(server, session, person):
     image = make_image(session, "i", noise(1, 1, 1, 9, 9))
     ((group,),) = session.rows("select g.name from ExperimenterGroup g where g.id = :id", id=person.group)
     with server.root() as root:

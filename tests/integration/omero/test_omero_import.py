@@ -100,7 +100,7 @@ def run(server, person, session, tmp_path):
     return Run(server, person, session, tmp_path)
 
 
-def test_everything_comes_home_to_where_it_belongs(run):
+def test_all_results_are_imported_to_the_right_targets(run):
     made = run.stage_out()
     kinds = {}
     for one in made:
@@ -134,7 +134,7 @@ def test_everything_comes_home_to_where_it_belongs(run):
         assert "Param_off" not in values
 
 
-def test_rois_lie_on_the_source_with_the_area_of_their_labels(run):
+def test_rois_are_on_the_source_image_with_the_area_of_their_labels(run):
     run.stage_out()
     for image in run.images:
         found = run.session.sf.getRoiService().findByImage(image, None).rois
@@ -171,7 +171,7 @@ def test_the_csv_is_a_typed_table_on_the_source_dataset(run):
         opened.close()
 
 
-def test_a_second_import_makes_nothing_new_and_says_the_same(run):
+def test_a_second_import_creates_nothing_and_reports_the_same(run):
     first = run.stage_out()
     before = run.counts()
     assert run.stage_out() == first
@@ -179,7 +179,7 @@ def test_a_second_import_makes_nothing_new_and_says_the_same(run):
 
 
 @pytest.mark.parametrize("point", [pytest.param(n, marks=() if n % 3 == 2 else pytest.mark.slow) for n in range(12)])
-def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, point):
+def test_an_import_killed_at_any_point_is_completed_by_the_next(run, monkeypatch, point):
     """The process is cut at the n-th call that changes something; then it is asked again."""
     whole = _counts_of_a_whole_import(run)
     calls = 0
@@ -217,7 +217,7 @@ def test_an_import_that_dies_anywhere_is_finished_by_the_next(run, monkeypatch, 
 
 
 @pytest.mark.parametrize("point", [pytest.param(n, marks=() if n % 3 == 1 else pytest.mark.slow) for n in range(9)])
-def test_two_imports_of_one_attempt_at_once_leave_one_set(run, monkeypatch, point):
+def test_two_concurrent_imports_of_one_attempt_create_one_set_of_objects(run, monkeypatch, point):
     """One process stalls between its look and its save; another, which took the run over, imports all meanwhile."""
     whole = _counts_of_a_whole_import(run)
     calls, meanwhile = 0, []
@@ -243,7 +243,7 @@ def test_two_imports_of_one_attempt_at_once_leave_one_set(run, monkeypatch, poin
     assert run.counts() == whole
 
 
-def test_an_importer_that_lost_its_run_while_it_wrote_pixels_links_nothing(run, monkeypatch):
+def test_an_importer_that_lost_its_lease_while_writing_pixels_links_nothing(run, monkeypatch):
     lost, write = [], images._write_plane
 
     def slow(*arguments):
@@ -262,7 +262,7 @@ def test_an_importer_that_lost_its_run_while_it_wrote_pixels_links_nothing(run, 
     )
 
 
-def test_what_a_person_hung_on_the_provenance_is_neither_adopted_nor_deleted(run):
+def test_objects_that_a_user_linked_to_the_provenance_are_neither_adopted_nor_deleted(run):
     first = run.stage_out()
     (mark,) = run.session.rows(
         "select l.child.id from ImageAnnotationLink l where l.child.description like :m",
@@ -276,7 +276,7 @@ def test_what_a_person_hung_on_the_provenance_is_neither_adopted_nor_deleted(run
     assert run.counts() == before
 
 
-def test_more_results_than_one_question_may_name_are_asked_for_in_portions(run, monkeypatch):
+def test_queries_for_many_results_are_split_into_batches(run, monkeypatch):
     monkeypatch.setattr(sessions, "IDS_PER_QUERY", 1)
     asked, ask = [], OmeroSession.rows
     monkeypatch.setattr(
@@ -300,7 +300,7 @@ def _counts_of_a_whole_import(run):
     return {kind: there[kind] + made[kind] for kind in there}
 
 
-def test_another_attempt_is_another_set(run):
+def test_another_attempt_creates_another_set_of_objects(run):
     run.stage_out()
     before = run.counts()
     run.by = Provenance(run.id, 2, "nuclei", "v1", "lab/nuclei:v1", "sha256:abc", {}, 78)
@@ -323,7 +323,7 @@ def test_options_are_followed(server, person, session, tmp_path):
     assert session.rows("select count(m.id) from Mask m") == [[8]]
 
 
-def test_results_of_single_images_lie_in_a_dataset_beside_theirs(run):
+def test_results_of_single_images_are_in_a_dataset_of_the_same_project(run):
     run.request = run.request.model_copy(update={"inputs": {"type": "Image", "ids": run.images[:1]}})
     made = run.stage_out()
     (dataset,) = [int(one.reference.partition(":")[2]) for one in made if one.kind == "Dataset"]
@@ -331,7 +331,7 @@ def test_results_of_single_images_lie_in_a_dataset_beside_theirs(run):
     assert rows == [[run.project]]
 
 
-def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, session, person, tmp_path):
+def test_nothing_is_written_to_read_only_images_of_a_colleague(server, session, person, tmp_path):
     group = make_group(server, "rwr---")
     owner, reader = make_person(server, group), make_person(server, group)
     with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
@@ -352,7 +352,7 @@ def test_a_colleagues_images_that_one_may_only_read_are_not_written_to(server, s
         assert run.stage_out() == made
 
 
-def test_results_of_what_one_may_only_read_have_a_dataset_though_no_image_is_imported(server, tmp_path):
+def test_results_of_read_only_images_have_a_dataset_even_without_result_images(server, tmp_path):
     group = make_group(server, "rwr---")
     owner, reader = make_person(server, group), make_person(server, group)
     with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
@@ -365,7 +365,7 @@ def test_results_of_what_one_may_only_read_have_a_dataset_though_no_image_is_imp
         assert run.stage_out() == made
 
 
-def test_a_result_whose_planes_omero_keeps_as_a_pyramid_is_written_by_tiles(session):
+def test_a_result_stored_as_a_pyramid_is_written_by_tiles(session):
     values = np.zeros((1, 1, 1, 3200, 3300), np.uint32)  # as label images often are
     values[0, 0, 0, 3199, 3299] = 7
     values[0, 0, 0, 255:257, 255:257] = 60_000
@@ -379,7 +379,7 @@ def test_a_result_whose_planes_omero_keeps_as_a_pyramid_is_written_by_tiles(sess
             assert np.array_equal(tile, values[0, 0, 0, y : y + 200, x : x + 200])
 
 
-def test_results_go_into_a_new_dataset_when_the_one_named_for_them_is_gone(server, person, session, tmp_path):
+def test_results_go_into_a_new_dataset_if_the_named_one_was_deleted(server, person, session, tmp_path):
     named = make_dataset(session, "mine")
     run = Run(server, person, session, tmp_path, dataset_id=named)
     session.delete("Dataset", [named])
@@ -390,7 +390,7 @@ def test_results_go_into_a_new_dataset_when_the_one_named_for_them_is_gone(serve
     assert run.stage_out() == made
 
 
-def test_what_is_no_number_has_no_part_in_what_is_shown(session):
+def test_nan_values_do_not_affect_the_display_range(session):
     values = np.array([[[[[np.nan, -2.5], [np.inf, 7]]]]], np.float32)
     image = make_image(session, "ratio", values)
     (found,) = describe_images(session, [image])
@@ -407,12 +407,12 @@ def test_a_plane_too_large_for_one_message_is_written_by_rows(session, monkeypat
     assert np.array_equal([pixels.getPlane(z, 0, 0) for z in range(2)], values[0, 0])
 
 
-def test_what_the_server_will_not_delete_says_so(session):
+def test_an_object_that_the_server_does_not_delete_is_reported(session):
     with pytest.raises(Permanent, match="could not delete Image"):
         session.delete("Image", [999999999])
 
 
-def test_an_image_that_is_no_label_image_gets_no_rois(run):
+def test_an_image_without_labels_gets_no_rois(run):
     for image in run.images:
         tifffile.imwrite(run.folder / f"image-{image}_mask.tif", noise(60, 80))
     made = run.stage_out()
@@ -420,7 +420,7 @@ def test_an_image_that_is_no_label_image_gets_no_rois(run):
     assert len([one for one in made if one.kind == "Image"]) == 2
 
 
-def test_a_dataset_that_one_may_only_look_at_is_refused_for_results(server, tmp_path):
+def test_a_read_only_dataset_is_refused_for_results(server, tmp_path):
     group = make_group(server, "rwr---")
     owner, reader = make_person(server, group), make_person(server, group)
     with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
@@ -442,7 +442,7 @@ def test_a_dataset_that_one_may_only_look_at_is_refused_for_results(server, tmp_
             source.check(asked.model_copy(update={"outputs": {"dataset_id": 999999999}}))
 
 
-def test_label_images_of_a_plate_come_home_and_the_missing_rois_are_named(server, person, session, tmp_path):
+def test_label_images_of_a_plate_are_imported_and_missing_rois_are_reported(server, person, session, tmp_path):
     plate = make_plate(session, {(0, 0): [make_image(session, "f", noise(1, 1, 1, 20, 30))]})
     asked = RunRequest(
         workflow="w", source="omero", inputs={"type": "Plate", "ids": [plate]}, user=person.id, group=person.group

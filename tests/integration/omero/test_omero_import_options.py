@@ -31,7 +31,7 @@ def names(session, image):
 OURS = ["nuclei mask 1", "nuclei mask 2"]
 
 
-def test_rois_have_the_colour_that_was_asked_for(make_run, session):
+def test_rois_have_the_requested_color(make_run, session):
     run = make_run(roi_colour="#112233")
     run.stage_out()
     colours = {
@@ -40,7 +40,7 @@ def test_rois_have_the_colour_that_was_asked_for(make_run, session):
     assert colours == {colour_of("#112233")}
 
 
-def test_rois_that_were_there_stay_unless_they_are_to_be_cleared(make_run, session):
+def test_existing_rois_are_deleted_only_on_request(make_run, session):
     run = make_run()
     draw(session, run.images[0], "by hand")
     run.stage_out()
@@ -48,7 +48,7 @@ def test_rois_that_were_there_stay_unless_they_are_to_be_cleared(make_run, sessi
 
 
 @pytest.mark.parametrize(("words", "left"), [("", []), ("old", ["by hand"])])
-def test_rois_that_were_there_are_cleared_once_and_neither_ours_nor_later_ones(make_run, session, words, left):
+def test_existing_rois_are_deleted_once_and_neither_ours_nor_later_ones(make_run, session, words, left):
     run = make_run(clear_rois=True, clear_filter=words)
     for name in ("by hand", "an old one"):
         draw(session, run.images[0], name)
@@ -59,14 +59,14 @@ def test_rois_that_were_there_are_cleared_once_and_neither_ours_nor_later_ones(m
     assert names(session, run.images[0]) == sorted([*left, *OURS, "an old name, drawn after"])
 
 
-def test_rois_are_not_cleared_for_a_result_that_gives_none(make_run, session):
+def test_existing_rois_are_not_deleted_for_a_result_without_rois(make_run, session):
     run = make_run(clear_rois=True, label_pattern="*nothing*")
     draw(session, run.images[0], "by hand")
     run.stage_out()
     assert names(session, run.images[0]) == ["by hand"]
 
 
-def test_label_images_that_became_rois_need_not_be_kept(make_run):
+def test_label_images_that_became_rois_can_be_deleted(make_run):
     run = make_run(label_images=False)
     kinds = [one.kind for one in run.stage_out()]
     assert kinds.count("Roi") == 2
@@ -77,13 +77,13 @@ def test_label_images_that_became_rois_need_not_be_kept(make_run):
     assert run.counts() == before
 
 
-def test_result_images_that_gave_no_rois_are_kept_in_any_case(make_run):
+def test_result_images_without_rois_are_always_imported(make_run):
     run = make_run(label_images=False, label_pattern="*nothing*")
     assert [one.kind for one in run.stage_out()].count("Image") == 2
 
 
 @pytest.mark.parametrize("duplicates", [False, True])
-def test_a_dataset_of_that_name_is_used_or_another_one_is_made(make_run, session, duplicates):
+def test_a_dataset_of_that_name_is_used_or_a_duplicate_is_created(make_run, session, duplicates):
     there = make_dataset(session, "results")
     run = make_run(dataset="results", duplicates=duplicates)
     (made,) = [one for one in run.stage_out() if one.kind == "Dataset"]

@@ -14,7 +14,7 @@ def said(server, user, password):
     return {one.subject: (one.level, one.message) for one in examine(given)}
 
 
-def test_an_administrator_may_do_all_that_runs_need(server):
+def test_an_administrator_has_all_privileges_that_runs_need(server):
     found = said(server, "root", server.password)
     assert found["omero"][0] == "ok"
     assert found["omero rights"][0] == "ok"
@@ -22,7 +22,7 @@ def test_an_administrator_may_do_all_that_runs_need(server):
     assert server.password not in str(found)
 
 
-def test_an_ordinary_login_carries_its_own_runs_only(server, person):
+def test_an_ordinary_login_can_execute_its_own_runs_only(server, person):
     found = said(server, person.name, person.password)
     assert found["omero rights"][0] == "warn"
     assert "its own runs only" in found["omero rights"][1]
@@ -41,12 +41,12 @@ def test_an_administrator_without_sudo_is_named(server, person):
     assert (level, "Sudo is missing" in message) == ("fail", True)
 
 
-def test_a_wrong_password_and_a_server_that_is_away_are_one_line_each(server):
+def test_a_wrong_password_and_an_unreachable_server_are_one_line_each(server):
     assert said(server, "root", "wrong")["omero"][0] == "fail"
     assert said(type(server)("127.0.0.1", 1, "x"), "root", "x")["omero"][0] == "fail"
 
 
-def test_it_is_said_whether_a_processor_runs_our_script(server, person, request):
+def test_the_check_reports_whether_a_processor_runs_our_script(server, person, request):
     request.getfixturevalue("grid")
     with server.root() as root:
         service = root.sf.getScriptService()

@@ -66,7 +66,7 @@ def made(server, person, session, tmp_path):
     return {info.name.removeprefix("a_"): info for info in select(session, "Image", numbers).images}
 
 
-def test_what_went_out_comes_home_with_all_that_it_says_of_itself(made, session, tmp_path):
+def test_exported_images_are_imported_again_with_all_their_metadata(made, session, tmp_path):
     described = {
         name: (
             info.shape,

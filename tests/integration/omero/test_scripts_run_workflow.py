@@ -95,7 +95,7 @@ def ended(session, process):
     return status, unwrap(process.getResults(0).get("Message"))
 
 
-def test_the_dialog_names_the_workflows_and_what_is_wrong_with_the_others(session, script):
+def test_the_dialog_names_the_workflows_and_the_problems_of_the_others(session, script):
     begun = time.monotonic()
     params = session.sf.getScriptService().getParams(script)
     assert time.monotonic() - begun < 15  # a whole interpreter starts, beside everything else that runs here
@@ -105,7 +105,7 @@ def test_the_dialog_names_the_workflows_and_what_is_wrong_with_the_others(sessio
     assert "broken: " in params.description
 
 
-def test_a_run_is_accepted_with_the_whole_request_and_its_failure_is_the_jobs(session, person, script, worker):
+def test_a_run_is_accepted_with_the_whole_request_and_its_failure_fails_the_script(session, person, script, worker):
     process = start(session, script, nuclei=rbool(True), **{"nuclei_|_diameter": rint(9)})
     run_id = accepted(worker)
     run = worker.run(run_id)
@@ -140,7 +140,7 @@ def test_a_cancel_in_omero_is_a_recorded_cancel_request(session, person, script,
     process.close(False)
 
 
-def test_nothing_ticked_is_an_error_that_says_what_to_tick_and_no_run(session, script, worker):
+def test_without_a_selected_workflow_no_run_is_accepted_and_the_message_names_the_option(session, script, worker):
     process = start(session, script)
     status, message = ended(session, process)
     assert status == "Error"

@@ -97,7 +97,7 @@ def settled(site, run, seconds=120):
     return run
 
 
-def test_a_dataset_comes_back_as_labels_rois_a_table_and_provenance(site, session, script):
+def test_a_dataset_gets_labels_rois_a_table_and_provenance(site, session, script):
     dataset = make_dataset(session)
     image = make_image(
         session, HOSTILE_NAME, np.zeros((1, 1, 1, 16, 16), "uint16"), sizes={"x": 0.5, "y": 0.5}, dataset=dataset
@@ -134,7 +134,7 @@ def test_a_dataset_comes_back_as_labels_rois_a_table_and_provenance(site, sessio
     assert marks, "the label image says where it comes from"
 
 
-def test_a_failure_is_told_to_the_user_with_stage_cause_and_next_step(site, session, script):
+def test_the_message_of_a_failure_has_stage_cause_and_next_step(site, session, script):
     dataset = make_dataset(session)
     make_image(session, "one", np.zeros((1, 1, 1, 16, 16), "uint16"), dataset=dataset)
     process = launch(session, script, dataset, exit=rint(3))
@@ -146,7 +146,7 @@ def test_a_failure_is_told_to_the_user_with_stage_cause_and_next_step(site, sess
     assert run_of(site, dataset).state is RunState.FAILED
 
 
-def test_a_dataset_that_is_not_there_is_one_failed_run(site, session, script):
+def test_a_missing_dataset_fails_the_run(site, session, script):
     process = launch(session, script, 999999999)
     assert ended(process) != 0
     message = process.getResults(0)["Message"].val

@@ -16,7 +16,7 @@ from tests.sandbox_fixtures import Sandbox
 pytestmark = pytest.mark.sandbox
 
 
-def test_the_login_node_knows_slurm_and_refuses_everybody_else(cluster: Sandbox) -> None:
+def test_the_login_node_has_slurm_and_refuses_other_users(cluster: Sandbox) -> None:
     assert cluster.ssh("id", "-un").stdout.strip() == cluster.env["CLUSTER_USER"]
     assert cluster.ssh("echo $SLURM_CONF").stdout.strip() == cluster.env["SLURM_CONF"]
     config = ["ssh", "-F", cluster.env["SSH_CONFIG"], cluster.env["SSH_HOST"]]
@@ -26,7 +26,7 @@ def test_the_login_node_knows_slurm_and_refuses_everybody_else(cluster: Sandbox)
     assert "Host key verification failed" in subprocess.run(stranger, capture_output=True, text=True, timeout=30).stderr
 
 
-def test_a_job_runs_and_accounting_remembers_how_it_ended(cluster: Sandbox) -> None:
+def test_a_job_runs_and_accounting_has_its_final_state(cluster: Sandbox) -> None:
     done = cluster.ssh("sbatch", "--wait", "--parsable", "--job-name=three", text="#!/bin/bash\nhostname\nexit 3\n")
     assert done.returncode == 3, done.stderr
     number = done.stdout.strip()
@@ -44,7 +44,7 @@ def test_a_job_on_each_node_at_once(cluster: Sandbox) -> None:
     assert sorted(done.stdout.split()) == cluster.env["CLUSTER_NODES"].split(",")
 
 
-def test_a_job_out_of_memory_is_told_as_such_where_cgroups_are(cluster: Sandbox) -> None:
+def test_a_job_out_of_memory_is_reported_as_such_with_cgroups(cluster: Sandbox) -> None:
     if not has_cgroups():
         pytest.skip("no cgroup v1 controllers to write to")
     hog = "#!/bin/bash\nhead -c 200m /dev/zero | tail -c 200m >/dev/null\n"

@@ -41,7 +41,7 @@ def cache(apptainer: Sandbox, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_what_was_fetched_once_is_installed_without_downloading(cache: Path, no_apt: Path, tmp_path: Path) -> None:
+def test_a_cached_package_is_installed_without_a_download(cache: Path, no_apt: Path, tmp_path: Path) -> None:
     done = get_apptainer(cache, tmp_path / "prefix", no_apt)
     assert done.stdout.startswith("apptainer version 1."), done.stderr
 

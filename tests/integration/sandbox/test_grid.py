@@ -46,7 +46,7 @@ def test_a_wrong_password_is_refused(router: Sandbox, client) -> None:
         client.createSession("root", "not it")
 
 
-def test_a_table_is_kept_by_omeros_own_tables_server(router: Sandbox, client) -> None:
+def test_a_table_is_stored_by_omeros_own_tables_server(router: Sandbox, client) -> None:
     from omero.grid import LongColumn
 
     router.up("tables")

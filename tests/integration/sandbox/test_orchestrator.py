@@ -70,7 +70,7 @@ def test_a_killed_part_is_shown_as_down_and_restarted_by_the_next_up(cluster: Sa
     assert not down_parts(cluster) & set(GROUPS["cluster"])
 
 
-def test_a_killed_database_comes_back_with_its_data(sandbox: Sandbox, postgres: str) -> None:
+def test_a_killed_database_restarts_with_its_data(sandbox: Sandbox, postgres: str) -> None:
     engine = sqlalchemy.create_engine(postgres, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE kept (x int)")
@@ -89,7 +89,7 @@ def other(new_sandbox: Callable[[], Sandbox]) -> Sandbox:
     return new_sandbox()
 
 
-def test_two_sandboxes_live_side_by_side_and_one_ends_without_the_other(apptainer: Sandbox, other: Sandbox) -> None:
+def test_two_sandboxes_run_side_by_side_and_stop_independently(apptainer: Sandbox, other: Sandbox) -> None:
     other.up("cluster", "apptainer")
     users = set()
     for sandbox in (apptainer, other):
@@ -135,7 +135,7 @@ def test_down_leaves_no_process_no_mount_no_cgroup_and_purge_no_account(other: S
         pwd.getpwnam(user)
 
 
-def test_what_was_kept_comes_up_warm_within_six_seconds(other: Sandbox) -> None:
+def test_a_stopped_sandbox_restarts_within_six_seconds(other: Sandbox) -> None:
     sandbox = other
     sandbox.up("cluster")
     sandbox.ssh("touch", "kept")
@@ -148,7 +148,7 @@ def test_what_was_kept_comes_up_warm_within_six_seconds(other: Sandbox) -> None:
     assert took < 6 * max(1.0, os.getloadavg()[0] / 2)  # the aim is for a machine that has nothing else to do
 
 
-def test_a_port_in_use_is_named_with_its_part_and_the_way_out(new_sandbox: Callable[[], Sandbox]) -> None:
+def test_a_port_in_use_is_reported_with_its_part_and_the_next_step(new_sandbox: Callable[[], Sandbox]) -> None:
     sandbox = new_sandbox()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

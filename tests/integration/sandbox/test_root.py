@@ -22,7 +22,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_ports_and_passwords_are_remembered_where_only_the_owner_can_read_them(folder: Path) -> None:
+def test_ports_and_passwords_are_stored_where_only_the_owner_can_read_them(folder: Path) -> None:
     root = Root(folder)
     with root.locked():
         port, password = root.port("postgres"), root.secret("postgres")
@@ -32,7 +32,7 @@ def test_ports_and_passwords_are_remembered_where_only_the_owner_can_read_them(f
     assert (folder / "state.json").stat().st_mode & 0o077 == 0
 
 
-def test_a_root_that_other_accounts_cannot_walk_to_is_refused_by_name(folder: Path) -> None:
+def test_a_root_that_other_accounts_cannot_access_is_refused_and_named(folder: Path) -> None:
     folder.chmod(0o700)
     with pytest.raises(SandboxError, match=f"{folder} is closed to other accounts"):
         Root(folder / "below")
@@ -48,7 +48,7 @@ def test_an_unknown_part_is_named_and_the_known_ones_are_listed() -> None:
         expand(["slrum"])
 
 
-def test_asking_for_a_part_brings_all_that_it_needs_before_it(folder: Path) -> None:
+def test_selecting_a_part_adds_its_dependencies_before_it(folder: Path) -> None:
     names = [part.name for part in Sandbox(Root(folder)).choose(["slurmd-2"])]
     assert names == ["account", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd-2"]
 
@@ -59,7 +59,7 @@ def test_leaving_out_omero_leaves_out_all_of_its_servers(folder: Path) -> None:
     assert not names & {"icegrid-registry", "icegrid-node", "blitz", "glacier2", "tables", "processor"}
 
 
-def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path: Path) -> None:
+def test_a_reused_pid_is_not_mistaken_for_the_old_process(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     own = Process.of(os.getpid())
     assert own is not None
@@ -69,6 +69,6 @@ def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path: Path)
     assert Process.recorded(file) is None
 
 
-def test_a_port_for_a_part_that_has_none_is_refused(folder: Path) -> None:
+def test_a_port_for_a_part_without_ports_is_refused(folder: Path) -> None:
     with pytest.raises(SandboxError, match="munge has no port; these have: postgres"):
         Sandbox(Root(folder)).use_ports({"munge": 4711})

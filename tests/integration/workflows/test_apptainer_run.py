@@ -144,7 +144,7 @@ def test_nuclei_of_both_images_are_found_and_measured(
     assert read_markers(job.attempt).started is not None
 
 
-def test_a_workflow_that_fails_in_its_container_fails_with_its_words(
+def test_a_failed_container_is_reported_with_its_output(
     apptainer: Sandbox, pulled: dict[str, str], workflow: Workflow
 ) -> None:
     job = Job(apptainer, "empty")
@@ -166,7 +166,7 @@ def test_a_workflow_that_fails_in_its_container_fails_with_its_words(
     assert "no TIFF in" in caught.value.detail
 
 
-def test_an_image_that_is_no_image_is_the_nodes_fault_or_the_images_never_success(apptainer: Sandbox) -> None:
+def test_an_invalid_image_is_a_fault_and_never_a_success(apptainer: Sandbox) -> None:
     job = Job(apptainer, "broken")
     (job.run / "inputs.json").write_text(InputManifest(run="r", images=()).model_dump_json())
     image = job.run / "broken.sif"
@@ -214,7 +214,7 @@ Path(sys.argv[2], "seen.json").write_text(json.dumps(seen))
 
 
 @pytest.mark.parametrize("tiff", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["zarr", "tiff"])
-def test_workflows_read_both_versions_of_ome_zarr_as_they_are_or_as_tiff(
+def test_workflows_read_both_versions_of_ome_zarr_directly_or_as_tiff(
     apptainer: Sandbox, pulled: dict[str, str], tiff: bool
 ) -> None:
     job = Job(apptainer, "reader-tiff" if tiff else "reader-zarr")

@@ -165,7 +165,7 @@ def test_a_container_that_writes_nothing_fails(attempt: Attempt) -> None:
         verdict(attempt.status(code), attempt.folder, "r", 1)
 
 
-def test_a_killed_container_is_told_as_such(attempt: Attempt) -> None:
+def test_a_killed_container_is_reported_as_such(attempt: Attempt) -> None:
     attempt.prepare("die")
     code = attempt.go()
     assert code == JobExit.CONTAINER
@@ -174,9 +174,7 @@ def test_a_killed_container_is_told_as_such(attempt: Attempt) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_job_that_is_told_to_end_says_so_and_takes_its_container_along(
-    attempt: Attempt, number: signal.Signals
-) -> None:
+def test_a_terminated_job_records_it_and_stops_its_container(attempt: Attempt, number: signal.Signals) -> None:
     attempt.prepare("sleep")
     job = attempt.start()
     pid = int(_eventually(lambda: (attempt.folder / "container.out").read_text()))
@@ -218,7 +216,7 @@ def test_a_requeued_job_starts_from_nothing(attempt: Attempt) -> None:
 # -- preflight ------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_not_mounted_is_told_on_stderr(attempt: Attempt) -> None:
+def test_an_unmounted_folder_is_reported_on_stderr(attempt: Attempt) -> None:
     attempt.prepare("write")
     job = subprocess.run(
         ["/bin/bash", attempt.folder / attempt_folder.SCRIPT, "/not/mounted/attempt-1"],
@@ -251,7 +249,7 @@ def _remove(*paths: str) -> object:
         (None, {"min_temporary_bytes": 1 << 60}, JobExit.NO_TEMPORARY_ROOM, NodeFault, "on node n7"),
     ],
 )  # fmt: skip
-def test_preflight(
+def test_a_problem_found_by_the_preflight_stops_the_job_before_the_container(
     attempt: Attempt, change: object, settings: dict[str, object], code: JobExit, kind: type[Exception], words: str
 ) -> None:
     attempt.prepare("write", **settings)  # type: ignore[arg-type]
@@ -311,7 +309,9 @@ def test_folders_are_named_by_format() -> None:
      {"prefix": []}, {"prefix": ["env", "A=b"]},
      {"arguments": ["a\0b"]}],
 )  # fmt: skip
-def test_what_cannot_be_written_is_refused(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_values_that_cannot_be_written_to_the_attempt_folder_are_refused(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
     usual: dict[str, object] = {
         "remote_attempt": "/d/r/attempt-1", "prefix": ["true"], "converter_prefix": None, "arguments": [],
         "image_path": "/i.sif", "data_folder": "/d",
@@ -329,7 +329,7 @@ def test_every_run_gets_the_same_script(tmp_path: Path) -> None:
     assert (tmp_path / "a/job.sh").read_bytes() == (tmp_path / "b/job.sh").read_bytes()
 
 
-def test_the_percents_that_a_program_prints_become_its_progress(attempt: Attempt) -> None:
+def test_percentages_that_a_program_prints_become_its_progress(attempt: Attempt) -> None:
     attempt.prepare("percents")
     assert attempt.go() == 0
     assert (attempt.folder / "out/seen").read_text() == "42.5\n"
