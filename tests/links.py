@@ -43,7 +43,7 @@ class Line:
     # -- misfortunes ---------------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Reset every connection; new ones are refused until `mend`."""
+        """Reset every connection and refuse new ones until `mend`."""
         with self._changed:
             self._state, self._cut_at = "cut", None
             ends, self._ends = self._ends, set()
@@ -52,7 +52,7 @@ class Line:
             _reset(end)
 
     def hole(self) -> None:
-        """Let nothing pass any more, and tell nobody."""
+        """Drop all data silently."""
         with self._changed:
             self._state = "hole"
 
@@ -108,7 +108,7 @@ class Line:
             threading.Thread(target=self._carry, args=(*pair, carrying), daemon=True).start()
 
     def _carry(self, source: socket.socket, target: socket.socket, both: threading.Barrier) -> None:
-        """One direction of one connection: what came in is kept until its time has come."""
+        """One direction of one connection: data is buffered until the delay has passed."""
         waiting: deque[tuple[float, bytes]] = deque()
         ended = False
         try:

@@ -66,7 +66,7 @@ def see(
     log: RunLog, run: UUID, state: str, *, attempt: int = 1, reason: str = "", node: str = "",
     progress: str | None = None,
 ) -> bool:  # fmt: skip
-    """The scheduler says ``state``."""
+    """Record that the scheduler reports ``state``."""
     return log.observe(run, attempt, state=state, raw_state=state, reason=reason, node=node, progress=progress)
 
 

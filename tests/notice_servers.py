@@ -1,4 +1,4 @@
-"""A web service and a mail server for tests: real ones, that fail, die, drip and lie as they are told."""
+"""A web server and a mail server for tests, which can be made to fail, crash, answer slowly or answer wrongly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Hook(ThreadingHTTPServer):
-    """A web service that misbehaves as told, a behaviour per request, and takes everything after that."""
+    """A web server with one scripted behaviour per request; it accepts all later requests."""
 
     daemon_threads = True
 
@@ -129,7 +129,7 @@ class _PostHandler(socketserver.StreamRequestHandler):
                 post.letters.append((sender, recipients, content))
                 if post.refusals.get("TAKEN"):
                     post.refusals["TAKEN"].pop()
-                    return  # it has the letter, and dies before it says so
+                    return  # it has the e-mail, and crashes before it answers
                 self._say("250 taken")
             elif verb == "QUIT":
                 self._say("221 bye")

@@ -46,7 +46,7 @@ def _group_of(item: pytest.Item) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this process its ports, and say whether it is alone on the machine."""
+    """Give this process its ports and its pace."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = FIRST_PORT + number * PORTS_PER_PROCESS
     os.environ["SANDBOX_PORTS"] = f"{first}-{first + PORTS_PER_PROCESS}"
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the long groups begin first, and tell the process that shares out which test is in which group."""
+    """Start the long groups first, and give the group of each test to the process that distributes tests."""
     groups = {item.nodeid: _group_of(item) for item in items}
     order = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(groups[item.nodeid], len(LONG)))

@@ -1,4 +1,4 @@
-"""A deployment on the sandbox's real cluster, with a container that does what its parameters say.
+"""A deployment on the sandbox's real cluster, with a container whose behaviour its parameters select.
 
 The container is busybox and a script: small enough that a fault case costs seconds. It reads OME-Zarr, so no converter
 is needed.
@@ -27,7 +27,7 @@ from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.eventlog.runlog import WorkflowRun
 from sandbox.workflow import oci
 
-#: What the container does: each parameter is one behaviour, so that a test reads as what it asks for.
+#: The program of the container: each parameter selects one behaviour.
 PROGRAM = """#!/bin/sh
 while [ $# -gt 0 ]; do
     case $1 in
@@ -137,7 +137,7 @@ class Site:
         return Supervisor(deployment.log, executor)
 
     def carry(self, request: RunRequest) -> WorkflowRun:
-        """Hand a run in and carry it to its end."""
+        """Submit a run and execute it to its end."""
         run_id = self.deployment.submit(request)
         self.supervisor().run_until_end(run_id)
         return self.deployment.log.run(run_id)
@@ -154,12 +154,12 @@ class Site:
         return done.stdout.split()
 
     def jobs_ever(self, prefix: str, *, tasks: int = 1) -> list[str]:
-        """Names of the jobs that accounting knows and that begin so; it hears of them seconds late.
+        """Names of jobs in accounting that start with ``prefix``; accounting is some seconds late.
 
         Parameters
         ----------
         tasks
-            How many there are at least.
+            Wait until there are at least this many.
         """
         command = ["sacct", "-nXP", "--format=JobName", "-S", "now-2hours"]
         deadline = time.monotonic() + 60
@@ -168,7 +168,7 @@ class Site:
             found = [name for name in names if name.startswith(prefix)]
             if len(found) >= tasks:
                 return found
-            assert time.monotonic() < deadline, f"accounting never heard of {prefix}"
+            assert time.monotonic() < deadline, f"accounting has no job {prefix}"
             time.sleep(0.5)
 
 
@@ -203,7 +203,7 @@ def obedient_image(registry: str, tmp_path_factory: pytest.TempPathFactory) -> s
 def make_site(apptainer, postgres: str, registry: str, obedient_image: str, tmp_path_factory) -> Callable[..., Site]:
     """Make deployments on the session's cluster; images are pulled by ``init``'s own code.
 
-    They ask about their jobs twice a second; where questions are counted, ``poll_seconds`` is a site's.
+    They poll twice per second; tests that count queries set ``poll_seconds`` to the value of a real site.
     """
     env = apptainer.env
 

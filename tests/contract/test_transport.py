@@ -1,4 +1,4 @@
-"""What every transport promises (the seam's docstring), asked of the real one and of the one that misbehaves."""
+"""The contract of every transport (see the docstring of the seam), for the real one and the fake one."""
 
 import hashlib
 import os
@@ -319,7 +319,7 @@ def large(tmp_path: Path) -> Path:
 
 
 class Stop(Exception):
-    """Raised by whoever watches a transfer: the client is killed, as when the worker dies."""
+    """Raised by a progress callback: the client is killed, as when the worker crashes."""
 
 
 def stop_at(share: float) -> Callable[[int, int], None]:

@@ -1,4 +1,4 @@
-"""The worlds of the resilience tests: a cluster that does what it is told, on SQLite."""
+"""The worlds of the resilience tests: a fake cluster with scripted behaviour, on SQLite."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.resilience.world import CONTAINER, SLOW, World
 
 
 def carried(world: World, **how: object):
-    """A run, carried to its end here."""
+    """A run that is executed to its end in this process."""
     run_id = world.accept(**how)  # type: ignore[arg-type]
     with world.log() as log:
         world.supervisor(log).run_until_end(run_id)
@@ -71,7 +71,7 @@ def test_every_final_state_of_slurm_ends_the_job(word: str) -> None:
 
 
 def test_another_process_continues_a_run_after_its_submitter_died(world: World) -> None:
-    """A job was followed by the process that had submitted it alone; when that died, nobody looked any more."""
+    """Only the process that submitted a job monitored it; when it died, the job was not monitored any more."""
     run_id = world.accept(sleep=1.5)
     first = child.start(world, die_in=RunState.RUNNING.value)
     first.join(60)
@@ -113,7 +113,7 @@ def test_the_job_id_is_parsed_from_every_form_of_the_answer(answer: str) -> None
 
 
 def test_two_runs_on_the_same_images_have_separate_parameter_files(world: World) -> None:
-    """Jobs on one folder read their parameters from one file when they started: whoever wrote last won."""
+    """Jobs on one folder read their parameters from one file when they started: the last writer won."""
     behaves(world, 'echo "$sleep" >"$out/told"')
     with world.log() as log:
         first = world.accept(sleep=0.5)
@@ -129,7 +129,7 @@ def test_two_runs_on_the_same_images_have_separate_parameter_files(world: World)
 
 
 def test_a_recorded_end_does_not_change(world: World) -> None:
-    """A state FAILED was overwritten by what was asked for next."""
+    """A state FAILED was overwritten by the next status query."""
     behaves(world, "exit 1")
     run = carried(world)
     with world.log() as log:
@@ -145,7 +145,7 @@ def test_a_recorded_end_does_not_change(world: World) -> None:
 
 
 def test_without_an_image_no_job_is_submitted(world: World) -> None:
-    """When there was nothing to convert an array of tasks 1 to 0 was asked for; too many were refused by SLURM."""
+    """With nothing to convert, an array of tasks 1 to 0 was submitted; SLURM refused arrays that were too large."""
     (world.folder / "nothing").mkdir()
     request = RunRequest(
         workflow="obedient",

@@ -29,7 +29,7 @@ def _finish(url: str, run: UUID) -> None:
 
 
 def test_changes_by_another_process_appear_in_the_tables(url: str) -> None:
-    """Each process kept its own picture of runs: what one did with a run of another was lost from the tables."""
+    """Each process cached runs: changes by one process to a run of another were missing in the tables."""
     with RunLog.open(url) as log:
         run = accept(log)
         other = _fresh.Process(target=_finish, args=(url, run))
@@ -75,7 +75,7 @@ def test_concurrent_processes_lose_and_duplicate_no_event(url: str) -> None:
 
 
 def test_a_rebuild_includes_the_first_event(url: str) -> None:
-    """Tables that were built anew lacked the first workflow, and its tasks had no user."""
+    """Rebuilt tables lacked the first workflow, and its tasks had no user."""
     with RunLog.open(url) as log:
         for _ in range(2):
             bring_to(log, accept(log), RunState.DONE)

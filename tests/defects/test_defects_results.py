@@ -1,5 +1,5 @@
 # ruff: noqa: F811  fixtures by import
-"""What BIOMERO's scripts get wrong when results come home; each test shows that it does not happen here."""
+"""Defects of BIOMERO's scripts at the import of results; each test shows that biomeroworker does not have it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_of_several_results_is_matched_to_its_input(run):
 
 
 def test_ids_of_datasets_and_plates_are_never_used_as_ids_of_images(run, session):
-    """Results were attached to images that happened to have the number of the dataset that was asked for."""
+    """Results were attached to images that had the same id as the selected dataset."""
     (run.folder / "note.txt").write_text("of the whole run")
     run.request = run.request.model_copy(update={"inputs": {"type": "Dataset", "ids": [run.dataset]}})
     run.stage_out()

@@ -1,4 +1,4 @@
-"""Containers without a container program, which can be told to misbehave: for tests of whoever runs or pulls images.
+"""A fake container runtime that can be made to fail, for tests of code that runs or pulls images.
 
 An image is a shell script that runs as it is, on the machine as it is. The registry is a folder: ``<path>/<tag>`` is
 the script. What holds for every runtime holds here too (``tests/contract/test_runtime.py``), except isolation::
@@ -18,7 +18,7 @@ from biomeroworker.cluster.containers import pull_script
 from biomeroworker.cluster.containers.apptainer import FOREIGN
 from biomeroworker.cluster.containers.runtime import Reference, plain
 
-#: $1 what the registry says instead of an image (empty: nothing), $2 the registry.
+#: $1 the error message of the registry (empty: none), $2 the registry.
 _FETCH = r"""
 fetch() {
   [ -z "$1" ] || { printf '%s\n' "$1"; exit 1; }
@@ -59,7 +59,7 @@ class FakeRuntime:
         self._refusal = words
 
     def outdate(self, reason: str) -> None:
-        """Let every image that is there be unusable until it is pulled anew."""
+        """Make every existing image unusable until it is pulled again."""
         self._reason = reason
 
     def run_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
@@ -79,5 +79,5 @@ class FakeRuntime:
         return pull_script.pull_command(_FETCH, reference, target, program=self.program, words=words, replace=replace)
 
     def outdated(self, record: Mapping[str, Any]) -> str:
-        """What `outdate` was told."""
+        """The reason that was given to `outdate`."""
         return self._reason

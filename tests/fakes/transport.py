@@ -1,4 +1,4 @@
-r"""A transport on a local folder that can be told to misbehave: for tests of whoever uses a transport.
+r"""A fake transport on a local folder that can be made to fail, for tests of code that uses a transport.
 
 It runs the same remote programs as the real one, here, with the folder as home; so what holds of it holds of a cluster,
 and a test of the engine needs no sshd. Misfortunes are armed before a call and happen once::

@@ -1,4 +1,4 @@
-"""The benchmarks still run, at a size that tells nothing."""
+"""The benchmarks run, with very small sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes an environment on a new machine says what is missing, before minutes have passed."""
+"""The tools that create an environment on a new machine report missing requirements at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 WHEEL = CHECKOUT / "tools/build_ice_wheel.py"
 
-#: Run the tool under a Python that says it is another one, or that has no headers.
+#: Run the tool with a fake Python version, or without headers.
 AS_IF = """
 import runpy, sys, sysconfig
 sys.version_info = {version} or sys.version_info
@@ -25,7 +25,7 @@ runpy.run_path({tool!r}, run_name="__main__")
 
 
 def build(cache: Path, *, version: tuple[int, int] | None = None, headers: str = "/nowhere") -> str:
-    """What the tool says when it refuses; it has seconds, not minutes."""
+    """The output of the tool when it refuses, within seconds."""
     program = AS_IF.format(version=version, headers=headers, tool=str(WHEEL))
     done = subprocess.run([sys.executable, "-c", program, cache], capture_output=True, text=True, timeout=20)
     assert done.returncode == 1

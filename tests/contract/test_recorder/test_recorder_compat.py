@@ -88,7 +88,7 @@ def test_dashboards_read_the_same_rows_as_before(store_url: str) -> None:
         assert after[table] == before[table]
     for old, new in zip(before["biomero_workflow_progress_view"], after["biomero_workflow_progress_view"], strict=True):
         if old["status"] == "JOB_RUNNING":
-            # theirs showed the percent of the task before; the job itself says 43 %
+            # biomero showed the percentage of the previous task; the job itself reports 43 %
             assert (old["progress"], new["progress"]) == ("90.0%", "67.2%")
             old = old | {"progress": new["progress"]}
         assert new == old

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, dict[str, str], dict[str, object]]] = {
 
 
 def main(root: str) -> None:
-    """Submit all, let them end, and ask."""
+    """Submit all jobs, wait for their ends, and record the queries."""
 
     def login(*argv: str, text: str = "") -> str:
         words = ["ssh", "-F", f"{root}/client/ssh_config", "hpc", shlex.join(argv)]

@@ -1,41 +1,12 @@
 """The command line as a person uses it, with the embedded defaults: no OMERO, no Postgres."""
 
 import json
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(sys.executable).with_name("biomeroworker")
-
-
-@pytest.fixture(scope="module")
-def command(make_site, tmp_path_factory):
-    """Call ``biomeroworker`` with a configuration that names no database, and a state folder of its own."""
-    site = make_site(database="")
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
-    }
-    environment["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
-
-    def call(*arguments, code=0):
-        done = subprocess.run(
-            [PROGRAM, *arguments, *(() if arguments[0].startswith("-") else ("--config", site.config))],
-            env=environment,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    call.site = site
-    call.state = Path(environment["XDG_STATE_HOME"])
-    return call
+from tests.integration.cli.conftest import PROGRAM
 
 
 def test_run_executes_in_the_foreground_and_show_prints_it_from_the_log(command, tmp_path):

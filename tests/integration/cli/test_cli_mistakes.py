@@ -1,4 +1,4 @@
-"""What the command line says when what it needs is not there: no cluster, no database, no OMERO is started."""
+"""Messages of the command line when something is missing. No cluster, database or OMERO is started."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ WITHOUT_ICE = [
 
 
 def said(*arguments, program=PROGRAM, **environment):
-    """What a command that must fail says."""
+    """The output of a command that must fail."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
     }

@@ -1,14 +1,12 @@
-"""Runs that are split, as a person sees them on the command line."""
+"""Runs with several tasks, on the command line."""
 
 import json
 
 import pytest
 
-from tests.integration.cli.test_cli import command  # noqa: F401  (a fixture)
-
 
 @pytest.fixture
-def partly(command, tmp_path):  # noqa: F811
+def partly(command, tmp_path):
     """A run of three images in three tasks, of which one fails; its id and its results."""
     images, results = command.site.images("a.tif", "b.tif", "c.tif"), tmp_path / "results"
     words = ["run", "obedient", "-i", images, "-o", results, "--batch-size", "1", "-p", "fail=image-2"]
@@ -16,7 +14,7 @@ def partly(command, tmp_path):  # noqa: F811
     return json.loads(done.stdout), results
 
 
-def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, partly):  # noqa: F811
+def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, partly):
     told, results = partly
     run = str(told["run"])
     assert told["state"] == "done"

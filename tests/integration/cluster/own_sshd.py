@@ -19,7 +19,7 @@ SSHD = "/usr/sbin/sshd"
 
 
 class OwnSshd:
-    """Everything it needs lies in one short folder, which goes with it."""
+    """An sshd whose files are in one short folder, which `close` removes."""
 
     def __init__(self, *, settings: str = "", shell: str = "/bin/sh", noise: str = "") -> None:
         """Start one.
@@ -66,7 +66,7 @@ class OwnSshd:
         (self.root / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key[0]} {key[1]}\n")
 
     def change_host_key(self) -> None:
-        """Become another host, as far as a client can tell."""
+        """Use another host key, so that clients see another host."""
         self.stop()
         (self.root / "host_key.pub").unlink()
         self._keygen("host_key")

@@ -1,4 +1,4 @@
-"""Several clusters in one configuration: a workflow's runs go where its configuration says, and stay there."""
+"""Several clusters in one configuration: the runs of a workflow go to its configured cluster."""
 
 import pytest
 

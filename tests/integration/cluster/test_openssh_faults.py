@@ -142,7 +142,7 @@ def test_a_refused_key_is_blocked(sshd: OwnSshd, transport: OpenSshTransport) ->
 
 def test_an_unknown_host_name_is_a_fault(sshd: OwnSshd) -> None:
     sshd.config.write_text("Host nowhere\n  HostName no-such-host.invalid\n")
-    with pytest.raises((Blocked, Transient)):  # which of them depends on what the resolver says
+    with pytest.raises((Blocked, Transient)):  # depends on the answer of the resolver
         OpenSshTransport("nowhere", config_file=sshd.config, runtime_dir=sshd.runtime).check()
     with pytest.raises(ConfigError):
         OpenSshTransport("-oProxyCommand=x", runtime_dir=sshd.runtime)

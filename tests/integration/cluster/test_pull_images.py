@@ -35,7 +35,7 @@ ENTRY = "#!/bin/sh\nfor word do printf 'word=%s\\n' \"$word\"; done\n"
 
 @pytest.fixture(scope="module")
 def closed_registries(charliecloud: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Registries that ask for a password, with an image each: HTTP (Apptainer) and HTTPS (Charliecloud)."""
+    """Registries that require a password, with one image each: HTTP (Apptainer) and HTTPS (Charliecloud)."""
     folder = tmp_path_factory.mktemp("closed")
     with (
         own_registry(folder, folder / "storage", LOGIN, tls=False) as plain,

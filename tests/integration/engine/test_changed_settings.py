@@ -17,7 +17,7 @@ SUPERVISE = "from biomeroworker.cli import main; main()"
 
 @pytest.fixture
 def supervisor(site, tmp_path):
-    """A supervisor as a process of its own; and what it says."""
+    """A supervisor in a separate process, and its output."""
     log = tmp_path / "supervisor.log"
     command = [sys.executable, "-c", SUPERVISE, "supervise", "--config", str(site.config)]
     with log.open("w") as stream, subprocess.Popen(command, stderr=stream, text=True) as process:

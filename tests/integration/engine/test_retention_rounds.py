@@ -104,8 +104,8 @@ def test_the_folder_of_an_unreadable_run_is_preserved_and_others_are_removed(
             .where(EVENTS.c.originator_id == strange, EVENTS.c.originator_version == 2)
             .values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture")
         )
-    anew = RunLog(log._engine)  # has not read it before
-    assert RetentionCleaner(anew, {"": cluster}, settings()).clean_remote() == 2
+    another = RunLog(log._engine)  # has not read the run before
+    assert RetentionCleaner(another, {"": cluster}, settings()).clean_remote() == 2
     assert _both(strange) <= _there(transport)
     assert not _both(plain) & _there(transport)
 
@@ -249,7 +249,7 @@ def test_a_transfer_that_does_not_fit_is_refused_with_the_sizes(
     transport.answer(["sh", "-c", disk_space._FREE], stdout="10000000000 100000000000 5000 9000\n")
     guard = SpaceGuard(cluster, settings(free_space_gb=5).clusters[""])
     guard.check(4_000_000_000, files=10)
-    # before anybody is held back it is asked again: by now the first 4 GB are on the disk
+    # before a transfer is refused, free space is queried again: the first 4 GB are on the disk now
     transport.answer(["sh", "-c", disk_space._FREE], stdout="6000000000 100000000000 5000 9000\n")
     with pytest.raises(Blocked, match=r"has 6\.0 GB free of 100\.0 GB; the inputs take 6\.0 GB, and 5\.0 GB must stay"):
         guard.check(6_000_000_000)

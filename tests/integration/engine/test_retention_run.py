@@ -1,4 +1,4 @@
-"""A whole run on the real cluster: its end is told, its executions are few, and its folders go when they may."""
+"""A complete run on the real cluster: notification of its end, number of executions, removal of its folders."""
 
 from __future__ import annotations
 

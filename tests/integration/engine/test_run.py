@@ -68,7 +68,7 @@ def test_the_log_contains_every_event_of_the_run(site):
 
 
 def test_each_progress_value_of_a_job_is_recorded_once(site):
-    run = site.carry(site.request(site.images("one.tif"), sleep=7))  # a job looks for percents every 5 seconds
+    run = site.carry(site.request(site.images("one.tif"), sleep=7))  # a job reads its progress every 5 seconds
     observed = [event.attributes for event in site.deployment.log.events(run.id) if event.name == "JobObserved"]
     told = [one["progress"] for one in observed if one["state"] == "RUNNING"]
     assert told[-1] == "37%", "the percents that its container printed"
@@ -77,7 +77,7 @@ def test_each_progress_value_of_a_job_is_recorded_once(site):
 
 @pytest.fixture
 def unhurried(make_site):
-    """A deployment that asks about its jobs no oftener than a site's does."""
+    """A deployment with the poll interval of a real site."""
     made = make_site(poll_seconds=5)
     yield made
     made.deployment.close()
@@ -199,7 +199,7 @@ def test_a_missing_converter_is_reported_before_any_transfer(make_site):
 
 
 def test_a_run_uses_the_workflow_of_its_admission(make_site):
-    """Somebody mends the descriptor while the job runs: what was computed is not lost."""
+    """The descriptor is corrected while the job runs: the computed results are not lost."""
     site = make_site()
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=4))
     first = site.supervisor()

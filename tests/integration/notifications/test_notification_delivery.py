@@ -1,4 +1,4 @@
-"""The end of a run is told at least once, to servers that fail first, die, drip and lie."""
+"""Notifications are delivered at least once, to servers that fail, crash, answer slowly or answer wrongly."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_only_terminal_events_that_are_recorded_from_now_on_are_notified(log: Ru
     log.rebuild()
     assert len(_rows(log)) == 2
     with log._recorder.writing() as connection:
-        OUTBOX.drop(connection)  # a log that was kept before there was an outbox
+        OUTBOX.drop(connection)  # a database that was written before there was an outbox
     with RunLog.open(log_url) as again:
         assert _rows(again) == []
         _end(again)
@@ -298,7 +298,7 @@ def test_maintenance_never_raises_and_costs_one_query_when_idle(
     log: RunLog, settings: Callable[..., Settings], hook: Hook
 ) -> None:
     class Nowhere:
-        """A cluster that must not be asked."""
+        """A cluster that must not be queried."""
 
     chores = MaintenanceScheduler(log, {"": Nowhere()}, settings(), {})  # type: ignore[arg-type]
     chores.run_due()

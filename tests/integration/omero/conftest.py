@@ -59,7 +59,7 @@ class Person:
 
 @pytest.fixture
 def person(server) -> Person:
-    """A user who is nobody special, in a read-annotate group that only this test knows."""
+    """An ordinary user in a read-annotate group of this test alone."""
     return make_person(server, make_group(server, "rwra--"))
 
 

@@ -38,14 +38,14 @@ def script(server, node):
 
 
 def asked(session, script, seconds=40):
-    """The script's answer, as soon as somebody serves it."""
+    """The output of the script, as soon as a Processor serves it."""
     end = time.monotonic() + seconds
     while True:
         try:
             process = session.sf.getScriptService().runScript(script, {}, rint(3))
             break
         except omero.ServerError:
-            assert time.monotonic() < end, "nobody serves the script"
+            assert time.monotonic() < end, "no Processor serves the script"
             time.sleep(0.5)
     process.wait()
     answer = process.getResults(0)["Message"].val

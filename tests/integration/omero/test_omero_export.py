@@ -126,7 +126,7 @@ def test_complete_exports_are_adopted_and_partial_ones_are_repeated(session, tmp
 
 
 def test_a_lease_lost_while_pixels_are_read_is_reported_as_lease_lost(session, tmp_path):
-    """Whoever carries the run lets go of it; a verdict on the run it is not."""
+    """The supervisor stops working on the run; the run itself has no fault."""
 
     def check():
         raise LeaseLost("another process executes the run")
@@ -142,7 +142,7 @@ def test_a_lease_lost_after_all_pixels_publishes_no_image(session, tmp_path):
 
     def check():
         checks.append(True)
-        if len(checks) == 2:  # once for the only plane, once before the name is given
+        if len(checks) == 2:  # once for the only plane, once before the rename
             raise LeaseLost("another process executes the run")
 
     image = make_image(session, "1", noise(1, 1, 1, 20, 20))

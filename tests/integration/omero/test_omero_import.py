@@ -1,4 +1,4 @@
-"""Results into OMERO: all of them, where they belong, and once however often it is asked."""
+"""Import of results into OMERO: complete, to the right targets, and once even if repeated."""
 
 import contextlib
 from uuid import uuid4
@@ -67,7 +67,7 @@ class Run:
             labels[:, 5:15, 5:25] = 1
             labels[1, 30:50, 40:60] = 2
             self.labels[image] = labels
-            # three planes: tifffile takes them for the colours of an image unless told otherwise
+            # three planes: without these options tifffile treats them as colours
             tifffile.imwrite(
                 self.folder / f"image-{image}_mask.tif", labels, photometric="rgb", planarconfig="separate"
             )
@@ -180,7 +180,7 @@ def test_a_second_import_creates_nothing_and_reports_the_same(run):
 
 @pytest.mark.parametrize("point", [pytest.param(n, marks=() if n % 3 == 2 else pytest.mark.slow) for n in range(12)])
 def test_an_import_killed_at_any_point_is_completed_by_the_next(run, monkeypatch, point):
-    """The process is cut at the n-th call that changes something; then it is asked again."""
+    """The process is killed at the n-th call that changes something; then the import is repeated."""
     whole = _counts_of_a_whole_import(run)
     calls = 0
 

@@ -1,4 +1,4 @@
-"""What the doctor says of a real server's login, rights, Tables and Processor."""
+"""Findings of the doctor about login, privileges, Tables and Processor of a real server."""
 
 from pathlib import Path
 

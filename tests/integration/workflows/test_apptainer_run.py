@@ -187,7 +187,7 @@ def test_an_invalid_image_is_a_fault_and_never_a_success(apptainer: Sandbox) -> 
     assert "FATAL" in caught.value.detail
 
 
-#: A workflow that reads whatever images lie in a folder, and tells what it saw.
+#: A workflow that reads all images in a folder and prints their shapes.
 READER = """\
 import json, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The job script, run by a real bash, with a program in the container's place that does as it is told."""
+"""The job script, run by a real bash, with a scripted program in place of the container."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from biomeroworker.workflows import attempt_folder
 from biomeroworker.workflows.markers import JobExit, read_markers
 from biomeroworker.workflows.outcome import verdict
 
-#: Stands where a container would: what its first argument says is done, the others are written down as they came.
+#: In place of a container: does what its first argument selects, and records the other arguments.
 CONTAINER = """\
 import os, signal, sys, time
 from pathlib import Path
