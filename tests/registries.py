@@ -23,7 +23,7 @@ from sandbox.workflow import oci
 def own_registry(
     folder: Path, storage: Path, login: tuple[str, str] | None = None, *, tls: bool = True
 ) -> Iterator[str]:
-    """Debian's docker-registry, over HTTPS with a certificate of an unknown authority, or over HTTP; yields ``host:port``."""
+    """Debian's docker-registry, over HTTPS with an untrusted certificate, or over HTTP; yields ``host:port``."""
     folder.mkdir(parents=True, exist_ok=True)
     certificate, key = folder / "cert.pem", folder / "key.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
