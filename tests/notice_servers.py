@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
+import select
+import socket
 import socketserver
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class Hook(ThreadingHTTPServer):
@@ -60,6 +66,8 @@ class _HookHandler(BaseHTTPRequestHandler):
                 pass
         elif behaviour == "garbage":
             self.wfile.write(b"\x00\xff not http\r\n\r\n")
+        elif behaviour == "bad headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n: no name\r\nno colon\r\n\r\n")
         else:
             if behaviour == "200":
                 hook.taken.append((dict(self.headers), body))
@@ -81,6 +89,7 @@ class Post(socketserver.ThreadingTCPServer):
         self.refusals: dict[str, list[str]] = {}  # by verb, a reply per time
         self.letters: list[tuple[str, list[str], bytes]] = []
         self.logins: list[str] = []
+        self.drips: list[bytes] = []  # sent slowly before the greeting
         self.context = context
         super().__init__(("127.0.0.1", 0), _PostHandler)
 
@@ -94,6 +103,9 @@ class _PostHandler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         post, sender, recipients = self.server, "", []
+        for part in post.drips:
+            self.wfile.write(part)
+            time.sleep(0.1)
         self._say("220 post ESMTP")
         while line := self.rfile.readline().decode().strip():
             verb = line.split()[0].upper()
@@ -139,6 +151,83 @@ class _PostHandler(socketserver.StreamRequestHandler):
 
     def _say(self, words: str) -> None:
         self.wfile.write(words.encode() + b"\r\n")
+
+
+class Proxy(ThreadingHTTPServer):
+    """An HTTP proxy that records its requests, and misbehaves as ``script`` says, an entry for each request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.script: list[str] = []
+        self.requests: list[str] = []
+        super().__init__(("127.0.0.1", 0), _ProxyHandler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _ProxyHandler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def do_CONNECT(self) -> None:
+        self.server.requests.append(f"CONNECT {self.path}")
+        host, _, port = self.path.rpartition(":")
+        match self.server.script.pop(0) if self.server.script else "":
+            case "407":
+                self.send_error(407)
+            case "drip":
+                with suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b"H")
+                        time.sleep(0.1)
+            case _:
+                with socket.create_connection((host, int(port)), timeout=10) as target:
+                    self.send_response(200)
+                    self.end_headers()
+                    self._relay(target)
+
+    def _relay(self, target: socket.socket) -> None:
+        ends = {self.connection: target, target: self.connection}
+        while True:
+            for one in select.select(list(ends), [], [], 10)[0]:
+                data = one.recv(65536)
+                if not data:
+                    return
+                ends[one].sendall(data)
+
+    def do_POST(self) -> None:
+        self.server.requests.append(f"POST {self.path}")
+        address = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        target = http.client.HTTPConnection(address.netloc, timeout=10)
+        target.request("POST", f"{address.path}?{address.query}", body, dict(self.headers))
+        self.send_response(target.getresponse().status)
+        self.end_headers()
+        target.close()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for ``localhost`` that no authority has signed, and a server's context with it."""
+    file, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", file],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key)
+    return file, context
+
+
+def over_tls(server: Any, context: ssl.SSLContext) -> Any:
+    """The same server, which speaks TLS from the first byte."""
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    return server
 
 
 @contextmanager

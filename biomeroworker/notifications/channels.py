@@ -1,6 +1,7 @@
-"""Take a notice to a mail server or a web service, within a bounded time, and say honestly whether it arrived.
+"""Send a notification to a mail server or a webhook, within a bounded time, and report whether it arrived.
 
-Nothing here knows of the log or holds anything of it: a server that hangs, drips or lies costs one thread some seconds.
+Nothing here reads the event log or holds a connection of the database, so a server that is slow or silent costs one
+thread some seconds.
 """
 
 from __future__ import annotations
@@ -8,23 +9,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import http.client
+import logging
 import os
 import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
 
 from biomeroworker import __version__
 from biomeroworker.config.schema import NotificationSettings
+from biomeroworker.domain.redaction import mask_credentials
 from biomeroworker.errors import ConfigError, Permanent, Transient
 from biomeroworker.eventlog.store.outbox_rows import EMAIL, WEBHOOK
 from biomeroworker.notifications.message import RunEnded, build_email, build_payload, one_line
 
-#: Seconds that a server may be silent, and that a delivery may take in all however much it talks.
+#: Seconds without a byte from the server, and for a whole delivery, after which it has failed.
 IDLE_TIMEOUT_SECONDS, TOTAL_TIMEOUT_SECONDS = 10.0, 30.0
 
 SMTP_PASSWORD, WEBHOOK_SECRET = "BIOMERO_SMTP_PASSWORD", "BIOMERO_WEBHOOK_SECRET"
@@ -32,12 +37,12 @@ _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
 class NotDelivered(Transient):
-    """It did not arrive, or nobody knows; to be tried again.
+    """The notification did not arrive, or the server's answer was lost; it will be sent again.
 
     Parameters
     ----------
     channel
-        Whether the next notice would fare no better, so that it need not be tried now.
+        Whether the fault is of the whole channel, so that other notifications need not be tried now.
     """
 
     def __init__(self, message: str, *, channel: bool = True) -> None:
@@ -46,24 +51,32 @@ class NotDelivered(Transient):
 
 
 class Channel(Protocol):
-    """A way of telling."""
+    """A way to send notifications."""
 
     def accepts(self, ended: RunEnded) -> bool:
-        """Whether this end is to be told this way."""
+        """Whether this channel sends a notification for this run."""
         ...
 
     def deliver(self, ended: RunEnded) -> None:
-        """Tell it: on return the other side has taken it. Raises `NotDelivered`, or Permanent when it never will."""
+        """Send it. On return the server has accepted it.
+
+        Raises
+        ------
+        NotDelivered
+            To be tried again.
+        Permanent
+            No later attempt can succeed.
+        """
         ...
 
 
 def channels(settings: NotificationSettings, environ: Mapping[str, str] = os.environ) -> dict[str, Channel]:
-    """The ways of telling that are configured, by their names in the outbox.
+    """The configured channels, by their names in the outbox.
 
     Raises
     ------
     ConfigError
-        A password that the settings call for is not in the environment.
+        The settings need a password that is not in the environment.
     """
     found: dict[str, Channel] = {}
     if settings.smtp_host and settings.smtp_from:
@@ -77,7 +90,7 @@ def channels(settings: NotificationSettings, environ: Mapping[str, str] = os.env
 
 
 class SmtpChannel:
-    """E-mail by SMTP, to who asked for it."""
+    """E-mail by SMTP, to the address in the request of the run."""
 
     def __init__(self, settings: NotificationSettings, password: str = "") -> None:
         assert settings.smtp_host
@@ -87,63 +100,78 @@ class SmtpChannel:
         self._port = settings.smtp_port or _PORTS[settings.smtp_tls]
 
     def accepts(self, ended: RunEnded) -> bool:
-        """Only who asked gets one."""
+        """Whether the request of the run has an e-mail address."""
         return bool(ended.email)
 
     def deliver(self, ended: RunEnded) -> None:
-        """Hand a letter to the mail server."""
+        """Send the e-mail."""
         message = build_email(ended, self._sender)
-        context = ssl.create_default_context()
-        smtp = (
-            smtplib.SMTP_SSL(timeout=IDLE_TIMEOUT_SECONDS, context=context)
-            if self._tls == "tls"
-            else smtplib.SMTP(timeout=IDLE_TIMEOUT_SECONDS)
-        )
-        # connected apart from being made, so that the watch can cut it off from its first byte on; TLS checks this name
-        smtp._host = self._host  # type: ignore[attr-defined]
         where = f"the mail server {self._host}:{self._port}"
+        opened: list[smtplib.SMTP] = []
         try:
-            with deadline(TOTAL_TIMEOUT_SECONDS, lambda: smtp.sock):
-                smtp.connect(self._host, self._port)
-                if self._tls == "starttls":
-                    smtp.starttls(context=context)
+            with deadline(TOTAL_TIMEOUT_SECONDS, lambda: (smtp.sock for smtp in opened)):
+                smtp = self._connect(opened)
                 if self._user:
                     smtp.login(self._user, self._password)
                 smtp.send_message(message, self._sender, [ended.email])
-                with contextlib.suppress(smtplib.SMTPException, OSError):  # it has taken the letter
+                with contextlib.suppress(smtplib.SMTPException, OSError):  # the server has accepted the e-mail
                     smtp.quit()
         except smtplib.SMTPRecipientsRefused as error:
-            code, words = next(iter(error.recipients.values()))
-            told = one_line(words.decode("utf-8", "replace"))
+            code, reason = next(iter(error.recipients.values()))
+            answer = f"{code} {one_line(reason.decode('utf-8', 'replace'))}"
             if code >= 500:
-                raise Permanent(f"{where} refuses the recipient: {code} {told}") from None
-            raise NotDelivered(f"{where} does not take it yet: {code} {told}", channel=False) from None
+                raise Permanent(f"{where} refuses the recipient: {answer}") from None
+            raise NotDelivered(f"{where} does not accept the recipient yet: {answer}", channel=False) from None
         except smtplib.SMTPDataError as error:
-            raise NotDelivered(f"{where} does not take the letter: {_reply(error)}", channel=False) from None
+            raise NotDelivered(f"{where} does not accept the e-mail: {_reply(error)}", channel=False) from None
         except smtplib.SMTPResponseException as error:
             raise NotDelivered(f"{where} answered {_reply(error)}") from None
         except (smtplib.SMTPException, OSError, ValueError) as error:
             raise NotDelivered(f"{where}: {type(error).__name__}: {one_line(str(error))}") from None
         finally:
-            smtp.close()
+            for smtp in opened:
+                smtp.close()
+
+    def _connect(self, opened: list[smtplib.SMTP]) -> smtplib.SMTP:
+        context = ssl.create_default_context()
+        if self._tls == "tls":
+            return _SmtpOverTls(opened, self._host, self._port, timeout=IDLE_TIMEOUT_SECONDS, context=context)
+        smtp = _Smtp(opened, self._host, self._port, timeout=IDLE_TIMEOUT_SECONDS)
+        if self._tls == "starttls":
+            smtp.starttls(context=context)
+        return smtp
+
+
+class _Smtp(smtplib.SMTP):
+    """Appends itself to ``opened`` before it connects, so that `deadline` can also end the connecting."""
+
+    def __init__(self, opened: list[smtplib.SMTP], *arguments: Any, **options: Any) -> None:
+        opened.append(self)
+        super().__init__(*arguments, **options)
+
+
+class _SmtpOverTls(_Smtp, smtplib.SMTP_SSL):
+    pass
 
 
 class WebhookChannel:
-    """A POST with JSON, signed when there is a secret.
+    """A POST with JSON, signed if there is a secret.
 
     ``X-Biomeroworker-Signature: sha256=<hex>`` is the HMAC (RFC 2104) of the body. ``X-Biomeroworker-Delivery`` is the
-    same for every delivery of the same end. Only 2xx counts as taken; redirects are not followed.
+    same for every delivery of the same end. Only 2xx is success; redirects are not followed. Proxies and certificates
+    are those of requests: ``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``. The path and the query
+    of the URL may be secret, so they are in no message and no log line.
     """
 
     def __init__(self, url: str, secret: str = "") -> None:
-        self._url, self._secret = urlsplit(url), secret
+        self._url, self._secret = url, secret
 
     def accepts(self, ended: RunEnded) -> bool:
-        """Every end."""
+        """Every run that has ended."""
         return True
 
     def deliver(self, ended: RunEnded) -> None:
-        """Post it."""
+        """Send the request."""
         body = build_payload(ended)
         headers = {
             "Content-Type": "application/json",
@@ -153,49 +181,125 @@ class WebhookChannel:
         }
         if self._secret:
             headers["X-Biomeroworker-Signature"] = signature(self._secret, body)
-        host, port = self._url.hostname or "", self._url.port
-        connection = (
-            http.client.HTTPSConnection(host, port, timeout=IDLE_TIMEOUT_SECONDS, context=ssl.create_default_context())
-            if self._url.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=IDLE_TIMEOUT_SECONDS)
-        )
-        where = f"the web hook on {connection.host}:{connection.port}"
-        target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        try:
-            connection.connect()
-            wire = connection.sock
-            with deadline(TOTAL_TIMEOUT_SECONDS, lambda: wire):
-                connection.request("POST", target, body, headers)
-                status = connection.getresponse().status
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NotDelivered(f"{where}: {type(error).__name__}: {one_line(str(error))}") from None
-        finally:
-            connection.close()
+        host = urlsplit(self._url)
+        where = f"the webhook on {host.hostname}:{host.port or (443 if host.scheme == 'https' else 80)}"
+        adapter = _TrackingAdapter()
+        with requests.Session() as session, self._without_secrets_in_logs():
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            try:
+                with (
+                    deadline(TOTAL_TIMEOUT_SECONDS, lambda: (one.sock for one in adapter.connections)),
+                    session.post(
+                        self._url,
+                        data=body,
+                        headers=headers,
+                        timeout=(IDLE_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS),
+                        allow_redirects=False,
+                        stream=True,  # the body of the answer is not read
+                    ) as answer,
+                ):
+                    status = answer.status_code
+            except Exception as error:  # any message of requests and urllib3 may quote the URL
+                raise NotDelivered(f"{where}: {self._reason(error)}") from None
         if not 200 <= status < 300:
             raise NotDelivered(f"{where} answered {status}", channel=status >= 500 or status in (401, 403, 404, 429))
 
+    def _reason(self, error: BaseException) -> str:
+        """What went wrong, without the URL that the messages of requests quote."""
+        while (inner := _inner(error)) is not None:
+            error = inner
+        if isinstance(error, requests.RequestException):
+            return type(error).__name__
+        return f"{type(error).__name__}: {one_line(self._without_secrets(str(error)))}"
+
+    def _without_secrets(self, text: str) -> str:
+        sent = requests.Request("POST", self._url).prepare()
+        for form in (self._url, sent.url or "", sent.path_url, sent.path_url.partition("?")[2]):
+            text = text.replace(form, "…") if len(form) > 1 else text
+        return mask_credentials(text)
+
+    @contextlib.contextmanager
+    def _without_secrets_in_logs(self) -> Iterator[None]:
+        """urllib3 logs the path of each request (DEBUG), and the URL of an answer with invalid headers (WARNING)."""
+
+        def hide(record: logging.LogRecord) -> bool:
+            record.msg, record.args = self._without_secrets(record.getMessage()), None
+            return True
+
+        loggers = [logging.getLogger(f"urllib3.{name}") for name in ("connection", "connectionpool")]
+        for logger in loggers:
+            logger.addFilter(hide)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(hide)
+
+
+class _TrackingAdapter(HTTPAdapter):
+    """Lists the connections that it opens, also those to a proxy, so that `deadline` can end them."""
+
+    def __init__(self) -> None:
+        super().__init__(max_retries=0)
+        self.connections: list[Any] = []
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """A pool of urllib3 whose connections are listed."""
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        make = pool.ConnectionCls
+
+        def connect(**parameters: Any) -> Any:
+            self.connections.append(make(**parameters))
+            return self.connections[-1]
+
+        pool.ConnectionCls = connect
+        return pool
+
 
 def signature(secret: str, body: bytes) -> str:
-    """What the receiver of a web hook should compute, and compare in constant time."""
+    """What the receiver of a webhook should compute, and compare in constant time."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 @contextlib.contextmanager
-def deadline(seconds: float, wire: Callable[[], socket.socket | None]) -> Iterator[None]:
-    """Cut a connection off after so long: a time-out per read does not bound a server that drips."""
+def deadline(seconds: float, sockets: Callable[[], Iterable[socket.socket | None]]) -> Iterator[None]:
+    """Shut the sockets down after so many seconds. A timeout for each read does not limit how long a slow server takes.
 
-    def cut() -> None:
-        with contextlib.suppress(OSError):
-            if (open_one := wire()) is not None:
-                open_one.shutdown(socket.SHUT_RDWR)
+    Raises
+    ------
+    TimeoutError
+        In place of the error that the shutdown caused.
+    """
+    left, expired = threading.Event(), threading.Event()
 
-    watch = threading.Timer(seconds, cut)
-    watch.daemon = True
-    watch.start()
+    def watch() -> None:
+        left.wait(seconds)
+        while not left.is_set():  # more than once: a connection may be opened after the deadline
+            expired.set()
+            for one in sockets():
+                with contextlib.suppress(OSError):
+                    if one is not None:
+                        one.shutdown(socket.SHUT_RDWR)
+            left.wait(1.0)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
     try:
         yield
+    except Exception:
+        if expired.is_set():
+            raise TimeoutError(f"no complete answer within {seconds:g} s") from None
+        raise
     finally:
-        watch.cancel()
+        left.set()
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """The exception that this one of requests or urllib3 reports."""
+    for inner in (getattr(error, "reason", None), *error.args):
+        if isinstance(inner, BaseException):
+            return inner
+    return None
 
 
 def _reply(error: smtplib.SMTPResponseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import json
 import signal
-import ssl
 import subprocess
 import sys
 import threading
@@ -27,7 +26,7 @@ from biomeroworker.notifications import channels
 from biomeroworker.notifications.channels import signature
 from biomeroworker.notifications.dispatcher import Dispatcher
 from tests.log_steps import accept, bring_to
-from tests.notice_servers import Hook, Post, serving
+from tests.notice_servers import Hook, Post, certificate, serving
 
 REPORT = {"stage": "running", "message": "the container ended with 3"}
 
@@ -340,14 +339,7 @@ def test_the_smtp_login_uses_tls_to_the_named_host_only(
     log: RunLog, settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    authority, context = certificate(tmp_path)
     with serving(Post(context)) as post:
         chosen = settings(
             smtp_host="localhost", smtp_port=str(post.port), smtp_tls="starttls", smtp_user="worker", webhook_url=""
@@ -357,7 +349,7 @@ def test_the_smtp_login_uses_tls_to_the_named_host_only(
         Dispatcher(log, chosen, environ).deliver()
         assert post.logins == [], "nobody vouches for this server"
         assert "CERTIFICATE_VERIFY_FAILED" in _rows(log)[0].outcome
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         _hurry(log)
         Dispatcher(log, chosen, environ).deliver()
         assert len(post.logins) == len(post.letters) == 1
