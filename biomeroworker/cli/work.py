@@ -23,6 +23,7 @@ from biomeroworker.cli.run_view import print_report, styled_state
 from biomeroworker.cli.shutdown import graceful_shutdown
 from biomeroworker.config.live import LiveSettings
 from biomeroworker.deployment.deployment import Deployment
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.engine.steps.context import Listener
@@ -144,7 +145,7 @@ def _wait_for_log(deployment: Deployment, stop: threading.Event) -> None:
             fault = classify(error)
             if not isinstance(fault, Transient):
                 raise
-            delay = min(2.0**failures, 30.0)
+            delay = backoff_delay(failures, first=2.0, longest=30.0)
             err.print(f"the database does not answer ({fault}); next try in {delay:.0f} s", markup=False)
             stop.wait(delay)
         else:

@@ -6,6 +6,7 @@ log, the clusters and OMERO are each opened at their first use.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -21,6 +22,7 @@ from biomeroworker.deployment import rerun
 from biomeroworker.deployment.provision import Prepared, set_up
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.doctor import examination
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.maintenance import MaintenanceScheduler
 from biomeroworker.engine.steps.context import Listener
@@ -33,8 +35,8 @@ from biomeroworker.workflows.refresh import Refresher
 
 #: Seconds between two queries for a run that is waited for. A query is one indexed statement.
 WAIT_INTERVAL_SECONDS = 1.0
-#: Seconds before each further attempt to accept a run while the database does not answer.
-SUBMIT_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
+#: Attempts to accept a run while the database does not answer, and seconds before the second one, doubling.
+SUBMIT_TRIES, SUBMIT_RETRY_SECONDS = 5, 1.0
 
 
 class Deployment:
@@ -139,7 +141,7 @@ class Deployment:
             raise RequestRejected(f"unknown source of runs {request.source!r}")
         version = f" {request.version}" if request.version else ""
         run_id = uuid4()  # chosen here: if the database's answer is lost, a retry accepts the same run, not another one
-        for delay in (*SUBMIT_RETRY_SECONDS, None):
+        for attempt in itertools.count(1):
             try:
                 return self.log.accept(
                     request.model_dump(mode="json"),
@@ -150,9 +152,9 @@ class Deployment:
                     run_id=run_id,
                 )
             except Exception as error:
-                if delay is None or not isinstance(classify(error), Transient):
+                if attempt == SUBMIT_TRIES or not isinstance(classify(error), Transient):
                     raise
-                time.sleep(delay)
+                time.sleep(backoff_delay(attempt, first=SUBMIT_RETRY_SECONDS))
         raise AssertionError("unreachable")
 
     def wait(

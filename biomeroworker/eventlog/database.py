@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import ConfigError
 from biomeroworker.eventlog.tables import BINARY_IDS, EVENTS
 
@@ -110,11 +112,11 @@ def _write_ahead(cursor: Any) -> None:
     The switch does not wait as other statements do when several processes open a new file at once.
     """
     end = time.monotonic() + BUSY_SECONDS
-    while True:
+    for attempt in itertools.count(1):
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY or time.monotonic() > end:
                 raise
-            time.sleep(0.02)
+            time.sleep(backoff_delay(attempt, first=0.01, longest=0.2, jitter=0.5))

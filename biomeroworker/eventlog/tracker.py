@@ -6,7 +6,6 @@ import contextlib
 import copy
 import functools
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from eventsourcing.application import AggregateNotFoundError, Application, Repos
 from eventsourcing.persistence import IntegrityError, Mapper
 from eventsourcing.utils import Environment, EnvType
 
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import NoSuchRun
 from biomeroworker.eventlog.aggregates.task import Task
@@ -29,21 +29,21 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: How often a change is decided anew because another process was first; with `_PAUSE_SECONDS` that is some seconds.
+#: Attempts at a change when other processes record first, and seconds between them: about 7 s on average.
 MAX_TRIES = 20
-_PAUSE_SECONDS = 0.01
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.01, 0.5
 
 
 def retry_on_conflict(change: Callable[P, R]) -> Callable[P, R]:
-    """Call again when another process recorded first: on fresh state, and with nothing of the first try left behind."""
+    """Call again if another process recorded first: with the new state, and with nothing left of the failed attempt."""
 
     @functools.wraps(change)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        for number in range(1, MAX_TRIES):
+        for attempt in range(1, MAX_TRIES):
             try:
                 return change(*args, **kwargs)
             except IntegrityError:
-                time.sleep(random.uniform(0, _PAUSE_SECONDS * number))  # noqa: S311  (jitter)
+                time.sleep(backoff_delay(attempt, first=FIRST_DELAY_SECONDS, longest=LONGEST_DELAY_SECONDS, jitter=1.0))
         return change(*args, **kwargs)
 
     return wrapper

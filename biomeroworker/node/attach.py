@@ -19,6 +19,7 @@ import omero.model
 import omero.rtypes
 import omero.util
 
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Blocked, Fault
 from biomeroworker.node.processor import Processor, fresh
 from biomeroworker.omero.connection.session import OmeroSession
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks whether the session still lives.
 CHECK = 10.0
-#: Seconds to wait before logging in again, doubling up to the second.
-RETRY = (2.0, 60.0)
+#: Seconds before the first retry of a login, and before a later one at most.
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 60.0
 
 
 class Attached:
@@ -86,7 +87,7 @@ def serve(
     ready
         Hears each time that the Processor is on the server's list.
     """
-    wait = RETRY[0]
+    failures = 0
     while not stop.is_set():
         try:
             session = login()
@@ -98,11 +99,12 @@ def serve(
         except Blocked:
             raise
         except (Fault, Ice.Exception, omero.ServerError, omero.ClientError) as error:
-            log.warning("OMERO cannot be served now (%s); next try in %.0f s", error, wait)
-            stop.wait(wait)
-            wait = min(wait * 2, RETRY[1])
+            failures += 1
+            delay = backoff_delay(failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+            log.warning("OMERO cannot be served now (%s); next try in %.0f s", error, delay)
+            stop.wait(delay)
             continue
-        wait = RETRY[0]
+        failures = 0
         try:
             ready(session)
             while not stop.wait(CHECK) and attached.alive():

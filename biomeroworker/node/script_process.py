@@ -24,6 +24,7 @@ from omero.rtypes import rstring
 from omero.util.decorators import locked, perf, remoted
 
 from biomeroworker.config import Settings
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.node import process_tree
 from biomeroworker.node.environment import script_environment, without_node
 from biomeroworker.node.sessions import close_session
@@ -153,7 +154,13 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
                     return
                 finally:
                     client.__del__()  # closes the session and ends its threads
-            if self._node_stops or attempt == REPORT_TRIES or self.stop_event.wait(REPORT_INTERVAL_SECONDS):
+            if (
+                self._node_stops
+                or attempt == REPORT_TRIES
+                or self.stop_event.wait(
+                    backoff_delay(attempt, first=REPORT_INTERVAL_SECONDS, longest=REPORT_INTERVAL_SECONDS)
+                )
+            ):
                 break
         self.logger.error("job %s: its end could not be reported to OMERO", self.job)
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 
 from biomeroworker.config import Settings
-from biomeroworker.domain import backoff
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.runlog import NoSuchRun, RunLog
 from biomeroworker.eventlog.store.outbox import Notice
@@ -96,10 +96,10 @@ class Dispatcher:
         return "delivered"
 
     def _postpone(self, notice: Notice, error: Exception) -> None:
-        delay = backoff.backoff_delay(min(notice.tries + 1, 20))
+        delay = backoff_delay(notice.tries + 1)
         self._log.outbox.postpone(notice, self._holder, delay, str(error))
         if notice.tries == 0:
             logger.warning("%s of run %s is tried again: %s", notice.channel, notice.run_id, error)
         if getattr(error, "channel", False):
-            failures = self._failures[notice.channel] = min(self._failures.get(notice.channel, 0) + 1, 20)
-            self._paused_until[notice.channel] = time.monotonic() + backoff.backoff_delay(failures)
+            failures = self._failures[notice.channel] = self._failures.get(notice.channel, 0) + 1
+            self._paused_until[notice.channel] = time.monotonic() + backoff_delay(failures)

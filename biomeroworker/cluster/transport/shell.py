@@ -24,6 +24,7 @@ from biomeroworker.cluster.transport.parallel_streams import ExtraChannels
 from biomeroworker.cluster.transport.session_limiter import AdaptiveSemaphore
 from biomeroworker.cluster.transport.transport import Completed, Progress, TransferResult
 from biomeroworker.cluster.transport.tree_transfer import TreeDownload, TreeUpload
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
 #: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
@@ -247,7 +248,8 @@ class ShellTransport(abc.ABC):
                         self._slots.on_rejected()
                     elif tries >= _TRIES:
                         raise self._fault(cut.stderr) from None
-                    time.sleep(min(0.05 * 2**tries, 1.0, max(0.0, deadline - time.monotonic())))
+                    delay = backoff_delay(tries, first=0.1, longest=1.0)
+                    time.sleep(min(delay, max(0.0, deadline - time.monotonic())))
                     continue
                 raise self._fault(cut.stderr) from None
             except BaseException:

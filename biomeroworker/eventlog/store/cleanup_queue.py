@@ -10,6 +10,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import CLEANUP, VIEWS
@@ -66,7 +67,7 @@ class CleanupQueue:
                 connection.execute(done)
             for run_id, problem in problems.items():
                 tries = connection.execute(select(CLEANUP.c.tries).where(CLEANUP.c.run_id == run_id)).scalar_one()
-                delay = min(FIRST_DELAY_SECONDS * 2.0 ** min(tries, 20), LONGEST_DELAY_SECONDS)
+                delay = backoff_delay(tries + 1, first=FIRST_DELAY_SECONDS, longest=LONGEST_DELAY_SECONDS)
                 again = update(CLEANUP).where(CLEANUP.c.run_id == run_id)
                 connection.execute(again.values(due=now + delay, tries=tries + 1, problem=problem))
 

@@ -6,6 +6,7 @@ a recorded request to end the run. SIGHUP is our Processor that goes away: the s
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
+from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.summary import describe_outputs
 from biomeroworker.errors import Transient, classify
@@ -151,14 +153,15 @@ def _cancel(deployment: Deployment, runs: Sequence[UUID], by: str) -> dict[UUID,
 
 def _follow(deployment: Deployment, run: UUID, on_progress: Callable[[Any], None]) -> Any:
     """Wait for a run's end, also while the log cannot be read for a time: the run goes on in another process."""
-    while True:
+    for attempt in itertools.count(1):
         try:
             return deployment.wait(run, on_progress)
         except Exception as error:
             if not isinstance(classify(error), Transient):
                 raise
             print(f"run {run} cannot be watched now ({type(error).__name__}); looking again", file=sys.stderr)
-            time.sleep(RETRY_SECONDS)
+            time.sleep(backoff_delay(attempt, first=RETRY_SECONDS, longest=6 * RETRY_SECONDS))
+    raise AssertionError("unreachable")
 
 
 def describe(run: Any) -> str:

@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_removed_is_recorded_and_others_are_removed(
         row = connection.execute(select(CLEANUP).where(CLEANUP.c.run_id == stuck)).one()
         assert row.swept is None
         assert "Device busy" in row.problem
-        assert 3000 < row.due - log._recorder.now(connection) <= 3600
+        assert 3000 < row.due - log._recorder.now(connection) <= 3600 * 1.1
     (tools / "rm").unlink()
     _let_claims_run_out(log)
     assert keeper.clean_remote() == 1

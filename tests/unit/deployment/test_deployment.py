@@ -15,7 +15,7 @@ REQUEST = RunRequest(workflow="nuclei", source="folder", inputs={"folder": "/in"
 def deployment(tmp_path, monkeypatch):
     config = tmp_path / "slurm-config.ini"
     config.write_text(f"[SSH]\nhost = nowhere.invalid\n[ANALYTICS]\nsqlalchemy_url = sqlite:///{tmp_path}/log.sqlite\n")
-    monkeypatch.setattr(module, "SUBMIT_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(module, "SUBMIT_RETRY_SECONDS", 0.0)
     with Deployment.load(config) as deployment:
         yield deployment
 
