@@ -18,8 +18,10 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) \
 	$(if $(SOURCE),--build-arg SOURCE=$(SOURCE))
 
-LOCK := $(VENV)/bin/uv pip compile -q --generate-hashes --no-annotate --custom-compile-command 'make locks' \
-	--only-binary :all: --python-version 3.11.2 --python-platform x86_64-manylinux_2_28 -c requirements.lock
+COMPILE := $(VENV)/bin/uv pip compile -q --no-annotate --only-binary :all: --no-binary zeroc-ice \
+	--no-emit-package zeroc-ice --no-emit-package biomeroworker --no-emit-package biomero --no-emit-package omero-stand-in
+IMAGE_LOCK := $(COMPILE) --generate-hashes --custom-compile-command 'make locks' \
+	--python-version 3.11.2 --python-platform x86_64-manylinux_2_28 -c requirements.lock
 
 export OMERO_HOST OMERO_PORT OMERO_ROOT_PASSWORD
 
@@ -84,10 +86,12 @@ image: ## both images of this checkout (SOURCE=URL for the label, BUILD_ARGUMENT
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target node -t $(IMAGE):$(VERSION) .
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target attached -t $(IMAGE):$(VERSION)-attached .
 
-locks: $(VENV)/.installed ## what the images carry: container/image/*.lock from pyproject.toml and requirements.lock
-	@$(LOCK) --extra omero --no-emit-package zeroc-ice --no-binary zeroc-ice --no-emit-package biomeroworker \
-		-o container/image/requirements.lock pyproject.toml packages/biomero/pyproject.toml
-	@$(LOCK) -o container/image/build-environment.lock container/image/build-environment.in
+locks: $(VENV)/.installed ## requirements.lock (versions that are in it stay), then what the images carry: container/image/*.lock
+	@$(COMPILE) --no-header --all-extras --python-version 3.11.7 \
+		-o requirements.lock pyproject.toml packages/*/pyproject.toml container/image/scripts.in
+	@$(IMAGE_LOCK) --extra omero \
+		-o container/image/requirements.lock pyproject.toml packages/biomero/pyproject.toml container/image/scripts.in
+	@$(IMAGE_LOCK) -o container/image/build-environment.lock container/image/build-environment.in
 
 bench: $(VENV)/.installed ## figures beside those of others, one after the other (ONLY=name for one; minutes)
 	@$(PYTHON) -m benchmarks $(ONLY) $(BENCH_ARGUMENTS)

@@ -46,6 +46,13 @@ def test_the_lock_has_all_that_the_drop_in_asks_for_but_this_package() -> None:
     assert missing == ["biomeroworker"]
 
 
+def test_the_lock_has_what_the_scripts_of_others_import() -> None:
+    lines = (IMAGE / "scripts.in").read_text().splitlines()
+    wanted = [line for line in lines if not line.startswith("#")]
+    assert {Requirement(one).name for one in wanted} == {"ezomero", "omero-cli-zarr", "omero-metadata"}
+    assert unsatisfied(wanted, versions(IMAGE / "requirements.lock")) == []
+
+
 def test_the_lock_has_the_versions_that_the_tests_use() -> None:
     tested = versions(CHECKOUT / "requirements.lock")
     image = versions(IMAGE / "requirements.lock")
