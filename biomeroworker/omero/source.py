@@ -14,14 +14,15 @@ from biomeroworker.omero.connection.credentials import SessionProvider
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.exporting.describe import ObjectType, PlateInfo, Selection, select, wanted
 from biomeroworker.omero.exporting.export import describe, describe_plate, export, refuse_strange_pixels
-from biomeroworker.omero.importing.importer import Import, Options
+from biomeroworker.omero.importing.importer import Import
+from biomeroworker.omero.importing.options import Options
 
 #: Of how many runs it is remembered what is in their plates.
 PLATES_KEPT = 8
 
 
 class OmeroSource:
-    """Inputs ``{"type": "Dataset", "ids": [1, 2]}``; outputs as `importing.Options` has them.
+    """Inputs ``{"type": "Dataset", "ids": [1, 2]}``; outputs as `importing.options.Options` defines them.
 
     A session is opened for each stage and closed after it: a run may wait for days in between.
     """

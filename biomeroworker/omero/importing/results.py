@@ -76,27 +76,29 @@ def _zarr_of(place: str) -> str:
 def zarr_images(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Every image of OME-Zarr among these files: its folder, and the files that belong to it.
 
-    An image is the folder around arrays, which have ``.zarray`` (format 2) or are the innermost ``zarr.json`` (format
-    3). What lies above the images of a Zarr (a plate's metadata, say) is counted to the first of them.
+    A file belongs to the innermost image around it. What lies above the images of a Zarr (a plate's metadata, say)
+    belongs to the first of them.
     """
-    places: dict[PurePosixPath, list[PurePosixPath]] = {}
+    zarrs: dict[PurePosixPath, list[PurePosixPath]] = {}
     for path in map(PurePosixPath, paths):
         root = next((folder for folder in reversed(path.parents) if folder.suffix == ".zarr"), None)
         if root is not None:
-            places.setdefault(root, []).append(path)
-    found: dict[str, tuple[str, ...]] = {}
-    for root, members in places.items():
-        groups = {file.parent for file in members if file.name == "zarr.json"}
-        outer = {folder for group in groups for folder in group.parents}
-        arrays = {file.parent for file in members if file.name == ".zarray"} | (groups - outer)
-        images = sorted({array.parent for array in arrays if array != root})
-        belonging: dict[PurePosixPath, list[str]] = {image: [] for image in images}
-        for file in sorted(members):
-            nearest = next((folder for folder in file.parents if folder in belonging), images[0] if images else None)
-            if nearest is not None:
-                belonging[nearest].append(str(file))
-        found.update({str(image): tuple(files) for image, files in belonging.items()})
-    return found
+            zarrs.setdefault(root, []).append(path)
+    found: dict[str, list[str]] = {}
+    for root, members in zarrs.items():
+        images = sorted({array.parent for array in _arrays(members) if array != root})
+        found |= {str(image): [] for image in images}
+        for file in sorted(members) if images else ():
+            image = next((folder for folder in file.parents if folder in images), images[0])
+            found[str(image)].append(str(file))
+    return {image: tuple(files) for image, files in found.items()}
+
+
+def _arrays(files: Sequence[PurePosixPath]) -> set[PurePosixPath]:
+    """The folders of arrays: those with ``.zarray`` (format 2), and the innermost with ``zarr.json`` (format 3)."""
+    nodes = {file.parent for file in files if file.name == "zarr.json"}
+    groups = {folder for node in nodes for folder in node.parents}
+    return {file.parent for file in files if file.name == ".zarray"} | (nodes - groups)
 
 
 def kind_of(path: str) -> Kind:
@@ -181,36 +183,46 @@ def read_image(path: Path, source: InputImage | None) -> Pixels:
 
 
 def to_tczyx(values: np.ndarray[Any, Any], axes: str, shape: Sequence[int] | None) -> np.ndarray[Any, Any]:
-    """Order the axes of a TIFF as TCZYX.
+    """Order the axes of an image as TCZYX; missing ones get length 1.
+
+    Parameters
+    ----------
+    axes
+        A letter for each dimension, as `name_axes` reads them.
+    shape
+        TCZYX of the input, if there is one.
+    """
+    named = name_axes(axes, values.shape, shape)
+    values = values[tuple(slice(None) if letter else 0 for letter in named)]
+    letters = [letter for letter in named if letter]
+    present = [letter for letter in "TCZYX" if letter in letters]
+    if present[-2:] != ["Y", "X"]:
+        raise Permanent(f"a result has axes {axes}, which is not an image")
+    values = values.transpose([letters.index(letter) for letter in present])
+    return values.reshape([values.shape[present.index(letter)] if letter in present else 1 for letter in "TCZYX"])
+
+
+def name_axes(axes: str, lengths: Sequence[int], shape: Sequence[int] | None) -> list[str]:
+    """A letter of TCZYX for each axis; "" for one of length 1 that has no place.
 
     An axis that the file does not name (tifffile's ``Q`` and ``I``) is the input's axis of the same length, or Z if
-    there is none or several fit. Samples (``S``) are channels; but a stack of three or four planes that tifffile took
-    for the colours of an RGB image, when it was written, is the stack that the input is. Unnamed axes of length 1 that
-    have no place are dropped.
+    none or several have this length. Samples (``S``) are channels. But a stack of three or four planes, which tifffile
+    wrote as the colours of an RGB image, is the stack that the input is.
     """
-    letters = list(axes)
-    for position, letter in enumerate(letters):
+    named = list(axes)
+    for position, (letter, length) in enumerate(zip(axes, lengths, strict=True)):
         if letter in "TCZYX":
             continue
-        length = values.shape[position]
-        free = [name for name in "ZTC" if name not in letters]
+        free = [name for name in "ZTC" if name not in named]
         fitting = [name for name in free if shape is not None and shape["TCZYX".index(name)] == length]
-        if letter == "S" and "C" in free and ("C" in fitting or not fitting or position > axes.index("Y")):
-            letters[position] = "C"
-            continue
-        if length == 1 and not free:
-            letters[position] = "1"
-        elif free:
-            letters[position] = (fitting or free)[0]
+        if not free and length > 1:
+            raise Permanent(f"a result has axes {axes} with {tuple(lengths)} pixels, more than T, C, Z, Y and X")
+        is_colour = "C" in fitting or not fitting or position > axes.find("Y")
+        if letter == "S" and "C" in free and is_colour:
+            named[position] = "C"
         else:
-            raise Permanent(f"a result has axes {axes} with {values.shape} pixels, which is more than T, C, Z, Y and X")
-    keep = tuple(0 if letter == "1" else slice(None) for letter in letters)
-    values, named = values[keep], [letter for letter in letters if letter != "1"]
-    present = [letter for letter in "TCZYX" if letter in named]
-    if present[-2:] != ["Y", "X"]:
-        raise Permanent(f"a result has axes {axes}, which is no image")
-    values = values.transpose([named.index(letter) for letter in present])
-    return values.reshape([values.shape[present.index(letter)] if letter in present else 1 for letter in "TCZYX"])
+            named[position] = next(iter(fitting or free), "")
+    return named
 
 
 def to_omero_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

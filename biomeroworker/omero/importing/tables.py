@@ -1,14 +1,15 @@
-"""Measurements into OMERO.tables: CSV files become one typed table.
+"""Import measurements: CSV files become one typed OMERO.table.
 
-Files with the same header are one table (a workflow writes one CSV for each image), with a column that says which image
-a row is of. The type of a column is what all its values are: whole numbers, real numbers, yes/no, or text. Reading and
-typing is pure; only `add_table` talks to a server.
+Files with the same header are one table (a workflow writes one CSV for each image), with a column that names the image
+of each row. The type of a column is the narrowest that holds all its values: integer, real, boolean or text. Reading
+and typing need no server.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from biomeroworker.errors import Permanent, Transient
 from biomeroworker.omero.connection.errors import translate_errors
 from biomeroworker.omero.connection.session import OmeroSession, batched, with_long_timeout
 
-#: Rows in one call; 250 MB is the most that a message of OMERO may hold.
+#: Rows in one call; a message of OMERO may have 250 MB at most.
 BATCH_SIZE = 20_000
 #: The column that OMERO.web and OMERO.parade look for.
 IMAGE, IMAGE_NAME = "Image", "Image Name"
@@ -42,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One CSV file as text: its header, its rows, and the image that all of them are of."""
+    """One CSV file as text: its header, its rows, and the id of the image that all rows describe."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -50,23 +51,33 @@ class Sheet:
 
 
 def read_sheet(path: Path, image: int | None) -> Sheet:
-    """Read a CSV or TSV. Short rows are filled with nothing; a byte order mark and blank lines are skipped."""
+    """Read a CSV or TSV, in UTF-8 or Latin-1.
+
+    Short rows are filled with empty cells; a byte order mark and blank lines are skipped. The sheet is empty if the
+    file is not a table (a quote that is never closed, say).
+    """
+    content = path.read_bytes()
     try:
-        text = path.read_text("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = path.read_text("latin-1")
+        text = content.decode("latin-1")
     first = text.partition("\n")[0]
     delimiter = max(("\t", ";", ","), key=first.count)
-    lines = [line for line in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in line)]
+    # not str.splitlines(): a quoted cell may have line breaks, and U+2028 and U+0085 are ordinary characters
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        lines = [line for line in rows if any(cell.strip() for cell in line)]
+    except csv.Error:
+        lines = []
     if not lines:
         return Sheet((), (), image)
     header = _unique([cell.strip() for cell in lines[0]])
-    rows = tuple(tuple([cell.strip() for cell in line] + [""] * len(header))[: len(header)] for line in lines[1:])
-    return Sheet(header, rows, image)
+    cells = (tuple([cell.strip() for cell in line] + [""] * len(header))[: len(header)] for line in lines[1:])
+    return Sheet(header, tuple(cells), image)
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Column names that are neither empty nor taken; those of OMERO are kept."""
+    """Column names, none empty and none twice; OMERO's own two names are reserved."""
     taken: list[str] = []
     for position, name in enumerate(names):
         wanted = name or f"column {position + 1}"
@@ -81,7 +92,7 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ImageOfKey:
-    """The image that a key (``image-12``) stands for: its id, and the user's name of it."""
+    """The image of a key (``image-12``): its id, and the user's name of it."""
 
     id: int
     name: str
@@ -90,7 +101,7 @@ class ImageOfKey:
 def columns_of(sheets: Sequence[Sheet], images: Mapping[str, ImageOfKey]) -> list[Column]:
     """The typed columns of sheets that share a header, one below the other.
 
-    Which image a row is of is said by a column of keys, if there is one, else by the file that the row comes from.
+    A column of keys names the image of each row; without one it is the image of the file.
     """
     rows = [row for sheet in sheets for row in sheet.rows]
     cells = {name: [row[position] for row in rows] for position, name in enumerate(sheets[0].header)}
@@ -109,7 +120,7 @@ def columns_of(sheets: Sequence[Sheet], images: Mapping[str, ImageOfKey]) -> lis
 
 
 def _typed(cells: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
-    """The narrowest type that all cells have. A whole number beside an empty cell is real: nothing is NaN there."""
+    """The narrowest type that holds all cells. Integers with an empty cell are real, where an empty cell is NaN."""
     filled = [cell for cell in cells if cell]
     complete = len(filled) == len(cells)
     if filled and complete and all(cell.lower() in _WORDS for cell in filled):
@@ -126,14 +137,14 @@ def _typed(cells: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
 
 
 def _plain(cell: str) -> str:
-    """Refuse what is a number to Python only (``1_000``)."""
+    """Refuse ``1_000``, which only Python reads as a number."""
     if "_" in cell:
         raise ValueError(cell)
     return cell
 
 
 def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> int:
-    """Store a table; returns the id of its OriginalFile. Raises `Transient` while no Tables server is up."""
+    """Store a table; returns the id of its OriginalFile. Raises `Transient` while no Tables server is running."""
     count = len(columns[0].values)
     with translate_errors(f"write table {name}"):
         table = with_long_timeout(_new_table(session, name))
@@ -150,7 +161,7 @@ def add_table(session: OmeroSession, name: str, columns: Sequence[Column]) -> in
 
 
 def _new_table(session: OmeroSession, name: str) -> Any:
-    """A table's proxy. Without a Tables server OMERO answers with nothing, or that it could not do with nothing."""
+    """A table's proxy. Without a Tables server OMERO returns None, or an InternalException about a null table."""
     try:
         table = session.sf.sharedResources().newTable(1, name)
     except omero.InternalException as error:
@@ -158,12 +169,12 @@ def _new_table(session: OmeroSession, name: str) -> Any:
             raise
         table = None
     if table is None:
-        raise Transient("OMERO has no Tables server now", hint="start Tables-0 in OMERO.grid")
+        raise Transient("OMERO has no Tables server at the moment", hint="start Tables-0 in OMERO.grid")
     return table
 
 
-def forget(session: OmeroSession, name: str) -> None:
-    """Delete tables of this name that no annotation holds: what a crash left behind."""
+def delete_incomplete(session: OmeroSession, name: str) -> None:
+    """Delete tables of this name that have no annotation: a crash left them behind."""
     rows = session.rows(
         "select o.id from OriginalFile o where o.name = :name and o.details.owner.id = :owner"
         " and o.id not in (select a.file.id from FileAnnotation a where a.file.name = :name)",
@@ -186,4 +197,4 @@ def _grid_column(column: Column, values: list[Any]) -> Any:
         case "string":
             widest = max((len(value.encode()) for value in column.values), default=1)
             return omero.grid.StringColumn(column.name, "", max(1, widest), values)
-    raise Permanent(f"no kind of column is called {column.kind}")
+    raise Permanent(f"unknown kind of column: {column.kind}")

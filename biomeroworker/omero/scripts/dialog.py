@@ -1,14 +1,15 @@
-"""The dialog of the OMERO script that runs a workflow: its parameters, and what a filled-in one asks for.
+"""The dialog of the OMERO script that runs workflows: its fields, and the requests from a filled-in dialog.
 
-Parameter names are those that people, OMERO.biomero and other scripts use already (`domain.constants`). Making
-the dialog needs no network: descriptors come from the cache. Bounds stand in the description rather than in the
-parameter, because OMERO would refuse a bad value before anybody could say what to do about it.
+Parameter names are those that people, OMERO.biomero and other scripts use already (`domain.constants`). The dialog
+needs no network: descriptors come from the cache. Bounds are in a field's description and not in the field, because
+OMERO would refuse a value outside of them with a message that does not name the bounds.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -27,8 +28,8 @@ TYPES = (transfer.DATA_TYPE_DATASET, transfer.DATA_TYPE_IMAGE, transfer.DATA_TYP
 DATASET_ID = "Dataset_ID"
 _24_BITS = 2**24
 _32_BITS = 2**31
-#: What other dialogs can do and this one cannot: asked for, it is refused rather than forgotten. What it says if it is.
-_NOT_HERE = {
+#: Parameters of other dialogs that are refused here, because ignoring them would surprise; with the reason.
+_UNSUPPORTED = {
     workflow.OUTPUT_NEW_SCREEN: "results go into datasets; leave it empty",
     "Screen_ID": "results go into datasets; leave it empty",
 }
@@ -55,14 +56,14 @@ def declare(
     Parameters
     ----------
     versions
-        Of each workflow, newest first, those that are on the cluster: they are what may be chosen, where any are known.
+        The versions of each workflow that are on the cluster, newest first; if any are known, only these can be chosen.
     """
     fields = [
         omero.scripts.String(
             transfer.DATA_TYPE,
             optional=False,
             grouping="01.1",
-            description="What the IDs are of.",
+            description="The type of the objects with these IDs.",
             values=[rstring(kind) for kind in TYPES],
             default=transfer.DATA_TYPE_DATASET,
         ),
@@ -80,11 +81,15 @@ def declare(
             optional=True,
             grouping="01.4",
             default=0,
-            description="Many images: so many of them (fields of a plate, in whole wells) per task of an array job, so "
-            "that the first compute while the others are exported. 0: all in one job.",
+            description="Number of images (or fields of a plate, in whole wells) per task of an array job. The first "
+            "tasks compute while the other images are exported. 0: all images in one job.",
         ),
         omero.scripts.Bool(
-            workflow.SELECT_IMPORT, optional=False, grouping="02", default=True, description="What becomes of results."
+            workflow.SELECT_IMPORT,
+            optional=False,
+            grouping="02",
+            default=True,
+            description="What to do with the results.",
         ),
         *_outputs(),
     ]
@@ -111,7 +116,7 @@ def _outputs() -> list[Any]:
             workflow.OUTPUT_DUPLICATES,
             "02.6",
             True,
-            "Make the new dataset though you have one of that name. Off: results go into the one that is there.",
+            "Create a new dataset even if you have one of that name. Off: results go into the existing one.",
         ),
         omero.scripts.Long(
             DATASET_ID, optional=True, grouping="02.61", description="Put result images into this dataset instead."
@@ -144,12 +149,10 @@ def _outputs() -> list[Any]:
             workflow.ROI_COLOR,
             optional=True,
             grouping="02.885",
-            description="Of their lines: #RRGGBB, or a name such as red.",
+            description="Color of the lines: #RRGGBB, or a name such as red.",
         ),
-        switch(workflow.ROI_DELETE_LABEL_IMAGES, "02.89", False, "Do not keep label images that became ROIs."),
-        switch(
-            workflow.ROI_CLEAR_EXISTING, "02.90", False, "Before that, DELETE the ROIs that are on the original images."
-        ),
+        switch(workflow.ROI_DELETE_LABEL_IMAGES, "02.89", False, "Do not import label images that became ROIs."),
+        switch(workflow.ROI_CLEAR_EXISTING, "02.90", False, "First DELETE the existing ROIs of the original images."),
         omero.scripts.String(
             workflow.ROI_CLEAR_FILTER,
             optional=True,
@@ -160,7 +163,7 @@ def _outputs() -> list[Any]:
 
 
 def _workflow(group: str, name: str, described: Workflow, versions: Sequence[str]) -> list[Any]:
-    """The block of one workflow; a parameter that OMERO cannot take is left out, with a line in the log."""
+    """The fields of one workflow; a parameter that OMERO cannot represent is left out and logged."""
     choice: dict[str, Any] = {"values": [rstring(one) for one in versions]} if versions else {}
     tag = described.container_image.rpartition(":")[2] if ":" in described.container_image.rpartition("/")[2] else ""
     if tag and (tag in versions if versions else tag != "latest"):
@@ -176,7 +179,7 @@ def _workflow(group: str, name: str, described: Workflow, versions: Sequence[str
         ),
     ]
     for number, parameter in enumerate(described.parameters, start=1):
-        if parameter.type not in _KINDS:
+        if parameter.type not in _FIELD_TYPES:
             continue
         try:
             fields.append(_field(f"{group}.{number:02d}", parameter_name(name, parameter.id), parameter))
@@ -185,39 +188,55 @@ def _workflow(group: str, name: str, described: Workflow, versions: Sequence[str
     return fields
 
 
-_KINDS: Mapping[ParameterType, str] = {
-    ParameterType.STRING: "String",
-    ParameterType.INTEGER: "Int",
-    ParameterType.FLOAT: "Float",
-    ParameterType.NUMBER: "Float",
-    ParameterType.BOOLEAN: "Bool",
+@dataclass(frozen=True)
+class _FieldType:
+    """A type of field of ``omero.scripts``: its name, the Python type of its values, and how a choice is wrapped."""
+
+    name: str
+    convert: Callable[[Any], Any]
+    wrap: Callable[[Any], Any] = omero.rtypes.rtype
+
+
+_STRING = _FieldType("String", str)
+_INT = _FieldType("Int", int)
+_LONG = _FieldType("Long", int)
+_FLOAT = _FieldType("Float", float, omero.rtypes.rfloat)
+_BOOL = _FieldType("Bool", bool)
+_FIELD_TYPES: Mapping[ParameterType, _FieldType] = {
+    ParameterType.STRING: _STRING,
+    ParameterType.INTEGER: _INT,
+    ParameterType.FLOAT: _FLOAT,
+    ParameterType.NUMBER: _FLOAT,
+    ParameterType.BOOLEAN: _BOOL,
 }
 
 
+def _field_type(parameter: Parameter) -> _FieldType:
+    """Int for a number that is whole and either chosen or too large for the 24 bits of a Float; Long beyond 32 bits."""
+    found = _FIELD_TYPES[parameter.type]
+    given = (parameter.default, parameter.minimum, parameter.maximum, *parameter.choices)
+    numbers = [float(number) for number in given if isinstance(number, int | float)]
+    largest = max(map(abs, numbers), default=0)
+    if parameter.type is ParameterType.NUMBER and all(_whole(number) for number in given if number is not None):
+        # without choices a Float also takes 12.5, whatever the default is
+        found = _INT if parameter.choices or largest >= _24_BITS else found
+    return _LONG if found is _INT and largest >= _32_BITS else found
+
+
 def _field(grouping: str, name: str, parameter: Parameter) -> Any:
-    kind = _KINDS[parameter.type]
-    numbers = [
-        n for n in (parameter.default, parameter.minimum, parameter.maximum, *parameter.choices) if n is not None
-    ]
-    if parameter.type is ParameterType.NUMBER and all(map(_whole, numbers)):
-        # a Float has 24 bits; with a whole default it takes 12.5 all the same
-        large = any(abs(float(n)) >= _24_BITS for n in numbers)
-        kind = "Int" if parameter.choices or large else kind
-    if kind == "Int" and any(isinstance(n, int | float) and abs(n) >= _32_BITS for n in numbers):
-        kind = "Long"
-    make = {"String": str, "Int": int, "Long": int, "Float": float, "Bool": bool}[kind]
+    kind = _field_type(parameter)
     settings: dict[str, Any] = {}
     if parameter.default is not None and (not parameter.choices or parameter.default in parameter.choices):
-        settings["default"] = make(parameter.default)
+        settings["default"] = kind.convert(parameter.default)
     if parameter.choices:
-        settings["values"] = [omero.rtypes.rtype(make(choice)) for choice in parameter.choices]
-        if kind == "Float":
-            settings["values"] = [omero.rtypes.rfloat(float(choice)) for choice in parameter.choices]
+        settings["values"] = [kind.wrap(kind.convert(choice)) for choice in parameter.choices]
     description = parameter.description or parameter.name
     if bounds := bounds_text(parameter):
         description = f"{description} ({bounds})"
-    # never required here: only the workflow that was ticked needs its parameters
-    return getattr(omero.scripts, kind)(name, optional=True, grouping=grouping, description=description, **settings)
+    # optional, because only the workflows that are selected need their parameters
+    return getattr(omero.scripts, kind.name)(
+        name, optional=True, grouping=grouping, description=description, **settings
+    )
 
 
 def _whole(value: Any) -> bool:
@@ -225,7 +244,7 @@ def _whole(value: Any) -> bool:
 
 
 def bounds_text(parameter: Parameter) -> str:
-    """The bounds in words; empty when there are none."""
+    """The bounds as text; empty if there are none."""
     low, high = parameter.minimum, parameter.maximum
     if low is not None and high is not None:
         return f"{low:g} to {high:g}"
@@ -234,7 +253,7 @@ def bounds_text(parameter: Parameter) -> str:
     return "" if high is None else f"at most {high:g}"
 
 
-# -- what was filled in -----------------------------------------------------------------------------------------------
+# -- the filled-in dialog -------------------------------------------------------------------------------------------
 
 
 def requests(
@@ -247,13 +266,13 @@ def requests(
     group_name: str = "",
     email: str = "",
 ) -> list[RunRequest]:
-    """One request for each workflow that was ticked, from the unwrapped inputs of the script.
+    """One request for each selected workflow, from the unwrapped inputs of the script.
 
-    Raises `RequestRejected` when none is ticked or when something is asked for that cannot be had.
+    Raises `RequestRejected` if no workflow is selected, or if an input asks for something unsupported.
     """
     known = dict(workflows)
-    ticked = [name for name in known if inputs.get(name) is True]
-    if not ticked:
+    selected = [name for name in known if inputs.get(name) is True]
+    if not selected:
         unknown = [
             name
             for name, value in inputs.items()
@@ -261,10 +280,10 @@ def requests(
         ]
         if unknown:
             raise RequestRejected(
-                f"workflow {', '.join(unknown)} is not configured; there are: {', '.join(known) or 'none'}"
+                f"workflow {', '.join(unknown)} is not configured; configured are: {', '.join(known) or 'none'}"
             )
-        raise RequestRejected(f"no workflow is selected; tick one of: {', '.join(known) or 'none is configured'}")
-    _refuse_what_is_not_done(inputs, {name: known[name] for name in ticked})
+        raise RequestRejected(f"no workflow is selected; select one of: {', '.join(known) or 'none is configured'}")
+    _refuse_unsupported(inputs, {name: known[name] for name in selected})
     source = {"type": inputs.get(transfer.DATA_TYPE), "ids": [int(number) for number in inputs.get(transfer.IDS) or []]}
     return [
         RunRequest(
@@ -281,7 +300,7 @@ def requests(
             email=email if inputs.get(workflow.EMAIL) else "",
             batch_size=_batch_size(inputs.get(workflow_batched.BATCH_SIZE)),
         )
-        for name in ticked
+        for name in selected
     ]
 
 
@@ -289,30 +308,30 @@ def _batch_size(given: Any) -> int:
     size = int(given or 0)
     if size < 0:
         raise RequestRejected(
-            f"{workflow_batched.BATCH_SIZE} is a number of images, or 0 for all in one job, not {size}"
+            f"{workflow_batched.BATCH_SIZE} must be a number of images, or 0 for all in one job, not {size}"
         )
     return size
 
 
-def _refuse_what_is_not_done(inputs: Mapping[str, Any], ticked: Mapping[str, Workflow]) -> None:
-    """What callers of older scripts may ask for is done or refused by name, never passed over."""
-    for name, why in _NOT_HERE.items():
+def _refuse_unsupported(inputs: Mapping[str, Any], selected: Mapping[str, Workflow]) -> None:
+    """Parameters of older scripts are refused by name if they are not supported, never ignored."""
+    for name, why in _UNSUPPORTED.items():
         if inputs.get(name) not in (None, False, "", workflow.NO):
             raise RequestRejected(f"{name}: {why}")
     if inputs.get(CLEANUP) is False:
         raise RequestRejected(
-            f"{CLEANUP}: folders on the cluster are removed some days after a run's end; an administrator "
-            "sets how many ([WORKER] retention_days)"
+            f"{CLEANUP}: folders on the cluster are removed some days after the end of a run; the administrator sets "
+            "the number of days ([WORKER] retention_days)"
         )
     if (version := inputs.get(transfer.OME_VERSION)) not in (None, "", transfer.OME_ZARR_VERSION_0_4):
         raise RequestRejected(
             f"{transfer.OME_VERSION}: images are exported as {transfer.OME_ZARR_VERSION_0_4}, not {version}"
         )
     if inputs.get(workflow.USE_ZARR_FORMAT):
-        tiff = [name for name, described in ticked.items() if described.format != "zarr"]
+        tiff = [name for name, described in selected.items() if described.format != "zarr"]
         if tiff:
             raise RequestRejected(
-                f"{workflow.USE_ZARR_FORMAT}: {', '.join(tiff)} reads TIFF, its descriptor says; leave it off"
+                f"{workflow.USE_ZARR_FORMAT}: {', '.join(tiff)} reads TIFF according to its descriptor; switch it off"
             )
 
 
@@ -325,7 +344,7 @@ def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> di
 
 
 def _value(kind: ParameterType | None, value: Any) -> Any:
-    """A float of OMERO has 32 bits: 0.1 arrives as 0.10000000149, and is 0.1 again by its shortest form."""
+    """Undo the rounding of OMERO's floats to 32 bits: 0.1 arrives as 0.10000000149."""
     if isinstance(value, float):
         value = float(f"{value:.7g}")
         if kind in (ParameterType.NUMBER, ParameterType.INTEGER) and value.is_integer():
@@ -334,13 +353,13 @@ def _value(kind: ParameterType | None, value: Any) -> Any:
 
 
 def outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What to do with the results, as `biomeroworker.omero.importing.importer.Options` has it."""
+    """What to do with the results, as `biomeroworker.omero.importing.options.Options` defines it."""
 
     def text(name: str) -> str:
         value = str(inputs.get(name) or "").strip()
         return "" if value == workflow.NO else value
 
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "images": inputs.get(workflow.OUTPUT_NEW_DATASET) != workflow.NO or inputs.get(DATASET_ID) is not None,
         "rois": inputs.get(workflow.OUTPUT_CREATE_ROIS, True),
         "tables": inputs.get(workflow.OUTPUT_CSV_TABLE, True),
@@ -358,5 +377,5 @@ def outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
         "rename": text(workflow.OUTPUT_RENAME),
     }
     if inputs.get(DATASET_ID) is not None:
-        asked["dataset_id"] = int(inputs[DATASET_ID])
-    return asked
+        options["dataset_id"] = int(inputs[DATASET_ID])
+    return options

@@ -142,7 +142,7 @@ def test_transposing_keeps_each_pixel_where_it_belongs():
 
 
 def test_axes_that_are_no_image_are_refused():
-    with pytest.raises(Permanent, match="no image"):
+    with pytest.raises(Permanent, match="not an image"):
         to_tczyx(np.zeros((3, 4)), "TC", None)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from biomeroworker.errors import RequestRejected
-from biomeroworker.omero.importing.importer import Options
+from biomeroworker.omero.importing.options import Options
 from biomeroworker.omero.importing.rois import YELLOW, clear, colour_of
 
 

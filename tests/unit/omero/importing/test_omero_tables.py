@@ -45,6 +45,23 @@ def test_a_number_beyond_64_bits_is_real(sheet):
     assert kinds(columns_of([sheet(f"n\n{2**70}\n")], {})) == {"n": "double"}
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_a_line_break_in_a_quoted_cell_is_part_of_the_cell(sheet, line_break):
+    read = sheet(f'name,n{line_break}"first{line_break}second",1{line_break}third,2{line_break}')
+    assert read.header == ("name", "n")
+    assert read.rows == ((f"first{line_break}second", "1"), ("third", "2"))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_other_line_separators_of_unicode_do_not_split_a_row(sheet, separator):
+    read = sheet(f"name,n\na{separator}b,1\nc,2\n")
+    assert read.rows == ((f"a{separator}b", "1"), ("c", "2"))
+
+
+def test_a_quote_that_is_never_closed_makes_no_table(sheet):
+    assert sheet('a,b\n1,"' + "x,y\n" * 50_000).rows == ()
+
+
 def test_a_column_of_keys_becomes_the_images_they_stand_for(sheet):
     keys = {"image-4": ImageOfKey(4, "µ cells.tif"), "image-12": ImageOfKey(12, "b")}
     columns = columns_of([sheet("image,label\nimage-12,1\nimage-4,1\n")], keys)

@@ -5,7 +5,7 @@ import pytest
 from omero.rtypes import unwrap
 
 from biomeroworker.errors import RequestRejected
-from biomeroworker.omero.importing.importer import Options
+from biomeroworker.omero.importing.options import Options
 from biomeroworker.omero.scripts import dialog
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
@@ -153,7 +153,7 @@ def test_what_to_do_with_results_is_understood(given, expected):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "tick one of: nuclei, other"),
+        ({}, "select one of: nuclei, other"),
         ({"stardist": True, "stardist_Version": "1"}, "stardist is not configured"),
         ({"nuclei": True, "Screen_ID": 5}, "Screen_ID"),
         ({"nuclei": True, "3a) Import into NEW Screen": "mine"}, "NEW Screen"),
