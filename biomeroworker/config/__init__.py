@@ -1,8 +1,8 @@
-"""The settings: ``slurm-config.ini`` and the environment, typed, checked and frozen.
+"""The settings from ``slurm-config.ini`` and the environment, typed, checked and frozen.
 
-Later sources win: packaged defaults, the files (see `biomeroworker.config.files`), the environment.
-They add and change; they cannot delete, for a blank value is no value. A wrong one stops the program with the file,
-the line, the key and what is allowed; an unknown key is a warning, because old files carry many.
+Sources are the packaged defaults, the files (see `biomeroworker.config.files`) and the environment; later sources
+override earlier ones. A source can add and change values but not delete them, because blank values are ignored. An
+invalid value is an error with file, line, key and the allowed values; an unknown key is a warning.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "NOTIFICATIONS": NotificationSettings,
 }
 
-#: Keys whose values no message shows.
+#: Keys whose values never appear in messages.
 _SECRETS = frozenset(
     key
     for kind in SECTIONS.values()
@@ -95,19 +95,19 @@ class Settings(Located):
         *,
         standard: Sequence[Path] | None = None,
     ) -> Settings:
-        """The settings in force.
+        """Read all sources.
 
         Parameters
         ----------
         path
-            A file over the others; where it is None, the one that ``BIOMERO_CONFIG`` names.
+            A file to read after the others. None: the file of ``BIOMERO_CONFIG``, if that is set.
         standard
-            The standard files, later ones winning, where others than `standard_files` are meant.
+            Files to use instead of `standard_files`; later files override earlier ones.
 
         Raises
         ------
         ConfigError
-            The named file cannot be read, or a value is wrong.
+            A file cannot be read, or a value is invalid.
         """
         with resources.as_file(resources.files("biomeroworker") / "slurm-config.ini") as packaged:
             values = list(ini.read(packaged))
@@ -145,17 +145,17 @@ class Settings(Located):
 
     @property
     def database_url(self) -> str:
-        """Where the log of runs is kept, password and all: hand it to the database, never to a person."""
+        """The URL of the database, with its password: never show it."""
         url = self.analytics.sqlalchemy_url
         return url.get_secret_value() if url else f"sqlite:///{self.state / 'runs.sqlite'}"
 
     @property
     def database_shown(self) -> str:
-        """The same for people."""
+        """The URL of the database for display, without the password."""
         return rendering.without_password(self.database_url)
 
     def shown(self) -> dict[str, str]:
-        """Every setting as text by ``SECTION.key``, with passwords masked."""
+        """Each setting as text by ``SECTION.key``, with passwords masked."""
         lines: dict[str, str] = {}
         unnamed = self.clusters[""]
         for name in SECTIONS:
@@ -175,7 +175,7 @@ class Settings(Located):
 
 
 def settings_table() -> str:
-    """The settings as Markdown tables, a section each, for the documentation."""
+    """The settings as Markdown tables, for the documentation."""
     return rendering.settings_table(SECTIONS)
 
 
@@ -191,11 +191,11 @@ def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:
 def _build(
     cls: type[Settings], values: Iterable[Value], environ: Mapping[str, str], more: Mapping[str, object]
 ) -> Settings:
-    """The values, sorted into the schema and checked."""
+    """Merge and check the values."""
     found = merging.merge(values, SECTIONS)
     found.data["worker"].setdefault("work_folder", str(state_folder(environ) / "work"))
-    if told := merging.contradictions(found):
-        raise ConfigError("\n".join(told))
+    if errors := merging.contradictions(found):
+        raise ConfigError("\n".join(errors))
     try:
         return cls.model_validate(
             {
@@ -207,11 +207,11 @@ def _build(
             }
         )
     except ValidationError as error:
-        raise ConfigError(_told(error, found.places)) from None
+        raise ConfigError(_describe(error, found.places)) from None
 
 
-def _told(error: ValidationError, places: Mapping[tuple[str | int, ...], Value]) -> str:
-    """All that is wrong, a line each: where, what, and what is allowed."""
+def _describe(error: ValidationError, places: Mapping[tuple[str | int, ...], Value]) -> str:
+    """One line for each error: place, value, and what is allowed."""
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
         place = tuple(problem["loc"])

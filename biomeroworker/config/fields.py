@@ -1,4 +1,4 @@
-"""What the settings are declared with."""
+"""Types and functions for the declaration of settings."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def _listed(value: Any) -> Any:
+def _split(value: Any) -> Any:
     return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
 
 
-def _home(value: Any) -> Any:
+def _expand_home(value: Any) -> Any:
     return Path(value).expanduser() if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-LocalPath = Annotated[Path, BeforeValidator(_home)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+LocalPath = Annotated[Path, BeforeValidator(_expand_home)]
 
 
 def setting(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
-    """A setting with its meaning and the variables that override it, the first one first."""
+    """A setting, its meaning, and the environment variables that override it; the first one that is set wins."""
     return Field(default, description=meaning, json_schema_extra={"env": list(env)}, **checks)
 
 
 def ignored(default: Any, meaning: str, *env: str, **checks: Any) -> Any:
-    """A setting of old files that changes nothing any more: accepted, and said to be so when somebody sets it."""
+    """A setting of biomero that has no effect: accepted, with a warning when it is set."""
     return Field(default, description=meaning, json_schema_extra={"env": list(env), "ignored": True}, **checks)
 
 

@@ -1,8 +1,8 @@
-"""Which ini files are read, and whether one of them has changed since.
+"""The ini files that are read, and detection of changes.
 
-Two rules. By default the standard files are read, later ones over earlier ones. Where `BIOMERO_SLURM_CONFIG_FILE` is
-set, that file alone takes their place, as with biomero. Below both are the packaged defaults; over both is the file of
-`BIOMERO_CONFIG`, or of `--config`.
+By default the standard files are read; later files override earlier ones. If `BIOMERO_SLURM_CONFIG_FILE` is set, only
+that file is read in place of the standard files, as in biomero. The packaged defaults are read before these files, the
+file of `BIOMERO_CONFIG` or `--config` after them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Names the file that is read over the others.
+#: The variable with the file that is read after the others.
 EXTRA_VARIABLE = "BIOMERO_CONFIG"
-#: Names the file that is read in place of the standard ones.
+#: The variable with the file that is read in place of the standard files.
 ALONE_VARIABLE = "BIOMERO_SLURM_CONFIG_FILE"
 
 
 @dataclass(frozen=True)
 class ConfigFiles:
-    """The files of a configuration, later ones winning. ``required`` ones must exist, ``optional`` ones need not."""
+    """The files of a configuration. Later files override earlier ones; the ``required`` files must exist."""
 
-    rule: str  #: which of them count, and why, as a sentence for people
+    rule: str  #: which files are read, and why, as a sentence for users
     optional: tuple[Path, ...]
     required: tuple[Path, ...]
 
@@ -33,11 +33,11 @@ class ConfigFiles:
         return (*(file for file in self.optional if file.is_file()), *self.required)
 
     def stamp(self) -> tuple[object, ...]:
-        """A value that differs when a file was written, replaced, added or removed. It costs one `stat` per file."""
+        """A value that changes when a file is written, replaced, added or removed. Costs one `stat` per file."""
         return tuple(map(_stamp, (*self.optional, *self.required)))
 
     def digest(self) -> str:
-        """A hash of what the files say."""
+        """A hash of the content of the files."""
         digest = hashlib.sha256()
         for file in (*self.optional, *self.required):
             try:
@@ -51,33 +51,33 @@ class ConfigFiles:
 def config_files(
     environ: Mapping[str, str] = os.environ, named: Path | str | None = None, standard: Sequence[Path] | None = None
 ) -> ConfigFiles:
-    """The files that count in an environment.
+    """The files to read.
 
     Parameters
     ----------
     named
-        The file of ``--config``; None: that of ``BIOMERO_CONFIG``, if it is set.
+        The file of ``--config``. None: the file of ``BIOMERO_CONFIG``, if that is set.
     standard
-        The standard files, where others than `standard_files` are meant.
+        Files to use instead of `standard_files`.
     """
     alone, extra = environ.get(ALONE_VARIABLE, "").strip(), named or environ.get(EXTRA_VARIABLE, "").strip()
     optional: tuple[Path, ...] = ()
     required: tuple[Path, ...] = ()
     if alone:
-        rule = f"{ALONE_VARIABLE} is set: its file alone is read in place of the standard ones"
+        rule = f"{ALONE_VARIABLE} is set: only its file is read, in place of the standard files"
         required = (Path(alone).expanduser(),)
     else:
-        rule = "the standard files are read, later ones over earlier ones"
+        rule = "the standard files are read; later files override earlier ones"
         optional = tuple(standard_files(environ) if standard is None else standard)
     if extra and Path(extra).expanduser() not in required:
         source = "--config" if named and str(named) != environ.get(EXTRA_VARIABLE) else EXTRA_VARIABLE
-        rule += f"; the file of {source} is read over them"
+        rule += f"; the file of {source} is read after them"
         required = (*required, Path(extra).expanduser())
     return ConfigFiles(rule, optional, required)
 
 
 def standard_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The files that are read where they exist, later ones winning."""
+    """The standard files, of which those that exist are read. Later files override earlier ones."""
     home = Path(environ.get("HOME") or Path.home())
     return [Path("/etc/slurm-config.ini"), Path("/OMERO/slurm-config.ini"), home / "slurm-config.ini"]
 

@@ -1,8 +1,9 @@
-"""Read ini files as old deployments wrote them, remembering where each value stands.
+"""Read ini files in the format of biomero, with the line of each value.
 
-Keys are lower-cased, ``=`` or ``:`` parts key and value (but not between double quotes), a line that starts with
-``#`` or ``;`` is a comment, an indented line continues the value before it. A ``%`` is just a character, and a blank
-value is no value. Sections are upper-case words; what follows a colon in one, the name of a cluster, is lower-cased.
+Keys are converted to lower case. ``=`` or ``:`` separates key and value, except between double quotes. A line that
+starts with ``#`` or ``;`` is a comment. An indented line continues the value before it. ``%`` has no special meaning,
+and a blank value is ignored. Section names are converted to upper case, the name of a cluster after a colon to lower
+case.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from biomeroworker.errors import ConfigError
 _SECTION = re.compile(r"\[(?P<name>[^]]+)\]\s*$")
 _OPTION = re.compile(r"""(?P<key>(?:"[^"]*"|[^=:])+?)\s*(?:[=:]\s*(?P<value>.*))?$""")
 
-#: The sections in which keys are names of users and groups, whose capitals matter.
-NAMES_AS_KEYS = "ACCOUNTS"
+#: Sections whose keys are case-sensitive, because they contain names of users and groups.
+CASE_SENSITIVE = "ACCOUNTS"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value as it was written, and where: ``file:line``, or ``environment NAME``."""
+    """A value and its origin: ``file:line`` or ``environment NAME``."""
 
     section: str
     key: str
@@ -32,12 +33,12 @@ class Value:
 
 
 def read(path: Path) -> Iterator[Value]:
-    """The values of a file that are not blank.
+    """Yield the values of a file that are not blank.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, a line is neither section nor option, or a key stands twice in a section.
+        The file cannot be read, a line has a wrong format, or a key occurs twice in a section.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -60,11 +61,12 @@ def read(path: Path) -> Iterator[Value]:
             continue
         option = _OPTION.match(stripped)
         if option is None or not section:
-            what = "an option before the first [SECTION]" if option else "neither a [SECTION] nor an option"
+            what = "a setting before the first [SECTION]" if option else "write [SECTION] or key = value, not"
             raise ConfigError(f"{path}:{number}: {what}: {stripped.partition('=')[0]!r}")
-        known = (section, option["key"] if section.startswith(NAMES_AS_KEYS) else option["key"].lower())
+        known = (section, option["key"] if section.startswith(CASE_SENSITIVE) else option["key"].lower())
         if known in found:
-            raise ConfigError(f"{path}:{number}: [{section}] {known[1]} stands in line {found[known][0]} already")
+            first = found[known][0]
+            raise ConfigError(f"{path}:{number}: [{section}] {known[1]} is already set in line {first}: remove one")
         current = [option["value"] or ""]
         found[known] = (number, current)
     for (name, key), (number, parts) in found.items():

@@ -1,4 +1,4 @@
-"""Settings that follow their files: a process that runs for months takes up a change without a restart."""
+"""Settings that are read again when their files change, for processes that run for months."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class LiveSettings:
-    """The settings in force. A change that is invalid is logged once, and the old settings stay in force.
+    """The settings in force. An invalid change is logged once, and the previous settings stay in force.
 
     Parameters
     ----------
     check
-        Called with settings before they come into force; a ConfigError that it raises makes them invalid.
+        Called with new settings before they come into force; raises ConfigError to reject them.
     default
-        In force where the files are invalid from the start; without it that raises ConfigError.
+        The settings to use if the files are invalid at the start. None: raise ConfigError.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class LiveSettings:
         except ConfigError as error:
             if default is None:
                 raise
-            log.error("the configuration is invalid, so defaults are used: %s", _one_line(error))
+            log.error("the configuration is invalid, the defaults are used: %s", _one_line(error))
             self.settings = default
 
     def refresh(self) -> bool:
-        """Read the files again if one has changed; returns whether other settings are in force now."""
+        """Read the files again if one has changed. Returns whether the settings in force have changed."""
         stamp = self.files.stamp()
         if stamp == self._stamp:
             return False
@@ -60,9 +60,7 @@ class LiveSettings:
             loaded = Settings.load(self._path, self._environ)
             self.check(loaded)
         except ConfigError as error:
-            log.error(
-                "the changed configuration is invalid, so the settings before it stay in force: %s", _one_line(error)
-            )
+            log.error("the changed configuration is invalid, the previous settings stay in force: %s", _one_line(error))
             return False
         if loaded == self.settings:
             return False

@@ -1,15 +1,17 @@
-"""Sort the values of all sources, later ones over earlier ones, into the places that the schema has for them.
+"""Merge the values of all sources into the structure that the schema validates. Later sources override earlier ones.
 
-What has no place is a warning, because old files carry many such keys; so is what changes nothing any more.
+Unknown keys and keys without effect are warnings, not errors, because ini files of biomero contain such keys.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from biomeroworker.config.cluster_settings import CLUSTER_SECTIONS, AccountSettings
 from biomeroworker.config.fields import Section
@@ -19,10 +21,10 @@ from biomeroworker.config.schema import WorkflowSettings
 from biomeroworker.config.workflow_keys import describe
 from biomeroworker.errors import ConfigError
 
-#: The settings in whose values a blank before ``;`` or ``#`` means something.
-_WITH_MARKS = frozenset({"slurm_zip_cmd", "sbatch_comment"})
-#: The settings that may take several lines.
-_LISTS = frozenset({"insecure_registries"})
+#: Settings whose values may contain a blank before ``;`` or ``#``.
+_MAY_CONTAIN_COMMENT_MARKS = frozenset({"slurm_zip_cmd", "sbatch_comment"})
+#: Settings whose values may have several lines.
+_MULTILINE = frozenset({"insecure_registries"})
 _CLUSTER = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 Place = tuple[str | int, ...]
@@ -30,7 +32,7 @@ Place = tuple[str | int, ...]
 
 @dataclass
 class MergedSettings:
-    """Values by their places: ``data`` is what the schema validates, ``places`` says where each part was written."""
+    """The merged values: ``data`` for the schema to validate, ``places`` with the source of each part of it."""
 
     data: dict[str, Any]
     places: dict[Place, Value] = field(default_factory=dict)
@@ -38,18 +40,24 @@ class MergedSettings:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Where each value comes from, by ``SECTION.key``."""
+        """The origin of each value by ``SECTION.key``."""
         return {f"{_modern(value.section)}.{value.key}": value.origin for value in self.places.values()}
 
 
 def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> MergedSettings:
-    """Later values over earlier ones, each in its place."""
+    """Merge values; later ones override earlier ones.
+
+    Raises
+    ------
+    ConfigError
+        The name of a cluster is invalid, or a workflow names a cluster without sections.
+    """
     last: dict[tuple[str, str], Value] = {}
     legacy: dict[tuple[str, str], Value] = {}
     for value in values:
         target = legacy if value.section == "MODELS" else last
         target[_modern(value.section), value.key] = value
-    last = legacy | last  # [MODELS] is what [WORKFLOWS] was called once, and gives way to it
+    last = legacy | last  # [MODELS], the former name of [WORKFLOWS], has lower precedence
 
     found = MergedSettings({name.lower(): {} for name in sections if name not in CLUSTER_SECTIONS})
     found.data |= {"converters": {}, "clusters": {"": {}}}
@@ -57,7 +65,7 @@ def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Mer
         head, _, cluster = section.partition(":")
         if cluster and head in CLUSTER_SECTIONS:
             if not _CLUSTER.fullmatch(cluster):
-                raise ConfigError(f"{value.origin}: [{section}]: a cluster's name is letters, digits, . _ and -")
+                raise ConfigError(f"{value.origin}: [{section}]: a name of a cluster has only letters, digits, . _ -")
             found.data["clusters"].setdefault(cluster, {"name": cluster, "ssh": {"host": cluster}})
         if section == "WORKFLOWS":
             continue
@@ -70,14 +78,14 @@ def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Mer
             inner = inner.setdefault(str(step), {})
         inner[str(place[-1])] = value.text
         found.places[place] = value
-        if re.search(r"\s[#;]", value.text) and value.key not in _WITH_MARKS:
+        if re.search(r"\s[#;]", value.text) and value.key not in _MAY_CONTAIN_COMMENT_MARKS:
             found.warnings.append(
-                f"{value.origin}: [{section}] {value.key}: all of the line is the value; a comment stands in its own"
+                f"{value.origin}: [{section}] {value.key}: everything after '=' is the value; "
+                "put comments on a separate line"
             )
         kind = sections.get(head)
-        if kind and value.key in kind.model_fields and field_extras(kind.model_fields[value.key]).get("ignored"):
-            meaning = kind.model_fields[value.key].description
-            found.warnings.append(f"{value.origin}: [{section}] {value.key} is ignored. {meaning}")
+        if kind is not None:
+            found.warnings += _ignored(f"{value.origin}: [{section}] {value.key}", kind.model_fields.get(value.key))
     _merge_workflows({key: value for (section, key), value in last.items() if section == "WORKFLOWS"}, found)
     for cluster, data in found.data["clusters"].items():
         data["origins"] = {
@@ -89,13 +97,13 @@ def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Mer
 
 
 def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
-    found.data["workflows"], where, lost = describe({key: value.text for key, value in keys.items()})
+    found.data["workflows"], where, unknown = describe({key: value.text for key, value in keys.items()})
     found.places |= {("workflows", *place): keys[key] for key, place in where.items()}
-    found.warnings += [f"{keys[key].origin}: [WORKFLOWS] {key} belongs to no workflow" for key in lost]
+    for key in unknown:
+        found.warnings.append(f"{keys[key].origin}: [WORKFLOWS] {key} belongs to no workflow: there is no key <name>")
     for key, place in where.items():
-        told = WorkflowSettings.model_fields.get(place[1])
-        if told is not None and field_extras(told).get("ignored"):
-            found.warnings.append(f"{keys[key].origin}: [WORKFLOWS] {key} is ignored. {told.description}")
+        field_info = WorkflowSettings.model_fields.get(place[1])
+        found.warnings += _ignored(f"{keys[key].origin}: [WORKFLOWS] {key}", field_info)
     for name, workflow in found.data["workflows"].items():
         if cluster := workflow.get("cluster"):
             workflow["cluster"] = cluster.lower()
@@ -104,8 +112,14 @@ def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
                 known = ", ".join(filter(None, found.data["clusters"])) or "none"
                 raise ConfigError(
                     f"{value.origin}: [WORKFLOWS] {value.key} = {cluster!r}: there is no section [SSH:{cluster}] "
-                    f"(clusters with a name: {known})"
+                    f"(named clusters: {known})"
                 )
+
+
+def _ignored(setting: str, field_info: FieldInfo | None) -> Iterator[str]:
+    """A warning if a setting has no effect."""
+    if field_info is not None and field_extras(field_info).get("ignored"):
+        yield f"{setting} is ignored. {field_info.description}"
 
 
 def _place(section: str, key: str, sections: Mapping[str, type[Section]]) -> Place | None:
@@ -133,22 +147,22 @@ def _place_in_cluster(head: str, key: str, sections: Mapping[str, type[Section]]
 
 
 def contradictions(found: MergedSettings) -> list[str]:
-    """What cannot be meant: two ways to ask for GPUs, of one cluster; a value that swallowed the setting after it."""
-    told = []
+    """Errors in the combination of values: two kinds of GPU request for one cluster; an indented setting."""
+    errors = []
     for place, value in found.places.items():
         _, broken, rest = value.text.partition("\n")
-        if broken and place[-1] not in _LISTS:
+        if broken and place[-1] not in _MULTILINE:
             rest = rest.partition("\n")[0].partition("=")[0].strip()
-            told.append(
-                f"{value.origin}: [{value.section}] {value.key}: the line after it is indented, and so part of it; "
+            errors.append(
+                f"{value.origin}: [{value.section}] {value.key}: the next line is indented and so part of the value; "
                 f"remove the blanks before {rest!r}"
             )
     for name in found.data["clusters"]:
         both = [found.places.get(("clusters", name, "slurm", key)) for key in ("gpu_gres", "gpu_gpus")]
         if all(both):
             where = ", ".join(value.origin for value in both if value)
-            told.append(f"{where}: [SLURM] gpu_gres and gpu_gpus exclude each other: set one of them")
-    return told
+            errors.append(f"{where}: [SLURM] gpu_gres and gpu_gpus exclude each other: set one of them")
+    return errors
 
 
 def _modern(section: str) -> str:
@@ -158,16 +172,16 @@ def _modern(section: str) -> str:
 def _unknown(section: str, key: str, sections: Mapping[str, type[Section]]) -> str:
     head, _, cluster = section.partition(":")
     if cluster and head not in CLUSTER_SECTIONS:
-        return f"there is no section [{section}]; a cluster has [SSH:…], [SLURM:…] and [ACCOUNTS:…]"
+        return f"there is no section [{section}]; the sections of a cluster are [SSH:…], [SLURM:…] and [ACCOUNTS:…]"
     if head == "ACCOUNTS":
-        return f"[{section}] {key} is not a setting; there are {_names_of(AccountSettings)}"
+        return f"[{section}] {key} is not a setting; use one of: {_names_of(AccountSettings)}"
     if head not in sections:
         return f"there is no section [{section}]"
     close = difflib.get_close_matches(key, sections[head].model_fields, n=1)
-    told = f"[{section}] {key} is not a setting"
+    unknown = f"[{section}] {key} is not a setting"
     if head == "SSH" and not close:
-        return f"{told}: user, port, keys and jump hosts stand in the SSH configuration (~/.ssh/config) under that host"
-    return told + (f"; is {close[0]} meant?" if close else "")
+        return f"{unknown}: put user, port, keys and jump hosts into ~/.ssh/config, under this host"
+    return f"{unknown}; did you mean {close[0]}?" if close else unknown
 
 
 def _names_of(kind: type[AccountSettings]) -> str:

@@ -1,4 +1,4 @@
-"""The settings as people read them: every value with passwords masked, and the table of the documentation."""
+"""The settings as text: all values, with passwords masked, and the tables of the documentation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from biomeroworker.domain.redaction import mask_credentials
 
 SBATCH = "sbatch_"
 
-_SEVERAL = """A second cluster, and a third: the keys of `[SSH]`, `[SLURM]` and `[ACCOUNTS]`, for workflows with
-`<name>_cluster = <cluster>`. Nothing is taken over from the sections without a name, nor from the environment; `host`
-is the cluster's own name where it is not set."""
+_SEVERAL = """Further clusters, for workflows with `<name>_cluster = <cluster>`. The keys are those of `[SSH]`,
+`[SLURM]` and `[ACCOUNTS]`. No value is inherited from these sections or from the environment. The default of `host` is
+the name of the cluster."""
 
 
 def section_lines(name: str, section: Section) -> Iterator[tuple[str, str]]:
@@ -34,7 +34,7 @@ def section_lines(name: str, section: Section) -> Iterator[tuple[str, str]]:
 
 
 def account_lines(name: str, accounts: AccountSettings) -> Iterator[tuple[str, str]]:
-    """The entries of an ``[ACCOUNTS]`` section; nothing where there is none."""
+    """The entries of an ``[ACCOUNTS]`` section."""
     if accounts.in_use:
         yield f"{name}.required", text(accounts.required)
     for kind, entries in (("user", accounts.user), ("group", accounts.group)):
@@ -42,7 +42,7 @@ def account_lines(name: str, accounts: AccountSettings) -> Iterator[tuple[str, s
 
 
 def workflow_lines(workflow: str, settings: WorkflowSettings) -> Iterator[tuple[str, str]]:
-    """What is set for a workflow."""
+    """The settings of a workflow."""
     yield f"WORKFLOWS.{workflow}", settings.path
     for key in ("repo", "job", "cluster", "use_gpu"):
         if words := text(getattr(settings, key)):
@@ -52,12 +52,12 @@ def workflow_lines(workflow: str, settings: WorkflowSettings) -> Iterator[tuple[
 
 
 def without_password(url: str) -> str:
-    """A URL for people. Masked twice: an ``@`` in a password ends it for one reader, not for the other."""
+    """A URL for display. Masked twice, because the two functions read a password with ``@`` differently."""
     return mask_credentials(make_url(url).render_as_string(hide_password=True))
 
 
 def _without_secret(key: str, secret: str) -> str:
-    """The path of a web hook's address is what keeps strangers from using it."""
+    """A secret URL for display. The path of a webhook's URL is secret too."""
     if key == "webhook_url":
         scheme, _, rest = secret.partition("://")
         return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}/***"
@@ -65,7 +65,7 @@ def _without_secret(key: str, secret: str) -> str:
 
 
 def text(value: Any) -> str:
-    """A value as it would stand in an ini file."""
+    """A value in the format of the ini file."""
     match value:
         case None:
             return ""
@@ -77,13 +77,13 @@ def text(value: Any) -> str:
 
 
 def field_extras(field: Any) -> dict[str, Any]:
-    """What the schema says of a setting beside its type: ``env``, ``ini``, ``default``, ``ignored``."""
+    """Facts about a setting besides its type: ``env``, ``ini``, ``default``, ``ignored``."""
     found = field.json_schema_extra
     return found if isinstance(found, dict) else {}
 
 
 def settings_table(sections: Mapping[str, type[Section]]) -> str:
-    """The settings as Markdown tables, a section each, for the documentation."""
+    """The settings as Markdown, with a table for each section."""
     lines: list[str] = []
     for name, kind in sections.items():
         lines += [f"### [{name}]", "", _summary(kind), ""]

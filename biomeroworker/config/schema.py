@@ -1,6 +1,7 @@
-"""Every setting there is: its name, meaning, default, and the variables of the environment that override it.
+"""The settings: name, meaning, default, checks, and the environment variables that override each.
 
-This is the one source of the ini file's keys, of the table in the documentation, of ``config show`` and of the checks.
+Together with `cluster_settings` and `node_settings` this is the only source of the keys of the ini file, of the tables
+in the documentation, and of ``config show``.
 """
 
 from __future__ import annotations
@@ -20,125 +21,123 @@ from biomeroworker.config.fields import LocalPath, Section, ignored, setting
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Where this program keeps what must survive it, after the XDG Base Directory specification."""
+    """The folder for persistent data of this program, after the XDG Base Directory specification."""
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or Path.home()) / ".local" / "state"
     return Path(base) / "biomeroworker"
 
 
-def _below_the_images(path: str) -> str:
+def _is_below_images(path: str) -> str:
     if any(part in ("", ".", "..") for part in path.strip("/").split("/")):
-        raise ValueError("should be a folder below slurm_images_path, such as the workflow's name")
+        raise ValueError("write a folder below slurm_images_path, such as the name of the workflow")
     return path
 
 
 class AnalyticsSettings(Section):
-    """The log of runs."""
+    """The database with the events of all runs."""
 
-    track_workflows: bool = ignored(True, "Runs are always recorded.")
-    enable_job_accounting: bool = ignored(True, "The table is always kept.")
-    enable_job_progress: bool = ignored(True, "The tables are always kept.")
-    enable_workflow_analytics: bool = ignored(True, "The table is always kept.")
+    track_workflows: bool = ignored(True, "All runs are recorded.")
+    enable_job_accounting: bool = ignored(True, "The table is always written.")
+    enable_job_progress: bool = ignored(True, "The tables are always written.")
+    enable_workflow_analytics: bool = ignored(True, "The table is always written.")
     sqlalchemy_url: SecretStr | None = setting(
         None,
-        "Database of the log, such as `postgresql+psycopg2://user:password@host/name`; "
-        "unset: a SQLite file, `runs.sqlite` in `~/.local/state/biomeroworker`.",
+        "URL of the database, such as `postgresql+psycopg2://user:password@host/name`. "
+        "Unset: the SQLite file `~/.local/state/biomeroworker/runs.sqlite`.",
         "SQLALCHEMY_URL",
     )
     analytics_rebuild_start_time: str | None = ignored(
-        None, "Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_START_TIME"
+        None, "Tables are always rebuilt completely.", "BIOMERO_ANALYTICS_REBUILD_START_TIME"
     )
     analytics_rebuild_days_ago: int | None = ignored(
-        None, "Tables are always rebuilt whole.", "BIOMERO_ANALYTICS_REBUILD_DAYS_AGO", ge=0
+        None, "Tables are always rebuilt completely.", "BIOMERO_ANALYTICS_REBUILD_DAYS_AGO", ge=0
     )
 
     @field_validator("sqlalchemy_url")
     @classmethod
-    def _readable(cls, value: SecretStr | None) -> SecretStr | None:
-        """A URL, and one of a database that can keep the log; the message never shows it."""
+    def _is_supported(cls, value: SecretStr | None) -> SecretStr | None:
+        """Check for the URL of a supported database; no message shows it, because it contains a password."""
         if value is not None:
             try:
                 backend = make_url(value.get_secret_value()).get_backend_name()
             except ArgumentError:
-                raise ValueError("should be a URL such as postgresql+psycopg2://user:password@host/name") from None
+                raise ValueError("write a URL such as postgresql+psycopg2://user:password@host/name") from None
             if backend not in ("postgresql", "postgres", "sqlite"):
-                raise ValueError("should start with postgresql+psycopg2:// or sqlite:///")
+                raise ValueError("the URL must start with postgresql+psycopg2:// or sqlite:///")
         return value
 
 
 class WorkerSettings(Section):
-    """The machine that this program runs on, and its patience."""
+    """The supervisor and this machine."""
 
     descriptor_refresh_hours: float = setting(
         24.0,
-        "After so many hours a workflow's descriptor is asked for again; until then, and offline, the copy is used.",
+        "Age in hours after which the descriptor of a workflow is downloaded again. If that fails, the copy is used.",
         gt=0,
     )
     work_folder: LocalPath = Field(
         default_factory=lambda: state_folder() / "work",
-        description="Folder on this machine where inputs and results of unfinished runs are staged.",
+        description="Folder on this machine for inputs and results of unfinished runs.",
         json_schema_extra={"env": ["BIOMERO_WORK_FOLDER"], "default": "~/.local/state/biomeroworker/work"},
     )
-    retry_hours: float = setting(
-        6.0, "After so many hours of failing for the same passing cause a run is paused.", gt=0
-    )
+    retry_hours: float = setting(6.0, "Hours of retries after a temporary failure; then the run is paused.", gt=0)
     retention_days: float = setting(
         14.0,
-        "How long the data of ended runs stays on the cluster and in the work folder, in days; 0 keeps it for ever.",
+        "Days until the data of an ended run is removed from the cluster and from `work_folder`. 0: never.",
         ge=0,
     )
 
 
 class NotificationSettings(Section):
-    """How the end of a run is told: by e-mail to who asked for it, and to a web service. Both are tried for days.
+    """Notifications about the end of a run: e-mail to the user, and a request to a web service.
 
-    Passwords stand in no file: `BIOMERO_SMTP_PASSWORD` and `BIOMERO_WEBHOOK_SECRET` are read from the environment.
+    Passwords are read from the environment only: `BIOMERO_SMTP_PASSWORD` and `BIOMERO_WEBHOOK_SECRET`.
     """
 
-    smtp_from: str | None = setting(None, "Sender's address of e-mails.", "BIOMERO_SMTP_FROM")
+    smtp_from: str | None = setting(None, "Sender address of e-mails.", "BIOMERO_SMTP_FROM")
     smtp_tls: Literal["starttls", "tls", "none"] = setting(
-        "starttls", "`starttls`, `tls` from the first byte, or `none`.", "BIOMERO_SMTP_TLS"
+        "starttls", "Encryption: `starttls`, `tls` from the first byte, or `none`.", "BIOMERO_SMTP_TLS"
     )
     smtp_user: str | None = setting(
-        None, "Login at the mail server, with the password in `BIOMERO_SMTP_PASSWORD`.", "BIOMERO_SMTP_USER"
+        None, "User name for the mail server; the password is in `BIOMERO_SMTP_PASSWORD`.", "BIOMERO_SMTP_USER"
     )
-    smtp_host: str | None = setting(None, "Mail server; unset: no e-mails. Needs `smtp_from`.", "BIOMERO_SMTP_HOST")
+    smtp_host: str | None = setting(None, "Mail server; requires `smtp_from`. Unset: no e-mails.", "BIOMERO_SMTP_HOST")
     smtp_port: int | None = setting(
-        None, "Its port; unset: 587, 465 or 25, as `smtp_tls` says.", "BIOMERO_SMTP_PORT", ge=1, le=65535
+        None, "Port of the mail server. Unset: 587, 465 or 25, by `smtp_tls`.", "BIOMERO_SMTP_PORT", ge=1, le=65535
     )
     webhook_url: SecretStr | None = setting(
         None,
-        "`http` or `https` address that is sent a POST with JSON at the end of each run; signed when "
-        "`BIOMERO_WEBHOOK_SECRET` is set. Unset: none.",
+        "`http` or `https` URL that receives a POST request with JSON at the end of each run, signed if "
+        "`BIOMERO_WEBHOOK_SECRET` is set. Unset: no requests.",
         "BIOMERO_WEBHOOK_URL",
     )
-    give_up_days: float = setting(7.0, "For how many days a notification is tried.", gt=0)
+    give_up_days: float = setting(7.0, "Days of retries for a notification.", gt=0)
 
     @field_validator("smtp_from")
     @classmethod
-    def _an_address(cls, value: str | None) -> str | None:
+    def _is_address(cls, value: str | None) -> str | None:
         if value is not None and not is_address(value):
-            raise ValueError("should be a plain e-mail address such as biomero@example.org")
+            raise ValueError("write an e-mail address such as biomero@example.org")
         return value
 
     @field_validator("smtp_host")
     @classmethod
-    def _complete(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """Checked here because this key is what switches e-mail on."""
+    def _is_complete(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Check the section here, because this key enables e-mail."""
         if value is not None and not re.fullmatch(r"[A-Za-z0-9.:_-]+", value):
-            raise ValueError("should be the name of a host")
+            raise ValueError("write a host name")
         if value is not None and "smtp_from" in info.data and not info.data["smtp_from"]:
-            raise ValueError("smtp_from must be set too")
+            raise ValueError("set smtp_from as well")
         if value is not None and info.data.get("smtp_user") and info.data.get("smtp_tls") == "none":
-            raise ValueError("smtp_user would send its password in clear: smtp_tls must not be none")
+            raise ValueError("smtp_user would send its password unencrypted: set smtp_tls to starttls or tls")
         return value
 
     @field_validator("webhook_url")
     @classmethod
-    def _a_web_address(cls, value: SecretStr | None) -> SecretStr | None:
-        """Addresses of web hooks are often secrets themselves: no message shows one."""
+    def _is_web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        """Check for a URL. No message shows it, because the URL of a webhook is often a secret."""
         if value is not None and not is_web_address(value.get_secret_value()):
-            raise ValueError("should be an http or https address, with neither login nor blanks in it")
+            raise ValueError("write an http or https URL without a user name and without spaces")
         return value
 
 
@@ -146,12 +145,12 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Z
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is one plain ASCII e-mail address (RFC 5321's dot-atom form): nothing that could end a header."""
+    """Whether a text is one ASCII e-mail address (dot-atom form of RFC 5321), which is safe in a header."""
     return _ADDRESS.fullmatch(text) is not None
 
 
 def is_web_address(text: str) -> bool:
-    """Whether a text is an http(s) address that may be put into a request line as it is."""
+    """Whether a text is an http(s) URL that is safe in a request line."""
     if not re.fullmatch(r"[!-~]+", text):
         return False
     try:
@@ -164,25 +163,25 @@ def is_web_address(text: str) -> bool:
 
 
 class WorkflowSettings(Section):
-    """One workflow: `<name>` and what begins with it."""
+    """One workflow: the key `<name>` and the keys that start with it."""
 
-    path: Annotated[str, AfterValidator(_below_the_images)] = Field(
-        description="Folder of its images, below `slurm_images_path`."
+    path: Annotated[str, AfterValidator(_is_below_images)] = Field(
+        description="Folder of the workflow's images below `slurm_images_path`."
     )
     repo: str = Field(
         "",
-        description="Where its descriptor is: a repository at GitHub or GitLab (with `/tree/<ref>`), any address, "
-        "or the path of a folder or descriptor on this machine.",
+        description="Descriptor of the workflow: a repository at GitHub or GitLab (with `/tree/<ref>`), any other URL, "
+        "or the path of a file or folder on this machine.",
     )
     job: str = Field(
-        "", description="There is one job script, and it comes with this program.", json_schema_extra={"ignored": True}
+        "", description="This program has one job script for all workflows.", json_schema_extra={"ignored": True}
     )
     job_params: dict[str, str] = Field(
         default_factory=dict,
-        description="`--<flag>=<value>` for its jobs, over all other settings; for a flag without value write `true`.",
+        description="`--<flag>=<value>` for its jobs; overrides other settings. Flag without a value: `true`.",
     )
     cluster: str = Field(
         "",
-        description="The cluster that it runs on, of several: the name in `[SSH:<cluster>]`. Unset: that of `[SSH]`.",
+        description="Cluster of the workflow: the name in `[SSH:<cluster>]`. Unset: the cluster of `[SSH]`.",
     )
-    use_gpu: bool = Field(False, description="Whether its jobs get a GPU.")
+    use_gpu: bool = Field(False, description="Whether its jobs use a GPU.")

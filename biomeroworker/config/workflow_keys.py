@@ -1,8 +1,8 @@
-"""Which key of [WORKFLOWS] belongs to which workflow.
+"""Assign the keys of ``[WORKFLOWS]`` to workflows.
 
-Names may hold ``_job_`` and may begin with one another's, and the keys come in any order, so the names are found first:
-a workflow is what has a ``_repo``, or what is no other workflow's attribute. An attribute belongs to the longest name
-that it can belong to.
+The name of a workflow may contain ``_job_`` or start with the name of another, and the keys may be in any order. So the
+names are determined first: a key names a workflow if there is a key with ``_repo`` for it, or if it is not an attribute
+of another workflow. An attribute belongs to the longest name that fits.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ _ATTRIBUTES = ("_repo", "_job", "_use_gpu", "_cluster")
 
 
 def names_in(keys: Collection[str]) -> set[str]:
-    """The names of the workflows that these keys describe."""
+    """The names of the workflows that the keys configure."""
     names = {key.removesuffix("_repo") for key in keys if key.endswith("_repo")}
     for key in sorted(keys, key=len):
-        if key not in names and attribute_of(key, (names | set(keys)) - {key}) is None and not _looks_like_one(key):
+        if key in names or _looks_like_attribute(key):
+            continue
+        if attribute_of(key, (names | set(keys)) - {key}) is None:
             names.add(key)
     return names
 
 
 def attribute_of(key: str, names: Collection[str]) -> tuple[str, str] | None:
-    """The workflow that a key describes, and what it tells of it (``repo``, ``job``, ``cluster``, ``job_mem``, …)."""
+    """The workflow of a key and its attribute: ``repo``, ``job``, ``cluster``, ``use_gpu``, ``job_mem``, …"""
     fitting = [
         name
         for name in names
@@ -36,33 +38,33 @@ def attribute_of(key: str, names: Collection[str]) -> tuple[str, str] | None:
 
 
 def describe(values: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, ...]], list[str]]:
-    """What the keys say: fields by workflow, the place of each key in them, and the keys that belong to nothing."""
+    """Fields by workflow, the place of each key in them, and the keys that belong to no workflow."""
     names = names_in(values)
     found: dict[str, dict[str, Any]] = {name: {"path": name} for name in sorted(names)}
     places: dict[str, tuple[str, ...]] = {}
-    lost = []
+    unknown = []
     for key, text in values.items():
         if key in names:
             found[key]["path"] = text
             places[key] = (key, "path")
-        elif attribute := attribute_of(key, names):
-            name, what = attribute
-            if what.startswith("job_"):
-                flag = what.removeprefix("job_")
+        elif found_in := attribute_of(key, names):
+            name, attribute = found_in
+            if attribute.startswith("job_"):
+                flag = attribute.removeprefix("job_")
                 found[name].setdefault("job_params", {})[flag] = text
                 places[key] = (name, "job_params", flag)
             else:
-                found[name][what] = text
-                places[key] = (name, what)
+                found[name][attribute] = text
+                places[key] = (name, attribute)
         else:
-            lost.append(key)
-    return found, places, lost
+            unknown.append(key)
+    return found, places, unknown
 
 
 def _is_flag(rest: str) -> bool:
     return rest.startswith("_job_") and len(rest) > len("_job_")
 
 
-def _looks_like_one(key: str) -> bool:
-    """Whether a key is an attribute of a workflow that is named nowhere."""
+def _looks_like_attribute(key: str) -> bool:
+    """Whether a key has the form of an attribute, of a workflow that has no key of its own."""
     return key.endswith(_ATTRIBUTES) or "_job_" in key

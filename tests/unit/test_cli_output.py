@@ -27,13 +27,13 @@ def test_a_value_is_shown_as_in_the_file(tmp_path: Path) -> None:
 def test_the_doctor_reports_an_unreadable_configuration_as_a_finding(tmp_path: Path) -> None:
     ini = tmp_path / "site.ini"
     ini.write_text("[SLURM]\npoll_seconds = soon\nfree_space_gb = -1\n")
-    told = CliRunner().invoke(app, ["doctor", "--json", "--config", str(ini)])
-    found = [(one["level"], one["subject"], one["setting"]) for one in json.loads(told.output)]
-    assert told.exit_code == 1
+    answer = CliRunner().invoke(app, ["doctor", "--json", "--config", str(ini)])
+    found = [(one["level"], one["subject"], one["setting"]) for one in json.loads(answer.output)]
+    assert answer.exit_code == 1
     assert sorted(found) == [
         ("fail", "configuration", f"{ini}:2: [SLURM] poll_seconds"),
         ("fail", "configuration", f"{ini}:3: [SLURM] free_space_gb"),
     ]
     ini.write_text("host = x\n")
-    told = CliRunner().invoke(app, ["doctor", "--config", str(ini)])
-    assert (told.exit_code, f"fail configuration: {ini}:1: an option before" in told.output) == (1, True)
+    answer = CliRunner().invoke(app, ["doctor", "--config", str(ini)])
+    assert (answer.exit_code, f"fail configuration: {ini}:1: a setting before" in answer.output) == (1, True)

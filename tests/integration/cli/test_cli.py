@@ -25,9 +25,9 @@ def test_run_executes_in_the_foreground_and_show_prints_it_from_the_log(command,
     assert shown["events"][0]["name"] == "WorkflowInitiated"
     assert shown["events"][-1]["name"] == "WorkflowCompleted"
     assert shown["seconds"]["queued"] > 0
-    told = command("show", answer["run"][:8]).stdout
-    assert "obedient" in told
-    assert re.search(r"importing \d+\.\d s", told)
+    text = command("show", answer["run"][:8]).stdout
+    assert "obedient" in text
+    assert re.search(r"importing \d+\.\d s", text)
     assert "working on" in command("logs", answer["run"]).stdout
     assert "working on" in json.loads(command("logs", answer["run"], "--follow", "--json").stdout)["text"]
     assert "is not on the cluster" not in command("logs", answer["run"], "--stream", "slurm").stderr

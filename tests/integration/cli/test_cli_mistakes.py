@@ -34,20 +34,20 @@ def said(*arguments, program=PROGRAM, **environment):
 
 
 def test_an_unreachable_database_is_one_sentence_that_names_the_setting():
-    told = said("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
-    assert told.startswith("error: the database cannot be used: ")
-    assert "refused" in told
-    assert "[ANALYTICS] sqlalchemy_url" in told
-    assert "sqlalche.me" not in told, "a stranger's page about the error is no help"
+    message = said("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
+    assert message.startswith("error: the database cannot be used: ")
+    assert "refused" in message
+    assert "[ANALYTICS] sqlalchemy_url" in message
+    assert "sqlalche.me" not in message, "a link to the documentation of SQLAlchemy is no help"
 
 
 def test_attach_does_not_prompt_for_a_password_without_a_terminal():
-    told = said("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
-    assert "no password for ada" in told
-    assert "OMERO_PASSWORD" in told
+    message = said("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
+    assert "no password for ada" in message
+    assert "OMERO_PASSWORD" in message
 
 
 def test_attach_without_omero_py_names_the_missing_package():
-    told = said("attach", "--host", "127.0.0.1", program=WITHOUT_ICE, OMERO_PASSWORD="x")
-    assert "Ice is missing" in told
-    assert "biomeroworker[omero]" in told
+    message = said("attach", "--host", "127.0.0.1", program=WITHOUT_ICE, OMERO_PASSWORD="x")
+    assert "Ice is missing" in message
+    assert "biomeroworker[omero]" in message

@@ -15,11 +15,11 @@ def partly(command, tmp_path):
 
 
 def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, partly):
-    told, results = partly
-    run = str(told["run"])
-    assert told["state"] == "done"
+    printed, results = partly
+    run = str(printed["run"])
+    assert printed["state"] == "done"
     assert sorted(path.name for path in results.glob("*.txt")) == ["a_text.txt", "c_text.txt"]
-    assert [one["inputs"] for one in told["report"]["failed"]] == [{"image-2": "b"}]
+    assert [one["inputs"] for one in printed["report"]["failed"]] == [{"image-2": "b"}]
     listed = command("runs").stdout
     assert "done (partly)" in listed
     assert "1 of 3 images failed" in listed

@@ -1,4 +1,4 @@
-"""Which ini files are read, and how a running process takes up a change."""
+"""Which ini files are read, and how a running process reacts to changes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def ini(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-def test_the_override_is_read_over_the_base_file(tmp_path: Path) -> None:
+def test_a_later_file_overrides_an_earlier_one(tmp_path: Path) -> None:
     base = ini(tmp_path, "base", "[SSH]\nhost = base\n[SLURM]\npoll_seconds = 5\n")
     override = ini(tmp_path, "override", "[SSH]\nhost = web\n")
     settings = Settings.load(None, {"HOME": "/h"}, standard=[base, tmp_path / "absent.ini", override])
     assert (settings.clusters[""].ssh.host, settings.clusters[""].slurm.poll_seconds) == ("web", 5)
     assert settings.files == (base, override)
-    assert settings.files_rule == "the standard files are read, later ones over earlier ones"
+    assert settings.files_rule == "the standard files are read; later files override earlier ones"
 
 
-def test_a_file_that_counts_alone_replaces_the_standard_ones_but_not_the_packaged_defaults(tmp_path: Path) -> None:
+def test_the_file_of_the_variable_replaces_the_standard_files_but_not_the_packaged_defaults(tmp_path: Path) -> None:
     base = ini(tmp_path, "base", "[SLURM]\npoll_seconds = 5\n")
     alone = ini(tmp_path, "alone", "[SSH]\nhost = alone\n")
     extra = ini(tmp_path, "extra", "[SLURM]\ngpu_partition = extra\n")
@@ -44,12 +44,12 @@ def test_a_file_that_counts_alone_replaces_the_standard_ones_but_not_the_package
     both = Settings.load(None, {**environ, "BIOMERO_CONFIG": str(extra)}, standard=[base])
     cluster = both.clusters[""]
     assert (cluster.ssh.host, cluster.slurm.gpu_partition, both.files) == ("alone", "extra", (alone, extra))
-    assert "the file of BIOMERO_CONFIG is read over them" in both.files_rule
+    assert "the file of BIOMERO_CONFIG is read after them" in both.files_rule
     with pytest.raises(ConfigError, match="nowhere"):
         Settings.load(None, {"HOME": "/h", "BIOMERO_SLURM_CONFIG_FILE": "/nowhere.ini"}, standard=[])
 
 
-def test_config_show_says_which_rule_is_in_force_and_which_files_were_read(tmp_path: Path) -> None:
+def test_config_show_prints_the_rule_and_the_files(tmp_path: Path) -> None:
     ini(tmp_path, "slurm-config", "[SSH]\nhost = home\n")
     alone = ini(tmp_path, "alone", "[SSH]\nhost = alone\n")
 
@@ -87,7 +87,7 @@ def test_the_stamp_of_the_files_changes_with_every_kind_of_change(tmp_path: Path
     assert len(seen) == 4
 
 
-def test_a_running_process_takes_up_a_change_and_keeps_its_settings_while_a_file_is_invalid(
+def test_a_running_process_uses_a_change_and_ignores_it_while_a_file_is_invalid(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = ini(tmp_path, "named", "[NODE]\nscripts_at_once = 3\n")

@@ -1,4 +1,4 @@
-"""Settings: what old files say, which source wins, and what a wrong value is told."""
+"""Settings: ini files of biomero, precedence of the sources, and messages for invalid values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, 
     return Settings.load(named, {"HOME": str(tmp_path), **(environ or {})}, standard=standard)
 
 
-def test_without_any_file_everything_has_its_default(tmp_path: Path) -> None:
+def test_without_files_all_settings_have_defaults(tmp_path: Path) -> None:
     settings = Settings.load(None, {"HOME": str(tmp_path)}, standard=[])
     assert settings.clusters[""].ssh.host == "slurm"
     assert settings.clusters[""].slurm.slurm_data_path == "my-scratch/data"
@@ -42,7 +42,7 @@ def test_the_state_folder_follows_xdg(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/biomeroworker/runs.sqlite"
 
 
-def test_a_file_of_old_means_what_it_meant(tmp_path: Path) -> None:
+def test_an_ini_file_of_biomero_keeps_its_meaning(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         """
@@ -90,7 +90,7 @@ WORKFLOWS = {
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_workflows_are_told_apart_whatever_their_names_and_the_order(tmp_path: Path, order: int) -> None:
+def test_keys_are_assigned_to_workflows_for_any_names_and_order(tmp_path: Path, order: int) -> None:
     lines = [f"{key} = {value}" for key, value in WORKFLOWS.items()][::order]
     workflows = load(tmp_path, "[WORKFLOWS]\n" + "\n".join(lines)).workflows
     assert sorted(workflows) == ["cellpose", "cellpose_job_array"]
@@ -101,7 +101,7 @@ def test_workflows_are_told_apart_whatever_their_names_and_the_order(tmp_path: P
     assert second.job_params == {"mem": "1GB"}
 
 
-def test_models_is_an_older_name_of_workflows_and_gives_way(tmp_path: Path) -> None:
+def test_workflows_override_models_which_is_the_former_name_of_the_section(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         "[WORKFLOWS]\na = new\na_repo = /r\n",
@@ -127,7 +127,7 @@ def test_a_later_file_changes_and_adds_but_cannot_delete(tmp_path: Path) -> None
     assert settings.origins["WORKFLOWS.a_job_mem"] == f"{tmp_path / 'named.ini'}:2"
 
 
-def test_the_environment_wins_and_the_first_of_its_names_first(tmp_path: Path) -> None:
+def test_the_environment_overrides_files_and_its_first_variable_the_others(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         "[SLURM]\ngpu_partition = ini\nslurm_default_partition = ini\n[ANALYTICS]\nsqlalchemy_url = sqlite:///a\n",
@@ -159,8 +159,8 @@ def test_a_variable_can_name_the_file(tmp_path: Path) -> None:
     )
 
 
-def test_every_variable_of_old_deployments_is_heard() -> None:
-    heard = {
+def test_every_variable_of_biomero_is_read() -> None:
+    read = {
         variable
         for kind in SECTIONS.values()
         for field in kind.model_fields.values()
@@ -169,11 +169,11 @@ def test_every_variable_of_old_deployments_is_heard() -> None:
     from biomeroworker.domain.constants import slurm_env
 
     old = {value for name, value in vars(slurm_env).items() if not name.startswith("_")}
-    assert old - heard == {"BIOMERO_SLURM_CONFIG_FILE"}, "that one names the file"
+    assert old - read == {"BIOMERO_SLURM_CONFIG_FILE"}, "that one names the file"
 
 
 @pytest.mark.parametrize(
-    ("text", "environ", "told"),
+    ("text", "environ", "message"),
     [
         ("[SLURM]\n\npoll_seconds = soon\n", {}, ["named.ini:3: [SLURM] poll_seconds = 'soon'", "number"]),
         ("[SLURM]\npoll_seconds = 0\n", {}, ["named.ini:2", "greater than 0"]),
@@ -182,7 +182,7 @@ def test_every_variable_of_old_deployments_is_heard() -> None:
         ("[WORKFLOWS]\na = a\na_use_gpu = perhaps\n", {}, ["named.ini:3: [WORKFLOWS] a_use_gpu"]),
         ("", {"BIOMERO_SACCT_START_DAYS_AGO": "many"}, ["environment BIOMERO_SACCT_START_DAYS_AGO", "integer"]),
         ("[SLURM]\ngpu_gres = gpu:1\ngpu_gpus = 1\n", {}, ["named.ini:2", "named.ini:3", "exclude each other"]),
-        ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host stands in line 2 already"]),
+        ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host is already set in line 2"]),
         ("host = a\n", {}, ["named.ini:1", "before the first [SECTION]"]),
         ("[SLURM]\npoll_seconds = x\nsacct_days_ago = y\n", {}, ["named.ini:2", "named.ini:3"]),
         (
@@ -203,16 +203,16 @@ def test_every_variable_of_old_deployments_is_heard() -> None:
         ("[WORKFLOWS]\na = ../x\na_repo = r\n", {}, ["named.ini:2: [WORKFLOWS] a", "below slurm_images_path"]),
     ],
 )
-def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(
-    tmp_path: Path, text: str, environ: dict[str, str], told: list[str]
+def test_an_invalid_value_is_reported_with_its_place_and_what_is_allowed(
+    tmp_path: Path, text: str, environ: dict[str, str], message: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as refused:
         load(tmp_path, text, environ)
-    for part in told:
+    for part in message:
         assert part in str(refused.value)
 
 
-def test_a_named_file_must_be_there_and_readable(tmp_path: Path) -> None:
+def test_a_named_file_must_exist_and_be_readable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.ini: cannot be read"):
         Settings.load(tmp_path / "nowhere.ini", {"HOME": str(tmp_path)}, standard=[])
     (tmp_path / "binary.ini").write_bytes(b"\xff\xfe\x00")
@@ -221,30 +221,36 @@ def test_a_named_file_must_be_there_and_readable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("[SSH]\nuser = me\n", "named.ini:2: [SSH] user is not a setting: user, port, keys and jump hosts stand in"),
-        ("[SLURM]\ngpu_partition = gpu # new\n", "named.ini:2: [SLURM] gpu_partition: all of the line is the value"),
+        (
+            "[SSH]\nuser = me\n",
+            "named.ini:2: [SSH] user is not a setting: put user, port, keys and jump hosts into ~/.ssh/config",
+        ),
+        (
+            "[SLURM]\ngpu_partition = gpu # new\n",
+            "named.ini:2: [SLURM] gpu_partition: everything after '=' is the value",
+        ),
     ],
 )
-def test_what_is_likely_a_slip_is_a_warning_that_says_what_to_do(tmp_path: Path, text: str, told: str) -> None:
+def test_a_likely_mistake_is_a_warning_that_says_what_to_do(tmp_path: Path, text: str, message: str) -> None:
     (warning,) = load(tmp_path, text).warnings
-    assert told in warning
+    assert message in warning
 
 
-def test_a_list_may_go_on_in_the_next_line_and_a_value_may_begin_there(tmp_path: Path) -> None:
+def test_a_list_may_continue_and_a_value_may_start_in_the_next_line(tmp_path: Path) -> None:
     text = "[SLURM]\ninsecure_registries = a:5000\n  b:5000\nslurm_data_path =\n    ~/data\n"
     found = load(tmp_path, text).clusters[""].slurm
     assert (found.insecure_registries, found.slurm_data_path) == (("a:5000", "b:5000"), "~/data")
 
 
-def test_what_means_nothing_is_a_warning_with_its_place(tmp_path: Path) -> None:
+def test_an_unknown_key_is_a_warning_with_its_place(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         "[SLURM]\nslurm_data_pth = x\nsbatch = y\n[NOTES]\na = b\n[WORKFLOWS]\nlost_job_mem = 4GB\n",
     )
     warnings = "\n".join(settings.warnings)
-    assert "named.ini:2: [SLURM] slurm_data_pth is not a setting; is slurm_data_path meant?" in warnings
+    assert "named.ini:2: [SLURM] slurm_data_pth is not a setting; did you mean slurm_data_path?" in warnings
     assert "named.ini:3: [SLURM] sbatch is not a setting" in warnings
     assert "named.ini:5: there is no section [NOTES]" in warnings
     assert "named.ini:7: [WORKFLOWS] lost_job_mem belongs to no workflow" in warnings
@@ -265,7 +271,7 @@ def test_the_password_of_a_repository_is_not_shown(tmp_path: Path) -> None:
     assert settings.shown()["WORKFLOWS.a_repo"] == "https://ada:***@host/r"
 
 
-def test_a_wrong_database_url_is_not_repeated(tmp_path: Path) -> None:
+def test_an_invalid_database_url_is_not_repeated_in_the_message(tmp_path: Path) -> None:
     for url in ("mysql://ada:hunter2@db/x", "ada:hunter2"):
         with pytest.raises(ConfigError) as refused:
             load(tmp_path, f"[ANALYTICS]\nsqlalchemy_url = {url}\n")
@@ -279,7 +285,7 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
         settings.clusters[""].ssh.host = "elsewhere"  # type: ignore[misc]
 
 
-def test_what_is_shown_names_every_setting_and_only_settings(tmp_path: Path) -> None:
+def test_config_show_prints_all_settings_and_nothing_else(tmp_path: Path) -> None:
     settings = load(tmp_path, "[SLURM]\nsbatch_time = 1:00:00\n[WORKFLOWS]\na = a\na_repo = /r\na_job_mem = 1GB\n")
     shown = settings.shown()
     fixed = {f"{name}.{key}" for name, kind in SECTIONS.items() for key in kind.model_fields if key != "sbatch"}
@@ -300,7 +306,7 @@ def test_the_table_for_the_documentation_has_every_key() -> None:
     assert str(Path.home()) not in table, "the table is the same on every machine"
 
 
-def test_the_sample_and_the_packaged_file_hold_settings_only(tmp_path: Path) -> None:
+def test_the_sample_and_the_packaged_file_contain_only_known_settings(tmp_path: Path) -> None:
     settings = Settings.load(CHECKOUT / "slurm-config.ini", {"HOME": str(tmp_path)}, standard=[])
     assert settings.warnings == ()
     sample = (CHECKOUT / "slurm-config.ini").read_text()
@@ -310,7 +316,7 @@ def test_the_sample_and_the_packaged_file_hold_settings_only(tmp_path: Path) -> 
     assert "[WORKFLOWS]" in sample
 
 
-def test_the_standard_files_are_those_of_old() -> None:
+def test_the_standard_files_are_those_of_biomero() -> None:
     assert [str(path) for path in standard_files({"HOME": "/home/ada"})] == [
         "/etc/slurm-config.ini",
         "/OMERO/slurm-config.ini",
@@ -365,7 +371,7 @@ cellpose_use_gpu=true
 """
 
 
-def test_every_key_of_old_is_accepted_and_what_is_ignored_is_named(tmp_path: Path) -> None:
+def test_every_key_of_biomero_is_accepted_with_a_warning_if_it_has_no_effect(tmp_path: Path) -> None:
     settings = load(tmp_path, OLD)
     ignored = {warning.partition("] ")[2].split()[0] for warning in settings.warnings}
     assert ignored == {
@@ -402,7 +408,7 @@ b_cluster = FAR
 """
 
 
-def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
+def test_a_named_cluster_inherits_nothing(tmp_path: Path) -> None:
     settings = load(tmp_path, TWO, {"BIOMERO_DEFAULT_PARTITION": "env"})
     assert tuple(settings.clusters) == ("", "far")
     assert (settings.workflows["a"].cluster, settings.workflows["b"].cluster) == ("", "far")
@@ -424,7 +430,7 @@ def test_a_cluster_with_a_name_takes_nothing_over(tmp_path: Path) -> None:
     assert set(settings.origins) <= set(shown)
 
 
-def test_the_cluster_that_is_meant_is_one_that_something_runs_on(tmp_path: Path) -> None:
+def test_the_default_cluster_is_one_that_a_workflow_runs_on(tmp_path: Path) -> None:
     assert load(tmp_path).clusters_in_use == ("",)
     two = load(tmp_path, TWO)
     assert (two.clusters_in_use, two.default_cluster.ssh.host) == (("", "far"), "near")
@@ -432,13 +438,13 @@ def test_the_cluster_that_is_meant_is_one_that_something_runs_on(tmp_path: Path)
     assert (named.clusters_in_use, named.default_cluster.ssh.host) == (("far", "b"), "f")
 
 
-def test_a_cluster_is_called_as_its_host_where_none_is_given(tmp_path: Path) -> None:
+def test_the_default_host_of_a_named_cluster_is_its_name(tmp_path: Path) -> None:
     settings = load(tmp_path, "[SLURM:spider]\nsbatch_mem = 1G\n")
     assert settings.clusters["spider"].ssh.host == "spider"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "[WORKFLOWS]\na = a\na_cluster = spidr\n[SSH:spider]\nhost = s\n",
@@ -446,17 +452,19 @@ def test_a_cluster_is_called_as_its_host_where_none_is_given(tmp_path: Path) -> 
         ),
         ("[SLURM:far]\npoll_seconds = soon\n", r"named.ini:2: \[SLURM:far\] poll_seconds = 'soon'"),
         ("[SLURM:far]\ngpu_gres = gpu:1\ngpu_gpus = 1\n", "named.ini:2.*named.ini:3.*exclude each other"),
-        ("[SSH:../etc]\nhost = x\n", "a cluster's name is letters"),
+        ("[SSH:../etc]\nhost = x\n", "a name of a cluster has only letters"),
         ("[ACCOUNTS]\nrequired = perhaps\n", r"named.ini:2: \[ACCOUNTS\] required = 'perhaps'"),
     ],
 )
-def test_what_is_wrong_with_a_cluster_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_an_error_in_the_sections_of_a_cluster_is_reported_with_its_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
 
 
-def test_what_means_nothing_for_a_cluster_is_a_warning(tmp_path: Path) -> None:
+def test_an_unknown_key_of_a_cluster_is_a_warning(tmp_path: Path) -> None:
     warnings = "\n".join(load(tmp_path, "[ANALYTICS:far]\na = b\n[ACCOUNTS]\nlab = x\n[SSH:far]\nhst = y\n").warnings)
     assert "named.ini:2: there is no section [ANALYTICS:far]" in warnings
-    assert "named.ini:4: [ACCOUNTS] lab is not a setting; there are required, user.<name>, group.<name>" in warnings
-    assert "named.ini:6: [SSH:far] hst is not a setting; is host meant?" in warnings
+    assert "named.ini:4: [ACCOUNTS] lab is not a setting; use one of: required, user.<name>, group.<name>" in warnings
+    assert "named.ini:6: [SSH:far] hst is not a setting; did you mean host?" in warnings

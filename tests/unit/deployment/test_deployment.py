@@ -20,13 +20,13 @@ def deployment(tmp_path, monkeypatch):
         yield deployment
 
 
-def test_making_one_and_handing_a_run_in_needs_no_cluster(deployment):
+def test_a_run_can_be_submitted_without_a_cluster(deployment):
     run = deployment.log.run(deployment.submit(REQUEST))
     assert run.state is RunState.ACCEPTED
     assert RunRequest.model_validate(run.request) == REQUEST
 
 
-def test_a_run_is_accepted_once_though_the_answer_was_lost(deployment, monkeypatch):
+def test_a_run_is_accepted_once_if_the_answer_is_lost(deployment, monkeypatch):
     accepted = RunLog.accept
     lost = iter([True, True, False])
 
@@ -41,7 +41,7 @@ def test_a_run_is_accepted_once_though_the_answer_was_lost(deployment, monkeypat
     assert [run.id for run in deployment.log.runs()] == [run_id]
 
 
-def test_waiting_has_an_end(deployment):
+def test_wait_ends_at_the_timeout(deployment):
     run_id = deployment.submit(REQUEST)
     with pytest.raises(TimeoutError, match="it goes on"):
         deployment.wait(run_id, timeout=0)
@@ -57,13 +57,13 @@ def test_retry_is_a_new_run_with_the_same_request(deployment):
     assert deployment.log.run(again).request == {**deployment.log.run(run_id).request, "retry_of": str(run_id)}
 
 
-def test_a_secret_in_a_request_is_refused_not_recorded(deployment):
+def test_a_request_with_a_secret_is_rejected_and_not_recorded(deployment):
     with pytest.raises(RequestRejected):
         deployment.submit(REQUEST.model_copy(update={"outputs": {"password": "hunter2"}}))
     assert deployment.log.runs() == []
 
 
-def test_where_all_clusters_have_names_the_first_is_meant(tmp_path):
+def test_the_default_is_the_first_cluster_if_all_have_names(tmp_path):
     config = tmp_path / "slurm-config.ini"
     config.write_text(
         "[SSH:far]\nhost = far.invalid\n[SLURM:far]\nslurm_data_path = /far/data\ngpu_partition = a100\n"

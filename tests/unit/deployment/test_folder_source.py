@@ -84,7 +84,7 @@ def test_any_order_of_axes_becomes_tczyx(images, tmp_path, axes, shape, expected
     assert sorted(stored.ravel()) == sorted(pixels.ravel())
 
 
-def test_names_full_of_shell_stay_names(images, tmp_path):
+def test_file_names_with_shell_syntax_are_unchanged(images, tmp_path):
     name = "a b [1];$(touch x)"
     tifffile.imwrite(images / f"{name}.tif", np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
@@ -98,7 +98,7 @@ def test_names_full_of_shell_stay_names(images, tmp_path):
     assert made.reference == str(out / f"{name}_mask.tif")
 
 
-def test_a_second_stage_out_makes_nothing_new(images, tmp_path):
+def test_a_second_stage_out_writes_no_further_files(images, tmp_path):
     tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
     source, asked = FolderSource(), request(images, out)
@@ -115,13 +115,13 @@ def test_a_second_stage_out_makes_nothing_new(images, tmp_path):
     assert provenance["inputs"] == {"image-1": "one.tif"}, "a table that names image-1 can be read"
 
 
-def test_a_file_that_is_no_tiff_ends_the_run_and_is_named(images, tmp_path):
+def test_a_file_that_is_no_tiff_is_an_error_with_its_name(images, tmp_path):
     (images / "broken.tif").write_bytes(b"not a tiff")
     with pytest.raises(Permanent, match=r"broken\.tif cannot be read as TIFF"):
         staged(request(images, tmp_path / "out"), tmp_path)
 
 
-def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
+def test_an_interrupted_export_is_repeated(images, tmp_path):
     tifffile.imwrite(images / "one.tif", np.full((4, 4), 7, "uint8"))
     half = tmp_path / ".image-1.ome.zarr.4711.part"
     half.mkdir()
@@ -131,13 +131,13 @@ def test_an_export_that_was_killed_half_way_is_done_again(images, tmp_path):
     assert zarr.open_group(tmp_path / "image-1.ome.zarr", mode="r")["0"][0, 0, 0, 0, 0] == 7
 
 
-def test_the_door_refuses_a_name_that_no_manifest_can_hold(images, tmp_path):
+def test_a_file_name_that_is_not_utf8_is_rejected(images, tmp_path):
     Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9.tif")).touch()
     with pytest.raises(RequestRejected, match="not UTF-8"):
         FolderSource().check(request(images, tmp_path / "out"))
 
 
-def test_the_door_refuses_what_cannot_work(images, tmp_path):
+def test_folders_that_cannot_work_are_rejected(images, tmp_path):
     source = FolderSource()
     with pytest.raises(RequestRejected, match="is not a folder"):
         source.check(request(tmp_path / "nowhere", tmp_path / "out"))
@@ -161,7 +161,7 @@ def results_of(folder, *names):
     return ResultManifest(run="r", attempt=1, files=tuple(ResultFile(path=name, size=1, sha256="0") for name in names))
 
 
-def test_results_that_would_be_called_the_same_keep_apart(images, tmp_path):
+def test_results_with_the_same_name_get_different_names(images, tmp_path):
     for name in ("cell.tif", "cell.tiff"):
         tifffile.imwrite(images / name, np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
@@ -174,7 +174,7 @@ def test_results_that_would_be_called_the_same_keep_apart(images, tmp_path):
     assert json.loads((out / "provenance.json").read_text())["run"] == "r"
 
 
-def test_a_file_that_somebody_else_put_there_meanwhile_is_not_overwritten(images, tmp_path):
+def test_a_file_of_another_program_in_the_output_folder_is_not_overwritten(images, tmp_path):
     tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
     out.mkdir()
@@ -187,7 +187,7 @@ def test_a_file_that_somebody_else_put_there_meanwhile_is_not_overwritten(images
     assert (out / "one_mask.tif").read_text() == "precious"
 
 
-def test_sizes_travel_with_their_unit_whatever_it_is(images, tmp_path):
+def test_pixel_sizes_keep_their_unit(images, tmp_path):
     metadata = {"axes": "YX", "PhysicalSizeX": 3, "PhysicalSizeXUnit": "nm"}
     tifffile.imwrite(images / "a.ome.tif", np.ones((4, 5), ">u2"), photometric="minisblack", metadata=metadata)
     (image,) = staged(request(images, tmp_path / "out"), tmp_path).images

@@ -1,4 +1,4 @@
-"""Where the folders of a cluster are made."""
+"""The folders of a cluster."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from biomeroworker.deployment import provision
 from tests.fakes.transport import FakeTransport
 
 
-def test_folders_are_made_where_runs_look_for_them_and_none_is_called_tilde(tmp_path: Path) -> None:
+def test_folders_are_created_below_home_and_none_is_named_tilde(tmp_path: Path) -> None:
     cluster = Cluster(
         FakeTransport(tmp_path / "me"), Apptainer(), data="~/data", images="$HOME/images", converters="converters"
     )

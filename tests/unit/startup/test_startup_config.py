@@ -200,7 +200,7 @@ def test_a_configuration_that_cannot_be_parsed_is_one_line_with_file_and_line(re
     (real.home / "slurm-config.ini").write_text("host = hpc\n")
     said = refused(real, **node_variables())
     assert "the configuration cannot be used" in said
-    assert "slurm-config.ini:1: an option before the first [SECTION]" in said
+    assert "slurm-config.ini:1: a setting before the first [SECTION]" in said
 
 
 def test_a_value_of_the_wrong_type_is_named(real):

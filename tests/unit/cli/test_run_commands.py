@@ -1,4 +1,4 @@
-"""What a person reads of a run at night, and what a program does."""
+"""Runs on the command line, as text and as JSON."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from biomeroworker.cli import app
 from biomeroworker.eventlog.runlog import RunLog, RunState
 
-#: What a container may print: a title for the window, a cleared screen, an end of the text for C programs.
+#: Control sequences that a container may print: window title, clear screen, NUL.
 HOSTILE = "bad \x1b]0;mine\x07\x1b[2J\x00[red]x[/red]"
 
 
@@ -31,55 +31,55 @@ def deployment(tmp_path: Path) -> tuple[RunLog, UUID, str]:
     return log, run, str(config)
 
 
-def said(*words: str) -> str:
+def output(*words: str) -> str:
     answer = CliRunner().invoke(app, words)
     assert answer.exit_code == 0, answer.output
     return answer.output
 
 
-def test_show_says_where_a_run_stands_and_when_it_is_tried_again(deployment: tuple[RunLog, UUID, str]) -> None:
+def test_show_prints_the_job_and_the_time_of_the_next_try(deployment: tuple[RunLog, UUID, str]) -> None:
     log, run, config = deployment
     when = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
     log.fault(run, RunState.QUEUED, attempt=1, kind="transient", message="no answer", retry_at=when)
-    lines = said("show", str(run)[:8], "--config", config).splitlines()
+    lines = output("show", str(run)[:8], "--config", config).splitlines()
     assert "  attempt 1 is SLURM job 1234: PENDING (Priority)" in lines
     assert "  failures in a row: 1; the last: no answer; next try at 2030-01-02 03:04:05 UTC" in lines
     assert any(line.startswith("  user 7, group 8; accepted ") for line in lines)
 
 
-def test_show_names_whose_a_run_is(deployment: tuple[RunLog, UUID, str]) -> None:
+def test_show_prints_user_and_group(deployment: tuple[RunLog, UUID, str]) -> None:
     log, _, config = deployment
-    for names, user, group, told in (
+    for names, user, group, line in (
         ({"user_name": "ada", "group_name": "lab"}, 7, 8, "  user ada (7), group lab (8); accepted "),
         ({"user_name": "ada"}, -1, -1, "  user ada; accepted "),  # of a folder, without OMERO
     ):
         run = log.accept({"workflow": "w", **names}, name="n", description="d", user=user, group=group)
-        assert told in said("show", str(run), "--config", config)
+        assert line in output("show", str(run), "--config", config)
 
 
-def test_the_list_says_why_a_run_is_paused(deployment: tuple[RunLog, UUID, str]) -> None:
+def test_the_list_prints_why_a_run_is_paused(deployment: tuple[RunLog, UUID, str]) -> None:
     log, run, config = deployment
     log.pause(run, "the disk is full\nNext: resume", RunState.QUEUED)
-    assert "queued (paused)" in said("runs", "--config", config)
-    assert "the disk is full Next: resume" in said("runs", "--config", config)
+    assert "queued (paused)" in output("runs", "--config", config)
+    assert "the disk is full Next: resume" in output("runs", "--config", config)
 
 
-def test_a_program_reads_what_slurm_said(deployment: tuple[RunLog, UUID, str]) -> None:
+def test_json_contains_the_last_status_from_slurm(deployment: tuple[RunLog, UUID, str]) -> None:
     _, run, config = deployment
-    (attempt,) = json.loads(said("show", str(run), "--json", "--config", config))["attempts"]
+    (attempt,) = json.loads(output("show", str(run), "--json", "--config", config))["attempts"]
     assert (attempt["observation"]["state"], attempt["observation"]["reason"]) == ("PENDING", "Priority")
 
 
-def test_the_last_words_of_a_container_are_read_and_not_obeyed(deployment: tuple[RunLog, UUID, str]) -> None:
+def test_control_sequences_in_the_output_of_a_container_are_not_printed(deployment: tuple[RunLog, UUID, str]) -> None:
     log, run, config = deployment
     log.fail(run, {"stage": "fetching", "message": f"failed: {HOSTILE}", "detail": HOSTILE})
     for words in (("show", str(run)), ("runs",)):
-        text = said(*words, "--config", config)
+        text = output(*words, "--config", config)
         assert "[red]x[/red]" in text
         assert not {"\x1b", "\x07", "\x00"} & set(text)
 
 
-def test_the_log_keeps_what_databases_take(deployment: tuple[RunLog, UUID, str]) -> None:
+def test_characters_that_a_database_rejects_are_replaced(deployment: tuple[RunLog, UUID, str]) -> None:
     log, run, _ = deployment
     log.fault(run, RunState.QUEUED, attempt=1, kind="transient", message="a\x00b", detail="c\udce9d")
     log.fail(run, {"message": "a\x00b\udce9"})
