@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from biomeroworker.cluster.transport import remote_scripts
+
 #: Defines ``section NAME COMMAND…``: the answer between a head and an end with the exit code.
 _HEAD = r"""
 export LC_ALL=C TZ=UTC
@@ -117,7 +119,7 @@ def command(folders: Sequence[str], runtime: str, tests: Sequence[Mapping[str, s
     tests
         Options of ``sbatch``, by option: whether it would take a job with them is asked with ``--test-only``.
     """
-    lines = [_HEAD]
+    lines = [_HEAD, shlex.join(["section", "python", *remote_scripts.python_command()])]
     for program in (*PROGRAMS, runtime, *FOR_PULLS.get(runtime, ())):
         lines.append(shlex.join(["section", f"program {program}", "sh", "-c", 'command -v -- "$0"', program]))
     for number, folder in enumerate(folders):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from biomeroworker.cluster.slurm.submit_errors import classify_submission
+from biomeroworker.cluster.transport.errors import python_fault
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.config import ClusterSettings, Settings
 from biomeroworker.config.fields import Located
 from biomeroworker.doctor.front_end import FOR_PULLS, PROGRAMS, Answer
-from biomeroworker.domain.findings import Finding, fail, ok, warn
+from biomeroworker.domain.findings import Finding, fail, fault_of, ok, warn
 
 #: The folders that are asked about, by the key that names them.
 FOLDERS = ("slurm_data_path", "slurm_images_path", "slurm_converters_path")
@@ -60,6 +61,7 @@ def examine(
     for number, key in enumerate(FOLDERS):
         yield from _folder(cluster, key, answer[f"folder {number}"].lines)
     yield from _quota(cluster, answer)
+    yield _python(cluster, answer)
     yield _runtime(cluster, answer, runtime)
     missing = [name for name in PROGRAMS if not answer.word(f"program {name}")]
     if missing:
@@ -93,6 +95,13 @@ def _clock(answer: Answer, seen: tuple[float, float]) -> Iterator[Finding]:
         yield warn("clock", told, remedy)
     else:
         yield ok("clock", told)
+
+
+def _python(cluster: ClusterSettings, answer: Answer) -> Finding:
+    found = answer["python"]
+    if found.code == 0:
+        return ok("python", found.last)
+    return fault_of("python", python_fault(cluster.ssh.host, found.last), "", cluster.line("SSH", "host"))
 
 
 def _environment(answer: Answer) -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""Files as bytes on a wire: what both ends of a tree transfer do, on whichever end they are.
+"""Send and receive files as one stream of bytes: the code that both ends of a tree transfer share.
 
-This module runs here, imported, and on the cluster, where its text is handed to the front-end's python3
-(`remote_scripts` has the programs for a front-end without one). So it uses nothing but the standard library of Python
-3.6, imports nothing that is slow to load, and its annotations are strings.
+The worker imports this module; on the cluster, the front-end's python3 runs its text. So it needs only the standard
+library of Python 3.6, imports nothing that is slow to load, and its annotations are strings.
 
-Contents are read once and hashed while they travel, part by part between reading and writing: a thread of its own for
-that was tried, and cost more than it brought. Names are bytes all the way.
+File contents are read once and hashed block by block between reading and writing. (Hashing in a separate thread was
+measured to be slower.) File names are bytes everywhere.
 """
 
 # Names are bytes, for which pathlib has no use; and the oldest Python on a cluster is older than the newest idiom.
@@ -197,7 +196,7 @@ def regular_size(path: bytes) -> int:
     return about.st_size if stat.S_ISREG(about.st_mode) else -1
 
 
-# The cluster side of `tree_transfer`, the same as the shell programs of `remote_scripts`. ----------------------------
+# -- the program on the cluster; the worker's side is `tree_transfer` --------------------------------------------------
 
 
 def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
@@ -330,10 +329,10 @@ def send_tree(talk: _Dialogue, folder: bytes) -> int:
 
 
 _PARTS = {
-    b"take": receive_tree,
-    b"give": send_tree,
-    b"take share": _receive_share,
-    b"give share": _send_share,
+    b"receive": receive_tree,
+    b"send": send_tree,
+    b"receive share": _receive_share,
+    b"send share": _send_share,
 }  # type: dict[bytes, Callable[..., int]]
 
 

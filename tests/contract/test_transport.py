@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biomeroworker.cluster.transport import shell, tree_transfer
+from biomeroworker.cluster.transport import remote_scripts, shell, tree_transfer
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.cluster.transport.shell import ShellTransport
-from biomeroworker.errors import Permanent, Transient
+from biomeroworker.errors import Blocked, Permanent, Transient
 from tests.fakes.transport import FakeTransport
 from tests.integration.cluster.own_sshd import SSHD, OwnSshd
 
@@ -43,11 +43,10 @@ def sshd() -> Iterator[OwnSshd]:
     server.close()
 
 
-@pytest.fixture(scope="module", params=["fake", "fake without python", "openssh"])
+@pytest.fixture(scope="module", params=["fake", "openssh"])
 def transport(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShellTransport]:
-    if request.param.startswith("fake"):
-        bare = {"pythons": ""} if "without" in request.param else {}
-        yield FakeTransport(tmp_path_factory.mktemp("home"), **bare)
+    if request.param == "fake":
+        yield FakeTransport(tmp_path_factory.mktemp("home"))
         return
     if not Path(SSHD).exists():
         pytest.skip("openssh-server is not installed")
@@ -304,6 +303,28 @@ def test_a_tree_cannot_take_the_place_of_a_file(transport: ShellTransport, place
     assert transport.read_from(f"{place}/run") == b"a file"
 
 
+@pytest.mark.parametrize("found", ["none", "Python 3.4.10", "Python 2.7.18"])
+def test_a_front_end_without_a_recent_python3_is_reported_in_one_sentence(
+    transport: ShellTransport, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    source = make_tree(tmp_path / "source", ["a"])
+    python = tmp_path / "python3"
+    if found != "none":
+        python.write_text(f'#!/bin/sh\n[ "$1" = -V ] || exit 1\necho {found} >&2\n')
+        python.chmod(0o755)
+        found = f"{python} ({found})"
+    monkeypatch.setattr(remote_scripts, "PYTHONS", str(python))
+    for move in (
+        lambda: transport.send_tree(source, f"{place}/run"),
+        lambda: transport.fetch_tree(place, tmp_path / "back"),
+    ):
+        with pytest.raises(Blocked) as caught:
+            move()
+        assert str(caught.value) == f"{transport.host} has no python3 of version 3.6 or later (found: {found})"
+        assert "install python3 on the front-end" in caught.value.hint
+    assert transport.list_dir(place) == []
+
+
 # -- cuts, and long lines ----------------------------------------------------------------------------------------------
 
 
@@ -380,12 +401,11 @@ def test_with_high_latency_a_large_tree_uses_several_channels(
 ) -> None:
     monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
     monkeypatch.setattr(tree_transfer, "_AT_ONCE_SECONDS", -1.0)
-    channels = 4 if transport._pythons else 1
     before = transport.executions
     assert transport.send_tree(large, f"{place}/run").bytes_sent == sum(len(c) for c in contents(large).values() if c)
-    assert transport.executions == before + channels
+    assert transport.executions == before + 4
     fetched = transport.fetch_tree(f"{place}/run", tmp_path / "back")
-    assert transport.executions == before + 2 * channels
+    assert transport.executions == before + 8
     assert contents(tmp_path / "back") == contents(large)
     assert fetched.digests["3/pixels"] == hashlib.sha256((large / "3" / "pixels").read_bytes()).hexdigest()
     assert transport.list_dir(place) == ["run"]

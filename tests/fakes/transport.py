@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from biomeroworker.cluster.transport import remote_scripts
 from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import Fault, Transient
@@ -42,10 +41,8 @@ class FakeTransport(ShellTransport):
         Folders searched for programs before the system's: where a test puts its own ``sbatch``.
     """
 
-    def __init__(
-        self, home: Path, *, path: Sequence[Path] = (), channels: int = 8, pythons: str = remote_scripts.PYTHONS
-    ) -> None:
-        super().__init__("fake", channels=channels, pythons=pythons)
+    def __init__(self, home: Path, *, path: Sequence[Path] = (), channels: int = 8) -> None:
+        super().__init__("fake", channels=channels)
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         search = [*map(str, path), os.environ.get("PATH", "/usr/bin:/bin")]

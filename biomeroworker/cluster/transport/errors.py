@@ -14,6 +14,11 @@ NO_MASTER = "biomeroworker: no shared connection"
 #: Said by ssh when the server takes no more commands on the connection (``MaxSessions`` of sshd_config(5)).
 NO_SESSION = "Session open refused by peer"
 
+PYTHON_HINT = (
+    "install python3 on the front-end, as /usr/bin/python3, /usr/libexec/platform-python, or on the PATH of commands"
+    " over SSH"
+)
+
 _BLOCKED = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key changed: ask the cluster's admins whether that is meant,"
     " then renew the line in known_hosts",
@@ -53,6 +58,11 @@ def connection_fault(host: str, stderr: str) -> Fault:
 def is_refusal(stderr: str) -> bool:
     """Whether the front-end heard who we are and did not let us in: what sites ban addresses for."""
     return any(words in stderr for words in _REFUSALS)
+
+
+def python_fault(host: str, found: str) -> Blocked:
+    """The fault of a front-end without a usable python3; ``found`` lists what is there instead."""
+    return Blocked(f"{host} has no python3 of version 3.6 or later (found: {found})", hint=PYTHON_HINT)
 
 
 def remote_file_fault(what: str, stderr: str) -> Fault:

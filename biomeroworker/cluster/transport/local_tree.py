@@ -1,4 +1,4 @@
-"""A folder as one stream, on our side: what is in it, how it becomes a tar stream, what may be written from one.
+"""Trees on this machine: which files are sent, and which names received from the cluster are accepted.
 
 Names are bytes all the way (`os.fsencode`), whatever they hold.
 """
@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from biomeroworker.errors import Permanent
-from biomeroworker.remote import tree_agent
-
-_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -54,37 +49,6 @@ def scan(root: Path) -> tuple[list[Entry], list[bytes]]:
                 else:
                     raise Permanent(f"{os.fsdecode(item.path)} is neither file nor folder and cannot be sent")
     return sorted(files, key=lambda entry: entry.name), sorted(folders)
-
-
-def _header(name: bytes, size: int, mode: int, kind: bytes = tarfile.REGTYPE) -> bytes:
-    info = tarfile.TarInfo(os.fsdecode(name))
-    info.size, info.mode, info.type = size, mode, kind
-    return info.tobuf(tarfile.GNU_FORMAT, os.fsencode("").decode() or "utf-8", "surrogateescape")
-
-
-class TarWriter:
-    """Writes GNU tar members to a pipe (https://www.gnu.org/software/tar/manual/html_node/Standard.html)."""
-
-    def __init__(self, pipe: IO[bytes], moved: Callable[[int], None]) -> None:
-        self._pipe = pipe
-        self._moved = moved
-
-    def content(self, name: bytes, content: bytes) -> None:
-        """Add a file from memory."""
-        self._pipe.write(_header(name, len(content), 0o600) + content + bytes(-len(content) % _BLOCK_BYTES))
-
-    def file(self, prefix: bytes, entry: Entry) -> str:
-        """Add a file, read once; its digest."""
-        self._pipe.write(_header(prefix + entry.name, entry.size, entry.mode))
-        (digest,) = tree_agent.send(self._pipe, [(entry.source, 0, entry.size)], self._moved, {})
-        self._pipe.write(bytes(-entry.size % _BLOCK_BYTES))
-        return digest
-
-    def end(self) -> None:
-        """Write the end of the archive and let the far side see the end of the stream."""
-        self._pipe.write(bytes(2 * _BLOCK_BYTES))
-        self._pipe.flush()
-        self._pipe.close()
 
 
 def contained(name: bytes) -> bytes:

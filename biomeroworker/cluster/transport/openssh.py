@@ -26,7 +26,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from biomeroworker.cluster.transport import remote_scripts
 from biomeroworker.cluster.transport.errors import NO_MASTER, NO_SESSION, connection_fault
 from biomeroworker.cluster.transport.login_limiter import LoginRateLimiter
 from biomeroworker.cluster.transport.shell import ShellTransport
@@ -72,8 +71,6 @@ class OpenSshTransport(ShellTransport):
         Further ``-o`` options, as ``Name=value``; they come before the configuration's.
     alive_seconds
         How often a silent link is asked whether it lives; one that is dead is noticed after four times that.
-    pythons
-        Where a python3 is looked for on the far side.
     """
 
     def __init__(
@@ -85,11 +82,10 @@ class OpenSshTransport(ShellTransport):
         options: Sequence[str] = (),
         channels: int = 8,
         alive_seconds: int = 12,
-        pythons: str = remote_scripts.PYTHONS,
     ) -> None:
         if not host or host.startswith("-"):
             raise ConfigError(f"{host!r} is not the name of an SSH host")
-        super().__init__(host, channels=channels, pythons=pythons)
+        super().__init__(host, channels=channels)
         self._plain = ["ssh", *(["-F", str(config_file)] if config_file else [])]
         self._base = [*self._plain, "-T"]
         for option in ("BatchMode=yes", "ClearAllForwardings=yes", *options):

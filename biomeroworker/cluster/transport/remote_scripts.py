@@ -15,75 +15,26 @@ from importlib import resources
 #: its answer begins, so that what a shell's start-up files print is not taken for it. ``$0`` is a random word.
 FRAME = """printf '\\n%s\\n' "$0"; "$@"; s=$?; printf '\\n%s %d\\n' "$0" "$s" >&2; exit "$s\""""
 
-#: $1 names of python3, to be tried in order; $2 what it is to run; the rest its words. Goes on if there is none.
+#: $1 names of python3, tried in order; $2 the Python program; the rest its arguments. Lists what it found if none fits.
 _PYTHON = r"""
 set -eu
 LC_ALL=C
 export LC_ALL
+found=
 for one in $1; do
-  "$one" -I -S -c 'import hashlib, sys
+  if "$one" -I -S -c 'import hashlib, sys
 hashlib.sha256()
-sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1 || continue
-  echo python
-  shift
-  exec "$one" -I -S -c "$@"
+sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1; then
+    shift
+    exec "$one" -I -S -c "$@"
+  fi
+  path=$(command -v -- "$one") || continue
+  found="${found:+$found, }$path ($("$path" -V 2>&1 </dev/null | head -n 1))"
 done
-shift 3
-echo shell
-take() { IFS= read -r n; head -c "$n"; }
-# Digests only, one line per name on standard input: before an escaped name coreutils puts a backslash.
-hashed() { xargs -0 -r sha256sum -- | sed 's/^\\//' | cut -c1-64; }
+echo "${found:-none}" >&2
+exit 69
 """
-
-#: Target, staging folder beside it. Says what is there; is told which of it to hash and which stale parts to drop, what
-#: folders to make and which files have come in part; takes the rest of those, then a tar stream whose last members are
-#: the names sent and their digests; checks; publishes. `tree_agent` has the same in Python, without the tar.
-_RECEIVE = rf"""{_PYTHON}
-case $1 in /*) target=$1 stage=$2;; *) target=$PWD/$1 stage=$PWD/$2;; esac
-have() {{ [ ! -d "$1" ] || (cd -- "$1" && find . -type f -printf '%s %P\0'); printf '\0'; }}
-digests() {{ if [ -d "$1" ]; then (cd -- "$1" && take | hashed); else take >/dev/null; fi; echo .; }}
-mkdir -p -- "${{target%/*}}"
-have "$target"; have "$stage/data"
-digests "$target"; digests "$stage/data"
-mkdir -p -- "$stage/data"
-cd -- "$stage/data"
-take | xargs -0 -r rm -rf --
-take | xargs -0 -r mkdir -p --
-take >../begun
-xargs -0 -r -n 2 sh -c 'head -c "$0" <&3 >>"$1"' 3<&0 <../begun
-tar -x -m -f - -C "$stage" --no-same-owner --no-same-permissions -b 512
-hashed <../names >../found
-cmp -s ../found ../digests || {{ echo 'what arrived is not what was sent' >&2; exit 65; }}
-if [ ! -e "$target" ]; then mv -T -- "$stage/data" "$target"
-else
-  [ -d "$target" ] || {{ echo 'a file stands where the folder should be' >&2; exit 73; }}
-  find . -type d -print0 | xargs -0 sh -c 'for d do
-      mkdir -p -- "$0/$d"
-      find "$d" -maxdepth 1 -type f -exec mv -f -t "$0/$d" -- {{}} + || exit
-    done' "$target"
-fi
-rm -rf -- "$stage"
-echo done
-"""
-
-#: Folder. Says what is there; is told which files to hash, wholly and from the start, and which to send, from an offset
-#: and wholly; sends their bytes one after the other, without frames (the sizes are known), then their digests.
-_SEND = rf"""{_PYTHON}
-[ -d "$1" ] || exit 66
-cd -- "$1"
-find . -mindepth 1 -printf '%y %s %P\0'; printf '\0'
-take | hashed; echo .
-take | xargs -0 -r -n 2 sh -c 'head -c "$0" -- "$1" | sha256sum' | cut -c1-64; echo .
-names=$(mktemp) || exit 73
-trap 'rm -f -- "$names" "$names.begun" "$names.digests"' EXIT
-take >"$names.begun"
-take >"$names"
-{{ xargs -0 -r -n 2 sh -c 'printf "%s\0" "$1"' <"$names.begun"; cat -- "$names"; }} | hashed >"$names.digests" &
-xargs -0 -r -n 2 sh -c 'tail -c "+$(($0 + 1))" -- "$1"' <"$names.begun"
-xargs -0 -r cat -- <"$names"
-wait "$!"
-cat -- "$names.digests"; echo .
-"""
+_VERSION = "import sys; print(sys.executable, '%d.%d.%d' % sys.version_info[:3])"
 
 #: $1 file, $2 first byte (from 1), $3 how many at most.
 READ = """[ -e "$1" ] || exit 66; [ -r "$1" ] && [ ! -d "$1" ] || { echo 'not a file that can be read' >&2; exit 77; }
@@ -127,6 +78,7 @@ FOLDERS = 'LC_ALL=C; export LC_ALL; exec mkdir -p -- "$@"'
 PYTHONS = "/usr/bin/python3 /usr/libexec/platform-python python3"
 
 NOT_THERE = 66
+NO_PYTHON = 69
 REFUSED = 77
 
 
@@ -142,19 +94,33 @@ def program(text: str, *arguments: str) -> list[str]:
     return ["sh", "-c", text, "biomeroworker", *arguments]
 
 
-def receive_command(target: str, stage: str, pythons: str) -> list[str]:
+def python_command() -> list[str]:
+    """The argv that prints path and version of the front-end's python3; exits with `NO_PYTHON` if there is none."""
+    return program(_PYTHON, PYTHONS, _VERSION)
+
+
+def receive_command(target: str, stage: str) -> list[str]:
     """The argv that receives a tree."""
-    return program(_RECEIVE, pythons, _tree_agent(), "take", target, stage)
+    return _tree_command("receive", target, stage)
 
 
-def send_command(folder: str, pythons: str) -> list[str]:
+def send_command(folder: str) -> list[str]:
     """The argv that sends a tree."""
-    return program(_SEND, pythons, _tree_agent(), "give", folder)
+    return _tree_command("send", folder)
 
 
-def share_command(part: str, folder: str, pythons: str) -> list[str]:
-    """The argv that takes or gives (``part``) a share of a tree's files; only for front-ends with Python."""
-    return program(f"{_PYTHON}\nexit 69", pythons, _tree_agent(), f"{part} share", folder)
+def receive_share_command(folder: str) -> list[str]:
+    """The argv that receives a share of a tree's files into its staging folder."""
+    return _tree_command("receive share", folder)
+
+
+def send_share_command(folder: str) -> list[str]:
+    """The argv that sends a share of a tree's files."""
+    return _tree_command("send share", folder)
+
+
+def _tree_command(part: str, *folders: str) -> list[str]:
+    return program(_PYTHON, PYTHONS, _tree_agent(), part, *folders)
 
 
 @functools.cache

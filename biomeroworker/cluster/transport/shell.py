@@ -19,7 +19,7 @@ from pathlib import Path
 
 from biomeroworker.cluster.transport import remote_scripts
 from biomeroworker.cluster.transport.channel import Channel, ConnectionLost
-from biomeroworker.cluster.transport.errors import remote_file_fault
+from biomeroworker.cluster.transport.errors import python_fault, remote_file_fault, tail
 from biomeroworker.cluster.transport.parallel_streams import ExtraChannels
 from biomeroworker.cluster.transport.session_limiter import AdaptiveSemaphore
 from biomeroworker.cluster.transport.transport import Completed, Progress, TransferResult
@@ -46,13 +46,10 @@ class ShellTransport(abc.ABC):
         How the far side is called in messages.
     channels
         How many commands may run at once (sshd's ``MaxSessions`` is 10 by default, and refuses more).
-    pythons
-        Where a python3 is looked for on the far side, for trees; none has to be there.
     """
 
-    def __init__(self, host: str, *, channels: int = 8, pythons: str = remote_scripts.PYTHONS) -> None:
+    def __init__(self, host: str, *, channels: int = 8) -> None:
         self.host = host
-        self._pythons = pythons
         self._word = secrets.token_hex(8)
         self._slots = AdaptiveSemaphore(channels)
         self._lock = threading.Lock()
@@ -165,8 +162,8 @@ class ShellTransport(abc.ABC):
         if name in ("", ".", ".."):
             raise Permanent(f"{remote!r} cannot be made to hold a tree: it has no name of its own")
         stage = f"{parent}/.{name}.part"
-        sending = TreeUpload(local, progress, remote_scripts.share_command("take", f"{stage}/data", self._pythons))
-        program = remote_scripts.receive_command(target, stage, self._pythons)
+        sending = TreeUpload(local, progress, remote_scripts.receive_share_command(f"{stage}/data"))
+        program = remote_scripts.receive_command(target, stage)
         return self._moved(program, sending.transfer, f"sending {local.name} to {remote}", remote, timeout)
 
     def fetch_tree(
@@ -174,8 +171,8 @@ class ShellTransport(abc.ABC):
     ) -> TransferResult:
         """Make ``local`` hold all files of ``remote``: a dialogue in one execution."""
         folder = remote_scripts.path(remote)
-        fetching = TreeDownload(local, progress, remote_scripts.share_command("give", folder, self._pythons))
-        program = remote_scripts.send_command(folder, self._pythons)
+        fetching = TreeDownload(local, progress, remote_scripts.send_share_command(folder))
+        program = remote_scripts.send_command(folder)
         fetched = self._moved(program, fetching.transfer, f"fetching {remote}", remote, timeout)
         fetching.publish()
         return fetched
@@ -264,6 +261,8 @@ class ShellTransport(abc.ABC):
         code = channel.finish()
         if code == remote_scripts.NOT_THERE:
             raise FileNotFoundError(f"{self.host}:{remote}")
+        if code == remote_scripts.NO_PYTHON:
+            raise python_fault(self.host, tail(channel.stderr_text, 1))
         if code == remote_scripts.REFUSED:
             raise Blocked(f"{what}: not allowed on the cluster", detail=channel.stderr_text.strip())
         if code:

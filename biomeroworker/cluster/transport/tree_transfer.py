@@ -76,7 +76,6 @@ class TreeUpload:
 
     def transfer(self, channel: Channel, beside: ExtraChannels) -> TransferResult:
         """Hold the dialogue. EOFError or BrokenPipeError when the far side ends it early."""
-        in_python = channel.line() == "python"
         line = DigestQuery(channel, beside.count > 0 and self._meter.total >= MANY_BYTES)
         # (While what was stale is being dropped there, nobody else may write.)
         if self._compare(line) or line.is_short:
@@ -86,10 +85,7 @@ class TreeUpload:
         self._meter.skip(sum(e.size for e in whole) + sum(e.size - offset for e, offset, _ in halves))
         channel.stdin.write(remote_scripts.names(self._folders))
         try:
-            if in_python:
-                self._send_bytes(channel, beside, halves, whole)
-            else:
-                self._send_tar(channel, halves, whole)
+            self._send_bytes(channel, beside, halves, whole)
         except tree_agent.Changed as changed:
             raise Transient(f"{os.fsdecode(changed.args[0])} changed while it was being sent") from None
         if channel.line() != "done":
@@ -140,8 +136,6 @@ class TreeUpload:
             channel.stdin.close()
 
     def _send_share(self, share: list[local_tree.Entry], channel: Channel) -> None:
-        if channel.line() != "python":
-            raise EOFError
         channel.stdin.write(self._listed(channel, [(entry, 0, None) for entry in share]))
         channel.stdin.close()
         if channel.line() != "done":
@@ -157,22 +151,6 @@ class TreeUpload:
         digests = tree_agent.send(channel.stdin, wanted, self._meter, begun)
         self._digests.update((entry.name, one) for (entry, *_), one in zip(coming, digests, strict=True))
         return "".join(f"{one}\n" for one in digests).encode() + b".\n"
-
-    def _send_tar(
-        self, channel: Channel, halves: list[tuple[local_tree.Entry, int, Any]], whole: list[local_tree.Entry]
-    ) -> None:
-        """The rest of halves as they are, then an archive: what a front-end without Python can take apart."""
-        pairs = [word for entry, offset, _ in halves for word in (b"%d" % (entry.size - offset), entry.name)]
-        channel.stdin.write(remote_scripts.names(pairs))
-        wanted = [(entry.source, offset, entry.size) for entry, offset, _ in halves]
-        digests = tree_agent.send(channel.stdin, wanted, self._meter, {entry.source: one for entry, _, one in halves})
-        writer = local_tree.TarWriter(channel.stdin, self._meter)
-        digests += [writer.file(b"data/", entry) for entry in whole]
-        names = [entry.name for entry, _, _ in halves] + [entry.name for entry in whole]
-        writer.content(b"names", b"".join(name + b"\0" for name in names))
-        writer.content(b"digests", "".join(f"{one}\n" for one in digests).encode())
-        writer.end()
-        self._digests.update(zip(names, digests, strict=True))
 
 
 class TreeDownload:
@@ -190,8 +168,6 @@ class TreeDownload:
 
     def transfer(self, channel: Channel, beside: ExtraChannels) -> TransferResult:
         """Hold the dialogue; the tree is staged at its end, and `publish` puts it in place."""
-        if channel.line() != "python":
-            beside = replace(beside, count=0)
         self._offer, self._folders = _parse_listing(channel.records())
         meter = ByteCounter(sum(self._offer.values()), self._progress)
         local_tree.remove_unlisted(self._stage, self._offer)
@@ -219,8 +195,6 @@ class TreeDownload:
         )
 
     def _fetch_share(self, share: list[bytes], meter: ByteCounter, channel: Channel) -> dict[bytes, str]:
-        if channel.line() != "python":
-            raise EOFError
         question = remote_scripts.names([b"%d %s" % (self._offer[name], name) for name in share])
         digests = self._arrived(channel, question, {}, share, meter)
         channel.finish()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from biomeroworker.cluster.registry import Clusters
+from biomeroworker.cluster.transport import remote_scripts
 from biomeroworker.config import Settings
 from biomeroworker.doctor import front_end, interpret, local_checks, probe
 from biomeroworker.doctor.examination import examine
@@ -159,6 +162,28 @@ def test_a_cluster_without_slurm_s_commands_is_named_at_once(tmp_path: Path) -> 
     assert "squeue, sacct" in found["slurm"].message
     assert "[SSH] host" in found["slurm"].setting
     assert "partition" not in str(found)
+
+
+def test_a_missing_or_too_old_python3_is_reported_with_the_host_and_what_to_do(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finding() -> Finding:
+        answer = front_end.parse(run(front_end.command([], "apptainer", []), environ))
+        site = settings(tmp_path, "[SSH]\nhost = login1\n")
+        return next(one for one in examined(site, answer, (0, 0), "x") if one.subject == "python")
+
+    python = tmp_path / "python3"
+    monkeypatch.setattr(remote_scripts, "PYTHONS", str(python))
+    assert finding().message == "login1 has no python3 of version 3.6 or later (found: none)"
+    assert "[SSH] host" in finding().setting
+    assert "install python3" in finding().remedy
+    python.write_text('#!/bin/sh\n[ "$1" = -V ] || exit 1\necho Python 3.4.10\n')
+    python.chmod(0o755)
+    assert (finding().level, finding().message) == (
+        "fail", f"login1 has no python3 of version 3.6 or later (found: {python} (Python 3.4.10))",
+    )  # fmt: skip
+    monkeypatch.setattr(remote_scripts, "PYTHONS", sys.executable)
+    assert finding() == Finding("ok", "python", f"{sys.executable} {platform.python_version()}")
 
 
 @pytest.mark.parametrize(("there", "level"), [(1000, "ok"), (1040, "warn"), (960, "warn"), (9000, "fail")])

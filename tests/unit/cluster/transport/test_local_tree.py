@@ -66,7 +66,7 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(tmp_path: Path, content
     (entry,), _ = local_tree.scan(tmp_path)
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(tree_agent.Changed):
-        local_tree.TarWriter(io.BytesIO(), lambda size: None).file(b"", entry)
+        tree_agent.send(io.BytesIO(), [(entry.source, 0, entry.size)], lambda size: None, {})
 
 
 def test_what_runs_on_the_cluster_is_read_by_an_old_python() -> None:
