@@ -17,13 +17,13 @@ from biomeroworker.cluster.containers import registry_auth
 from biomeroworker.cluster.containers.factory import binds_below_home, runtime_of
 from biomeroworker.cluster.containers.images import TIFF_CONVERTER, Images
 from biomeroworker.cluster.containers.runtime import Image, Reference, RegistryCredentials, Runtime
+from biomeroworker.cluster.paths import RemotePaths
 from biomeroworker.cluster.slurm import commands, submit_once
 from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, Limits
 from biomeroworker.cluster.slurm.submit_errors import classify_submission, scheduler_unavailable
-from biomeroworker.cluster.transport.errors import remote_file_fault, tail
+from biomeroworker.cluster.transport.errors import remote_file_fault
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.cluster.transport.transport import Transport
-from biomeroworker.errors import Transient
 
 if TYPE_CHECKING:
     from biomeroworker.config import ClusterSettings
@@ -60,10 +60,8 @@ class Cluster:
         self.transport = transport
         self._binds = tuple(binds)
         self.runtime = container
-        self._folders = (data, images, converters)
-        self.images = Images(transport, container, (images, converters), converter_images or {}, credentials)
-        self._lock = threading.Lock()
-        self._home = ""
+        self.remote_paths = RemotePaths(transport, data=data, images=images, converters=converters)
+        self.images = Images(transport, container, self.remote_paths, converter_images or {}, credentials)
         self._job_ids: dict[str, int] = {}
         self._job_ids_lock = threading.Lock()
         self._limits: Limits | None = None
@@ -87,29 +85,11 @@ class Cluster:
 
     def check(self) -> None:
         """Raise the fault that keeps us from the cluster, if any."""
-        self._learn_home()
+        self.remote_paths.query_home()
 
     def close(self) -> None:
         """End the connection."""
         self.transport.close()
-
-    @property
-    def home(self) -> str:
-        """The account's home folder on the cluster, asked for once (other questions bring it along)."""
-        return self._home or self.images.home or self._learn_home()
-
-    @property
-    def remote_paths(self) -> paths.RemotePaths:
-        """The cluster's folders, absolute."""
-        return paths.RemotePaths(*(paths.expand_home(folder, self.home) for folder in self._folders))
-
-    def _learn_home(self) -> str:
-        answer = self.transport.run(["sh", "-c", "cd && pwd"], timeout=60)
-        home = answer.stdout.strip()
-        if not answer.ok or not home.startswith("/"):
-            raise Transient("the cluster does not say where our home folder is", detail=tail(answer.stderr))
-        self._home = home
-        return home
 
     # -- folders and names ---------------------------------------------------------------------------------------------
 
@@ -123,7 +103,7 @@ class Cluster:
 
     def binds(self, folder: str) -> list[str]:
         """What a container sees of the cluster: a folder of data, and what the configuration has below the home."""
-        return [folder, *(paths.expand_home(path, self.home) for path in self._binds)]
+        return [folder, *map(self.remote_paths.absolute, self._binds)]
 
     def attempt_name(self, run: UUID | str, number: int) -> str:
         """The job name of an attempt."""
@@ -204,9 +184,9 @@ class Cluster:
         """Cancel the jobs of these names, now and whenever they turn up; one that has ended, or never was, is fine."""
         if not names:
             return
-        folders = paths.RemotePaths(self._data_folder, "", "")
+        data = self.remote_paths.data_from_home
         attempts = [attempt for attempt in map(paths.parse_attempt_name, names) if attempt]
-        given_up = [folders.attempt_folder(*attempt) for attempt in attempts]
+        given_up = [paths.attempt_folder(data, *attempt) for attempt in attempts]
         answer = self.transport.run(submit_once.cancel_command(names, given_up), timeout=timeout)
         if not answer.ok:
             raise scheduler_unavailable(f"cancelling {len(names)} jobs", answer.stderr)
@@ -237,7 +217,7 @@ class Cluster:
 
     def _query(self, names: Sequence[str], since: datetime, timeout: float = 90) -> commands.SchedulerSnapshot:
         known = [job_id for name in names if (job_id := self._job_ids.get(name)) is not None]
-        command = commands.status_command(names, since, known, self._data_folder)
+        command = commands.status_command(names, since, known, self.remote_paths.data_from_home)
         answer = commands.parse_status(self.transport.run(command, timeout=timeout).stdout)
         if not answer.queue and not answer.accounting:
             raise scheduler_unavailable(f"asking about {len(names)} jobs", answer.errors)
@@ -245,11 +225,6 @@ class Cluster:
             if job.name in names:
                 self._keep_job_id(job.name, job.job_id)
         return answer
-
-    @property
-    def _data_folder(self) -> str:
-        """The data folder as a command finds it: below the home folder, where it starts, which is not asked for."""
-        return paths.expand_home(self._folders[0], self._home or self.images.home or ".")
 
     def _started(self, name: str) -> JobStatus | None:
         attempt = paths.parse_attempt_name(name)

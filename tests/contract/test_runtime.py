@@ -321,7 +321,7 @@ def test_an_unreadable_image_is_a_failure_of_the_runtime(world: World) -> None:
 
 
 def test_a_bound_folder_is_visible_under_its_own_path(world: World, make_bound: Callable[[str], Runtime]) -> None:
-    elsewhere = f"{world.site.home}/elsewhere-{uuid4().hex[:6]}"
+    elsewhere = f"{world.site.remote_paths.home}/elsewhere-{uuid4().hex[:6]}"
     world.site.transport.make_dirs([elsewhere])
     runtime = make_bound(elsewhere)
     site = Cluster(

@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from biomeroworker.cluster import paths
 from biomeroworker.cluster.containers import runtime
 from biomeroworker.cluster.containers.runtime import Image, ImageProbe, Reference, RegistryCredentials, Runtime
+from biomeroworker.cluster.paths import RemotePaths, image_folder
 from biomeroworker.cluster.transport.errors import remote_file_fault, tail
 from biomeroworker.cluster.transport.transport import Completed, Transport
 from biomeroworker.errors import Permanent
@@ -32,8 +32,6 @@ class Images:
 
     Parameters
     ----------
-    folders
-        Those of workflow images and of converter images; relative ones start at the user's home.
     converter_images
         Image by key, as the ini's ``[CONVERTERS]`` gives them.
     logins
@@ -44,16 +42,14 @@ class Images:
         self,
         transport: Transport,
         container: Runtime,
-        folders: tuple[str, str],
+        remote_paths: RemotePaths,
         converter_images: Mapping[str, str],
         logins: Callable[[Reference], RegistryCredentials | None] = lambda reference: None,
     ) -> None:
         self._transport, self._runtime = transport, container
-        self._folders, self._converter_images, self._logins = folders, dict(converter_images), logins
+        self._paths, self._converter_images, self._logins = remote_paths, dict(converter_images), logins
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, str], tuple[float, Image]] = {}
-        #: The account's home folder, once an answer has brought it along.
-        self.home = ""
 
     def image(self, workflow_path: str, reference: str, version: str = "") -> Image:
         """The image of a workflow, which must be on the cluster.
@@ -118,7 +114,7 @@ class Images:
             )
         if problem := self._runtime.outdated(look.record):
             raise Permanent(f"the image {wanted} cannot be run: {problem}", hint="biomeroworker init pulls it anew")
-        image = Image(paths.expand_home(path, look.home), wanted.version, look.digest)
+        image = Image(self._paths.absolute(path), wanted.version, look.digest)
         with self._lock:
             self._seen[asked] = (time.monotonic(), image)
         return image
@@ -128,13 +124,13 @@ class Images:
         look = runtime.parse_probe(answer.stdout)
         if not answer.ok or not look.home:
             raise remote_file_fault(f"looking for {path}", answer.stderr)
-        self.home = self.home or look.home
+        self._paths.learn_home(look.home)
         return look
 
     def _pull(self, path: str, wanted: Reference, run: Runner) -> Image:
         look = self._look(path)
         if look.there and look.digest and not self._runtime.outdated(look.record):
-            return Image(paths.expand_home(path, look.home), wanted.version, look.digest)
+            return Image(self._paths.absolute(path), wanted.version, look.digest)
         replace = look.there and bool(self._runtime.outdated(look.record))
         login = self._logins(wanted)
         command = self._runtime.pull_command(wanted, path, replace=replace)
@@ -144,20 +140,19 @@ class Images:
         record = runtime.parse_record(answer.stdout.rpartition("record ")[2])
         with self._lock:
             self._seen.clear()
-        return Image(paths.expand_home(path, look.home), wanted.version, runtime.digest_in(record))
+        return Image(self._paths.absolute(path), wanted.version, runtime.digest_in(record))
 
     def _on_the_login_node(self, command: Sequence[str], stdin: bytes) -> Completed:
         return self._transport.run(command, timeout=_PULL_SECONDS, stdin=stdin)
 
     def _folder_of(self, workflow_path: str) -> str:
-        return paths.RemotePaths("", paths.expand_home(self._folders[0], self.home or "."), "").images_of(workflow_path)
+        return image_folder(self._paths.images_from_home, workflow_path)
 
     def _workflow_file(self, workflow_path: str, reference: Reference) -> str:
         return f"{self._folder_of(workflow_path)}/{runtime.image_file(reference, self._runtime.suffix)}"
 
     def _converter_file(self, key: str, reference: Reference) -> str:
-        folder = paths.expand_home(self._folders[1], self.home or ".")
-        return f"{folder}/{runtime.converter_file(key, reference, self._runtime.suffix)}"
+        return f"{self._paths.converters_from_home}/{runtime.converter_file(key, reference, self._runtime.suffix)}"
 
 
 def _pull_fault(reference: Reference, answer: Completed) -> Exception:

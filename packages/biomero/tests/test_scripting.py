@@ -105,7 +105,8 @@ def test_a_runs_own_folder_is_the_supervisors_to_remove(client):
 
 @pytest.mark.slow
 def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
-    seven = Path(client.deployment.cluster.home) / "7z"  # the machine has none: a stand-in with the same arguments
+    # the machine has no 7z: a stand-in with the same arguments
+    seven = Path(client.deployment.cluster.remote_paths.home) / "7z"
     seven.write_text(SEVEN)
     seven.chmod(seven.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP | stat.S_IXUSR)
     settings = client.settings

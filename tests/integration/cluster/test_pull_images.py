@@ -17,6 +17,7 @@ from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.containers.charliecloud import Charliecloud
 from biomeroworker.cluster.containers.images import Images
 from biomeroworker.cluster.containers.runtime import Runtime
+from biomeroworker.cluster.paths import RemotePaths
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import Permanent
@@ -53,6 +54,10 @@ def transport(charliecloud: Sandbox) -> Iterator[OpenSshTransport]:
     transport.close()
 
 
+def folders(transport: OpenSshTransport, folder: str) -> RemotePaths:
+    return RemotePaths(transport, data=folder, images=folder, converters=folder)
+
+
 @pytest.mark.parametrize("name", ["apptainer", pytest.param("charliecloud", marks=pytest.mark.slow)])
 def test_a_private_image_is_pulled_only_with_the_workers_credentials(
     transport: OpenSshTransport, closed_registries: dict[str, str], name: str, tmp_path: Path
@@ -61,13 +66,13 @@ def test_a_private_image_is_pulled_only_with_the_workers_credentials(
     runtime: Runtime = Apptainer() if name == "apptainer" else Charliecloud(data="data")
     folder, reference = f"private-{uuid4().hex[:8]}", f"{closed_registry}/lab/closed:v1"
     with pytest.raises(Permanent, match="does not give us") as caught:
-        Images(transport, runtime, (folder, folder), {}).pull("w", reference)
+        Images(transport, runtime, folders(transport, folder), {}).pull("w", reference)
     assert "registry_credentials" in caught.value.hint
     wrong = registry_auth.reader(auth_file(tmp_path / "wrong.json", closed_registry, ("ada", "wrong")))
     with pytest.raises(Permanent, match="does not give us"):
-        Images(transport, runtime, (folder, folder), {}, wrong).pull("w", reference)
+        Images(transport, runtime, folders(transport, folder), {}, wrong).pull("w", reference)
     right = registry_auth.reader(auth_file(tmp_path / "right.json", f"{closed_registry}/lab", LOGIN))
-    image = Images(transport, runtime, (folder, folder), {}, right).pull("w", reference)
+    image = Images(transport, runtime, folders(transport, folder), {}, right).pull("w", reference)
     assert image.digest
     left = transport.run(["grep", "-rlF", "--", LOGIN[1], folder, ".apptainer", ".singularity"])
     assert left.stdout == ""
@@ -92,7 +97,9 @@ def test_an_old_runtime_refuses_arguments_that_its_shell_would_evaluate(
     folder = f"old-{uuid4().hex[:8]}"
     login = registry_auth.reader(auth_file(tmp_path / "auth.json", closed_registry, LOGIN))
     path = (
-        Images(transport, Apptainer(), (folder, folder), {}, login).pull("w", f"{closed_registry}/lab/closed:v1").path
+        Images(transport, Apptainer(), folders(transport, folder), {}, login)
+        .pull("w", f"{closed_registry}/lab/closed:v1")
+        .path
     )
     program = path.replace("w/closed_v1.sif", "old-singularity")
     transport.write_file(program, OLD.encode(), mode=0o700)

@@ -1,11 +1,14 @@
 """Paths and names of runs on the cluster."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from biomeroworker.cluster import paths
-from biomeroworker.errors import ConfigError
+from biomeroworker.errors import ConfigError, Transient
+from tests.fakes.transport import FakeTransport
 
 RUN = UUID("3f0e8f9a-1111-4222-8333-444455556666")
 
@@ -21,16 +24,52 @@ def test_other_jobs_are_none_of_ours(name: str) -> None:
     assert paths.parse_attempt_name(name) is None
 
 
-def test_attempts_lie_below_their_run() -> None:
-    places = paths.RemotePaths("/data", "/images", "/conv")
-    assert places.attempt_folder(str(RUN), 2) == f"/data/biomero_{RUN}/attempt-2"
-    assert places.images_of("workflows/cellpose") == "/images/workflows/cellpose"
+@pytest.fixture
+def transport(tmp_path: Path) -> FakeTransport:
+    return FakeTransport(tmp_path)
+
+
+def test_attempts_lie_below_their_run_and_images_below_their_workflow(transport: FakeTransport) -> None:
+    remote = paths.RemotePaths(transport, data="/data", images="/images", converters="/conv")
+    assert remote.attempt_folder(str(RUN), 2) == f"/data/biomero_{RUN}/attempt-2"
+    assert paths.image_folder(remote.images, "workflows/cellpose") == "/images/workflows/cellpose"
+
+
+def test_the_home_folder_is_looked_up_once_and_only_for_relative_folders(transport: FakeTransport) -> None:
+    remote = paths.RemotePaths(transport, data="data", images="/images", converters="~/conv")
+    assert (remote.images, remote.data_from_home) == ("/images", "data")
+    assert transport.executions == 0
+    assert (remote.data, remote.converters, remote.home) == (
+        f"{transport.home}/data", f"{transport.home}/conv", str(transport.home),
+    )  # fmt: skip
+    assert remote.data_from_home == remote.data
+    assert transport.executions == 1
+
+
+def test_a_home_folder_that_another_answer_contained_is_not_looked_up(transport: FakeTransport) -> None:
+    remote = paths.RemotePaths(transport, data="data", images="images", converters="conv")
+    remote.learn_home("/home/u")
+    assert (remote.data, remote.absolute("x")) == ("/home/u/data", "/home/u/x")
+    assert transport.executions == 0
+
+
+def test_threads_that_need_the_home_folder_at_the_same_time_look_it_up_once(transport: FakeTransport) -> None:
+    remote = paths.RemotePaths(transport, data="data", images="images", converters="conv")
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: remote.home, range(8))) == {str(transport.home)}
+    assert transport.executions == 1
+
+
+def test_a_cluster_that_names_no_home_folder_is_a_passing_fault(transport: FakeTransport) -> None:
+    transport.answer(["sh"], stdout="", stderr="cd: no such folder", returncode=1)
+    with pytest.raises(Transient, match="home folder"):
+        paths.RemotePaths(transport, data="data", images="images", converters="conv").query_home()
 
 
 @pytest.mark.parametrize("path", ["", "..", "a/../..", "a//b", "./a"])
 def test_an_image_folder_stays_below_the_images(path: str) -> None:
     with pytest.raises(ConfigError):
-        paths.RemotePaths("/d", "/i", "/c").images_of(path)
+        paths.image_folder("/i", path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 import fabric.transfer
 from invoke import Result
 
-from biomeroworker.cluster import paths
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import RequestRejected
@@ -32,8 +31,8 @@ def transferred(local: str, remote: str) -> fabric.transfer.Result:
 def from_home(cluster: Cluster, path: str) -> str:
     """A path on the cluster as an absolute one; a relative one starts at the home folder, which ``~`` names too."""
     if path[:1] in ("~", "$"):
-        return paths.expand_home(path, cluster.home)
-    return posixpath.normpath(posixpath.join(cluster.home, path))
+        return cluster.remote_paths.absolute(path)
+    return posixpath.normpath(posixpath.join(cluster.remote_paths.home, path))
 
 
 def data_folder(cluster: Cluster, name: str) -> str:

@@ -16,6 +16,7 @@ from biomeroworker.cluster.containers import pull, registry_auth
 from biomeroworker.cluster.containers.images import Images
 from biomeroworker.cluster.containers.pull import PullJobs, PullRequest, pull_all
 from biomeroworker.cluster.containers.runtime import Reference, RegistryCredentials
+from biomeroworker.cluster.paths import RemotePaths
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import ConfigError, Permanent, Transient
 from tests.fakes.runtime import FakeRuntime
@@ -37,7 +38,8 @@ def transport(tmp_path: Path) -> FakeTransport:
 
 @pytest.fixture
 def images(transport: FakeTransport, runtime: FakeRuntime) -> Images:
-    return Images(transport, runtime, ("images", "converters"), {"zarr_to_tiff": "lab/two:v1"})
+    folders = RemotePaths(transport, data="data", images="images", converters="converters")
+    return Images(transport, runtime, folders, {"zarr_to_tiff": "lab/two:v1"})
 
 
 WANTED = [PullRequest(name, f"lab/{name}:v1", f"w/{name}") for name in ("one", "two", "three", "four")]
