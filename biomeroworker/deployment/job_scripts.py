@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import posixpath
 
-from biomeroworker.cluster import paths
+from biomeroworker import remote
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 
 #: Runs the NUL-separated words of the file ``$1`` in the folder of a run's data; exit code 2 if no results were made.
-JOB_SCRIPT = r"""#!/bin/bash
+JOB_SCRIPT = (
+    f"#!/bin/bash\n{remote.shell_function('read_words')}"
+    r"""
 [ -f "${1:-}" ] || { echo "usage: $0 FILE, with the words of the container's command, each ended by NUL" >&2; exit 64; }
-words=(); while IFS= read -r -d '' word; do words+=("$word"); done <"$1"
+read_words "$1"
 "${words[@]}"; code=$?
 [ "$code" -ne 0 ] || [ -n "$(ls -A data/out)" ] || { echo "Workflow completed without producing files"; code=2; }
 exit "$code"
 """
+)
 #: $1 the script's text, then files. Writes those that do not exist.
 _LEAVE = r"""
 text=$1; shift
@@ -43,7 +46,7 @@ def leave_job_scripts(settings: Settings, name: str, cluster: Cluster) -> None:
     OSError
         A script cannot be written.
     """
-    folder = paths.expand_home(settings.clusters[name].slurm.slurm_script_path, cluster.home)
+    folder = cluster.remote_paths.absolute(settings.clusters[name].slurm.slurm_script_path)
     workflows = [one for one, configured in settings.workflows.items() if configured.cluster == name]
     names = {script for one in workflows for script in (f"jobs/{one}.sh", job_script_name(settings, one))}
     files = [posixpath.normpath(posixpath.join(folder, script)) for script in sorted(names)]

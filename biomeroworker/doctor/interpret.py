@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from biomeroworker.cluster.slurm.parsing import node_is_out, state_of
 from biomeroworker.cluster.slurm.submit_errors import classify_submission
 from biomeroworker.cluster.transport.errors import python_fault
 from biomeroworker.cluster.transport.transport import Completed
@@ -200,9 +201,9 @@ def _accounting(answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
             "poll_seconds well below that",
         )
         return
-    queue = {row[0] for row in answer.rows("queue", 2) if _ended(row[1])}
+    queue = {row[0] for row in answer.rows("queue", 2) if state_of(row[1]).is_terminal}
     known = {row[0]: row[1] for row in answer.rows("accounting", 2)}
-    behind = sorted(job for job in queue if not _ended(known.get(job, "")))
+    behind = sorted(job for job in queue if not state_of(known.get(job, "")).is_terminal)
     window = answer.word("purge") or "not said"
     told = f"keeps jobs for {'ever' if window == 'NONE' else window}"
     if behind:
@@ -214,12 +215,6 @@ def _accounting(answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
             "sacct",
             f"{told}; " + (f"knows all {len(queue)} jobs that ended lately" if queue else "no job ended lately"),
         )
-
-
-def _ended(word: str) -> bool:
-    return bool(word) and word.split()[0].rstrip("+") not in (
-        "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STOPPED", "RESIZING",
-    )  # fmt: skip
 
 
 def _partitions(settings: Settings, cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
@@ -242,7 +237,7 @@ def _partitions(settings: Settings, cluster: ClusterSettings, answer: Answer) ->
             )
             continue
         states = nodes.get(name, [])
-        usable = [state for state in states if not _is_out(state)]
+        usable = [state for state in states if not node_is_out(state)]
         told = f"{len(usable)} of {len(states)} nodes take jobs, at most {there[name].get('MaxTime', '?')}"
         if there[name].get("State", "UP") != "UP":
             yield fail(f"partition {name}", f"is {there[name]['State']}", "another partition, or ask the site", line)
@@ -250,12 +245,6 @@ def _partitions(settings: Settings, cluster: ClusterSettings, answer: Answer) ->
             yield fail(f"partition {name}", told, "another partition, or ask the site", line)
         else:
             yield (ok if len(usable) == len(states) else warn)(f"partition {name}", told)
-
-
-def _is_out(state: str) -> bool:
-    return state.rstrip("*~#!%$@^-+").startswith(
-        ("down", "drain", "drng", "fail", "unk", "maint", "inval", "drained")
-    ) or (state.endswith("*"))
 
 
 def named_partitions(settings: Settings, cluster: ClusterSettings) -> dict[str, str]:

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from biomeroworker.cluster.slurm.parsing import node_is_out
 from biomeroworker.config import ClusterSettings
 from biomeroworker.domain.cluster_paths import strip_home
 from biomeroworker.domain.findings import Finding, fail, ok, warn
@@ -70,8 +71,8 @@ class Node:
 
     @property
     def is_out(self) -> bool:
-        """Whether no job can start there now."""
-        return self.state.endswith("*") or bool(re.match(r"down|dr|fail|unk|maint|inval|boot|pow", self.state))
+        """Whether no job can start there now; one that boots would take too long."""
+        return node_is_out(self.state) or self.state.startswith(("boot", "pow"))
 
 
 def nodes(rows: Sequence[Sequence[str]], partitions: Sequence[str]) -> list[Node]:

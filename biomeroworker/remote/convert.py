@@ -203,30 +203,32 @@ class Level:
 
         None for zeros: nothing was ever written there.
         """
+        shape = [part.stop - part.start for part in region]
+        grid = [range(part.start // side, -(-part.stop // side)) for part, side in zip(region, self.chunks)]
+        is_one_chunk = all(len(one) == 1 for one in grid)
         pixels: np.ndarray | None = None
-        zeros = []
-        grid = [range(part.start // size, -(-part.stop // size)) for part, size in zip(region, self.chunks)]
         for index in itertools.product(*grid):
             chunk = self.chunk(index)
-            if chunk is not None and chunk.dtype == dtype and all(len(one) == 1 for one in grid):
-                return chunk[tuple(slice(0, part.stop - part.start) for part in region)]
-            starts = [i * size - part.start for i, size, part in zip(index, self.chunks, region)]
-            here = tuple(slice(start, start + size) for start, size in zip(starts, self.chunks))
-            if chunk is None and not self.fill and pixels is None:
-                zeros.append(here)
+            if chunk is not None and chunk.dtype == dtype and is_one_chunk:
+                return chunk[tuple(map(slice, shape))]
+            if chunk is None and not self.fill:
                 continue
             if pixels is None:
-                pixels = np.empty([part.stop - part.start for part in region], dtype)
-                for place in zeros:
-                    pixels[place] = 0
-            target = pixels[here]  # at the edge smaller than the chunk
-            found: Any = self.fill if chunk is None else chunk[tuple(slice(0, size) for size in target.shape)]
-            if self.dtype.itemsize == 8 and self.dtype.kind in "iu" and dtype.itemsize < 8:
-                limits = np.iinfo(dtype)
-                if np.min(found) < limits.min or np.max(found) > limits.max:
-                    raise Unconvertible(f"values beyond {dtype.name}, which is the widest that OME-TIFF has")
+                pixels = np.zeros(shape, dtype)
+            starts = [i * side - part.start for i, side, part in zip(index, self.chunks, region)]
+            target = pixels[tuple(slice(start, start + side) for start, side in zip(starts, self.chunks))]
+            found: Any = self.fill if chunk is None else chunk[tuple(map(slice, target.shape))]  # cut at the edge
+            self._check_range(found, dtype)
             target[...] = found
         return pixels
+
+    def _check_range(self, values: Any, dtype: np.dtype) -> None:
+        """Raise if 64-bit integers do not fit into the narrower type of the TIFF."""
+        if self.dtype.itemsize < 8 or self.dtype.kind not in "iu" or dtype.itemsize == 8:
+            return
+        limits = np.iinfo(dtype)
+        if np.min(values) < limits.min or np.max(values) > limits.max:
+            raise Unconvertible(f"values beyond {dtype.name}, which is the widest that OME-TIFF has")
 
     def chunk(self, index: tuple[int, ...]) -> np.ndarray | None:
         """One chunk, or None for one that was never written."""

@@ -7,7 +7,6 @@ value needs quoting and none can become a command.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from biomeroworker import remote
@@ -59,8 +58,6 @@ def prepare_attempt(
     image_path: str,
     data_folder: str,
     converter_image: str = "",
-    min_free_bytes: int = MIN_FREE_BYTES,
-    min_temporary_bytes: int = MIN_TEMPORARY_BYTES,
 ) -> None:
     """Write an attempt's folder, locally, as it will lie on the cluster; may be repeated.
 
@@ -92,16 +89,15 @@ def prepare_attempt(
         "image": image_path,
         "converter_image": converter_image,
         "data_folder": data_folder,
-        "min_free_kib": str(min_free_bytes >> 10),
-        "min_temporary_kib": str(min_temporary_bytes >> 10),
+        "min_free_kib": str(MIN_FREE_BYTES >> 10),
+        "min_temporary_kib": str(MIN_TEMPORARY_BYTES >> 10),
     }
     for key, value in settings.items():
         if any(character in value for character in "\n\r\0"):
             raise Permanent(f"{key} holds a line break or a NUL byte: {value!r}")
     attempt_folder.mkdir(parents=True, exist_ok=True)
-    package = files(remote)
     for name in (SCRIPT, CONVERTER):
-        (attempt_folder / name).write_bytes((package / name).read_bytes())
+        (attempt_folder / name).write_text(remote.read(name), encoding="utf-8")
     (attempt_folder / SCRIPT).chmod(0o755)
     (attempt_folder / "job.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     _write_words(attempt_folder / "runtime", prefix)
@@ -129,4 +125,4 @@ def _write_words(file: Path, words: Sequence[str]) -> None:
     for word in words:
         if "\0" in word:
             raise Permanent(f"an argument may not hold a NUL byte: {word!r}")
-    file.write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    file.write_bytes(remote.encode_words(words))

@@ -116,9 +116,6 @@ class Workflow(_Frozen):
     fixed_arguments: tuple[str, ...] = ()  #: given to every run, after the parameters
     schema_version: str = ""
     origin: str = ""  #: the file or address that it was read from
-    gpu: bool = False
-    min_memory_mib: float | None = None
-    min_cores: float | None = None
 
     @field_validator("inputs", "outputs")
     @classmethod

@@ -72,10 +72,9 @@ def _reader(content: Content) -> Callable[[Content], dict[str, Any]]:
 def _biaflows(content: Content) -> dict[str, Any]:
     """Cytomine's own inputs (host, keys, project, terms) are dropped: there is no Cytomine server behind a run."""
     found = _common(content, Family.BIAFLOWS)
-    inputs = _objects(content, "inputs")
     found["inputs"] = [
-        _parameter(one, f"inputs[{number}]")
-        for number, one in enumerate(inputs)
+        _parameter(one, where)
+        for one, where in _located(content, "inputs", needed=True)
         if not str(one.get("id", "")).lower().startswith("cytomine")
     ]
     return found
@@ -83,11 +82,7 @@ def _biaflows(content: Content) -> dict[str, Any]:
 
 def _biomero(content: Content) -> dict[str, Any]:
     found = _common(content, Family.BIOMERO)
-    found["inputs"] = [_parameter(one, f"inputs[{n}]") for n, one in enumerate(_objects(content, "inputs"))]
-    resources = _object(_object(content, "configuration", {}), "resources", {})
-    found["gpu"] = bool(resources.get("gpu"))
-    found["min_memory_mib"] = resources.get("ram-min")
-    found["min_cores"] = resources.get("cores-min")
+    found["inputs"] = [_parameter(one, where) for one, where in _located(content, "inputs", needed=True)]
     return found
 
 
@@ -101,7 +96,7 @@ def _common(content: Content, family: Family) -> dict[str, Any]:
         "container_type": str(image.get("type") or "docker"),
         "type": str(content.get("problem-class") or ""),
         "command_line": str(content.get("command-line") or ""),
-        "outputs": [_parameter(one, f"outputs[{n}]") for n, one in enumerate(_objects(content, "outputs", []))],
+        "outputs": [_parameter(one, where) for one, where in _located(content, "outputs")],
         "schema_version": str(content.get("schema-version") or ""),
     }
 
@@ -174,31 +169,29 @@ _BILAYERS_TYPES = {
 
 def _bilayers(content: Content) -> dict[str, Any]:
     image = _object(content, "docker_image")
-    organisation, name = str(image.get("org") or ""), _needed(image, "name", "docker_image")
-    tag = str(image.get("tag") or "")
-    described = _bilayers_description(content)
-    command = content.get("exec_function") or {}
-    hidden = command.get("hidden_args") if isinstance(command, Mapping) else None
-    called = " ".join(_texts(command.get("cli_command"))) if isinstance(command, Mapping) else ""
-    inputs = [_bilayers_input(one, f"inputs[{n}]") for n, one in enumerate(_objects(content, "inputs", []))]
-    inputs += [_bilayers_input(one, f"parameters[{n}]") for n, one in enumerate(_objects(content, "parameters", []))]
-    display = [
-        _bilayers_input(one, f"display_only[{n}]") for n, one in enumerate(_objects(content, "display_only", []) or [])
-    ]
-    known = {one["id"] for one in inputs}
+    command = content.get("exec_function")
+    command = command if isinstance(command, Mapping) else {}
+    command_line = " ".join(_texts(command.get("cli_command")))
     return {
-        "name": str(content.get("algorithm_folder_name") or name),
-        "description": described.strip(),
+        "name": str(content.get("algorithm_folder_name") or _needed(image, "name", "docker_image")),
+        "description": _bilayers_description(content),
         "family": Family.BILAYERS,
-        "container_image": f"{organisation}/{name}".lstrip("/") + (f":{tag}" if tag else ""),
+        "container_image": _bilayers_image(image),
         "container_type": "docker",
-        "command_line": called,
-        "command": _words(called, "exec_function.cli_command"),
-        "inputs": inputs + [one for one in display if one["command_line_flag"] and one["id"] not in known],
-        "outputs": [_bilayers_output(one, f"outputs[{n}]") for n, one in enumerate(_objects(content, "outputs", []))],
-        "fixed_arguments": _hidden(hidden),
+        "command_line": command_line,
+        "command": _words(command_line, "exec_function.cli_command"),
+        "inputs": _bilayers_inputs(content),
+        "outputs": [_bilayers_output(one, where) for one, where in _located(content, "outputs")],
+        "fixed_arguments": _hidden(command.get("hidden_args")),
         "schema_version": "bilayers",
     }
+
+
+def _bilayers_image(image: Content) -> str:
+    """``org/name:tag``, as far as it is given."""
+    organisation, tag = str(image.get("org") or ""), str(image.get("tag") or "")
+    name = f"{organisation}/{_needed(image, 'name', 'docker_image')}".lstrip("/")
+    return f"{name}:{tag}" if tag else name
 
 
 def _bilayers_description(content: Content) -> str:
@@ -207,11 +200,20 @@ def _bilayers_description(content: Content) -> str:
     if isinstance(citations, Mapping):
         citations = citations.get("algorithm")
     if isinstance(citations, str):
-        return citations
+        return citations.strip()
     for one in citations if isinstance(citations, list) else []:
         if isinstance(one, Mapping) and one.get("description"):
-            return str(one["description"])
-    return str(content.get("algorithm_description") or "")
+            return str(one["description"]).strip()
+    return str(content.get("algorithm_description") or "").strip()
+
+
+def _bilayers_inputs(content: Content) -> list[dict[str, Any]]:
+    """Inputs and parameters, and those shown elements that have a flag of their own."""
+    located = [*_located(content, "inputs"), *_located(content, "parameters")]
+    inputs = [_bilayers_input(one, where) for one, where in located]
+    known = {one["id"] for one in inputs}
+    shown = [_bilayers_input(one, where) for one, where in _located(content, "display_only")]
+    return inputs + [one for one in shown if one["command_line_flag"] and one["id"] not in known]
 
 
 def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
@@ -371,16 +373,18 @@ def _object(content: Content, field: str, otherwise: Content | None = None) -> C
     return value
 
 
-def _objects(content: Content, field: str, otherwise: Sequence[Content] | None = None) -> Sequence[Content]:
-    value = content.get(field, otherwise)
-    if value is None and otherwise is not None:
-        return otherwise
+def _located(content: Content, field: str, *, needed: bool = False) -> list[tuple[Content, str]]:
+    """The objects in a list, each with its place for messages (``inputs[2]``); none where the field is empty."""
+    value = content.get(field)
+    if value is None and not needed:
+        return []
     if not isinstance(value, list):
         raise DescriptorFault(field, "is missing" if value is None else f"must be a list, not {value!r:.80}")
-    for number, one in enumerate(value):
+    found = [(one, f"{field}[{number}]") for number, one in enumerate(value)]
+    for one, where in found:
         if not isinstance(one, Mapping):
-            raise DescriptorFault(f"{field}[{number}]", f"must be an object, not {one!r:.80}")
-    return value
+            raise DescriptorFault(where, f"must be an object, not {one!r:.80}")
+    return found
 
 
 def _path(where: Sequence[int | str]) -> str:

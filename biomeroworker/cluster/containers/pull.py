@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from biomeroworker import remote
 from biomeroworker.cluster.containers.images import Images, Runner
 from biomeroworker.cluster.containers.runtime import Image
 from biomeroworker.cluster.transport.errors import remote_file_fault, tail
@@ -27,15 +28,17 @@ _GONE_SECONDS = 60.0
 _AWAY_SECONDS = 600.0
 
 #: bash, run by sbatch in the folder of the pull. The login's file is open, and gone, before anything is run.
-_JOB = r"""#!/bin/bash
-words=()
-while IFS= read -r -d '' word; do words+=("$word"); done <argv
+_JOB = (
+    f"#!/bin/bash\n{remote.shell_function('read_words')}"
+    r"""
+read_words argv
 exec 3<login || exit
 rm -f login
 "${words[@]}" <&3 >answer 2>complaint
 echo "$?" >code.part
 mv -f code.part code
 """
+)
 
 #: $1 folder, $2 job name. What became of the pull; nothing while its job waits or runs.
 _ASK = r"""
@@ -127,8 +130,8 @@ def _summary(outcome: PullResult) -> str:
     if outcome.image:
         return f"{outcome.request.name}: {outcome.image.version} is there ({outcome.seconds:.0f} s)"
     fault = outcome.fault
-    words = [str(fault), *(f"({fault.hint})" for _ in range(1) if fault and fault.hint)]
-    return f"{outcome.request.name}: {' '.join(words)}"
+    hint = f" ({fault.hint})" if fault and fault.hint else ""
+    return f"{outcome.request.name}: {fault}{hint}"
 
 
 class PullJobs:
@@ -149,7 +152,7 @@ class PullJobs:
         """One pull, to its end. Its job is named after its command, so that two of the same are one job."""
         name = f"biomero-pull-{hashlib.sha256(chr(0).join(command).encode()).hexdigest()[:16]}"
         folder = f"{self._folder}/{name}"
-        self._transport.write_file(f"{folder}/argv", b"".join(word.encode() + b"\0" for word in command))
+        self._transport.write_file(f"{folder}/argv", remote.encode_words(command))
         self._transport.write_file(f"{folder}/job.sh", _JOB.encode())
         submit = ["sh", "-c", _SUBMIT, "submit", folder, name, *self._sbatch(name)]
         answer = self._transport.run(submit, timeout=90, stdin=stdin)

@@ -295,49 +295,72 @@ def _queue_rows(body: str) -> Iterator[JobStatus]:
 _JOB_ID = re.compile(r"(\d+)(?:\+\d+)?(?:_(\d+|\[[^\]]*\]))?(\..+)?")
 
 
+@dataclass(frozen=True)
+class _AccountingRow:
+    """One row of sacct: of a job (or of the array tasks in ``tasks``), or of a step of it."""
+
+    status: JobStatus
+    tasks: str
+    is_step: bool
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it is what a refused submission leaves."""
+        return self.status.raw_state.startswith("FAILED") and not self.status.node and self.status.elapsed_seconds == 0
+
+
+def _accounting_row(line: str) -> _AccountingRow | None:
+    """Parse a line; None for a warning between the rows."""
+    columns = line.split("|", 11)
+    match = _JOB_ID.fullmatch(columns[0])
+    if len(columns) != 12 or not match:
+        return None
+    _, submitted, elapsed, exit_code, memory, cpu, cpus, tres, node, word, reason, name = columns
+    state, node = state_of(word), words.blank_to_empty(node)
+    code, signal = words.exit_of(exit_code)
+    is_step = bool(match[3])
+    status = JobStatus(
+        name=name.rstrip(),
+        job_id=int(match[1]),
+        state=state,
+        raw_state=word,
+        reason="" if node and state.is_terminal else words.blank_to_empty(reason),
+        exit_code=code,
+        signal=signal,
+        node=node,
+        submitted=words.parse_time(submitted),
+        elapsed_seconds=words.count(elapsed),
+        cpu_seconds=words.duration(cpu),
+        cpus=words.count(cpus),
+        gpus=words.gpus_of(tres),
+        max_rss_bytes=words.size(memory) if is_step else None,
+        accounted=state.is_terminal,
+    )
+    return _AccountingRow(status, match[2] or "", is_step)
+
+
 def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
     """Read accounting's rows: a job's own first, then its steps, of which only the memory is of interest."""
-    for line in body.splitlines():
-        columns = line.split("|", 11)
-        match = _JOB_ID.fullmatch(columns[0])
-        if len(columns) != 12 or not match:
-            continue
-        _, submitted, elapsed, exit_code, memory, cpu, cpus, tres, node, word, reason, name = columns
-        job_id, tasks = int(match[1]), match[2] or ""
-        for task in words.tasks_of(tasks):
-            key = (job_id, task)
-            if match[3]:
-                if key in into:
-                    peak = max(into[key].max_rss_bytes or 0, words.size(memory) or 0)
-                    into[key] = replace(into[key], max_rss_bytes=peak or None)
-                continue
-            if tasks.startswith("[") and key in into:
-                continue
-            code, signal = words.exit_of(exit_code)
-            if key in into and into[key].name != name.rstrip():
-                continue  # asked for by its id, which was another job's before the controller was reset
-            node = words.blank_to_empty(node)
-            if word.startswith("FAILED") and not node and elapsed == "0":  # a submission that was refused
+    for row in filter(None, map(_accounting_row, body.splitlines())):
+        for task in words.tasks_of(row.tasks):
+            key = (row.status.job_id, task)
+            merged = _with_row(into.get(key), row, task)
+            if merged is None:
                 into.pop(key, None)
-                continue
-            state = state_of(word)
-            into[key] = JobStatus(
-                name=name.rstrip(),
-                job_id=job_id,
-                state=state,
-                raw_state=word,
-                task=task,
-                reason="" if node and state.is_terminal else words.blank_to_empty(reason),
-                exit_code=code,
-                signal=signal,
-                node=node,
-                submitted=words.parse_time(submitted),
-                elapsed_seconds=words.count(elapsed),
-                cpu_seconds=words.duration(cpu),
-                cpus=words.count(cpus),
-                gpus=words.gpus_of(tres),
-                accounted=state.is_terminal,
-            )
+            else:
+                into[key] = merged
+
+
+def _with_row(known: JobStatus | None, row: _AccountingRow, task: int | None) -> JobStatus | None:
+    """A status after one more row; None if there is no such job."""
+    if row.is_step:
+        peak = max(row.status.max_rss_bytes or 0, known.max_rss_bytes or 0) if known else 0
+        return replace(known, max_rss_bytes=peak or None) if known else None
+    if known and row.tasks.startswith("["):
+        return known  # a task that has started has a row of its own
+    if known and known.name != row.status.name:
+        return known  # found by its id, which was another job's before the controller was reset
+    return None if row.was_refused else replace(row.status, task=task)
 
 
 def _share_out(queued: dict[tuple[int, int | None], JobStatus], accounted: Iterable[tuple[int, int | None]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from biomeroworker.cluster.slurm.scheduler import JobState
+from biomeroworker.domain.ranges import format_ranges
 
 #: State words of squeue(1) and sacct(1), JOB STATE CODES. A word that is not here is UNKNOWN.
 STATES: Mapping[str, JobState] = {
@@ -48,6 +49,11 @@ def state_of(word: str) -> JobState:
     return STATES.get(words[0].rstrip("+").upper(), JobState.UNKNOWN) if words else JobState.UNKNOWN
 
 
+def node_is_out(state: str) -> bool:
+    """Whether no job starts on a node in this state (sinfo's ``%t``). A final ``*`` means that it does not respond."""
+    return state.endswith("*") or bool(re.match(r"down|dr|fail|unk|maint|inval", state))
+
+
 # -- array tasks -------------------------------------------------------------------------------------------------------
 
 
@@ -56,16 +62,10 @@ def array_expression(tasks: Iterable[int], limit: int = 0) -> str:
 
     Without steps (``0-8:2``), which sbatch and squeue know but scontrol refuses.
     """
-    numbers = sorted(set(tasks))
-    if not numbers or numbers[0] < 0:
+    numbers = set(tasks)
+    if not numbers or min(numbers) < 0:
         raise ValueError("an array has at least one task, and its tasks count from 0")
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    listed = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    listed = format_ranges(numbers)
     return f"{listed}%{limit}" if limit > 0 else listed
 
 

@@ -9,7 +9,8 @@ python3, it does the far side's part of a tree transfer (`tree_agent`): it hashe
 from __future__ import annotations
 
 import functools
-from importlib import resources
+
+from biomeroworker import remote
 
 #: Runs ``"$@"`` and says on stderr how it ended, so that a command's own 255 is told from ssh's, and on stdout where
 #: its answer begins, so that what a shell's start-up files print is not taken for it. ``$0`` is a random word.
@@ -126,8 +127,7 @@ def _tree_command(part: str, *folders: str) -> list[str]:
 @functools.cache
 def _tree_agent() -> str:
     """The text of `tree_agent` as a program."""
-    text = resources.files("biomeroworker.remote").joinpath("tree_agent.py").read_text("utf-8")
-    return text + "\n\nsys.exit(main([os.fsencode(word) for word in sys.argv[1:]]))\n"
+    return remote.read("tree_agent.py") + "\n\nsys.exit(main([os.fsencode(word) for word in sys.argv[1:]]))\n"
 
 
 def names(items: list[bytes]) -> bytes:

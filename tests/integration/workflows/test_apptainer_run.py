@@ -121,8 +121,6 @@ def test_nuclei_of_both_images_are_found_and_measured(
         image_path=image,
         converter_image=converter,
         data_folder=str(job.run.parent),
-        min_free_bytes=1 << 20,
-        min_temporary_bytes=1 << 20,
     )
     status = job.sbatch("--cpus-per-task=2")
     results = verdict(status, job.attempt, "r", 1)
@@ -158,7 +156,6 @@ def test_a_failed_container_is_reported_with_its_output(
         arguments=arguments(workflow, validate(workflow, {}), attempt_folder.folders(str(job.attempt), tiff=False)),
         image_path=image,
         data_folder=str(job.run.parent),
-        min_free_bytes=0,
     )
     status = job.sbatch()
     with pytest.raises(Permanent, match="exit code 2") as caught:
@@ -179,7 +176,6 @@ def test_an_invalid_image_is_a_fault_and_never_a_success(apptainer: Sandbox) -> 
         arguments=[],
         image_path=str(image),
         data_folder=str(job.run.parent),
-        min_free_bytes=0,
     )
     status = job.sbatch()
     with pytest.raises(NodeFault, match="could not be started") as caught:
@@ -237,8 +233,6 @@ def test_workflows_read_both_versions_of_ome_zarr_directly_or_as_tiff(
         image_path=image,
         converter_image=converter if tiff else "",
         data_folder=str(job.run.parent),
-        min_free_bytes=1 << 20,
-        min_temporary_bytes=1 << 20,
     )
     results = verdict(job.sbatch("--cpus-per-task=2"), job.attempt, "r", 1)
     seen = json.loads((job.attempt / "out/seen.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,13 +73,15 @@ class Attempt:
     def folder(self) -> Path:
         return self.run / f"attempt-{self.number}"
 
-    def prepare(self, *words: str, prefix: Sequence[str] = (), **more: object) -> None:
+    def prepare(
+        self, *words: str, prefix: Sequence[str] = (), free_kib: int = 0, temporary_kib: int = 0, **more: object
+    ) -> None:
         program = self.run / "container.py"
         program.write_text(CONTAINER)
         self.folder.mkdir(parents=True, exist_ok=True)
         settings: dict[str, object] = {
             "converter_prefix": None, "image_path": str(program), "data_folder": str(self.run.parent),
-            "min_free_bytes": 0, "min_temporary_bytes": 0, **more,
+            **more,
         }  # fmt: skip
         attempt_folder.prepare_attempt(
             self.folder,
@@ -87,6 +90,9 @@ class Attempt:
             arguments=words,
             **settings,  # type: ignore[arg-type]
         )
+        conf = self.folder / "job.conf"
+        needs = f"min_free_kib={free_kib}\nmin_temporary_kib={temporary_kib}\n"
+        conf.write_text(re.sub(r"(?m)^min_(?:free|temporary)_kib=[0-9]+\n", "", conf.read_text()) + needs)
 
     def start(self) -> subprocess.Popen[str]:
         environment = {
@@ -245,8 +251,8 @@ def _remove(*paths: str) -> object:
         (None, {"converter_image": "/no/c.sif"}, JobExit.NO_IMAGE, NodeFault, r"/no/c\.sif cannot be read"),
         (None, {"prefix": ["no-such-one", "run"]}, JobExit.NO_RUNTIME, NodeFault, "no-such-one is not on node n7"),
         (None, {"prefix": ["env", "-u", "A", "B=c", "no-such-one"]}, JobExit.NO_RUNTIME, NodeFault, "no-such-one is"),
-        (None, {"min_free_bytes": 1 << 60}, JobExit.NO_ROOM, Blocked, "are free in the data folder"),
-        (None, {"min_temporary_bytes": 1 << 60}, JobExit.NO_TEMPORARY_ROOM, NodeFault, "on node n7"),
+        (None, {"free_kib": 1 << 50}, JobExit.NO_ROOM, Blocked, "are free in the data folder"),
+        (None, {"temporary_kib": 1 << 50}, JobExit.NO_TEMPORARY_ROOM, NodeFault, "on node n7"),
     ],
 )  # fmt: skip
 def test_a_problem_found_by_the_preflight_stops_the_job_before_the_container(

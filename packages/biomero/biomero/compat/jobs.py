@@ -18,6 +18,7 @@ import fabric.transfer
 from invoke import Result
 
 from biomero.compat.remote_data import copy_here, data_folder, from_home, result, run_checked, transferred
+from biomeroworker import remote
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import state_of
@@ -271,9 +272,7 @@ class Jobs:
         flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
         command = ["sh", "-c", _SUBMIT, "submit", folder, str(task), script, *flags]
         try:
-            answer = run_checked(
-                cluster, command, "submitting", timeout=90, stdin=b"".join(word.encode() + b"\0" for word in argv)
-            )
+            answer = run_checked(cluster, command, "submitting", timeout=90, stdin=remote.encode_words(argv))
             job_id = commands.parse_submitted(answer.stdout)
             if job_id is None:
                 raise RequestRejected(f"sbatch printed no job id: {answer.stdout.strip()}")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomeroworker.cluster.slurm import commands
+from biomeroworker.cluster.slurm import commands, parsing
 from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState
 from biomeroworker.errors import Permanent
 from tests.unit.cluster.slurm.slurm_texts import SINCE, answered
@@ -294,3 +294,14 @@ def test_only_what_runs_is_asked_how_far_it_is_and_without_a_process_for_each(tm
     names = [f"biomero-{run}-{number}" for number in (1, 2, 3, 4)]
     found = commands.parse_status(text).by_name(names)
     assert [found[name][0].progress for name in names] == ["7%", None, "31%", None]
+
+
+@pytest.mark.parametrize(
+    ("state", "is_out"),
+    [
+        ("idle", False), ("mix", False), ("alloc", False), ("idle~", False), ("boot", False), ("down", True),
+        ("drain", True), ("drng", True), ("drained*", True), ("maint", True), ("idle*", True), ("unk*", True),
+    ],
+)  # fmt: skip
+def test_a_node_that_is_down_drained_or_silent_takes_no_jobs(state: str, is_out: bool) -> None:
+    assert parsing.node_is_out(state) is is_out
