@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
     from typing import IO, Any
 
-#: Parts are so small that they are still in the processor's cache when they are hashed and written.
+#: Blocks are small enough to be still in the processor's cache when they are hashed and written.
 _CHUNK_BYTES = 1 << 18
-#: What lies in a stream's own buffer is copied once more: parts pass it by, and only what is shorter goes through it.
+#: A stream's own buffer costs one more copy: only short writes use it.
 STREAM_BUFFER_BYTES = 1 << 16
 _SHORT_BYTES = 1 << 14
 _LONGEST_LINE_BYTES = 1 << 10
@@ -34,11 +34,11 @@ NOT_THERE, MISMATCH, IN_THE_WAY = 66, 65, 73
 
 
 class Changed(Exception):
-    """A file is not, any more, as long as it was."""
+    """The size of a file has changed."""
 
 
 def hash_file(path: bytes, size: int) -> "Any":
-    """The SHA-256 of a file's first bytes, to go on with; of a shorter file, of all of it."""
+    """The hash object (SHA-256) of a file's first ``size`` bytes, or of the whole file if it is shorter."""
     hashed = hashlib.sha256()
     with open(path, "rb", 0) as file:
         buffer = memoryview(bytearray(_CHUNK_BYTES))
@@ -55,16 +55,16 @@ def send(
     out: "IO[bytes]",
     wanted: "Iterable[tuple[bytes, int, int]]",
     moved: "Callable[[int], None]",
-    begun: "MutableMapping[bytes, Any]",
+    hashes: "MutableMapping[bytes, Any]",
 ) -> "list[str]":
-    """Write files, each from an offset up to its size, one after the other; the digests of the whole files.
+    """Write files (path, offset, size) from their offset, one after the other; returns the digests of the whole files.
 
-    ``begun`` has the hash of the bytes before an offset.
+    ``hashes`` has the hash of the bytes before an offset, by path. ``moved`` is called with the size of each block.
     """
     digests = []
     room = memoryview(bytearray(_CHUNK_BYTES))
     for path, offset, size in wanted:
-        hashed = begun.pop(path) if offset else hashlib.sha256()
+        hashed = hashes.pop(path) if offset else hashlib.sha256()
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             if os.fstat(file).st_size != size:
@@ -105,18 +105,18 @@ def receive(
     wanted: "Iterable[tuple[bytes, int, int, int]]",
     root: bytes,
     moved: "Callable[[int], None]",
-    begun: "MutableMapping[bytes, Any]",
+    hashes: "MutableMapping[bytes, Any]",
 ) -> "list[str]":
-    """Write files (name, offset, size, mode) from their bytes one after the other; the digests of the whole files.
+    """Read the bytes of files (name, offset, size, mode) into ``root``; returns the digests of the whole files.
 
-    What lies before an offset is there already, and ``begun`` has its hash. EOFError when the stream ends early: what
-    had arrived by then is in the files.
+    The bytes before an offset are in place, and ``hashes`` has their hash, by name. EOFError if the stream ends early:
+    the bytes received until then are in the files.
     """
     digests = []
     made = set()
     room = memoryview(bytearray(_CHUNK_BYTES))
     for name, offset, size, mode in wanted:
-        hashed = begun.pop(name) if offset else hashlib.sha256()
+        hashed = hashes.pop(name) if offset else hashlib.sha256()
         folder = name.rpartition(b"/")[0]
         if folder not in made:
             os.makedirs(root + b"/" + folder, exist_ok=True)
@@ -124,7 +124,7 @@ def receive(
         file = _open(root + b"/" + name, offset, mode)
         try:
             left = size - offset
-            # a small file at once, a large one as it comes
+            # a small file in one read, a large one as its bytes arrive
             read_into = stream.readinto if left <= STREAM_BUFFER_BYTES else stream.readinto1  # type: ignore[attr-defined]
             while left:
                 read = read_into(room[:left])
@@ -142,7 +142,7 @@ def receive(
 
 
 def _open(path: bytes, offset: int, mode: int) -> int:
-    """A file to write from an offset; from the start it is a new one, whatever stood in its place."""
+    """Open a file to write from an offset; at offset 0 it is a new file, which replaces what has its name."""
     if offset:
         file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
         os.lseek(file, offset, os.SEEK_SET)
@@ -164,7 +164,7 @@ def remove(path: bytes) -> None:
 
 
 def publish(staged: bytes, target: bytes) -> None:
-    """Put a staged tree in place: at once if nothing is there, else file by file; links in the way are replaced."""
+    """Move a staged tree into place: by one rename if nothing is there, else file by file. Links are replaced."""
     if not os.path.lexists(target):
         os.rename(staged, target)
         return
@@ -182,13 +182,13 @@ def publish(staged: bytes, target: bytes) -> None:
 
 
 def _remove_tree(path: bytes) -> None:
-    import shutil  # half of what this program needs to start, and mostly not needed
+    import shutil  # half of the start-up time of this program, and rarely needed
 
     shutil.rmtree(path)
 
 
 def regular_size(path: bytes) -> int:
-    """The size of a regular file; -1 if there is none of that name."""
+    """The size of a regular file; -1 if there is none."""
     try:
         about = os.lstat(path)
     except OSError:
@@ -200,7 +200,7 @@ def regular_size(path: bytes) -> int:
 
 
 def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
-    """Kind, size and name of everything below a folder; no link is followed."""
+    """Kind (``d``, ``f`` or ``l``), size and name of everything below a folder; links are not followed."""
     waiting = [(root, b"")]
     while waiting:
         folder, prefix = waiting.pop()
@@ -217,32 +217,34 @@ def _walk(root: bytes) -> "Iterator[tuple[bytes, int, bytes]]":
 
 
 class _Dialogue:
-    def __init__(self) -> None:
-        self.ear = io.BufferedReader(io.FileIO(0), STREAM_BUFFER_BYTES)
-        self.mouth = io.BufferedWriter(io.FileIO(1, "w"), STREAM_BUFFER_BYTES)
+    """Standard input and output, read and written in lines and lists of names."""
 
-    def write(self, words: bytes) -> None:
-        self.mouth.write(words)
-        self.mouth.flush()
+    def __init__(self) -> None:
+        self.input = io.BufferedReader(io.FileIO(0), STREAM_BUFFER_BYTES)
+        self.output = io.BufferedWriter(io.FileIO(1, "w"), STREAM_BUFFER_BYTES)
+
+    def write(self, content: bytes) -> None:
+        self.output.write(content)
+        self.output.flush()
 
     def read_line(self) -> bytes:
-        line = self.ear.readline(_LONGEST_LINE_BYTES)
+        line = self.input.readline(_LONGEST_LINE_BYTES)
         if not line.endswith(b"\n"):
             raise EOFError
         return line[:-1]
 
     def names(self) -> "list[bytes]":
         size = int(self.read_line())
-        words = self.ear.read(size)
+        words = self.input.read(size)
         if len(words) != size:
             raise EOFError
         return words.split(b"\0")[:-1]
 
-    def say_digests(self, digests: "Iterable[str]") -> None:
+    def write_digests(self, digests: "Iterable[str]") -> None:
         self.write("".join(one + "\n" for one in digests).encode() + b".\n")
 
 
-def receive_tree(talk: _Dialogue, target: bytes, stage: bytes) -> int:
+def receive_tree(dialogue: _Dialogue, target: bytes, stage: bytes) -> int:
     """Receive a tree: see `tree_transfer.TreeUpload`."""
     data = stage + b"/data"
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -250,81 +252,81 @@ def receive_tree(talk: _Dialogue, target: bytes, stage: bytes) -> int:
         if os.path.isdir(folder):
             for kind, size, name in _walk(folder):
                 if kind == b"f":
-                    talk.mouth.write(b"%d %s\0" % (size, name))
-        talk.write(b"\0")
+                    dialogue.output.write(b"%d %s\0" % (size, name))
+        dialogue.write(b"\0")
     hashes = {}
     for folder in (target, data):
-        hashes = {name: hash_file(folder + b"/" + name, sys.maxsize) for name in talk.names()}
-        talk.say_digests(one.hexdigest() for one in hashes.values())
+        hashes = {name: hash_file(folder + b"/" + name, sys.maxsize) for name in dialogue.names()}
+        dialogue.write_digests(one.hexdigest() for one in hashes.values())
     os.makedirs(data, exist_ok=True)
-    for name in talk.names():
+    for name in dialogue.names():
         remove(data + b"/" + name)
-    for name in talk.names():
+    for name in dialogue.names():
         os.makedirs(data + b"/" + name, exist_ok=True)
-    if not _receive(talk, data, hashes):
+    if not _receive(dialogue, data, hashes):
         return MISMATCH
     if os.path.lexists(target) and not os.path.isdir(target):
-        sys.stderr.write("a file stands where the folder should be\n")
+        sys.stderr.write("the target of the transfer is a file, not a folder\n")
         return IN_THE_WAY
     publish(data, target)
     try:
         os.rmdir(stage)
-    except OSError:  # an earlier transfer left more there; and what stays is no harm
+    except OSError:  # it holds more, of an earlier version; failing to remove that is harmless
         with contextlib.suppress(OSError):
             _remove_tree(stage)
-    talk.write(b"done\n")
+    dialogue.write(b"done\n")
     return 0
 
 
-def _receive(talk: _Dialogue, data: bytes, begun: "dict[bytes, Any]") -> bool:
-    """Files: a list of them, their bytes, their digests. Whether what arrived is what was sent."""
+def _receive(dialogue: _Dialogue, data: bytes, hashes: "dict[bytes, Any]") -> bool:
+    """Receive a list of files, their bytes and their digests; returns whether the digests agree."""
     wanted = []
-    for record in talk.names():
+    for record in dialogue.names():
         mode, offset, whole, name = record.split(b" ", 3)
         wanted.append((name, int(offset), int(whole), int(mode, 8)))
-    found = receive(talk.ear, wanted, data, lambda size: None, begun)
-    told = [talk.read_line().decode() for _ in wanted]
-    if talk.read_line() != b".":
+    found = receive(dialogue.input, wanted, data, lambda size: None, hashes)
+    expected = [dialogue.read_line().decode() for _ in wanted]
+    if dialogue.read_line() != b".":
         raise EOFError
-    if told != found:
-        sys.stderr.write("what arrived is not what was sent\n")
-    return told == found
+    if expected != found:
+        sys.stderr.write("checksum mismatch: the received files differ from those that were sent\n")
+    return expected == found
 
 
-def _receive_share(talk: _Dialogue, data: bytes) -> int:
-    """Receive some of a tree's files into its staging folder, while another process takes the rest."""
-    if not _receive(talk, data, {}):
+def _receive_share(dialogue: _Dialogue, data: bytes) -> int:
+    """Receive a share of a tree's files into its staging folder, while other processes receive the rest."""
+    if not _receive(dialogue, data, {}):
         return MISMATCH
-    talk.write(b"done\n")
+    dialogue.write(b"done\n")
     return 0
 
 
-def _send_share(talk: _Dialogue, folder: bytes) -> int:
-    """Send some of a tree's files, while another process gives the rest."""
-    pairs = [record.partition(b" ") for record in talk.names()]
+def _send_share(dialogue: _Dialogue, folder: bytes) -> int:
+    """Send a share of a tree's files, while other processes send the rest."""
+    pairs = [record.partition(b" ") for record in dialogue.names()]
     wanted = [(folder + b"/" + name, 0, int(size)) for size, _, name in pairs]
-    talk.say_digests(send(talk.mouth, wanted, lambda size: None, {}))
+    dialogue.write_digests(send(dialogue.output, wanted, lambda size: None, {}))
     return 0
 
 
-def send_tree(talk: _Dialogue, folder: bytes) -> int:
+def send_tree(dialogue: _Dialogue, folder: bytes) -> int:
     """Send a tree: see `tree_transfer.TreeDownload`."""
     if not os.path.isdir(folder):
         return NOT_THERE
     sizes = {}
     for kind, size, name in _walk(folder):
-        talk.mouth.write(b"%s %d %s\0" % (kind, size, name))
+        dialogue.output.write(b"%s %d %s\0" % (kind, size, name))
         sizes[name] = size
-    talk.write(b"\0")
+    dialogue.write(b"\0")
     below = folder + b"/"
-    talk.say_digests([hash_file(below + name, sys.maxsize).hexdigest() for name in talk.names()])
-    words = talk.names()
-    begun = {below + name: hash_file(below + name, int(size)) for size, name in zip(words[::2], words[1::2])}
-    talk.say_digests(one.hexdigest() for one in begun.values())
-    words = talk.names()
+    dialogue.write_digests([hash_file(below + name, sys.maxsize).hexdigest() for name in dialogue.names()])
+    words = dialogue.names()
+    hashes = {below + name: hash_file(below + name, int(size)) for size, name in zip(words[::2], words[1::2])}
+    dialogue.write_digests(one.hexdigest() for one in hashes.values())
+    words = dialogue.names()
     wanted = [(below + name, int(offset), sizes[name]) for offset, name in zip(words[::2], words[1::2])]
-    wanted += [(below + name, 0, sizes[name]) for name in talk.names()]
-    talk.say_digests(send(talk.mouth, wanted, lambda size: None, begun))
+    wanted += [(below + name, 0, sizes[name]) for name in dialogue.names()]
+    dialogue.write_digests(send(dialogue.output, wanted, lambda size: None, hashes))
     return 0
 
 
@@ -337,10 +339,10 @@ _PARTS = {
 
 
 def main(words: "list[bytes]") -> int:
-    """Be the far side; the exit code."""
-    talk = _Dialogue()
+    """Run one part of a transfer on the cluster; returns the exit code."""
+    dialogue = _Dialogue()
     try:
-        return _PARTS[words[0]](talk, *words[1:])
+        return _PARTS[words[0]](dialogue, *words[1:])
     except EOFError:
         return 1
     except Changed as changed:

@@ -400,7 +400,7 @@ def test_with_high_latency_a_large_tree_uses_several_channels(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
-    monkeypatch.setattr(tree_transfer, "_AT_ONCE_SECONDS", -1.0)
+    monkeypatch.setattr(tree_transfer, "_SHORT_ROUND_TRIP_SECONDS", -1.0)
     before = transport.executions
     assert transport.send_tree(large, f"{place}/run").bytes_sent == sum(len(c) for c in contents(large).values() if c)
     assert transport.executions == before + 4
@@ -415,7 +415,7 @@ def test_a_lost_connection_ends_all_channels_and_preserves_received_data(
     transport: ShellTransport, place: str, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_LONG_DISTANCE_SECONDS", -1.0)
-    monkeypatch.setattr(tree_transfer, "_AT_ONCE_SECONDS", -1.0)
+    monkeypatch.setattr(tree_transfer, "_SHORT_ROUND_TRIP_SECONDS", -1.0)
     threads = threading.active_count()
     with pytest.raises(Stop):
         transport.send_tree(large, f"{place}/run", progress=stop_at(0.2))

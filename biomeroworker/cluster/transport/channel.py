@@ -1,7 +1,6 @@
-"""One command on the far side, while it is being talked to.
+"""A command that runs on the cluster: its three pipes, one deadline, and its exit code.
 
-Blocking reads and writes on pipes, and one deadline for all of it: when it passes, the local client is killed and every
-read and write ends at once. Nothing here waits without a limit.
+Reads and writes block. When the deadline passes, the local ssh client is killed, which ends every read and write.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _STDERR_BYTES = 1 << 16
 
 
 class ConnectionLost(Exception):
-    """The client ended without the far side's last word; ``stderr`` is what the client said."""
+    """The client ended without the exit code of the remote command; ``stderr`` is the client's error output."""
 
     def __init__(self, stderr: str) -> None:
         super().__init__(stderr)
@@ -43,7 +42,7 @@ class Channel:
         self.stdin: IO[bytes] = process.stdin
         self.stdout = cast(io.BufferedReader, process.stdout)
         self._stderr = bytearray()
-        self._due: list[str] = []
+        self._deferred: list[str] = []
         self._expired = False
         self._killed = threading.Event()
         self._timer = threading.Timer(left, self._expire)
@@ -57,8 +56,8 @@ class Channel:
         self.kill()
 
     def _drain(self, stderr: IO[bytes]) -> None:
-        # The shared connection's process holds the other end, and keeps it after its client was killed for as long as
-        # the far side runs: the end of the file is waited for only while the client lives.
+        # The process of the shared connection holds the other end, and keeps it open after its client was killed, until
+        # the remote command ends. So end of file is waited for only while the client lives.
         with stderr:
             while True:
                 ready, _, _ = select.select([stderr], [], [], 0.2)
@@ -73,19 +72,19 @@ class Channel:
                     return
 
     def kill(self) -> None:
-        """End the client now, and what it started here. (The far side notices its closed pipes.)"""
+        """Kill the client and its local child processes. (The remote command gets closed pipes.)"""
         self._killed.set()
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def handshake(self, introduction: bytes = b"") -> None:
-        """Say what the client reads first, and wait until the far side has started.
+    def handshake(self, preamble: bytes = b"") -> None:
+        """Send what the client reads first, and wait until the command has started.
 
-        What its shell printed before that is dropped.
+        Output of the shell's start-up files is dropped.
         """
-        with contextlib.suppress(BrokenPipeError):  # why it ended is read below
-            self.stdin.write(introduction)
+        with contextlib.suppress(BrokenPipeError):  # the cause is read below
+            self.stdin.write(preamble)
             self.stdin.flush()
         while (line := self.stdout.readline(_CHUNK_BYTES)) != self._word + b"\n":
             if not line:
@@ -93,18 +92,18 @@ class Channel:
                 raise ConnectionLost(self.stderr_text)
 
     def defer_line(self, line: str) -> None:
-        """A line that will come, but that nobody has to wait for: it is read before the next one that is."""
-        self._due.append(line)
+        """Expect this line, and read it only when the next line is needed: this saves waiting for it now."""
+        self._deferred.append(line)
 
     def line(self) -> str:
-        """One line of a dialogue, without its end."""
+        """The next line, without its line end."""
         self.read_deferred()
         return self._read_line()
 
     def read_deferred(self) -> None:
-        """Read the lines that were only expected so far."""
-        while self._due:
-            if self._read_line() != self._due.pop(0):
+        """Read the lines that were deferred."""
+        while self._deferred:
+            if self._read_line() != self._deferred.pop(0):
                 raise EOFError
 
     def _read_line(self) -> str:
@@ -114,7 +113,7 @@ class Channel:
         return line[:-1].decode("ascii", "replace")
 
     def records(self) -> Iterator[bytes]:
-        """NUL-ended records up to an empty one."""
+        """Records that end with NUL, up to an empty one."""
         rest = b""
         while chunk := self.stdout.peek(1):
             *ended, last = (rest + chunk).split(b"\0")
@@ -136,7 +135,7 @@ class Channel:
         return found
 
     def read_all(self, limit: int) -> bytes:
-        """Everything that is still to come, of which more than ``limit`` bytes are not accepted."""
+        """The rest of the output; `Permanent` if it is longer than ``limit`` bytes."""
         parts, size = [], 0
         while chunk := self.stdout.read1(_CHUNK_BYTES):
             parts.append(chunk)
@@ -148,15 +147,15 @@ class Channel:
 
     @property
     def stderr_text(self) -> str:
-        """What came on stderr (its end, when it was much), without the frame's last word."""
+        """The error output (only its end, if it is long), without the line of the frame."""
         text, marker, rest = bytes(self._stderr).rpartition(b"\n" + self._word + b" ")
         return (text if marker else rest).decode("utf-8", "replace")
 
     def finish(self) -> int:
-        """Wait for the end; the command's own exit code. Raises `ConnectionLost` when the client ended without one.
+        """Wait for the end; returns the command's exit code. Raises `ConnectionLost` if the client ended without one.
 
-        The far side's word alone is not enough: it travels beside the answer, and may arrive though the answer's end
-        was lost with the link. A client that has heard all ends with the command's code itself.
+        The exit code on stderr alone is not enough: it may arrive although the end of stdout was lost with the
+        connection. A client that received everything exits with the same code itself.
         """
         with contextlib.suppress(OSError, ValueError):
             self.stdin.close()
@@ -173,7 +172,7 @@ class Channel:
         raise ConnectionLost(self.stderr_text)
 
     def close(self) -> None:
-        """Let go of everything, killing what is left."""
+        """Close the pipes, and kill the client if it still runs."""
         self._timer.cancel()
         self.kill()
         with contextlib.suppress(OSError, ValueError):

@@ -1,17 +1,17 @@
-"""What ssh's own complaints, and those of the far side's file systems, mean for a run.
+"""Classify error messages of ssh, and of file systems on the cluster.
 
-ssh exits 255 for every trouble of its own and says which on stderr only; the sentences below are those of OpenSSH 8 and
-9 (ssh.c, sshconnect.c, packet.c, mux.c) and of the C library. A sentence that is not known is taken for a passing one:
-a link that never comes back pauses the run in the end, a link that was misjudged as broken would stop it for nothing.
+ssh exits with 255 for each failure of its own and names the cause only on stderr. The messages below are those of
+OpenSSH 8 and 9 (ssh.c, sshconnect.c, packet.c, mux.c) and of the C library. An unknown message counts as transient: a
+connection that stays broken pauses the run in the end, while a wrong "blocked" would pause it for no reason.
 """
 
 from __future__ import annotations
 
 from biomeroworker.errors import Blocked, Fault, Transient
 
-#: Said by our own ProxyCommand when ssh would have opened a connection beside the shared one: nothing was run.
+#: Printed by our own ProxyCommand when ssh would open a connection besides the shared one: no command was run.
 NO_MASTER = "biomeroworker: no shared connection"
-#: Said by ssh when the server takes no more commands on the connection (``MaxSessions`` of sshd_config(5)).
+#: Printed by ssh when the server accepts no more sessions on the connection (``MaxSessions`` of sshd_config(5)).
 NO_SESSION = "Session open refused by peer"
 
 PYTHON_HINT = (
@@ -20,21 +20,23 @@ PYTHON_HINT = (
 )
 
 _BLOCKED = {
-    "REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key changed: ask the cluster's admins whether that is meant,"
-    " then renew the line in known_hosts",
+    "REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key changed: ask the cluster's administrators whether this is"
+    " intended, then replace the line in known_hosts",
     "Host key verification failed": "the host key is not known: add it to known_hosts after comparing the fingerprint",
-    "No matching host key type": "client and cluster share no kind of host key: see HostKeyAlgorithms in ssh_config(5)",
+    "No matching host key type": "client and cluster have no host key type in common: see"
+    " HostKeyAlgorithms in ssh_config(5)",
     "Permission denied (": "the cluster refuses our key: check User and IdentityFile in the SSH configuration, the"
     " agent, and authorized_keys on the cluster",
     "Too many authentication failures": "too many keys are offered: set IdentitiesOnly yes and IdentityFile",
     "Could not resolve hostname": "the cluster's name cannot be resolved: check [SSH] host and the SSH configuration",
     "Bad configuration option": "the SSH configuration has an error",
-    "Bad owner or permissions on": "the SSH configuration must belong to us and be writable by nobody else",
+    "Bad owner or permissions on": "the SSH configuration must belong to the worker's account, and no"
+    " other account may write to it",
     "terminating,": "the SSH configuration has an error",
-    "UNPROTECTED PRIVATE KEY FILE": "the private key is readable by others: chmod 600",
+    "UNPROTECTED PRIVATE KEY FILE": "other accounts can read the private key: chmod 600",
     "Can't open user config file": "the SSH configuration file is missing",
     "Bad stdio forwarding": "the SSH configuration has an error",
-    "unix_listener: path": "the folder for shared connections has too long a name",
+    "unix_listener: path": "the path of the folder for shared connections is too long",
 }
 _REFUSALS = ("Permission denied (", "Too many authentication failures")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded", "quota exceeded")
@@ -42,12 +44,12 @@ _NO_ACCESS = ("Permission denied", "Read-only file system", "Operation not permi
 
 
 def tail(text: str, lines: int = 8) -> str:
-    """The last lines that say something, as evidence for a person."""
+    """The last lines that are not blank."""
     return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
 
 
 def connection_fault(host: str, stderr: str) -> Fault:
-    """The fault of an ssh that ended by its own trouble, from what it said."""
+    """The fault of an ssh client that failed itself, from its error output."""
     if "Temporary failure in name resolution" not in stderr:
         for words, hint in _BLOCKED.items():
             if words in stderr:
@@ -56,7 +58,7 @@ def connection_fault(host: str, stderr: str) -> Fault:
 
 
 def is_refusal(stderr: str) -> bool:
-    """Whether the front-end heard who we are and did not let us in: what sites ban addresses for."""
+    """Whether the front-end refused our key: sites ban addresses for too many of these."""
     return any(words in stderr for words in _REFUSALS)
 
 
@@ -66,7 +68,7 @@ def python_fault(host: str, found: str) -> Blocked:
 
 
 def remote_file_fault(what: str, stderr: str) -> Fault:
-    """The fault of a file operation that failed on the cluster, from what its programs said."""
+    """The fault of a file operation that failed on the cluster, from its error output."""
     if any(words in stderr for words in _NO_ROOM):
         return Blocked(
             f"{what}: no room on the cluster", hint="free space or raise the quota there", detail=tail(stderr)

@@ -1,6 +1,6 @@
 """Trees on this machine: which files are sent, and which names received from the cluster are accepted.
 
-Names are bytes all the way (`os.fsencode`), whatever they hold.
+File names are bytes (`os.fsencode`), because they may be in any encoding.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Entry:
 def scan(root: Path) -> tuple[list[Entry], list[bytes]]:
     """The files of a tree and its folders, each sorted by name.
 
-    A link to a file travels as that file. Anything else that is neither file nor folder, and a link to a folder, is
-    refused: it cannot be what was meant, and a link may lead round in a circle.
+    A link to a file is sent as that file. A link to a folder (it may form a circle), and anything else that is neither
+    file nor folder, is refused.
     """
     if not root.is_dir():
         raise Permanent(f"{root} is not a folder: nothing to send")
@@ -52,7 +52,7 @@ def scan(root: Path) -> tuple[list[Entry], list[bytes]]:
 
 
 def contained(name: bytes) -> bytes:
-    """``name`` if it stays below the folder that it is relative to; a far side that says otherwise is not believed."""
+    """Return ``name``, which the cluster sent, if it stays below its folder; raise `Permanent` if not."""
     parts = name.split(b"/")
     if not name or name.startswith(b"/") or b"\0" in name or any(part in (b"", b".", b"..") for part in parts):
         raise Permanent(f"the cluster offers a file outside its folder: {os.fsdecode(name)!r}")
@@ -60,7 +60,7 @@ def contained(name: bytes) -> bytes:
 
 
 def remove_unlisted(stage: Path, offer: Container[bytes]) -> None:
-    """Remove from a staged tree what an earlier, cut fetch left there and the far side no longer has."""
+    """Remove from the staging folder files of an earlier, interrupted fetch that the cluster no longer has."""
     root = os.fsencode(stage)
     for folder, _, files in os.walk(root):
         for name in files:

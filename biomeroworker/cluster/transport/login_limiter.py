@@ -1,9 +1,10 @@
-"""Who may knock at a front-end's door, and how often: a login at a time, so many a minute, fewer when it refuses us.
+"""Rate-limit SSH logins to a front-end, so that fail2ban does not ban the worker.
 
-Sites ban addresses that connect too often or are refused too often (fail2ban bans five refusals in ten minutes by
-default). All processes that share a connection share this count: it lies in a file beside the connection's socket. Who
-waited at the door while another was turned away takes that answer for its own: a front-end that is silent costs
-everybody one wait, not one after the other.
+Sites ban addresses that connect too often or are refused too often (fail2ban's default: five refusals in ten minutes).
+There is one login at a time, at most `LOGINS_PER_MINUTE`, and none for some minutes after `_MAX_REFUSALS`. All
+processes that share a connection share this count, in a file beside the connection's socket. A process that waited
+while the login of another one failed gets the same fault: an unreachable front-end then costs one timeout, not one
+timeout per process.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from typing import Any
 from biomeroworker.cluster.transport.errors import is_refusal
 from biomeroworker.errors import Blocked, Fault, Transient
 
-#: Most logins in a minute, good or bad; a burst is fine, then one waits.
+#: Logins in a minute, successful or not; further ones wait.
 LOGINS_PER_MINUTE = 10
 _MINUTE_SECONDS = 60.0
-#: Most refusals of our key within `_REFUSAL_SECONDS`, after which nobody knocks until the oldest is so long ago.
+#: After so many refusals of our key within `_REFUSAL_SECONDS`, no login is tried until the oldest one is that old.
 _MAX_REFUSALS = 3
 _REFUSAL_SECONDS = 600.0
 _POLL_SECONDS = 0.05
@@ -32,7 +33,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass
 class LoginHistory:
-    """What is kept: times of logins and of refusals (seconds since the epoch), and how the last one failed."""
+    """Times of logins and refusals (seconds since the epoch), and the fault of the last login."""
 
     logins: list[float] = field(default_factory=list)
     refusals: list[float] = field(default_factory=list)
@@ -41,14 +42,14 @@ class LoginHistory:
 
 
 class LoginRateLimiter:
-    """The door of one front-end.
+    """Limits the logins to one front-end.
 
     Parameters
     ----------
     file
-        Where the count is kept; its folder is ours alone.
+        Holds the history; its folder must be private to this account.
     host
-        How it is called in messages.
+        Its name in messages.
     """
 
     def __init__(self, file: Path, host: str) -> None:
@@ -57,7 +58,7 @@ class LoginRateLimiter:
 
     @contextlib.contextmanager
     def exclusive(self, timeout: float) -> Iterator[float]:
-        """Nobody else is at the door meanwhile; since when we wait. `Transient` when it takes longer than that."""
+        """Lock out other logins; yields the time since when this one waits. `Transient` after ``timeout`` seconds."""
         began = time.time()
         handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -76,7 +77,7 @@ class LoginRateLimiter:
 
     @contextlib.contextmanager
     def attempt(self, waiting_since: float, patience: float) -> Iterator[None]:
-        """Log in inside this: counted, put off, or not let through at all. The door must be held."""
+        """Log in inside this context, within `exclusive`: the login is counted, and delayed or refused if needed."""
         past = self._read()
         if past.failure and past.failed_at > waiting_since:
             raise _from_dict(past.failure)
@@ -102,16 +103,16 @@ class LoginRateLimiter:
         if len(past.refusals) >= _MAX_REFUSALS:
             again = past.refusals[-_MAX_REFUSALS] + _REFUSAL_SECONDS
             raise Blocked(
-                f"{self._host} has refused our key {len(past.refusals)} times; so as not to be banned, we do not try"
-                f" again before {time.strftime('%H:%M', time.localtime(again + _MINUTE_SECONDS))}",
-                hint=past.failure.get("hint", "") or "look at the key and at the account",
+                f"{self._host} has refused our key {len(past.refusals)} times; to avoid a ban, the next login is"
+                f" at {time.strftime('%H:%M', time.localtime(again + _MINUTE_SECONDS))}",
+                hint=past.failure.get("hint", "") or "check the key and the account",
                 detail=past.failure.get("detail", ""),
             )
         if len(past.logins) >= LOGINS_PER_MINUTE:
             pause = past.logins[-LOGINS_PER_MINUTE] + _MINUTE_SECONDS - now
             if pause > patience:
                 raise Transient(
-                    f"{len(past.logins)} logins to {self._host} within a minute: the next one waits {pause:.0f} s",
+                    f"{len(past.logins)} logins to {self._host} within a minute: the next one is in {pause:.0f} s",
                     detail=past.failure.get("detail", ""),
                 )
             time.sleep(max(0.0, pause))
@@ -121,7 +122,7 @@ class LoginRateLimiter:
             past = LoginHistory(**json.loads(self._file.read_text()))
         except (ValueError, TypeError, OSError):
             past = LoginHistory()
-        now = time.time()  # a clock that was set back must not keep us out
+        now = time.time()  # times in the future, of a clock that was set back, do not count
         past.logins = [at for at in past.logins if now - _MINUTE_SECONDS < at <= now]
         past.refusals = [at for at in past.refusals if now - _REFUSAL_SECONDS < at <= now]
         return past
@@ -136,6 +137,6 @@ def _to_dict(fault: Fault) -> dict[str, str]:
     return {"kind": kind, "message": str(fault), "hint": fault.hint, "detail": fault.detail}
 
 
-def _from_dict(kept: dict[str, Any]) -> Fault:
-    kind = Blocked if kept["kind"] == "blocked" else Transient
-    return kind(kept["message"], hint=kept["hint"], detail=kept["detail"])
+def _from_dict(stored: dict[str, Any]) -> Fault:
+    kind = Blocked if stored["kind"] == "blocked" else Transient
+    return kind(stored["message"], hint=stored["hint"], detail=stored["detail"])

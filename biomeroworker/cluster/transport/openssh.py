@@ -1,14 +1,14 @@
 """The transport over the system's OpenSSH: one shared connection, many commands on it.
 
-The site's ``~/.ssh/config``, jump hosts, agents and second factors work because it is the site's ssh that connects. One
-connection (a *master*, ssh_config(5) ControlMaster) serves all commands of this deployment, also after a restart of the
-worker: its socket has a name that every process of the same user finds. Who looks at a log must not cut off a transfer
-that a supervisor has on it, so only the last one who uses the connection ends it. A command never opens one of its own:
-where ssh would fall back to that (the master is gone, or refuses a session) it is told to run a proxy that only says
-so, which also proves that the command was not started and may safely be started again.
+The site's ``~/.ssh/config``, jump hosts, agents and second factors work because the system's ssh opens the connection.
+All commands of this deployment use one connection (a *master*, ssh_config(5) ControlMaster), also after a restart of
+the worker: all processes of the account find its socket by name. Only the last process that uses the connection closes
+it, so that a short command such as ``logs`` does not end the transfer of a supervisor. A command never opens a
+connection of its own: where ssh would do so (the master has ended, or refuses a session), it runs a ProxyCommand that
+only prints a message. This message proves that the command was not started, so it may be started again.
 
-The account's login shell may be any: what it is given to read is one line without anything that shells differ about,
-which starts a POSIX shell; that reads what it is to run from its input.
+Any login shell works: it gets one line, which all shells read in the same way and which starts a POSIX shell. The
+POSIX shell reads the command from its input.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from biomeroworker.cluster.transport.shell import ShellTransport
 from biomeroworker.errors import Blocked, ConfigError, Fault, Transient
 from biomeroworker.remote.tree_agent import STREAM_BUFFER_BYTES
 
-#: A dead link is noticed when so many questions in a row were not answered, one interval after the last of them.
+#: A connection counts as lost after so many keep-alive messages without an answer, and one more interval.
 _ALIVE_TRIES = 3
-#: How long a host may stay silent before it has named itself; three tries at the door take less than a minute.
+#: Time for the connection up to the server's banner; three tries take less than a minute.
 _CONNECT_SECONDS = 10
-#: How long it may take until it has let us in: account services of a busy cluster are slow.
+#: Time for the whole login: account services of a busy cluster are slow.
 _LOGIN_SECONDS = 40
-#: How long ssh may read its configuration: ``Match exec`` runs programs, and names are looked up.
+#: Time for ssh to read its configuration: ``Match exec`` runs programs, and names are resolved.
 _CONFIGURATION_SECONDS = 20
-#: How long the process of the shared connection may take to answer on this machine.
+#: Time for the local process of the shared connection to answer.
 _CONTROL_SECONDS = 5
-#: How long a good-bye waits for somebody who is at the door: that one stays, and ends the connection in our place.
+#: How long `close` waits for the login of another process, which then closes the connection itself.
 _CLOSE_SECONDS = 2
-#: What the connection outlives its last command by: longer than the longest pause between two polls.
+#: How long an idle connection stays open: longer than the longest polling interval.
 _PERSIST_SECONDS = 1200
-#: The kernel's limit for the name of a socket is 108 bytes, of which ssh takes 17 for a temporary name.
+#: The kernel's limit for the name of a socket is 108 bytes; ssh needs 17 of them for a temporary name.
 _SOCKET_NAME_BYTES = 90
-#: How ssh calls a far end that it knows only through a host on the way.
-_SOMEWHERE = "UNKNOWN port 65535"
-#: What the login shell is given: free of all that tcsh, fish, zsh and POSIX shells understand in different ways.
+#: ssh's name for a host that it reaches through a jump host.
+_BEHIND_JUMP_HOST = "UNKNOWN port 65535"
+#: The line for the login shell: tcsh, fish, zsh and POSIX shells read it in the same way.
 _READER = "exec sh -c 'eval \"$(head -c %d)\"'"
 _DEFAULT_FIRST_CIPHER = "chacha20-poly1305@openssh.com"
 
@@ -66,11 +66,11 @@ class OpenSshTransport(ShellTransport):
         An ssh_config(5) in place of ``~/.ssh/config``.
     runtime_dir
         A private folder for the shared connection's socket; by default below ``$XDG_RUNTIME_DIR`` or the temporary
-        folder, made with mode 0700 and refused when it is somebody else's.
+        folder, made with mode 0700. A folder of another account is refused.
     options
-        Further ``-o`` options, as ``Name=value``; they come before the configuration's.
+        Additional ``-o`` options, as ``Name=value``; they override the configuration.
     alive_seconds
-        How often a silent link is asked whether it lives; one that is dead is noticed after four times that.
+        Interval of keep-alive messages on a silent connection; a lost one is detected after four intervals.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class OpenSshTransport(ShellTransport):
         identity = "\0".join([host, str(config_file), *options]).encode()
         self._socket = _private(runtime_dir) / f"cm-{hashlib.sha256(identity).hexdigest()[:16]}"
         if len(os.fsencode(self._socket)) > _SOCKET_NAME_BYTES:
-            raise ConfigError(f"the folder {self._socket.parent} has too long a name for a socket: set a shorter one")
+            raise ConfigError(f"the path of the folder {self._socket.parent} is too long for a socket")
         self._login_limiter = LoginRateLimiter(self._socket.with_suffix(".logins"), host)
         self._connections = 0
-        self._seat = -1
+        self._users_lock = -1
         self._jump: tuple[str, str] | None = None
         self._alive_seconds = alive_seconds
-        self._doubted = True
+        self._check_master = True
 
     @property
     def connections(self) -> int:
@@ -108,7 +108,7 @@ class OpenSshTransport(ShellTransport):
 
     def _start(self, argv: Sequence[str], timeout: float) -> subprocess.Popen[bytes]:
         self._ensure_master(timeout)
-        # (The word is read by the shell that ssh gives a ProxyCommand to.)
+        # ssh runs a ProxyCommand in a shell.
         proxy = f"sh -c 'echo \"{NO_MASTER}\" >&2'"
         client = [*self._base, "-S", str(self._socket), "-o", "ControlMaster=no", "-o", f"ProxyCommand={proxy}"]
         return subprocess.Popen(
@@ -131,29 +131,29 @@ class OpenSshTransport(ShellTransport):
         return connection_fault(self.host, stderr)
 
     def _not_started(self, stderr: str) -> bool:
-        # A master that died after it was asked for a session may have started the command (mux.c sends the request to
-        # the cluster before it answers the client): that is doubt, and the caller's to resolve.
+        # A master that died after the request for a session may have started the command (mux.c sends the request to
+        # the cluster before it answers the client). The caller has to resolve that.
         if NO_MASTER not in stderr or "read from master failed" in stderr:
             return False
         if not self._refused(stderr):
-            self._doubted = True
+            self._check_master = True
         return True
 
     def _ensure_master(self, timeout: float) -> None:
-        """Open the shared connection unless it is up; only one thread of one process does, the others wait for it."""
-        if self._socket.exists() and not self._doubted:
+        """Open the shared connection unless it is open; one thread of one process does it, all others wait."""
+        if self._socket.exists() and not self._check_master:
             return
         deadline = time.monotonic() + timeout
         with self._login_limiter.exclusive(timeout) as waiting_since:
             self._register_user()
-            if not self._socket.exists() or (self._doubted and not self._master_answers()):
+            if not self._socket.exists() or (self._check_master and not self._master_answers()):
                 options = self._site_options()
                 with self._login_limiter.attempt(waiting_since, deadline - time.monotonic()):
                     self._connect(options, deadline - time.monotonic())
-            self._doubted = False
+            self._check_master = False
 
     def _master_answers(self) -> bool:
-        """Whether somebody listens on the socket. (A black hole behind it is the keep-alive's to find.)"""
+        """Whether a process listens on the socket. (Keep-alive messages find a lost connection behind it.)"""
         if self._control("check"):
             return True
         with contextlib.suppress(FileNotFoundError):
@@ -171,7 +171,7 @@ class OpenSshTransport(ShellTransport):
         return done.returncode == 0
 
     def _connect(self, site: Mapping[str, str], timeout: float) -> None:
-        """Start the master: it authenticates in the foreground, then stays behind until it was idle for long."""
+        """Start the master: it authenticates in the foreground, then runs until it was idle for `_PERSIST_SECONDS`."""
         options = {
             "ControlMaster": "yes",
             "ControlPersist": str(_PERSIST_SECONDS),
@@ -181,7 +181,7 @@ class OpenSshTransport(ShellTransport):
             **site,
         }
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        # A file, not a pipe: the master keeps the descriptor for as long as it lives.
+        # A file, not a pipe: the master holds the descriptor until it ends.
         with tempfile.TemporaryFile() as errors:
             master = subprocess.Popen(
                 [*self._base, "-S", str(self._socket), *words, "-f", "-N", "--", self.host],
@@ -191,22 +191,22 @@ class OpenSshTransport(ShellTransport):
                 code = master.wait(min(timeout, _LOGIN_SECONDS))
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(master.pid, signal.SIGKILL)  # with the clients of the hosts on the way
+                    os.killpg(master.pid, signal.SIGKILL)  # including the clients of jump hosts
                 master.wait()
                 raise Transient(f"no SSH connection to {self.host} within {min(timeout, _LOGIN_SECONDS):g} s") from None
             errors.seek(0)
-            said = errors.read().decode("utf-8", "replace")
+            stderr = errors.read().decode("utf-8", "replace")
         if code:
-            raise connection_fault(self.host, said + self._asked_on_the_way(said))
+            raise connection_fault(self.host, stderr + self._jump_host_error(stderr))
         self._connections += 1
 
-    def _asked_on_the_way(self, said: str) -> str:
-        """What a host on the way has to say when it was there that it failed.
+    def _jump_host_error(self, stderr: str) -> str:
+        """The error output of a jump host, if the login failed there.
 
-        A master with ControlPersist sends its jump host's complaints to /dev/null (sshconnect.c, ssh_proxy_connect), so
-        that host is asked once more, without a master.
+        A master with ControlPersist sends it to /dev/null (sshconnect.c, ssh_proxy_connect), so the jump host is tried
+        once more, without a master.
         """
-        if self._jump is None or _SOMEWHERE not in said:
+        if self._jump is None or _BEHIND_JUMP_HOST not in stderr:
             return ""
         jumps, place = self._jump
         first, _, last = jumps.rpartition(",")
@@ -229,10 +229,10 @@ class OpenSshTransport(ShellTransport):
         return done.stderr.decode("utf-8", "replace") if done.returncode else ""
 
     def _site_options(self) -> dict[str, str]:
-        """What depends on the site's configuration, as ``ssh -G`` (which opens nothing) shows it.
+        """Options that depend on the site's configuration, as ``ssh -G`` (which opens no connection) prints it.
 
-        Host keys are always checked: a configuration that switches this off is refused. AES-GCM goes first, where the
-        site has not chosen ciphers: with the processor's instructions for it, it is a third faster than the default.
+        Host keys are always checked: a configuration that disables this is refused. Unless the site configures ciphers,
+        AES-GCM comes first: with the processor's AES instructions it is a third faster than the default.
         """
         site = self._configuration([*self._base, "-G", "--", self.host], self.host)
         _refuse_unchecked(site, self.host)
@@ -245,7 +245,7 @@ class OpenSshTransport(ShellTransport):
         return options
 
     def _check_jumps(self, jumps: str, seen: set[str]) -> None:
-        """The hosts on the way are checked as well: ssh asks the configuration for each, without our options."""
+        """Check jump hosts as well: ssh reads the configuration of each, without our options."""
         for jump in jumps.split(","):
             if jump in ("", "none") or jump in seen:
                 continue
@@ -261,56 +261,56 @@ class OpenSshTransport(ShellTransport):
             self._check_jumps(site.get("proxyjump", ""), seen)
 
     def _configuration(self, command: Sequence[str], host: str) -> dict[str, str]:
-        """What ``ssh -G`` prints."""
+        """The options that ``ssh -G`` prints."""
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONFIGURATION_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             raise Transient(
-                f"ssh did not read its configuration for {host} within {_CONFIGURATION_SECONDS:g} s",
+                f"ssh took longer than {_CONFIGURATION_SECONDS:g} s to read its configuration for {host}",
                 hint="a Match exec of the SSH configuration, or the name service, is slow",
             ) from None
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace")
-            raise Blocked(f"ssh does not accept the configuration for {host}", detail=said.strip())
+            stderr = done.stderr.decode("utf-8", "replace")
+            raise Blocked(f"ssh does not accept the configuration for {host}", detail=stderr.strip())
         lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
         return {name: value for name, _, value in lines}
 
     def _register_user(self) -> None:
-        """Let others know that the connection is used, until `close`, or until this process ends in whichever way."""
-        if self._seat < 0:
+        """Register this process as a user of the connection, until `close` or until the process ends."""
+        if self._users_lock < 0:
             file = self._socket.with_suffix(".users")
-            self._seat = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(self._seat, fcntl.LOCK_SH)
+            self._users_lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._users_lock, fcntl.LOCK_SH)
 
-    def _is_last(self) -> bool:
+    def _is_last_user(self) -> bool:
         try:
-            fcntl.flock(self._seat, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def close(self) -> None:
-        """Leave the shared connection; the last one to do so ends it, with whatever of its own still runs there."""
-        if self._seat < 0:
+        """Stop using the shared connection; the last process that does so closes it, which ends its own commands."""
+        if self._users_lock < 0:
             return
         try:
             with self._login_limiter.exclusive(_CLOSE_SECONDS):
-                if self._is_last() and self._socket.exists():
+                if self._is_last_user() and self._socket.exists():
                     self._control("exit")
                     deadline = time.monotonic() + 5
                     while self._socket.exists() and time.monotonic() < deadline:
                         time.sleep(0.01)
-        except Transient:  # somebody opens it right now, and has a seat by then
+        except Transient:  # another process is opening the connection, and is registered by then
             pass
         finally:
-            os.close(self._seat)
-            self._seat, self._doubted = -1, True
+            os.close(self._users_lock)
+            self._users_lock, self._check_master = -1, True
 
 
 def _refuse_unchecked(site: Mapping[str, str], host: str) -> None:
-    """Refuse a configuration under which any host may say that it is ``host``."""
+    """Refuse a configuration under which any host could pretend to be ``host``."""
     strict = site.get("stricthostkeychecking")
     if strict in ("no", "off", "false"):
         raise Blocked(
@@ -319,13 +319,13 @@ def _refuse_unchecked(site: Mapping[str, str], host: str) -> None:
         )
     if strict == "accept-new" and {"/dev/null", "none"} & set(site.get("userknownhostsfile", "").split()):
         raise Blocked(
-            f"host keys of {host} are not checked: every key is new where none is kept",
+            f"host keys of {host} are not checked: without a known_hosts file each key is accepted as new",
             hint="remove UserKnownHostsFile /dev/null from the SSH configuration, or StrictHostKeyChecking accept-new",
         )
 
 
 def _private(folder: Path | None) -> Path:
-    """The folder for sockets: ours alone, or nobody may use the connection."""
+    """The folder for sockets, which no other account may use."""
     if folder is None:
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         folder = (
@@ -334,7 +334,7 @@ def _private(folder: Path | None) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
-        raise ConfigError(f"{folder} is not a folder of ours: the shared SSH connection needs a private one")
+        raise ConfigError(f"{folder} belongs to another account: the shared SSH connection needs a private folder")
     if about.st_mode & 0o077:
         folder.chmod(0o700)
     return folder

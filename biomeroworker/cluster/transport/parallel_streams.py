@@ -1,7 +1,7 @@
-"""Further channels for a tree that travels over a long line.
+"""Additional channels for a tree transfer over a connection with a long round-trip time.
 
-A channel of OpenSSH has 2 MB under way at most (channels.h, CHAN_SES_WINDOW_DEFAULT), which over 100 ms there and back
-is 20 MB/s, whatever the line could carry. Each further channel of the same connection brings a window of its own.
+The window of an OpenSSH channel is 2 MB (channels.h, CHAN_SES_WINDOW_DEFAULT). With a round-trip time of 100 ms it
+limits a channel to 20 MB/s, whatever the bandwidth. Each additional channel of the same connection has its own window.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from biomeroworker.cluster.transport.channel import Channel
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: What a further channel is worth the trouble for: two of its windows.
+#: An additional channel pays off from this size on: two windows.
 _SHARE_BYTES = 4 << 20
-#: From so many bytes on it is worth to look how long the line is.
+#: From this size on it pays off to measure the round-trip time.
 MANY_BYTES = 2 * _SHARE_BYTES
 _TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class ExtraChannels:
-    """How to open further channels, and how many of them would pay."""
+    """How to open additional channels, and how many may be opened."""
 
     open: Callable[[Sequence[str]], AbstractContextManager[Channel]]
     count: int = 0
 
 
 def balance(items: Sequence[T], size: Callable[[T], int], most: int) -> list[list[T]]:
-    """Items dealt out to at most so many, so that all have about the same to carry."""
+    """Distribute items into at most ``most`` lists of about the same total size."""
     total = sum(map(size, items))
     number = max(1, min(most, total // _SHARE_BYTES, len(items)))
     dealt: list[list[T]] = [[] for _ in range(number)]
@@ -48,7 +48,7 @@ def balance(items: Sequence[T], size: Callable[[T], int], most: int) -> list[lis
 
 
 class StreamPool(Generic[R]):
-    """Threads that hold a dialogue each; when one of them fails, or whoever waits for them, all are stopped."""
+    """Threads that each use one additional channel; if one of them or the caller fails, all are stopped."""
 
     def __init__(self, beside: ExtraChannels) -> None:
         self._beside = beside
@@ -69,13 +69,13 @@ class StreamPool(Generic[R]):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def start(self, program: Sequence[str], talk: Callable[[Channel], R]) -> None:
-        """Let one of them run a program and talk to it."""
+        """Run a remote program in a thread of its own, and ``talk`` to it."""
         self._futures.append(self._pool.submit(self._work, program, talk))
 
     def results(self, tick: Callable[[], None]) -> list[R]:
-        """What they brought, in the order in which they were started; the failure of the first that failed.
+        """Wait for all; their results in the order of their start. Raises the exception of the first that failed.
 
-        ``tick`` is called now and then while they are waited for, and once they are through.
+        ``tick`` is called every 0.2 s during the wait, and once at its end.
         """
         while wait(self._futures, _TICK_SECONDS, FIRST_EXCEPTION).not_done:
             for future in self._futures:

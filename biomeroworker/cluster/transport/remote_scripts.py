@@ -1,9 +1,8 @@
-"""The programs that run on the cluster's front-end, and how their words are read.
+"""The programs that run on the cluster's front-end.
 
-The far side has a POSIX shell, tar and GNU coreutils and findutils, and nothing of ours installed. Each program is one
-fixed text; whatever varies (paths, names of files) comes as positional arguments or NUL-separated on standard input, so
-that no name is ever parsed by a shell. Dialogues are lines that say how many bytes follow. Where the front-end has a
-python3, it does the far side's part of a tree transfer (`tree_agent`): it hashes what comes while it comes.
+The front-end has a POSIX shell, GNU coreutils and findutils, and python3 (3.6 or later) for `remote.tree_agent`.
+Nothing is installed there. Each program is a fixed text. Paths and file names come as positional arguments, or
+separated by NUL on standard input, so no shell parses them.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import functools
 
 from biomeroworker import remote
 
-#: Runs ``"$@"`` and says on stderr how it ended, so that a command's own 255 is told from ssh's, and on stdout where
-#: its answer begins, so that what a shell's start-up files print is not taken for it. ``$0`` is a random word.
+#: Runs ``"$@"``. Prints a line on stdout where its output begins, which separates it from the output of start-up files,
+#: and its exit code on stderr, which separates its own 255 from that of ssh. ``$0`` is a random word.
 FRAME = """printf '\\n%s\\n' "$0"; "$@"; s=$?; printf '\\n%s %d\\n' "$0" "$s" >&2; exit "$s\""""
 
 #: $1 names of python3, tried in order; $2 the Python program; the rest its arguments. Lists what it found if none fits.
@@ -41,8 +40,8 @@ _VERSION = "import sys; print(sys.executable, '%d.%d.%d' % sys.version_info[:3])
 READ = """[ -e "$1" ] || exit 66; [ -r "$1" ] && [ ! -d "$1" ] || { echo 'not a file that can be read' >&2; exit 77; }
 tail -c "+$2" -- "$1" | head -c "$3\""""
 
-#: $1 file, $2 octal mode, $3 random suffix, $4 size, $5 folder: content from standard input, published by rename. The
-#: size is checked because a cut connection ends the input like an end of file does.
+#: $1 file, $2 octal mode, $3 random suffix, $4 size, $5 folder: writes standard input, and publishes it by a rename.
+#: The size is checked because standard input ends in the same way when the connection is lost.
 WRITE = """
 set -eu
 LC_ALL=C
@@ -59,7 +58,7 @@ mv -T -- "$1.$3" "$1"
 #: $1 folder.
 LIST = r"""[ -d "$1" ] || exit 66; cd -- "$1" && find . -mindepth 1 -maxdepth 1 -printf '%P\0'"""
 
-#: $1 what to remove. Resolved on the far side, where links and the home folder are known.
+#: $1 what to remove, $2 its folder. Links and the home folder are resolved on the cluster.
 REMOVE = """
 set -eu
 LC_ALL=C
@@ -75,7 +74,7 @@ rm -rf -- "$1"
 #: $@ folders.
 FOLDERS = 'LC_ALL=C; export LC_ALL; exec mkdir -p -- "$@"'
 
-#: Where a front-end may have a python3 that does not depend on what the account has loaded; then what it has loaded.
+#: First the system's own python3, which does not depend on the account's environment; then the first on the PATH.
 PYTHONS = "/usr/bin/python3 /usr/libexec/platform-python python3"
 
 NOT_THERE = 66
@@ -84,7 +83,7 @@ REFUSED = 77
 
 
 def path(remote: str) -> str:
-    """A remote path as a command may take it: never empty, never an option, relative to the home folder if relative."""
+    """A remote path as an argument of a command, which cannot be taken for an option."""
     if not remote or "\0" in remote:
         raise ValueError(f"{remote!r} is not a path")
     return remote if remote.startswith("/") else f"./{remote}"
@@ -131,6 +130,6 @@ def _tree_agent() -> str:
 
 
 def names(items: list[bytes]) -> bytes:
-    """A list of names as the programs take it: the number of bytes on a line, then each name and a NUL."""
+    """A list of names as `remote.tree_agent` reads it: a line with the number of bytes, then each name and a NUL."""
     body = b"".join(item + b"\0" for item in items)
     return b"%d\n" % len(body) + body

@@ -1,16 +1,16 @@
-"""How many commands run at once on a connection: no more than the server takes, which it says only by refusing one."""
+"""Limit the number of sessions on a connection to what the server accepts; the server shows it only by refusing one."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-#: After so long without a refusal one more is tried: the limit may have been somebody else's commands.
+#: After this time without a refusal one more is tried: other users of the connection may have caused the refusal.
 _RECOVERY_SECONDS = 60.0
 
 
 class AdaptiveSemaphore:
-    """Places for commands, at most ``most``, fewer while the server refuses them."""
+    """A semaphore for at most ``most`` sessions, and for fewer while the server refuses some."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -21,16 +21,16 @@ class AdaptiveSemaphore:
 
     @property
     def limit(self) -> int:
-        """How many may run at once at present."""
+        """How many sessions may be open at present."""
         return self._limit
 
     def available(self) -> int:
-        """How many are free just now."""
+        """How many more sessions may be opened now."""
         with self._free:
             return self._limit - self._used
 
     def acquire(self, timeout: float) -> bool:
-        """Wait for a place; whether there was one in time."""
+        """Wait until a session may be opened; False if ``timeout`` seconds were not enough."""
         with self._free:
             if not self._free.wait_for(self._is_free, timeout):
                 return False
@@ -44,13 +44,13 @@ class AdaptiveSemaphore:
         return self._used < self._limit
 
     def on_rejected(self) -> None:
-        """The server did not take one of the commands that have a place: let there be one fewer."""
+        """Lower the limit: the server refused one of the acquired sessions."""
         with self._free:
             self._limit = max(1, min(self._limit, self._used - 1))
             self._changed = time.monotonic()
 
     def release(self) -> None:
-        """Give a place back."""
+        """End a session."""
         with self._free:
             self._used -= 1
             self._free.notify()

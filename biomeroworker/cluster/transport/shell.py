@@ -1,7 +1,7 @@
-"""All of the transport but the wire: what it takes to work on a machine where one can start a command.
+"""The transport on top of any client that starts remote commands.
 
-`ShellTransport` needs one thing from its children, a started client for a command line, and builds the whole seam on
-it; so the transport over SSH and the one that misbehaves on purpose share every line that a contract could break.
+A subclass of `ShellTransport` only starts a client process for a command line. So the transport over SSH and the fake
+of the tests share all other code.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from biomeroworker.cluster.transport.tree_transfer import TreeDownload, TreeUplo
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Blocked, Fault, Permanent, Transient
 
-#: More than any command of ours answers; a longer answer is a mistake, and would fill our memory.
+#: No command of ours prints more; a longer output is an error, and would fill the memory.
 MAX_ANSWER_BYTES = 64 << 20
 _TRIES = 4
-#: A command that takes longer to begin has a long line before it (two times there and back, and some milliseconds).
+#: If commands take longer to start (two round trips and some milliseconds), additional channels pay off.
 _LONG_DISTANCE_SECONDS = 0.08
-#: How many channels a tree travels on then, and how many are left to others.
+#: Channels of a tree transfer in that case, and sessions that other commands can still use.
 _STREAMS = 4
 _RESERVED_SESSIONS = 2
 
 
 class ShellTransport(abc.ABC):
-    """A transport on anything that can start a command; see `transport.Transport` for what each method promises.
+    """A transport on top of a client that starts commands; see `transport.Transport` for the methods.
 
     Parameters
     ----------
     host
-        How the far side is called in messages.
+        The cluster's name in messages.
     channels
-        How many commands may run at once (sshd's ``MaxSessions`` is 10 by default, and refuses more).
+        How many commands may run at the same time (sshd's ``MaxSessions`` is 10 by default).
     """
 
     def __init__(self, host: str, *, channels: int = 8) -> None:
@@ -56,33 +56,33 @@ class ShellTransport(abc.ABC):
         self._executions = 0
         self._nearest = float("inf")
 
-    # What a child provides ------------------------------------------------------------------------------------------
+    # Provided by subclasses -----------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def _start(self, argv: Sequence[str], timeout: float) -> subprocess.Popen[bytes]:
-        """Start a client that runs ``argv`` on the far side, in a session of its own, with three pipes."""
+        """Start a client that runs ``argv`` on the cluster, in a session of its own, with three pipes."""
 
     @abc.abstractmethod
     def _fault(self, stderr: str) -> Fault:
-        """The fault of a client that ended by its own trouble."""
+        """The fault of a client that failed itself."""
 
     def _preamble(self, argv: Sequence[str]) -> bytes:
-        """What a started client reads first, before any command's own input."""
+        """What a started client reads before the input of the command."""
         return b""
 
     def _not_started(self, stderr: str) -> bool:
-        """Whether what a client said proves that its command was never started, so that it may be started again."""
+        """Whether the error output proves that the command was not started, so that it may be started again."""
         return False
 
     def _refused(self, stderr: str) -> bool:
-        """Whether it was not started because too many commands run on the connection."""
+        """Whether it was not started because the connection has too many sessions."""
         return False
 
     @abc.abstractmethod
     def close(self) -> None:
         """End the connection."""
 
-    # The seam -------------------------------------------------------------------------------------------------------
+    # Interface ------------------------------------------------------------------------------------------------------
 
     @property
     def executions(self) -> int:
@@ -90,11 +90,11 @@ class ShellTransport(abc.ABC):
         return self._executions
 
     def check(self) -> None:
-        """Run nothing, successfully."""
+        """Run a command that does nothing."""
         self.run(["true"], timeout=60)
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
-        """Run a command to its end."""
+        """Run a command and wait for its end."""
         with self._transfer(argv, timeout) as channel:
             feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
             feeder.start()
@@ -156,11 +156,11 @@ class ShellTransport(abc.ABC):
     def send_tree(
         self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None
     ) -> TransferResult:
-        """Make ``remote`` hold all files of ``local``: a dialogue in one execution."""
+        """Copy all files of ``local`` to ``remote``, in one remote command."""
         target = remote_scripts.path(remote).rstrip("/")
         parent, name = posixpath.split(target)
         if name in ("", ".", ".."):
-            raise Permanent(f"{remote!r} cannot be made to hold a tree: it has no name of its own")
+            raise Permanent(f"{remote!r} is not a name for a folder to be created")
         stage = f"{parent}/.{name}.part"
         sending = TreeUpload(local, progress, remote_scripts.receive_share_command(f"{stage}/data"))
         program = remote_scripts.receive_command(target, stage)
@@ -169,7 +169,7 @@ class ShellTransport(abc.ABC):
     def fetch_tree(
         self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None
     ) -> TransferResult:
-        """Make ``local`` hold all files of ``remote``: a dialogue in one execution."""
+        """Copy all files of ``remote`` to ``local``, in one remote command."""
         folder = remote_scripts.path(remote)
         fetching = TreeDownload(local, progress, remote_scripts.send_share_command(folder))
         program = remote_scripts.send_command(folder)
@@ -185,18 +185,18 @@ class ShellTransport(abc.ABC):
         remote: str,
         timeout: float,
     ) -> TransferResult:
-        """Hold a tree's dialogue; what it ends in."""
+        """Run a tree transfer."""
         with self._transfer(program, timeout) as channel:
             try:
                 moved = talk(channel, self._extra_channels(timeout))
             except (EOFError, BrokenPipeError):
                 self._expect(channel, what, remote)
-                raise Transient(f"{what}: the cluster ended it early", detail=channel.stderr_text) from None
+                raise Transient(f"{what}: the remote command ended early", detail=channel.stderr_text) from None
             self._expect(channel, what, remote)
             return moved
 
     def _extra_channels(self, timeout: float) -> ExtraChannels:
-        """Further channels, if the far side is far away and nobody else needs them."""
+        """Additional channels, if the round-trip time is long and there are free sessions."""
         count = (
             min(_STREAMS - 1, self._slots.available() - _RESERVED_SESSIONS)
             if self._nearest > _LONG_DISTANCE_SECONDS
@@ -204,16 +204,16 @@ class ShellTransport(abc.ABC):
         )
         return ExtraChannels(lambda program: self._transfer(program, timeout), max(0, count))
 
-    # The wire -------------------------------------------------------------------------------------------------------
+    # Connection -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _transfer(self, argv: Sequence[str], timeout: float) -> Iterator[Channel]:
-        """A channel to a command that has started; the fault of the link if it is cut."""
+        """A channel to a command that has started; raises the fault of the connection if it is lost."""
         if not argv or any("\0" in word for word in argv):
             raise ValueError("a command is a list of words without NUL")
         deadline = time.monotonic() + timeout
         if not self._slots.acquire(timeout):
-            raise Transient(f"all channels to {self.host} were busy for {timeout:g} s")
+            raise Transient(f"all sessions on the connection to {self.host} were in use for {timeout:g} s")
         try:
             channel = self._begin(argv, deadline, timeout)
             try:
@@ -270,7 +270,7 @@ class ShellTransport(abc.ABC):
 
 
 def _feed(channel: Channel, content: bytes) -> None:
-    """Give a command its input; one that does not read it may close it."""
+    """Write the input of a command; the command may close it without reading it."""
     with contextlib.suppress(OSError, ValueError):
         channel.stdin.write(content)
     with contextlib.suppress(OSError, ValueError):

@@ -1,12 +1,12 @@
-"""The seam between us and the cluster's front-end.
+"""The interface to a cluster's front-end.
 
-Eleven methods, one real implementation (`openssh`), one that can be told to misbehave (`tests.fakes.transport`), one
-contract suite (``tests/contract/test_transport.py``) that both pass. Rules that hold for all of them:
+It has one real implementation (`openssh`), one with injected faults (`tests.fakes.transport`), and one contract suite
+(``tests/contract/test_transport.py``) that both pass. Rules for all methods:
 
-* A command is an argv; no user text is ever parsed by a shell.
-* Every call has a time-out in seconds and raises `biomeroworker.errors.Transient` when the link is the cause.
-* Paths are POSIX paths; a relative one is relative to the cluster user's home.
-* What a tree transfer reports as done was verified by checksum on the far side.
+* A command is an argv; no shell parses user text.
+* Each call has a timeout in seconds, and raises `biomeroworker.errors.Transient` if the connection fails.
+* Paths are POSIX paths; a relative path is relative to the account's home folder.
+* A tree transfer that returns was verified by checksums on both sides.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-#: Told the bytes that have travelled so far, and the bytes in all.
+#: Called with the bytes transferred so far, and the bytes in total.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Completed:
-    """A remote command that ran to its end."""
+    """The result of a remote command."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -37,10 +37,10 @@ class Completed:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a tree transfer moved: files and bytes in the tree, and bytes that really travelled (fewer on a resume).
+    """Files and bytes of a tree, and the bytes that were sent (fewer after an interrupted transfer).
 
-    ``digests`` has the SHA-256 (hexadecimal) of each file of the tree by its name below it, as it is on both sides:
-    whoever has a manifest need not read the files again to compare.
+    ``digests`` has the SHA-256 (hexadecimal) of each file by its name below the tree, so that files need not be read
+    again to compare them with a manifest.
     """
 
     files: int
@@ -50,30 +50,30 @@ class TransferResult:
 
 
 class Transport(Protocol):
-    """A cluster's front-end, as the engine sees it."""
+    """Commands and files on a cluster's front-end."""
 
     @property
     def executions(self) -> int:
-        """How many remote commands this transport has started (what the benchmarks count)."""
+        """How many remote commands this transport has started."""
         ...
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
-        """Run a command to its end. A non-zero exit is an answer, not an error."""
+        """Run a command and wait for its end. A non-zero exit code is a result, not an error."""
         ...
 
     def send_tree(
         self, local: Path, remote: str, *, timeout: float = 3600, progress: Progress | None = None
     ) -> TransferResult:
-        """Make ``remote`` hold all files of ``local``, in one stream, verified; what is there already is not sent.
+        """Copy all files of ``local`` to ``remote`` in one stream, verified; equal files are not sent again.
 
-        Files in ``remote`` that ``local`` lacks are left alone.
+        Other files in ``remote`` do not change.
         """
         ...
 
     def fetch_tree(
         self, remote: str, local: Path, *, timeout: float = 3600, progress: Progress | None = None
     ) -> TransferResult:
-        """Make ``local`` hold all files of ``remote``, in one stream, verified; what is there already is not sent."""
+        """Copy all files of ``remote`` to ``local`` in one stream, verified; equal files are not sent again."""
         ...
 
     def read_from(self, remote: str, offset: int = 0, *, limit: int = 1 << 20, timeout: float = 60) -> bytes:
@@ -81,7 +81,7 @@ class Transport(Protocol):
         ...
 
     def write_file(self, remote: str, content: bytes, *, mode: int = 0o600, timeout: float = 60) -> None:
-        """Write a small file atomically: a reader sees the old content or the new, never a part."""
+        """Write a small file atomically: a reader sees the old content or the new content, never a part."""
         ...
 
     def list_dir(self, remote: str, *, timeout: float = 60) -> list[str]:
@@ -93,17 +93,17 @@ class Transport(Protocol):
         ...
 
     def make_dirs(self, remotes: Sequence[str], *, timeout: float = 60) -> None:
-        """Make folders with their parents; existing ones are fine."""
+        """Make folders and their parents; existing folders are no error."""
         ...
 
     def remove(self, remote: str, *, timeout: float = 300) -> None:
-        """Remove a file or tree; an absent one is fine. Refuses ``/``, the home folder, and anything above it."""
+        """Remove a file or tree; a missing one is no error. Refuses ``/``, the home folder and its parents."""
         ...
 
     def check(self) -> None:
-        """Raise the fault that keeps us from working, if any; cheap when the connection is up."""
+        """Raise a fault if no command can be run."""
         ...
 
     def close(self) -> None:
-        """End the connection that this transport opened. Using it again opens a new one."""
+        """Close the connection. The next call opens a new one."""
         ...

@@ -91,7 +91,7 @@ def test_a_configuration_that_takes_long_to_read_is_tried_again(
 ) -> None:
     monkeypatch.setattr(openssh, "_CONFIGURATION_SECONDS", 0.3)
     began = time.monotonic()
-    with pytest.raises(Transient, match=r"configuration for cluster within 0\.3 s") as caught:
+    with pytest.raises(Transient, match=r"longer than 0\.3 s to read its configuration for cluster") as caught:
         configured('Match exec "sleep 3"\n  User me\n').check()
     assert "Match exec" in caught.value.hint
     assert not isinstance(caught.value.__cause__, subprocess.TimeoutExpired)
