@@ -1,7 +1,7 @@
-"""One cluster, as the engine sees it: the transport, SLURM, the container runtime and the folders, glued.
+"""One cluster: its transport, SLURM, container runtime and folders.
 
-Thin on purpose: what to ask and how to read the answer is decided in the pure modules; here it is only carried there
-and back, and every answer that is none becomes a classed fault. Each question is one remote execution.
+Commands are built and answers are parsed by the pure modules; here they are run, each in one remote execution, and
+every failure becomes a classed fault.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from biomeroworker.cluster.transport.transport import Transport
 if TYPE_CHECKING:
     from biomeroworker.config import ClusterSettings
 
-#: Ids of jobs that are remembered, those of the latest jobs; one that was dropped is learnt again at the next query.
-JOB_IDS_KEPT = 10_000
+#: Job ids in memory, those of the latest jobs; an id that was dropped comes back with the next query.
+MAX_JOB_IDS = 10_000
 
 
 class Cluster:
@@ -38,11 +38,13 @@ class Cluster:
     Parameters
     ----------
     data, images, converters
-        Folders on the cluster; relative ones start at the user's home.
+        Folders on the cluster; relative ones start at the account's home folder.
     converter_images
-        Image by key, as the ini's ``[CONVERTERS]`` gives them.
+        Image by key, from ``[CONVERTERS]`` of the ini.
+    credentials
+        Name and password for the registry of an image; without, the account's own login on the cluster is used.
     binds
-        Folders that containers see besides their run's, relative to the user's home.
+        Folders that containers see besides that of their run; relative ones start at the account's home folder.
     """
 
     def __init__(
@@ -81,14 +83,14 @@ class Cluster:
             binds=binds_below_home(slurm_settings),
         )
 
-    # -- the way there -------------------------------------------------------------------------------------------------
+    # -- connection ----------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raise the fault that keeps us from the cluster, if any."""
+        """Raise a fault if the cluster cannot be reached."""
         self.remote_paths.query_home()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self.transport.close()
 
     # -- folders and names ---------------------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ class Cluster:
         return self.remote_paths.attempt_folder(run, number)
 
     def binds(self, folder: str) -> list[str]:
-        """What a container sees of the cluster: a folder of data, and what the configuration has below the home."""
+        """The folders that a container sees: ``folder``, and the configured ones."""
         return [folder, *map(self.remote_paths.absolute, self._binds)]
 
     def attempt_name(self, run: UUID | str, number: int) -> str:
@@ -112,65 +114,64 @@ class Cluster:
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def submit(self, job: JobSpec) -> int:
-        """Hand an attempt to the scheduler, at most once whoever else tries; the id of its job, new or adopted.
+        """Submit an attempt at most once, even if several processes try; returns the id of its job, new or adopted.
 
         Raises
         ------
         submit_errors.SubmissionUncertain
-            The job may have been taken though no id came back: `find` it. `submit_once.AttemptClaimed` when that was
-            said before, `submit_once.AttemptAbandoned` when it no longer matters.
+            The job may have been accepted although no id was returned: `find` it. `submit_once.AttemptClaimed` if an
+            earlier call claimed the attempt, `submit_once.AttemptAbandoned` if the attempt was abandoned.
         """
         answer = self.transport.run(submit_once.submit_command(job), timeout=90)
-        said = submit_once.parse_submission(answer.stdout) if answer.ok else submit_once.Submission(None)
-        if said.job_id is not None:
-            self._keep_job_id(job.name, said.job_id)
-            return said.job_id
-        if said.given_up:
-            raise submit_once.AttemptAbandoned(f"{job.name} was given up")
-        if said.claimed_seconds is not None:
+        found = submit_once.parse_submission(answer.stdout) if answer.ok else submit_once.Submission(None)
+        if found.job_id is not None:
+            self._store_job_id(job.name, found.job_id)
+            return found.job_id
+        if found.given_up:
+            raise submit_once.AttemptAbandoned(f"{job.name} was abandoned")
+        if found.claimed_seconds is not None:
             raise submit_once.AttemptClaimed(
-                f"{job.name} was handed to SLURM before, and what came of it is not known",
-                seconds=said.claimed_seconds,
+                f"{job.name} was submitted before, and the result is not known", seconds=found.claimed_seconds
             )
         raise classify_submission(answer)
 
     def abandon(self, run: UUID | str, number: int) -> int | None:
-        """Let no job begin in an attempt any more; the id of the job that has begun in it, if one has."""
+        """Prevent jobs from starting in an attempt; returns the id of the job that has started in it, if any."""
         answer = self.transport.run(submit_once.give_up_command(self.attempt_folder(run, number)), timeout=60)
         if not answer.ok:
-            raise remote_file_fault(f"giving up attempt {number}", answer.stderr)
+            raise remote_file_fault(f"abandoning attempt {number}", answer.stderr)
         return submit_once.parse_holder(answer.stdout)
 
     def learn_job_id(self, name: str, job_id: int) -> None:
-        """Say which job a name is: accounting finds by its id a job that was never eligible (held, then cancelled)."""
+        """Store the job id of a name: accounting finds a job that was cancelled while it was held only by its id."""
         if name not in self._job_ids:
-            self._keep_job_id(name, job_id)
+            self._store_job_id(name, job_id)
 
-    def _keep_job_id(self, name: str, job_id: int) -> None:
-        """Remember a job's id; the oldest are dropped, because a supervisor runs for months."""
+    def _store_job_id(self, name: str, job_id: int) -> None:
+        """Store a job's id; the oldest are dropped, because a supervisor runs for months."""
         with self._job_ids_lock:
             self._job_ids.pop(name, None)
             self._job_ids[name] = job_id
-            while len(self._job_ids) > JOB_IDS_KEPT:
+            while len(self._job_ids) > MAX_JOB_IDS:
                 del self._job_ids[next(iter(self._job_ids))]
 
     def status(self, names: Sequence[str], since: datetime) -> dict[str, list[JobStatus]]:
-        """What became of jobs, array tasks one by one; an empty list for a job that nobody knows.
+        """The status of jobs by name, one for each array task; an empty list for a job that SLURM does not know.
 
-        One that can never be known again is told as such (`JobStatus.unrecoverable`).
+        A job whose end can never be known has `JobStatus.unrecoverable`.
         """
         if not names:
             return {}
         answer = self._query(names, since)
         return {
-            name: found or [forgotten for forgotten in [answer.unrecoverable(name)] if forgotten]
+            name: found or [lost for lost in [answer.unrecoverable(name)] if lost]
             for name, found in answer.by_name(names).items()
         }
 
     def find(self, name: str, since: datetime) -> JobStatus | None:
-        """The job of a name if the scheduler ever took one; None only when that is certain.
+        """The job of a name if SLURM accepted one; None only if it certainly did not.
 
-        The start marker speaks for a job that both voices of the scheduler have forgotten.
+        The start marker proves a job that neither squeue nor sacct lists any more.
         """
         answer = self._query([name], since)
         found = answer.by_name([name])[name]
@@ -181,7 +182,7 @@ class Cluster:
         return self._started(name)
 
     def cancel(self, names: Sequence[str], *, timeout: float = 90) -> None:
-        """Cancel the jobs of these names, now and whenever they turn up; one that has ended, or never was, is fine."""
+        """Cancel the jobs of these names, also jobs that appear later; an ended or missing job is no error."""
         if not names:
             return
         data = self.remote_paths.data_from_home
@@ -192,27 +193,27 @@ class Cluster:
             raise scheduler_unavailable(f"cancelling {len(names)} jobs", answer.stderr)
 
     def release(self, name: str, tasks: Iterable[int]) -> None:
-        """Let tasks of an array that was submitted with ``hold`` begin; for one that has begun, or ended, nothing."""
+        """Release tasks of an array that was submitted with ``hold``; for tasks that started or ended, do nothing."""
         answer = self.transport.run(commands.release_command(name, tasks), timeout=90)
         if not answer.ok:
             raise scheduler_unavailable(f"releasing tasks of {name}", answer.stderr)
 
     @property
     def limits(self) -> Limits:
-        """What the cluster allows an array job to be; asked for once."""
+        """SLURM's limits for array jobs; queried once."""
         if self._limits is None:
             answer = self.transport.run(commands.limits_command(), timeout=60)
             found = commands.parse_limits(answer.stdout) if answer.ok else None
             if found is None:
-                raise scheduler_unavailable("asking for SLURM's limits", answer.stderr or answer.stdout)
+                raise scheduler_unavailable("querying SLURM's limits", answer.stderr or answer.stdout)
             self._limits = found
         return self._limits
 
     def active_jobs(self, names: Sequence[str], since: datetime, *, timeout: float = 90) -> set[str]:
-        """Those of the names whose job waits or runs, or may do so. Without the queue's word nothing is said."""
+        """The names whose job waits or runs; raises a fault if squeue did not answer."""
         answer = self._query(names, since, timeout)
         if not answer.queue:
-            raise scheduler_unavailable(f"asking about {len(names)} jobs", answer.errors)
+            raise scheduler_unavailable(f"querying {len(names)} jobs", answer.errors)
         return {job.name for job in answer.jobs if job.name in names and not job.state.is_terminal and job.in_queue}
 
     def _query(self, names: Sequence[str], since: datetime, timeout: float = 90) -> commands.SchedulerSnapshot:
@@ -220,10 +221,10 @@ class Cluster:
         command = commands.status_command(names, since, known, self.remote_paths.data_from_home)
         answer = commands.parse_status(self.transport.run(command, timeout=timeout).stdout)
         if not answer.queue and not answer.accounting:
-            raise scheduler_unavailable(f"asking about {len(names)} jobs", answer.errors)
+            raise scheduler_unavailable(f"querying {len(names)} jobs", answer.errors)
         for job in answer.jobs:
             if job.name in names:
-                self._keep_job_id(job.name, job.job_id)
+                self._store_job_id(job.name, job.job_id)
         return answer
 
     def _started(self, name: str) -> JobStatus | None:
@@ -234,26 +235,26 @@ class Cluster:
             marker = self.transport.read_from(f"{self.attempt_folder(*attempt)}/started").decode("utf-8", "replace")
         except FileNotFoundError:
             return None
-        said = dict(line.partition("=")[::2] for line in marker.splitlines())
-        if not said.get("job_id", "").isdigit():
+        values = dict(line.partition("=")[::2] for line in marker.splitlines())
+        if not values.get("job_id", "").isdigit():
             return None
         return JobStatus(
             name=name,
-            job_id=int(said["job_id"]),
+            job_id=int(values["job_id"]),
             state=JobState.UNKNOWN,
             raw_state="",
-            reason="the scheduler has forgotten it; its start marker is there",
-            node=said.get("node", ""),
+            reason="SLURM does not list it any more; its start marker exists",
+            node=values.get("node", ""),
         )
 
     # -- images --------------------------------------------------------------------------------------------------------
 
     def image(self, workflow_path: str, reference: str, version: str = "") -> Image:
-        """The image of a workflow, which must be on the cluster; see `images.Images.image`."""
+        """The image of a workflow on the cluster; see `images.Images.image`."""
         return self.images.image(workflow_path, reference, version)
 
     def converter(self, key: str = TIFF_CONVERTER) -> Image:
-        """A converter's image, which must be configured and on the cluster."""
+        """A configured converter's image on the cluster."""
         return self.images.converter(key)
 
     def versions(self, workflow_paths: Sequence[str]) -> dict[str, list[str]]:

@@ -1,7 +1,6 @@
 """The clusters of a configuration by name; the one of ``[SSH]`` and ``[SLURM]`` has the name ``""``.
 
-Nothing is connected to before it is asked for, so that a cluster that is away, or wrongly configured, is nobody's
-trouble but its own runs'.
+A cluster is made at its first use. So an unreachable or wrongly configured cluster affects only its own runs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from biomeroworker.errors import Blocked
 
 
 class Clusters(Mapping[str, Cluster]):
-    """Safe to share between threads: each cluster has one connection."""
+    """Thread-safe; each cluster has one connection."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -28,14 +27,14 @@ class Clusters(Mapping[str, Cluster]):
         Raises
         ------
         Blocked
-            The configuration has none of that name any more: a run on it waits for a person.
+            The configuration has no cluster of that name any more: its runs are paused.
         ConfigError
-            What the configuration says of it cannot be used.
+            A setting of the cluster is wrong.
         """
         if name not in self._settings.clusters:
             raise Blocked(
-                f"the configuration names no cluster {name!r}",
-                hint=f"bring back the sections [SSH:{name}], [SLURM:{name}]",
+                f"the configuration has no cluster {name!r}",
+                hint=f"restore the sections [SSH:{name}], [SLURM:{name}]",
             )
         with self._lock:
             if name not in self._made:
@@ -52,7 +51,7 @@ class Clusters(Mapping[str, Cluster]):
         return name in self._settings.clusters
 
     def close(self) -> None:
-        """End the connections that were opened; asking again opens new ones."""
+        """Close all connections; the next use opens new ones."""
         with self._lock:
             for cluster in self._made.values():
                 cluster.close()

@@ -321,7 +321,7 @@ def test_a_front_end_without_a_recent_python3_is_reported_in_one_sentence(
         with pytest.raises(Blocked) as caught:
             move()
         assert str(caught.value) == f"{transport.host} has no python3 of version 3.6 or later (found: {found})"
-        assert "install python3 on the front-end" in caught.value.hint
+        assert "install python3 on the login node" in caught.value.hint
     assert transport.list_dir(place) == []
 
 

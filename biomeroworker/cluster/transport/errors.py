@@ -15,7 +15,7 @@ NO_MASTER = "biomeroworker: no shared connection"
 NO_SESSION = "Session open refused by peer"
 
 PYTHON_HINT = (
-    "install python3 on the front-end, as /usr/bin/python3, /usr/libexec/platform-python, or on the PATH of commands"
+    "install python3 on the login node, as /usr/bin/python3, /usr/libexec/platform-python, or on the PATH of commands"
     " over SSH"
 )
 

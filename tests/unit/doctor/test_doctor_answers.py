@@ -170,7 +170,7 @@ def test_a_missing_or_too_old_python3_is_reported_with_the_host_and_what_to_do(
     def finding() -> Finding:
         answer = front_end.parse(run(front_end.command([], "apptainer", []), environ))
         site = settings(tmp_path, "[SSH]\nhost = login1\n")
-        return next(one for one in examined(site, answer, (0, 0), "x") if one.subject == "python")
+        return next(one for one in examine_answer(site, answer, (0, 0), "x") if one.subject == "python")
 
     python = tmp_path / "python3"
     monkeypatch.setattr(remote_scripts, "PYTHONS", str(python))

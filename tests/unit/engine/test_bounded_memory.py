@@ -26,7 +26,7 @@ def test_nothing_is_kept_of_a_run_that_has_ended(tmp_path: Path) -> None:
 
 
 def test_only_the_latest_job_ids_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "JOB_IDS_KEPT", 3)
+    monkeypatch.setattr(cluster_module, "MAX_JOB_IDS", 3)
     cluster = Cluster(FakeTransport(tmp_path), Apptainer(), data="data", images="images", converters="converters")
     for number in range(5):
         cluster.learn_job_id(f"biomero-{number}", number)
