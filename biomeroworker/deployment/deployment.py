@@ -1,7 +1,7 @@
-"""`Deployment`: the parts that the configuration names, put together, for the command line, scripts and shells.
+"""`Deployment`: the parts of one deployment, for the command line, scripts and interactive use.
 
-It accepts runs, follows them and requests their end; a `Supervisor` carries them. Making one needs no network: the
-log, the clusters and OMERO are each opened at their first use.
+It accepts runs, waits for them and cancels them; a `Supervisor` executes them. The constructor needs no network: the
+database, the clusters and OMERO are opened at their first use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.refresh import Refresher
 
-#: Seconds between two queries for a run that is waited for. A query is one indexed statement.
+#: Seconds between two queries of `Deployment.wait`. A query is one indexed statement.
 WAIT_INTERVAL_SECONDS = 1.0
 #: Attempts to accept a run while the database does not answer, and seconds before the second one, doubling.
 SUBMIT_TRIES, SUBMIT_RETRY_SECONDS = 5, 1.0
@@ -109,7 +109,7 @@ class Deployment:
         return Sources()
 
     def supervisor(self, listener: Listener) -> Supervisor:
-        """A supervisor that carries this deployment's runs.
+        """A supervisor that executes the runs of this deployment.
 
         Parameters
         ----------
@@ -123,10 +123,10 @@ class Deployment:
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     def submit(self, request: RunRequest) -> UUID:
-        """Accept a run: one committed event that holds the whole request. A supervisor carries it from there.
+        """Accept a run: one committed event with the whole request. A supervisor executes the run.
 
-        Only the form is checked here. Other mistakes in a request are found by the supervisor before admission and end
-        the run with a message, so that they are visible in the log like any other failure.
+        Only the format of the request is checked here. The supervisor checks its content before admission; an error
+        there ends the run with a message, like any other failure.
 
         Returns
         -------
@@ -134,13 +134,13 @@ class Deployment:
 
         Raises
         ------
-        Refused
-            The request names an unknown source, or holds a secret.
+        RequestRejected
+            The request names an unknown source, or contains a secret.
         """
         if request.source not in self.sources:
             raise RequestRejected(f"unknown source of runs {request.source!r}")
         version = f" {request.version}" if request.version else ""
-        run_id = uuid4()  # chosen here: if the database's answer is lost, a retry accepts the same run, not another one
+        run_id = uuid4()  # chosen here, so that a retry after a lost answer of the database accepts the same run
         for attempt in itertools.count(1):
             try:
                 return self.log.accept(
@@ -163,7 +163,7 @@ class Deployment:
         on_progress: Callable[[WorkflowRun], None] | None = None,
         timeout: float | None = None,
     ) -> WorkflowRun:
-        """Wait until a run has ended or is paused; returns it.
+        """Wait until a run has ended or is paused, and return it.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class Deployment:
         Raises
         ------
         TimeoutError
-            The run has not ended in time. It goes on all the same.
+            The run has not ended in time. It continues.
         """
         end = None if timeout is None else time.monotonic() + timeout
         seen = None
@@ -187,23 +187,23 @@ class Deployment:
             if run.state.is_terminal or run.paused:
                 return run
             if end is not None and time.monotonic() > end:
-                raise TimeoutError(f"run {run_id} is still {run.state.value} after {timeout:.0f} s; it goes on")
+                raise TimeoutError(f"run {run_id} is still {run.state.value} after {timeout:.0f} s; it continues")
             time.sleep(WAIT_INTERVAL_SECONDS)
 
     def cancel(self, run_id: UUID, by: str) -> None:
-        """Request the end of a run; the supervisor cancels its job and verifies that the job is gone."""
+        """Request cancellation of a run. The supervisor cancels its job and verifies that the job has ended."""
         self.log.request_cancel(run_id, by)
 
     def retry(self, run_id: UUID, *, failed: bool = False) -> UUID:
-        """Accept the same request again, as a new run; with ``failed`` only for those of its images that failed."""
+        """Accept the request of an ended run as a new run; with ``failed`` only for the inputs that failed."""
         return self.submit(rerun.build_rerun_request(self.log.run(run_id), failed=failed))
 
     # -- the clusters -------------------------------------------------------------------------------------------------
 
     def provision(self, report: Callable[[str], None] = lambda word: None) -> Prepared:
-        """Make the folders on the clusters and pull the images that are missing; returns the result for each.
+        """Create the folders on the clusters and pull missing images; return the results.
 
-        Afterwards dialogs show the new versions.
+        Afterwards the dialogs of scripts list the new versions.
         """
         prepared = set_up(self.settings, self.clusters, self.catalogue, report)
         Refresher(self.settings, self.clusters).versions()
@@ -212,14 +212,14 @@ class Deployment:
     def doctor(
         self, *, probe_nodes: bool = False, deadline: int = examination.PROBE_SECONDS
     ) -> Iterator[examination.Finding]:
-        """Examine this deployment; yields each finding as soon as it is known.
+        """Check this deployment; yield each finding as soon as it is known.
 
         Parameters
         ----------
         probe_nodes
-            Also run a small job on each node of the partitions in use.
+            Also run a small test job on each node of the partitions in use.
         deadline
-            Seconds to wait for these jobs.
+            Seconds to wait for the test jobs.
         """
         return examination.examine(
             self.settings, self.clusters, self.catalogue, probe_nodes=probe_nodes, deadline=deadline

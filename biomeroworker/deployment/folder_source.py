@@ -1,7 +1,7 @@
 """Runs without OMERO: a folder of images in, a folder of results out.
 
-TIFF files (anything that `tifffile` reads as such) become OME-Zarr 0.4 named by a number; the user's file names travel
-in the manifest and come back as the names of the results.
+TIFF files (all files that `tifffile` can read) are converted to OME-Zarr 0.4 with numbered names. The manifest has the
+names of the user's files, from which the names of the results are made.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ from biomeroworker.imaging.image_file import TIFF, ImageFile
 from biomeroworker.imaging.ome_zarr import write_image
 
 SUFFIXES = TIFF
-#: Beside the results: what made them, from what, and which files they are.
+#: The file in the output folder with the program, the inputs and the files of a run.
 PROVENANCE = "provenance.json"
-#: tifffile's axes letters that are one of TCZYX under another name: S and I are samples and images without meaning.
+#: Axes letters of tifffile that mean one of TCZYX: S is samples, I and Q are sequences of unknown meaning.
 _ALIASES = {"S": "C", "I": "Z", "Q": "Z"}
 
 
 class FolderSource:
-    """Inputs ``{"folder": path}``, outputs ``{"folder": path}``; both folders are the user's own."""
+    """Inputs ``{"folder": path}``, outputs ``{"folder": path}``: folders of the user."""
 
     def check(self, request: RunRequest) -> None:
-        """Refuse a missing folder, a folder without images, and results that would fall among the inputs."""
+        """Raise `RequestRejected` if the input folder has no images, or the output folder cannot be used."""
         folder = Path(str(request.inputs.get("folder", "")))
         if not folder.is_dir():
-            raise RequestRejected(f"{folder} is not a folder; give the folder that holds the images")
+            raise RequestRejected(f"input folder {folder} does not exist or is not a folder")
         for file in _images(folder):
             try:
                 file.name.encode()
             except UnicodeEncodeError:
                 raise RequestRejected(
-                    f"the name of {os.fsencode(file)!r} is not UTF-8; give the file another one"
+                    f"the name of the file {os.fsencode(file)!r} is not UTF-8; rename the file"
                 ) from None
         if not list(_images(folder)):
             raise RequestRejected(
-                f"{folder} holds no image; looked for {', '.join('*' + suffix for suffix in SUFFIXES)}"
+                f"input folder {folder} has no images ({', '.join('*' + suffix for suffix in SUFFIXES)})"
             )
         target = Path(str(request.outputs.get("folder", "")))
         if target.resolve() == folder.resolve():
-            raise RequestRejected(f"results would fall among the inputs in {folder}; give another folder for them")
+            raise RequestRejected(f"output folder is the input folder ({folder}); choose another")
         if (
             request.only
             and target.is_dir()
             and any(_made_by(file) == request.retry_of for file in _provenances(target))
         ):
-            return  # what failed of that run: its results come to lie beside the others
+            return  # a retry of failed inputs adds its results to those of the first run
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise RequestRejected(f"{target} is not an empty folder; give an empty or a new one for the results")
+            raise RequestRejected(f"output {target} is not an empty folder; choose an empty or a new folder")
 
     def list_inputs(self, run: str, request: RunRequest) -> InputManifest:
-        """Read the headers of all files. An image's number is its place among all that lie in the folder."""
+        """Read the headers of all files. The number of an image is its position in the sorted list of all images."""
         folder = Path(str(request.inputs["folder"]))
         images = [_described(file, number) for number, file in enumerate(_images(folder), start=1)]
         for key, name in request.only.items():
             if not any((image.key, image.name) == (key, name) for image in images):
-                raise Permanent(f"{folder} has changed: {name} is not its image {key.rpartition('-')[2]} any more")
+                raise Permanent(f"input folder {folder} has changed: {name} is not image {key.rpartition('-')[2]}")
         return InputManifest(
             run=run, images=tuple(image for image in images if not request.only or image.key in request.only)
         )
@@ -83,11 +83,11 @@ class FolderSource:
         report: ProgressCallback,
         guard: Guard,
     ) -> None:
-        """Convert each TIFF; an image that a killed export left half done is done again."""
+        """Convert each TIFF. Incomplete images of an interrupted export are converted again."""
         source = Path(str(request.inputs["folder"]))
         folder.mkdir(parents=True, exist_ok=True)
-        for half in folder.glob(".*.part"):
-            shutil.rmtree(half, ignore_errors=True)
+        for partial in folder.glob(".*.part"):
+            shutil.rmtree(partial, ignore_errors=True)
         for number, portion in enumerate(portions):
             guard.check()
             report(number / len(portions), str(portion.image.origin["file"]))
@@ -105,26 +105,26 @@ class FolderSource:
         report: ProgressCallback,
         guard: Guard,
     ) -> list[Output]:
-        """Copy each result under its input's own name, then write ``provenance.json``."""
+        """Write ``provenance.json``, then copy each result, with a name made from the name of its input."""
         target = Path(str(request.outputs["folder"]))
         target.mkdir(parents=True, exist_ok=True)
-        told = f"provenance-{provenance.run[:8]}.json" if request.only else PROVENANCE
-        foreign = _foreign(target / told, provenance.run)
+        record = target / (f"provenance-{provenance.run[:8]}.json" if request.only else PROVENANCE)
+        foreign = _foreign(record, provenance.run)
         names = _result_names(results, inputs, reserved=foreign if request.only else ())
         if foreign := foreign.intersection(names.values()):
             raise Blocked(
-                f"{target} holds {', '.join(sorted(foreign))} already, which this run did not make",
-                hint="move them out of the way",
+                f"output folder {target} has files that this run did not write: {', '.join(sorted(foreign))}",
+                hint="move these files to another folder",
             )
-        # written first, so that whoever comes again knows these names for this run's own
+        # written first, so that a repeated stage-out recognizes the files of this run
         document: dict[str, Any] = {
             **vars(provenance),
             "inputs": {image.key: image.origin.get("file", image.name) for image in inputs.images},
             "files": {path: str(target / name) for path, name in names.items()},
         }
-        partial = target / f".{told}.part"
+        partial = target / f".{record.name}.part"
         partial.write_text(json.dumps(document, indent=1) + "\n")
-        partial.replace(target / told)
+        partial.replace(record)
         made = []
         for number, (path, name) in enumerate(names.items(), start=1):
             guard.check()
@@ -142,12 +142,12 @@ def _images(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[ImageFile]:
-    """An image; one that is not there any more is named."""
+    """An open image; raises `Permanent` if the file does not exist."""
     try:
         with reader.opened(file) as image:
             yield image
     except FileNotFoundError:
-        raise Permanent(f"{file.name} is gone", hint="was it moved after the run was accepted?") from None
+        raise Permanent(f"{file.name} does not exist any more", hint="it was there when the run was accepted") from None
 
 
 def _described(file: Path, number: int) -> InputImage:
@@ -173,25 +173,23 @@ def _export(file: Path, image: InputImage, folder: Path) -> None:
     with _opened(file) as found:
         order, shape = _arrangement(found.shape, found.axes, file.name)
         if shape != image.shape:
-            raise Permanent(f"{file.name} has changed after the run was accepted", hint="hand it in again")
+            raise Permanent(f"{file.name} has changed after the run was accepted", hint="start a new run")
         pixels = found.values
     squeezed = pixels.reshape([length for length, place in zip(pixels.shape, order, strict=True) if place is not None])
     places = [place for place in order if place is not None]
     full = squeezed.transpose(np.argsort(places)).reshape(shape)
-    half = folder / f".{image.path}.{os.getpid()}.part"  # a supervisor that lost its lease may still write its own
-    write_image(half, full, pixel_size=image.pixel_size, channels=image.channels, name=image.name)
+    partial = folder / f".{image.path}.{os.getpid()}.part"  # a supervisor that lost its lease may still write its own
+    write_image(partial, full, pixel_size=image.pixel_size, channels=image.channels, name=image.name)
     try:
-        half.rename(final)
+        partial.rename(final)
     except OSError:
         if not final.is_dir():
             raise
-        shutil.rmtree(half, ignore_errors=True)  # another was faster, and what it wrote is the same
+        shutil.rmtree(partial, ignore_errors=True)  # another supervisor has written the same image
 
 
 def _arrangement(shape: Sequence[int], axes: str, name: str) -> tuple[list[int | None], tuple[int, int, int, int, int]]:
-    """Where each axis goes in OME's order TCZYX (None: nowhere, it has length 1 and means nothing to us), and how long
-    the five are then.
-    """
+    """The position of each axis in TCZYX (None: an unknown axis of length 1), and the lengths of the five axes."""
     places: list[int | None] = []
     full = [1, 1, 1, 1, 1]
     for letter, length in zip(axes, shape, strict=True):
@@ -209,17 +207,16 @@ def _arrangement(shape: Sequence[int], axes: str, name: str) -> tuple[list[int |
 
 
 def _result_names(results: ResultManifest, inputs: InputManifest, reserved: Iterable[str] = ()) -> dict[str, str]:
-    """What each result is called at home: ``image-2_mask.tif`` → ``<name of image 2>_mask.tif``.
+    """The file name of each result in the output folder: ``image-2_mask.tif`` → ``<name of image 2>_mask.tif``.
 
-    A result of no single input keeps its name. Where two would be called the same (inputs ``a.tif`` and ``a.tiff``),
-    each keeps the name that it had on the cluster; it also gives way to names that are ``reserved``.
+    A result that belongs to no single input keeps its name. If two names were equal (inputs ``a.tif`` and ``a.tiff``),
+    both results keep their names on the cluster. Names in ``reserved`` are not used.
     """
-    wished = {result.path: _result_name(result.path, inputs) for result in results.files}
-    counts = Counter(name.casefold() for name in [*wished.values(), PROVENANCE])
-    away = {name.casefold() for name in reserved}
+    wanted = {result.path: _result_name(result.path, inputs) for result in results.files}
+    counts = Counter(name.casefold() for name in [*wanted.values(), PROVENANCE])
     names: dict[str, str] = {}
-    taken = {PROVENANCE, *away}
-    for path, name in sorted(wished.items(), key=lambda item: counts[item[1].casefold()]):
+    taken = {PROVENANCE, *(name.casefold() for name in reserved)}
+    for path, name in sorted(wanted.items(), key=lambda item: counts[item[1].casefold()]):
         chosen = name if counts[name.casefold()] == 1 else path.replace("/", "__")
         while chosen.casefold() in taken:
             chosen = f"other_{chosen}"
@@ -241,7 +238,7 @@ def _provenances(target: Path) -> list[Path]:
 
 
 def _made_by(provenance: Path) -> str:
-    """The run that a provenance file is of."""
+    """The run of a provenance file; empty if the file cannot be read."""
     try:
         return str(json.loads(provenance.read_text())["run"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -249,7 +246,7 @@ def _made_by(provenance: Path) -> str:
 
 
 def _foreign(provenance: Path, run: str) -> set[str]:
-    """Names in the target folder that are not this run's own making."""
+    """Names of files in the output folder that this run did not write."""
     there = {path.name for path in provenance.parent.iterdir()}
     try:
         known = json.loads(provenance.read_text())
@@ -260,7 +257,7 @@ def _foreign(provenance: Path, run: str) -> set[str]:
 
 
 def _publish(file: Path, target: Path) -> None:
-    """Copy so that a reader never sees a part."""
+    """Copy a file so that no reader sees an incomplete copy."""
     partial = target.with_name(f".{target.name}.part")
     shutil.copyfile(file, partial)
     partial.replace(target)

@@ -1,7 +1,7 @@
-"""Prepare the clusters of a deployment: folders, workflow images, converters. What is there already stays.
+"""Prepare the clusters of a deployment: folders, workflow images, converters. What exists is not changed.
 
-What cannot be had (a bad descriptor, an image that no registry has, a cluster that is away) is said, and does not keep
-the rest away.
+A failure (an invalid descriptor, an image that cannot be pulled, a cluster that cannot be reached) is reported and does
+not stop the rest.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from biomeroworker.workflows.catalogue import Catalogue
 
 @dataclass
 class Prepared:
-    """What became of it."""
+    """The result."""
 
     outcomes: list[PullResult] = field(default_factory=list)
-    #: Workflows that their wrong descriptors disable.
+    #: Workflows that are disabled because their descriptors are invalid.
     disabled: dict[str, Fault] = field(default_factory=dict)
     #: Clusters that could not be prepared.
     problems: dict[str, Fault] = field(default_factory=dict)
 
     @property
     def missing(self) -> dict[str, Fault]:
-        """What should exist and does not: images that were not pulled, clusters that could not be prepared."""
+        """Images that were not pulled and clusters that could not be prepared."""
         pulls = {outcome.request.name: outcome.fault for outcome in self.outcomes if outcome.fault}
         return {**self.problems, **pulls}
 
     @property
     def faults(self) -> dict[str, Fault]:
-        """Everything that does not work, and why."""
+        """All failures by workflow, image or cluster."""
         return {**self.disabled, **self.missing}
 
     def raise_for_failures(self) -> None:
-        """Raise if anything is missing. A disabled workflow is no reason: its descriptor must be corrected first."""
+        """Raise `Permanent` if anything is missing. Disabled workflows do not count."""
         if self.missing:
             detail = "\n".join(f"{name}: {fault}" for name, fault in self.missing.items())
-            raise Permanent(f"not all of the cluster's images are there: {', '.join(self.missing)}", detail=detail)
+            raise Permanent(f"missing on the cluster: {', '.join(self.missing)}", detail=detail)
 
 
 def set_up(
@@ -78,7 +78,7 @@ def _prepare(
 
 
 def make_folders(cluster: Cluster) -> None:
-    """Make a cluster's folders, where the configuration's ``~`` and ``$HOME`` lead: no shell reads them there."""
+    """Create the folders of a cluster, with ``~`` and ``$HOME`` of the configuration expanded."""
     at = cluster.remote_paths
     cluster.transport.make_dirs([at.data, at.images, at.converters])
 

@@ -1,4 +1,4 @@
-"""The request of an ended run once more: all of it, or what failed of it. Pure."""
+"""Build the request for a second run of an ended run, for all of its inputs or for those that failed. Pure."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from biomeroworker.eventlog.aggregates.states import RunState
 
 
 def build_rerun_request(run: WorkflowRun, *, failed: bool = False) -> RunRequest:
-    """What to hand in to run an ended run again, linked to it.
+    """Build the request of a new run that is linked to an ended run.
 
     Parameters
     ----------
     failed
-        Only the inputs that failed: of a run that is partly done those that its report names, of one that has failed
-        all.
+        Only the inputs that failed: the inputs in the report of a run that is partly done, all inputs of a failed run.
 
     Raises
     ------
-    Refused
-        The run has not ended, is not ours, or nothing of it failed.
+    RequestRejected
+        The run has not ended, was not accepted by this program, or has no failed inputs.
     """
     if run.request is None:
-        raise RequestRejected(f"run {run.id} was recorded by another program: there is no request to hand in again")
+        raise RequestRejected(f"run {run.id} was recorded by another program, without a request to repeat")
     if not run.state.is_terminal:
-        raise RequestRejected(f"run {run.id} has not ended; it is {run.state.value}")
+        raise RequestRejected(f"run {run.id} has not ended: its state is {run.state.value}")
     again = run.request_model.model_copy(update={"retry_of": str(run.id)})
     if not failed or run.state is RunState.FAILED:
         return again
     if run.state is RunState.CANCELLED:
-        raise RequestRejected(f"run {run.id} was cancelled, which is no failure; run it again without --failed")
+        raise RequestRejected(f"run {run.id} was cancelled, so no inputs failed: use retry without --failed")
     only = failed_inputs(run.report)
     if not only:
-        raise RequestRejected(f"nothing of run {run.id} failed: all its results are there")
+        raise RequestRejected(f"run {run.id} has no failed inputs: all results exist")
     return again.model_copy(update={"only": only})

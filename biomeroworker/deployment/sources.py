@@ -1,7 +1,7 @@
-"""The sources that a worker serves, by the name that a request gives them.
+"""The sources of runs by the name in a request.
 
-The one place where the engine's process meets OMERO's client library, and only when a run comes from OMERO: everything
-else installs and runs without it. Nor does a command that shows a run load what reads images.
+A source and its packages are imported at its first use. So everything except runs from OMERO works without omero-py,
+and commands that only show runs start fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from biomeroworker.errors import RequestRejected
 
 
 class Sources(Mapping[str, Source]):
-    """``folder`` always; ``omero`` where omero-py is installed."""
+    """``folder``, and ``omero`` if omero-py is installed."""
 
     def __init__(self) -> None:
         self._made: dict[str, Source] = {}
@@ -48,7 +48,7 @@ def _omero() -> Source:
         from biomeroworker.omero.source import OmeroSource
     except ModuleNotFoundError as error:
         raise RequestRejected(
-            f"this worker cannot talk to OMERO: {error.name} is missing; pip install biomeroworker[omero]"
+            f"runs from OMERO need the Python package {error.name}; install it with: pip install biomeroworker[omero]"
         ) from error
     source: Source = OmeroSource(provider_from_environment())
     return source

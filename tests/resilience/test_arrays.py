@@ -165,4 +165,4 @@ def test_inputs_that_vanish_while_they_are_fed_end_the_run_and_its_array(
     for name in ("i05.tif", "i06.tif"):
         (world.folder / "x" / request["inputs"]["folder"] / name).unlink()
     run = carried(world, run_id, RunState.FAILED)
-    assert "is gone" in run.report["message"]
+    assert "does not exist any more" in run.report["message"]

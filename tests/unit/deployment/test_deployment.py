@@ -43,7 +43,7 @@ def test_a_run_is_accepted_once_if_the_answer_is_lost(deployment, monkeypatch):
 
 def test_wait_ends_at_the_timeout(deployment):
     run_id = deployment.submit(REQUEST)
-    with pytest.raises(TimeoutError, match="it goes on"):
+    with pytest.raises(TimeoutError, match="it continues"):
         deployment.wait(run_id, timeout=0)
 
 

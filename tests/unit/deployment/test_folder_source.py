@@ -141,10 +141,10 @@ def test_folders_that_cannot_work_are_rejected(images, tmp_path):
     source = FolderSource()
     with pytest.raises(RequestRejected, match="is not a folder"):
         source.check(request(tmp_path / "nowhere", tmp_path / "out"))
-    with pytest.raises(RequestRejected, match="holds no image"):
+    with pytest.raises(RequestRejected, match="has no images"):
         source.check(request(images, tmp_path / "out"))
     tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
-    with pytest.raises(RequestRejected, match="among the inputs"):
+    with pytest.raises(RequestRejected, match="is the input folder"):
         source.check(request(images, images))
     source.check(request(images, tmp_path / "out"))
     (tmp_path / "out").mkdir()
