@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.tables import VIEWS
 
@@ -67,7 +68,8 @@ def see(
     progress: str | None = None,
 ) -> bool:  # fmt: skip
     """Record that the scheduler reports ``state``."""
-    return log.observe(run, attempt, state=state, raw_state=state, reason=reason, node=node, progress=progress)
+    status = JobStatus("", -1, JobState[state], state, reason=reason, node=node, progress=progress)
+    return log.observe(run, attempt, status)
 
 
 def newest(log: RunLog) -> int:

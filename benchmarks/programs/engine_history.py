@@ -5,6 +5,7 @@ import sys
 import time
 from uuid import UUID
 
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.eventlog.runlog import RunLog, RunState
 
 REQUEST = {"workflow": "nuclei", "version": "v1", "source": "omero", "inputs": {"ids": [7]}, "parameters": {"d": 12}}
@@ -26,7 +27,8 @@ def observe(log, run, count, node):
     took = []
     for number in range(count):
         began = time.perf_counter()
-        log.observe(run, 1, state="RUNNING", raw_state="RUNNING", node=node, progress=f"{1 + number % 99}%")
+        status = JobStatus("", -1, JobState.RUNNING, "RUNNING", node=node, progress=f"{1 + number % 99}%")
+        log.observe(run, 1, status)
         took.append(1000 * (time.perf_counter() - began))
     return took
 

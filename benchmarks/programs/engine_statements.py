@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store.fence import held
 
@@ -18,7 +19,8 @@ def changes(log, run, job):
     """Each change of a run, as a function."""
 
     def see(state, progress=None):
-        return lambda: log.observe(run, 1, state=state, raw_state=state, node="n1", progress=progress)
+        status = JobStatus("", -1, JobState[state], state, node="n1", progress=progress)
+        return lambda: log.observe(run, 1, status)
 
     yield "accept", lambda: log.accept(REQUEST, name="nuclei", description="", user=4, group=3, run_id=run)
     yield "start a stage", lambda: log.intend(run, RunState.EXPORTING, version="v1")

@@ -32,11 +32,10 @@ def run_to_dict(run: WorkflowRun, events: Iterable[Any], seconds: Mapping[RunSta
     seconds
         The time that the run spent in each state.
     """
-    request = run.request or {}
     return {
         "run": run.id,
         "name": run.name,
-        "workflow": request.get("workflow", run.name),
+        "workflow": run.workflow,
         "user": run.user,
         "group": run.group,
         "accepted": run.created_on,
@@ -49,7 +48,7 @@ def run_to_dict(run: WorkflowRun, events: Iterable[Any], seconds: Mapping[RunSta
         "attempt": run.attempt,
         "attempts": [_attempt_to_dict(attempt) for attempt in run.attempts.values()],
         "chunks": run.chunks,
-        "retry_of": request.get("retry_of", ""),
+        "retry_of": run.recorded_request.retry_of,
         "job_ids": run.job_ids,
         "request": run.request,
         "outcomes": run.outcomes,
@@ -68,12 +67,13 @@ def summary_to_dict(run: RunSummary) -> dict[str, Any]:
 def _attempt_to_dict(attempt: Attempt) -> dict[str, Any]:
     """An attempt, with the key names of ``show --json``."""
     keys = {"started": "begun", "preloaded": "ready", "released": "fed"}
-    values = {
+    values: dict[str, Any] = {
         keys.get(name, name): sorted(value) if isinstance(value, frozenset) else value
         for name, value in vars(attempt).items()
     }
-    seen = attempt.observation
-    return {**values, "observation": None if seen is None else dict(vars(seen)), "unreleased": attempt.unreleased}
+    when, seen = values.pop("observed"), attempt.observation
+    observation = None if seen is None else {**seen.observation(), "when": when}
+    return {**values, "observation": observation, "unreleased": attempt.unreleased}
 
 
 def print_run(run: Mapping[str, Any]) -> None:

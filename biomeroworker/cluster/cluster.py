@@ -19,11 +19,12 @@ from biomeroworker.cluster.containers.images import TIFF_CONVERTER, Images
 from biomeroworker.cluster.containers.runtime import Image, Reference, RegistryCredentials, Runtime
 from biomeroworker.cluster.paths import RemotePaths
 from biomeroworker.cluster.slurm import commands, submit_once
-from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, Limits
+from biomeroworker.cluster.slurm.scheduler import JobSpec, Limits
 from biomeroworker.cluster.slurm.submit_errors import classify_submission, scheduler_unavailable
 from biomeroworker.cluster.transport.errors import remote_file_fault
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.cluster.transport.transport import Transport
+from biomeroworker.domain.job_status import JobState, JobStatus
 
 if TYPE_CHECKING:
     from biomeroworker.config import ClusterSettings

@@ -18,8 +18,9 @@ from sqlalchemy import Engine, select
 
 from biomeroworker import __version__
 from biomeroworker.domain.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.eventlog.aggregates.durations import time_in_states
-from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, LoggedEvent, Observation, RunSummary
+from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, LoggedEvent, RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import (
     AlreadyEnded,
@@ -44,7 +45,7 @@ from biomeroworker.eventlog.values import refuse_secrets, sanitize
 
 __all__ = [
     "AlreadyEnded", "Attempt", "FaultRecord", "Intent", "LogError", "LoggedEvent", "NoSuchRun", "NotAllowed",
-    "Observation", "RunLog", "RunState", "RunSummary", "StaleAttempt", "Task", "WorkflowRun",
+    "RunLog", "RunState", "RunSummary", "StaleAttempt", "Task", "WorkflowRun",
 ]  # fmt: skip
 
 
@@ -219,41 +220,18 @@ class RunLog:
         change.commit()
 
     @retry_on_conflict
-    def observe(
-        self,
-        run_id: UUID,
-        attempt: int,
-        *,
-        state: str,
-        raw_state: str,
-        reason: str = "",
-        node: str = "",
-        progress: str | None = None,
-    ) -> bool:
-        """Record what the scheduler says of the attempt's job, if it is news.
+    def observe(self, run_id: UUID, attempt: int, status: JobStatus) -> bool:
+        """Record the scheduler's answer about the attempt's job, if it is new; return whether it is.
 
-        Parameters
-        ----------
-        state
-            A name of `biomeroworker.cluster.slurm.scheduler.JobState`.
-        raw_state
-            The scheduler's own word.
-        progress
-            ``43%``, a number from 0 to 100, or None for not known; whole percents are recorded.
-
-        Returns
-        -------
-        Whether anything changed.
+        Progress (``43%``, a number from 0 to 100, or None for unknown) is recorded in whole percents.
         """
         change = RunUnitOfWork(self.tracker, run_id)
-        changed = change.run.observe(
-            attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
-        )
+        changed = change.run.observe(attempt, status)
         if changed:
             task = change.task(f"job-{attempt}")
             seen = change.run.attempts[attempt].observation
-            if task is not None and seen is not None and state != "UNKNOWN":
-                task.observed(state, seen.progress)
+            if task is not None and seen is not None and seen.state is not JobState.UNKNOWN:
+                task.observed(seen.state.name, seen.progress)
             change.commit()
         return changed
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import ResultManifest
 from biomeroworker.errors import Blocked, NodeFault, Permanent, Transient
 from biomeroworker.workflows.markers import Exited, JobExit, Markers, Preflight, read_markers

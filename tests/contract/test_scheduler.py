@@ -18,8 +18,9 @@ import pytest
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.slurm.parsing import array_expression
-from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, by_task
+from biomeroworker.cluster.slurm.scheduler import JobSpec
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from biomeroworker.domain.job_status import JobState, JobStatus, by_task
 from tests.fakes.transport import FakeTransport
 
 pytestmark = pytest.mark.timeout(300)

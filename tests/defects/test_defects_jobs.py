@@ -8,7 +8,7 @@ import pytest
 
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import array_expression
-from biomeroworker.cluster.slurm.scheduler import JobState, by_task
+from biomeroworker.domain.job_status import JobState, JobStatus, by_task
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded, RunState
 from tests.log_steps import rows
@@ -140,7 +140,7 @@ def test_a_recorded_end_does_not_change(world: World) -> None:
         ):
             with pytest.raises(AlreadyEnded):
                 later()
-        log.observe(run.id, 1, state="COMPLETED", raw_state="COMPLETED", reason="", node="", progress=None)
+        log.observe(run.id, 1, JobStatus("", -1, JobState.COMPLETED, "COMPLETED"))
         assert log.run(run.id).state is RunState.FAILED
 
 

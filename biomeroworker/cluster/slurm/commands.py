@@ -29,7 +29,8 @@ from datetime import UTC, datetime, timedelta
 
 from biomeroworker.cluster.slurm import parsing as words
 from biomeroworker.cluster.slurm.parsing import array_expression, state_of
-from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus, Limits
+from biomeroworker.cluster.slurm.scheduler import JobSpec, Limits
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.errors import Permanent
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from biomeroworker.cluster.slurm.scheduler import JobState
+from biomeroworker.domain.job_status import JobState
 from biomeroworker.domain.ranges import format_ranges
 
 #: State words of squeue(1) and sacct(1), JOB STATE CODES. A word that is not here is UNKNOWN.

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biomeroworker.cluster.slurm.scheduler import JobStatus
 from biomeroworker.domain import ranges
+from biomeroworker.domain.job_status import JobStatus
 from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest, folder_name
 from biomeroworker.engine.planning import chunks
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient

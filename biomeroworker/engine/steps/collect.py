@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.cluster.transport.transport import TransferResult
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import ResultManifest
 from biomeroworker.domain.summary import describe_outputs
-from biomeroworker.engine.results import job_status, task_outcomes
-from biomeroworker.engine.steps import job_monitor
+from biomeroworker.engine.results import array_status, task_outcomes
 from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.input_manifest import InputManifestStore
@@ -37,15 +36,15 @@ class ResultCollector:
         started = time.monotonic()
         run, attempt, space = context.run, context.attempt, context.workspace
         status, tasks = self._recorded_status(run)
-        if not job_status.is_final(status, tasks):  # the scheduler did not know the job: query it again
+        if not array_status.is_final(status, tasks):  # the scheduler did not know the job: query it again
             status, tasks = self._query_status(context)
             if status.state in (JobState.PENDING, JobState.RUNNING):
                 context.guard.check()
                 context.report_progress(f"job {status.job_id} is still {status.raw_state}")
                 return next_step(context.place.settings.slurm.poll_seconds)
-            if job_status.is_final(status, tasks):
+            if array_status.is_final(status, tasks):
                 self._log.intend(
-                    context.id, RunState.FETCHING, attempt=attempt.number, **job_monitor.final_status(status, tasks)
+                    context.id, RunState.FETCHING, attempt=attempt.number, **array_status.to_event(status, tasks)
                 )
         fetched = self._fetch(context, attempt.number)
         seconds = round(time.monotonic() - started, 2)
@@ -86,17 +85,17 @@ class ResultCollector:
     @staticmethod
     def _recorded_status(run: WorkflowRun) -> tuple[JobStatus, dict[int, JobStatus]]:
         attempt, recorded = run.attempts[run.attempt], run.intent(RunState.FETCHING)
-        tasks = job_status.tasks_from_dicts(recorded.get("tasks") or (), attempt.name, attempt.tasks)
-        return job_status.from_dict(recorded, attempt.name), tasks
+        tasks = array_status.tasks_from_event(recorded.get("tasks") or (), attempt.name, attempt.tasks)
+        return JobStatus.from_event(recorded, attempt.name), tasks
 
     @staticmethod
     def _query_status(context: RunContext) -> tuple[JobStatus, dict[int, JobStatus]]:
         attempt = context.attempt
         found = context.cluster.status([attempt.name], context.run.created_on).get(attempt.name, [])
-        tasks = job_status.per_task(attempt.name, found, attempt.tasks)
+        tasks = array_status.per_task(attempt.name, found, attempt.tasks)
         if tasks:
-            return job_status.aggregate_array(attempt.name, tasks), tasks
-        return (found[-1] if found else job_status.unknown(attempt.name)), {}
+            return array_status.aggregate_array(attempt.name, tasks), tasks
+        return (found[-1] if found else JobStatus.unknown(attempt.name)), {}
 
     @staticmethod
     def _fetch(context: RunContext, number: int) -> TransferResult:
@@ -151,13 +150,13 @@ class ResultCollector:
 
     def _used(self, context: RunContext) -> dict[str, Any]:
         """What the job used, if accounting did not have it yet when the job ended."""
-        if "cpu_seconds" in context.run.intent(RunState.FETCHING).get("usage", {}):
+        if self._recorded_status(context.run)[0].cpu_seconds is not None:
             return {}
         try:
             status, tasks = self._query_status(context)
         except Fault:  # the figures are for information only
             return {}
-        used = job_status.usage(tasks.values()) if tasks else status.usage()
+        used = array_status.usage(tasks.values()) if tasks else status.usage()
         return {"usage": used} if used else {}
 
     def _merge_task_results(self, context: RunContext) -> ResultManifest:

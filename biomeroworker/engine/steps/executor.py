@@ -169,7 +169,7 @@ class RunExecutor:
         """Wait for the scheduler; while tasks of the job wait for their chunks, send the next chunks."""
         attempt = context.attempt
         seen = attempt.observation
-        if not attempt.unreleased or (seen is not None and seen.state not in ("PENDING", "RUNNING", "UNKNOWN")):
+        if not attempt.unreleased or (seen is not None and seen.state.is_terminal):
             return AWAIT_POLL
         if not context.leased.last.streaming:  # first let the supervisor know, so that the job is polled meanwhile
             return next_step(streaming=True)

@@ -10,13 +10,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from biomeroworker import errors
 from biomeroworker.cluster.cluster import Cluster
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
-from biomeroworker.engine.results import job_status
+from biomeroworker.domain.job_status import JobState, JobStatus
+from biomeroworker.engine.results import array_status
 from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.leased_run import LeasedRun, PolledJob
@@ -113,30 +112,21 @@ class JobMonitor:
         Of an array the numbers of tasks in each state are recorded, when they change.
         """
         run, attempt = context.run, context.attempt
-        tasks = job_status.per_task(attempt.name, found, attempt.tasks)
+        tasks = array_status.per_task(attempt.name, found, attempt.tasks)
         if tasks:
             self._release_again(context, tasks)
-            status = job_status.aggregate_array(attempt.name, tasks)
-            before = run.chunks - len(tasks)
-            progress: str | None = f"{100 * (before + job_status.ended(tasks)) / run.chunks:.0f}%"
+            ended_chunks = run.chunks - len(tasks) + array_status.count_ended(tasks)
+            status = array_status.aggregate_array(attempt.name, tasks)
+            status = replace(status, progress=f"{100 * ended_chunks / run.chunks:.0f}%")
         else:
-            status = found[-1] if found else job_status.unknown(attempt.name)
-            progress = status.progress
-        changed = self._log.observe(
-            run.id,
-            attempt.number,
-            state=status.state.name,
-            raw_state=status.raw_state,
-            reason=status.reason,
-            node=status.node,
-            progress=progress,
-        )
+            status = found[-1] if found else JobStatus.unknown(attempt.name)
+        changed = self._log.observe(run.id, attempt.number, status)
         context.guard.check()
         text = f"job {attempt.job_id} {status.raw_state or status.state.name}"
         context.report_progress(f"{text} ({status.reason})" if status.reason else text)
         ended = status.state.is_terminal or self._is_overdue(context, status)
         if ended:
-            self._log.intend(run.id, RunState.FETCHING, attempt=attempt.number, **final_status(status, tasks))
+            self._log.intend(run.id, RunState.FETCHING, attempt=attempt.number, **array_status.to_event(status, tasks))
         return changed, ended
 
     @staticmethod
@@ -187,13 +177,3 @@ def _job_of(run: WorkflowRun) -> PolledJob | None:
 def _is_active(found: Sequence[JobStatus]) -> bool:
     """Whether the job certainly waits or runs, so that an answer that repeats the last one needs no action."""
     return bool(found) and all(status.state in (JobState.PENDING, JobState.RUNNING) for status in found)
-
-
-def final_status(status: JobStatus, tasks: dict[int, JobStatus]) -> dict[str, Any]:
-    """The end of a job, as the intent to fetch its results records it; of an array task by task."""
-    detail = job_status.to_dict(status)
-    if tasks:
-        detail["tasks"] = job_status.tasks_to_dicts(tasks)
-        if used := job_status.usage(tasks.values()):
-            detail["usage"] = used
-    return detail

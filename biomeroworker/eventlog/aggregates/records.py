@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
+from biomeroworker.domain.job_status import JobStatus
 from biomeroworker.eventlog.aggregates.states import RunState
 
 
@@ -29,18 +30,6 @@ class Intent(Immutable):
 
 
 @dataclass(frozen=True)
-class Observation(Immutable):
-    """What the scheduler last said of a job; `state` is a name of `biomeroworker.cluster.slurm.scheduler.JobState`."""
-
-    state: str
-    raw_state: str
-    reason: str
-    node: str
-    progress: str | None
-    when: datetime
-
-
-@dataclass(frozen=True)
 class Attempt(Immutable):
     """One try at running the workflow: at most one job, found again by its ``name``.
 
@@ -54,7 +43,8 @@ class Attempt(Immutable):
     excluded_nodes: tuple[str, ...] = ()
     job_id: int | None = None
     submitted: datetime | None = None
-    observation: Observation | None = None
+    observation: JobStatus | None = None  #: what was last recorded of its job
+    observed: datetime | None = None  #: when that was recorded
     unknown_since: datetime | None = None  #: since when the scheduler says it does not know the job
     tasks: tuple[int, ...] = ()
     preloaded: frozenset[int] = frozenset()  #: chunks that were on the cluster when its files were

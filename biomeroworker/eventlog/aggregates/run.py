@@ -16,9 +16,10 @@ from uuid import UUID
 from eventsourcing.domain import Aggregate, event
 
 from biomeroworker.domain import ranges
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.plan import RunPlan
 from biomeroworker.domain.request import RecordedRequest, RunRequest
-from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, Observation
+from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent
 from biomeroworker.eventlog.aggregates.states import (
     AlreadyEnded,
     NotAllowed,
@@ -226,23 +227,25 @@ class WorkflowRun(Aggregate):
         if new := set(chunks).intersection(tried.unreleased):
             self._chunks_sent(attempt=attempt, chunks=ranges.format_ranges(new), outcome=to_json_values(outcome))
 
-    def observe(
-        self, attempt: int, *, state: str, raw_state: str, reason: str, node: str, progress: str | None
-    ) -> bool:
-        """What the scheduler says of the job; whether that was news. Of an older attempt nothing is."""
+    def observe(self, attempt: int, status: JobStatus) -> bool:
+        """Record the scheduler's answer about the attempt's job, if it is new; return whether it is."""
         if self.state.is_terminal or attempt != self.attempt or attempt not in self.attempts:
             return False
-        progress = whole_percent(progress)
+        status = replace(status, progress=whole_percent(status.progress))
         last = self.attempts[attempt].observation
         if last is not None:
-            progress = last.progress if progress is None else progress
-            before = (last.state, last.raw_state, last.reason, last.node, last.progress)
-            # an answer after faults is news even when it says the same: the row of faults has ended
-            silences = any(fault.stage not in FEEDING for fault in self._consecutive_faults)
-            if before == (state, raw_state, reason, node, progress) and not silences:
+            status = replace(status, progress=last.progress if status.progress is None else status.progress)
+            # an answer after failed queries is new even if it repeats the last one: it ends their series
+            failed_queries = any(fault.stage not in FEEDING for fault in self._consecutive_faults)
+            if last.observation() == status.observation() and not failed_queries:
                 return False
         self._job_observed(
-            attempt=attempt, state=state, raw_state=raw_state, reason=reason, node=node, progress=progress
+            attempt=attempt,
+            state=status.state.name,
+            raw_state=status.raw_state,
+            reason=status.reason,
+            node=status.node,
+            progress=status.progress,
         )
         return True
 
@@ -375,10 +378,11 @@ class WorkflowRun(Aggregate):
     ) -> None:  # fmt: skip
         assert timestamp is not None
         before = self.attempts[attempt]
-        unknown_since = (before.unknown_since or timestamp) if state == "UNKNOWN" else None
-        seen = Observation(state, raw_state, reason, node, progress, timestamp)
-        self.attempts[attempt] = replace(before, observation=seen, unknown_since=unknown_since)
-        self.state = after_observation(self.state, state)
+        recorded = {"state": state, "raw_state": raw_state, "reason": reason, "node": node, "progress": progress}
+        seen = JobStatus.from_event(recorded, before.name)
+        unknown_since = (before.unknown_since or timestamp) if seen.state is JobState.UNKNOWN else None
+        self.attempts[attempt] = replace(before, observation=seen, observed=timestamp, unknown_since=unknown_since)
+        self.state = after_observation(self.state, seen.state.name)
         # an observation of the job ends a series of failed queries, but not one of failed transfers
         self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage in FEEDING]
 

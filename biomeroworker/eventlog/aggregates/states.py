@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from biomeroworker.domain.job_status import JobState
 from biomeroworker.errors import BiomeroWorkerError, Conflict
 
 
@@ -86,14 +87,14 @@ def check_transition(now: RunState, then: RunState) -> None:
 
 
 def after_observation(now: RunState, job_state: str) -> RunState:
-    """The state of a run whose job was seen in ``job_state`` (a name of `JobState`).
+    """The state of a run after its job was seen in ``job_state``, the name of a `JobState`.
 
-    Only PENDING and RUNNING move it, and only while the job is what it waits for: what an ended job means is judged
-    by the engine, from its markers.
+    Only PENDING and RUNNING change it, and only while the run waits for the job. What the end of a job means is decided
+    by the engine, from the markers of the job.
     """
     if now in (RunState.SUBMITTING, RunState.QUEUED, RunState.RUNNING):
-        if job_state == "RUNNING":
+        if job_state == JobState.RUNNING.name:
             return RunState.RUNNING
-        if job_state == "PENDING":
+        if job_state == JobState.PENDING.name:
             return RunState.QUEUED
     return now

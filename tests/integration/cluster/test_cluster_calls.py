@@ -12,8 +12,9 @@ import pytest
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.slurm import commands
-from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState, JobStatus
+from biomeroworker.cluster.slurm.scheduler import JobSpec
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.errors import Permanent
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]

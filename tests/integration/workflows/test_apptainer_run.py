@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 from biomeroworker.cluster.containers.apptainer import Apptainer
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize
 from biomeroworker.errors import NodeFault, Permanent
 from biomeroworker.imaging import ome_zarr, reader

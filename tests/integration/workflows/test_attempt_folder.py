@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import InputManifest, PhysicalSize
 from biomeroworker.errors import Blocked, NodeFault, Permanent
 from biomeroworker.imaging.ome_zarr import write_image

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from biomeroworker.cli import app
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.eventlog.runlog import RunLog, RunState
 
 #: Control sequences that a container may print: window title, clear screen, NUL.
@@ -27,7 +28,7 @@ def deployment(tmp_path: Path) -> tuple[RunLog, UUID, str]:
     log.begin_attempt(run, 1, f"biomero-{run}-1")
     log.intend(run, RunState.SUBMITTING, attempt=1)
     log.submitted(run, 1, 1234)
-    log.observe(run, 1, state="PENDING", raw_state="PENDING", reason="Priority", node="")
+    log.observe(run, 1, JobStatus("", -1, JobState.PENDING, "PENDING", reason="Priority"))
     return log, run, str(config)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from biomeroworker.domain import ranges
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import TRANSITIONS, NotAllowed, RunState
 
@@ -97,12 +98,8 @@ class ARun(RuleBasedStateMachine):
     @rule(behind=st.integers(0, 1), state=JOB_STATES, progress=st.none() | st.integers(0, 100))
     def observe(self, behind: int, state: str, progress: int | None) -> None:
         attempt = self.run.attempt - behind
-        self.command(
-            lambda: self.run.observe(
-                attempt, state=state, raw_state=state, reason="", node="",
-                progress=None if progress is None else str(progress),
-            )
-        )  # fmt: skip
+        status = JobStatus("", -1, JobState[state], state, progress=None if progress is None else str(progress))
+        self.command(lambda: self.run.observe(attempt, status))
 
     @rule(stage=STAGES, attempt=ATTEMPTS, later=st.booleans())
     def fault(self, stage: RunState, attempt: int, later: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomeroworker.cluster.slurm.scheduler import JobState
+from biomeroworker.domain.job_status import JobState
 from biomeroworker.domain.redaction import mask_credentials
 from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.states import RunState

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import ResultFile
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
 from biomeroworker.workflows.markers import (

@@ -22,11 +22,11 @@ from biomeroworker import remote
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.parsing import state_of
-from biomeroworker.cluster.slurm.scheduler import JobState
 from biomeroworker.cluster.slurm.submit_errors import scheduler_unavailable
 from biomeroworker.config import SlurmSettings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.job_scripts import JOB_SCRIPT
+from biomeroworker.domain.job_status import JobState
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import RequestRejected

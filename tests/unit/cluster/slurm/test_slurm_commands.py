@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomeroworker.cluster.slurm import commands, parsing
-from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState
+from biomeroworker.cluster.slurm.scheduler import JobSpec
+from biomeroworker.domain.job_status import JobState
 from biomeroworker.errors import Permanent
 from tests.unit.cluster.slurm.slurm_texts import SINCE, answered
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from biomeroworker.cluster.slurm import commands
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus, Limits, by_task
+from biomeroworker.cluster.slurm.scheduler import Limits
+from biomeroworker.domain.job_status import JobState, JobStatus, by_task
 
 DATA = Path(__file__).parents[3] / "data" / "slurm"
 VERSIONS = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())

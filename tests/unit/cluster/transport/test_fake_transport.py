@@ -10,9 +10,10 @@ import pytest
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.cluster.paths import attempt_name
-from biomeroworker.cluster.slurm.scheduler import JobSpec, JobState
+from biomeroworker.cluster.slurm.scheduler import JobSpec
 from biomeroworker.cluster.slurm.submit_errors import SubmissionUncertain
 from biomeroworker.cluster.slurm.submit_once import AttemptAbandoned, AttemptClaimed
+from biomeroworker.domain.job_status import JobState
 from biomeroworker.errors import Blocked, Permanent, Transient
 from tests.fakes.transport import FakeTransport
 from tests.unit.cluster.slurm.slurm_texts import SINCE, answered

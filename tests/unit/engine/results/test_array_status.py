@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
-from biomeroworker.engine.results import job_status
+from biomeroworker.domain.job_status import JobState, JobStatus
+from biomeroworker.engine.results import array_status
 
 NAME = "biomero-1"
 
@@ -16,7 +16,7 @@ def status(state, task, **more):
 
 def tallied(*states):
     found = [status(state, task) for task, state in enumerate(states) if state is not JobState.UNKNOWN]
-    return job_status.aggregate_array(NAME, job_status.per_task(NAME, found, range(len(states))))
+    return array_status.aggregate_array(NAME, array_status.per_task(NAME, found, range(len(states))))
 
 
 P, R, C, F, U, N = (
@@ -51,32 +51,45 @@ def test_the_line_counts_its_tasks_and_never_grows_with_them():
 
 def test_a_reason_is_told_only_if_all_waiting_tasks_have_it():
     held = [status(P, task, reason="JobHeldUser") for task in (0, 1)]
-    assert job_status.aggregate_array(NAME, job_status.per_task(NAME, held, (0, 1))).reason == "JobHeldUser"
+    assert array_status.aggregate_array(NAME, array_status.per_task(NAME, held, (0, 1))).reason == "JobHeldUser"
     mixed = [held[0], replace(held[1], reason="Priority")]
-    assert job_status.aggregate_array(NAME, job_status.per_task(NAME, mixed, (0, 1))).reason == ""
+    assert array_status.aggregate_array(NAME, array_status.per_task(NAME, mixed, (0, 1))).reason == ""
 
 
 def test_a_thousand_tasks_fit_into_an_event_and_come_back_one_by_one():
     found = [status(C, task, node=f"n{task % 3}", exit_code=0) for task in range(1000)]
     found[17] = status(F, 17, node="n9", exit_code=77, signal=9)
-    tasks = job_status.per_task(NAME, found, range(1001))
-    lines = job_status.tasks_to_dicts(tasks)
+    tasks = array_status.per_task(NAME, found, range(1001))
+    lines = array_status.tasks_to_event(tasks)
     assert len(lines) == 5, "three nodes, one failure, one that nobody has heard of"
-    again = job_status.tasks_from_dicts(lines, NAME, range(1001))
+    again = array_status.tasks_from_event(lines, NAME, range(1001))
     assert {task: (one.state, one.node, one.exit_code, one.signal) for task, one in again.items()} == {
         task: (one.state, one.node, one.exit_code, one.signal) for task, one in tasks.items()
     }
-    assert not job_status.is_final(again[0], again)
-    assert job_status.is_final(again[0], {task: one for task, one in again.items() if task < 1000})
+    assert not array_status.is_final(again[0], again)
+    assert array_status.is_final(again[0], {task: one for task, one in again.items() if task < 1000})
 
 
 def test_what_the_tasks_used_is_added_up_and_memory_is_that_of_the_largest():
     tasks = [status(C, task, elapsed_seconds=10, max_rss_bytes=task * 100) for task in (1, 2, 3)]
-    assert job_status.usage(tasks) == {"elapsed_seconds": 30, "max_rss_bytes": 300}
+    assert array_status.usage(tasks) == {"elapsed_seconds": 30, "max_rss_bytes": 300}
 
 
 def test_a_job_that_will_never_be_known_again_is_final():
     forgotten = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", unrecoverable=True)
-    assert job_status.is_final(forgotten, {})
-    assert job_status.from_dict(job_status.to_dict(forgotten), NAME).unrecoverable
-    assert not job_status.is_final(job_status.unknown(NAME), {})
+    assert array_status.is_final(forgotten, {})
+    assert JobStatus.from_event(forgotten.to_event(), NAME).unrecoverable
+    assert not array_status.is_final(JobStatus.unknown(NAME), {})
+
+
+def test_a_recorded_status_is_the_same_after_a_restart():
+    ended = JobStatus(
+        NAME, 7, F, "OUT_OF_MEMORY", reason="r", node="n1", exit_code=1, signal=9, cpu_seconds=2.5, gpus=1
+    )
+    assert JobStatus.from_event(ended.to_event(), NAME) == ended
+    seen = JobStatus(NAME, -1, R, "RUNNING", node="n1", progress="43%")
+    assert JobStatus.from_event(seen.observation(), NAME) == seen
+
+
+def test_a_state_that_this_version_does_not_know_counts_as_unknown():
+    assert JobStatus.from_event({"state": "PONDERING"}, NAME).state is U

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.deployment import rerun
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import Chunk, InputManifest
 from biomeroworker.engine.results import task_outcomes
 from biomeroworker.errors import RequestRejected, Transient

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 from sqlalchemy import event
 
-from biomeroworker.cluster.slurm.scheduler import JobState, JobStatus
 from biomeroworker.config import Settings
+from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.engine.steps.cancellation import JobCanceller
 from biomeroworker.engine.steps.context import EngineContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
