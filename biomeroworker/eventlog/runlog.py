@@ -1,8 +1,8 @@
-"""The log of runs: what the engine writes, and what everyone reads.
+"""The log of runs: written by the engine, read by all parts.
 
-Every method that records is one transaction: the events, what dashboards and lists read of them, and the position up to
-which they were read, commit together or not at all. When another process was first, the change is decided anew on the
-fresh state. Where nothing changes, nothing is written.
+Each method that records is one transaction: the events, the rows that dashboards and lists read, and the position up to
+which events were projected into them commit together or not at all. After a conflict with another process, the change
+is decided again on the new state. If nothing changes, nothing is written.
 """
 
 from __future__ import annotations
@@ -50,35 +50,35 @@ __all__ = [
 
 
 class RunLog:
-    """Runs, from acceptance to their one end. Safe to share between threads; processes need one each."""
+    """Runs, from acceptance to their end. Safe to share between threads; each process needs its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._recorder = SQLRecorder(engine)
         self._recorder.create()
-        #: The same log for programs that record runs and tasks themselves, and what they ask of its read tables.
+        #: The same log for programs that record runs and tasks themselves, and the read tables that they use.
         self.tracker = WorkflowTracker(self._recorder)
         self.job_accounting = JobAccounting(self._recorder)
         self.job_progress = JobProgress(self._recorder)
         self.workflow_progress = WorkflowProgress(self._recorder)
         self.workflow_analytics = WorkflowAnalytics(self._recorder)
         self.leases = Leases(self._recorder)
-        #: Jobs that are still to be cancelled.
+        #: Jobs that still have to be cancelled.
         self.pending_cancels = PendingCancels(self._recorder)
-        #: What is still to be told of ended runs, and which of them still have folders.
+        #: The notifications to deliver, and the ended runs that still have folders.
         self.outbox = Outbox(self._recorder)
         self.cleanup = CleanupQueue(self._recorder)
 
     @classmethod
     def open(cls, url: str) -> RunLog:
-        """Open the log at ``postgresql+psycopg2://…`` or ``sqlite:///file``, making what is missing.
+        """Open the log at ``postgresql+psycopg2://…`` or ``sqlite:///file``, and create missing tables.
 
-        The first time that a log of an earlier program is opened, its read tables are made again from its events.
+        When the log of an earlier program is opened first, its read tables are rebuilt from its events.
         """
         return cls(connect(url))
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self.tracker.close()
         self._engine.dispose()
 
@@ -90,7 +90,7 @@ class RunLog:
     ) -> None:
         self.close()
 
-    # -- the way of a run ---------------------------------------------------------------------------------------------
+    # -- recording ----------------------------------------------------------------------------------------------------
 
     def accept(
         self,
@@ -102,20 +102,20 @@ class RunLog:
         group: int,
         run_id: UUID | None = None,
     ) -> UUID:
-        """Accept a run: from the return of this call on it will end exactly once.
+        """Accept a run: after the return of this call it will end exactly once.
 
         Parameters
         ----------
         run_id
-            Chosen by a caller that may have to ask again, because the answer got lost: asked twice with the same
-            request, one run is accepted.
+            Chosen by a caller that may have to repeat the call, because the answer was lost: a repeated call with the
+            same request accepts one run.
 
         Raises
         ------
-        biomeroworker.errors.Refused
-            The request carries what looks like a secret.
+        biomeroworker.errors.RequestRejected
+            The request seems to contain a secret.
         NotAllowed
-            ``run_id`` is another request's.
+            ``run_id`` belongs to another request.
         """
         refuse_secrets(request)
         run = WorkflowRun._create(
@@ -135,18 +135,18 @@ class RunLog:
         return run.id
 
     def run(self, run_id: UUID) -> WorkflowRun:
-        """A run as of now. It is a copy: nothing that is done to it is recorded.
+        """The current state of a run. It is a copy: changes to it are not recorded.
 
         Raises
         ------
         NoSuchRun
-            There is none of this id.
+            There is no run with this id.
         """
         return self.tracker.run(run_id)
 
     @retry_on_conflict
     def intend(self, run_id: UUID, stage: RunState, *, attempt: int = 0, **detail: Any) -> None:
-        """Enter ``stage`` with what is about to be done there. Recorded once, however often it is meant."""
+        """Enter ``stage``, with the detail of what is about to be done there. The same intent is recorded once."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.intend(stage, attempt, detail)
         request = change.run.recorded_request
@@ -165,7 +165,7 @@ class RunLog:
             case RunState.FETCHING:
                 change.begin_task(f"fetch-{change.run.attempt}", IMAGE_IMPORT_SCRIPT, __version__, {}, {})
             case RunState.IMPORTING:
-                change.end_task(f"job-{change.run.attempt}", "")  # a job is good once its results were judged so
+                change.end_task(f"job-{change.run.attempt}", "")  # the job has succeeded when its results are checked
                 change.begin_task(f"import-{change.run.attempt}", IMAGE_IMPORT_TASK, __version__, request.outputs, {})
         change.commit()
 
@@ -187,23 +187,23 @@ class RunLog:
     def begin_attempt(
         self, run_id: UUID, number: int, name: str, *, excluded_nodes: Iterable[str] = (), tasks: Iterable[int] = ()
     ) -> None:
-        """Start attempt ``number``, whose job will be called ``name``, at the transfer of its files.
+        """Start attempt ``number``, with ``name`` as the name of its job, at the transfer of its files.
 
-        ``tasks`` makes the job an array: the numbers of the chunks that it is to work on.
+        ``tasks`` makes the job an array: the numbers of the chunks that it processes.
 
-        The attempt before it, if any, is given up: whoever still speaks for it gets `StaleAttempt`.
+        The attempt before it, if any, is replaced: later records for it raise `StaleAttempt`.
         """
         change = RunUnitOfWork(self.tracker, run_id)
         before = change.run.attempt
         change.run.begin_attempt(number, name, list(excluded_nodes), tasks)
         if before and before != change.run.attempt:
             faults = [fault.message for fault in change.run.faults if fault.attempt == before]
-            change.fail_tasks(faults[-1] if faults else f"given up for attempt {number}")
+            change.fail_tasks(faults[-1] if faults else f"replaced by attempt {number}")
         change.commit()
 
     @retry_on_conflict
     def submitted(self, run_id: UUID, attempt: int, job_id: int) -> None:
-        """Record the scheduler's number for the attempt's job: its one job."""
+        """Record the id of the attempt's one job."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.submitted(attempt, job_id)
         task = change.task(f"job-{attempt}")
@@ -214,7 +214,7 @@ class RunLog:
 
     @retry_on_conflict
     def chunks_sent(self, run_id: UUID, attempt: int, chunks: Iterable[int], **outcome: Any) -> None:
-        """Record that chunks are on the cluster and that their tasks of the attempt's array were let go."""
+        """Record that chunks are on the cluster and that their tasks of the attempt's array were released."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.chunks_sent(attempt, chunks, outcome)
         change.commit()
@@ -248,7 +248,7 @@ class RunLog:
         hint: str = "",
         retry_at: datetime | None = None,
     ) -> None:
-        """Record a fault, and when it will be tried again."""
+        """Record a fault, and when its step is tried again."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.fault(
             stage, attempt, kind=kind, message=sanitize(message), detail=sanitize(detail), hint=hint, retry_at=retry_at
@@ -257,41 +257,41 @@ class RunLog:
 
     @retry_on_conflict
     def pause(self, run_id: UUID, reason: str, stage: RunState) -> None:
-        """Stop a run before its next step, visibly."""
+        """Pause a run before its next step."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.pause(sanitize(reason), stage)
         change.commit()
 
     @retry_on_conflict
     def resume(self, run_id: UUID) -> None:
-        """Let a paused run go on from the same step."""
+        """Let a paused run continue with the same step."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.resume()
         change.commit()
 
     @retry_on_conflict
     def request_cancel(self, run_id: UUID, by: str) -> None:
-        """Ask for the end of a run. Its job is cancelled by whoever carries it."""
+        """Request the cancel of a run. The supervisor that executes it cancels its job."""
         change = RunUnitOfWork(self.tracker, run_id)
         change.run.request_cancel(by)
         change.commit()
 
     def finish(self, run_id: UUID, **summary: Any) -> None:
-        """The good end.
+        """End the run with success.
 
         Raises
         ------
         AlreadyEnded
-            The run has its one end, whichever it was. So do `fail` and `cancelled`.
+            The run has ended already. `fail` and `cancelled` raise it too.
         """
         self._end(run_id, RunState.DONE, summary)
 
     def fail(self, run_id: UUID, report: Mapping[str, Any]) -> None:
-        """The bad end, with all that its user is to be told."""
+        """End the run with failure; ``report`` has what its user needs to know."""
         self._end(run_id, RunState.FAILED, report)
 
     def cancelled(self, run_id: UUID, report: Mapping[str, Any]) -> None:
-        """The end by request, once the job is gone."""
+        """End the run after a cancel request."""
         self._end(run_id, RunState.CANCELLED, report)
 
     @retry_on_conflict
@@ -307,7 +307,7 @@ class RunLog:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def unfinished(self) -> list[UUID]:
-        """The runs to be carried, paused ones among them, oldest first."""
+        """The runs to execute, including paused ones, oldest first."""
         runs = VIEWS.runs.c
         query = select(runs.run_id).where(runs.ended.is_(None), runs.carried).order_by(runs.started)
         with self._engine.connect() as connection:
@@ -334,7 +334,7 @@ class RunLog:
             return [_summary(row) for row in connection.execute(query).mappings()]
 
     def events(self, run_id: UUID) -> list[LoggedEvent]:
-        """All events of a run and of its tasks, in the order in which they were recorded."""
+        """All events of a run and of its tasks, in the order of their recording."""
         run = self.run(run_id)
         logged = []
         for event in self._recorder.events_of([run_id, *run.tasks]):
@@ -347,16 +347,16 @@ class RunLog:
         return logged
 
     def time_in_states(self, run_id: UUID) -> dict[RunState, float]:
-        """Seconds that a run has been in each of its states."""
+        """Seconds that a run spent in each state."""
         self.run(run_id)
         return time_in_states(self.tracker.events.get(run_id), datetime.now(UTC))
 
     def rebuild(self) -> int:
-        """Make all read tables again from the events, beside the live ones; returns how many events there are."""
+        """Rebuild all read tables from the events, beside the live ones; return the number of events."""
         return self._recorder.rebuild()
 
     def cancel_requests(self, run_ids: Iterable[UUID]) -> list[UUID]:
-        """Those of the runs whose end somebody has asked for. One indexed question."""
+        """Those of the runs for which a cancel was requested. One indexed query."""
         runs = VIEWS.runs.c
         wanted = set(run_ids)
         with self._engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""How long a run was in each of its states."""
+"""How long a run was in each state."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from biomeroworker.eventlog.aggregates.states import RunState
 
 
 def time_in_states(history: Iterable[Any], until: datetime) -> dict[RunState, float]:
-    """Seconds in each state in which a run has been, in the order of its way; ends last no time.
+    """Seconds that a run spent in each state, in the order of the states; terminal states are left out.
 
     Parameters
     ----------
     history
         All events of the run, the first one first.
     until
-        Up to when it is in its last state, unless that is an end.
+        End of the time in the last state, unless that is terminal.
     """
     run: WorkflowRun | None = None
     seconds: dict[RunState, float] = {}
     since = until
     for event in history:
         if run is not None:
-            # the clocks of two machines that carried it may differ
+            # the clocks of two machines that executed it may differ
             passed = max(0.0, (event.timestamp - since).total_seconds())
             seconds[run.state] = seconds.get(run.state, 0.0) + passed
         run, since = event.mutate(run), event.timestamp

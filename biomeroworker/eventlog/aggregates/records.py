@@ -1,4 +1,4 @@
-"""What the log tells about a run, as plain values."""
+"""Plain values that describe a run, as the log returns them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from biomeroworker.eventlog.aggregates.states import RunState
 
 
 class Immutable:
-    """What never changes is its own copy: a run is copied each time it is asked for, and may have met many faults."""
+    """An object that never changes is its own copy: runs are copied at each read, and may have many faults."""
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -21,7 +21,7 @@ class Immutable:
 
 @dataclass(frozen=True)
 class Intent(Immutable):
-    """Something that was begun. Without its outcome it is open: after a crash look first, then act."""
+    """What a step is about to do. It is open until its outcome is recorded: after a crash look first, then act."""
 
     stage: RunState
     attempt: int
@@ -45,34 +45,34 @@ class Attempt(Immutable):
     submitted: datetime | None = None
     observation: JobStatus | None = None  #: what was last recorded of its job
     observed: datetime | None = None  #: when that was recorded
-    unknown_since: datetime | None = None  #: since when the scheduler says it does not know the job
+    unknown_since: datetime | None = None  #: since when the scheduler does not know the job
     tasks: tuple[int, ...] = ()
-    preloaded: frozenset[int] = frozenset()  #: chunks that were on the cluster when its files were
-    released: frozenset[int] = frozenset()  #: chunks on the cluster whose tasks were let go
-    verdicts: Mapping[str, Any] = field(default_factory=dict)  #: of its tasks, when they were judged
+    preloaded: frozenset[int] = frozenset()  #: chunks that were on the cluster when the attempt's files arrived there
+    released: frozenset[int] = frozenset()  #: chunks on the cluster whose tasks were released
+    verdicts: Mapping[str, Any] = field(default_factory=dict)  #: the outcomes of its tasks
 
     @property
     def is_held(self) -> bool:
-        """Whether its job was submitted before all of its chunks had arrived: its tasks are let go one by one."""
+        """Whether its job is submitted before all of its chunks are sent: its tasks are released one by one."""
         return bool(self.tasks) and not self.preloaded.issuperset(self.tasks)
 
     @property
     def unreleased(self) -> tuple[int, ...]:
-        """The tasks that still wait for their chunk, or to be let go."""
+        """The tasks that wait for their chunk or for their release."""
         return tuple(task for task in self.tasks if task not in self.released) if self.is_held else ()
 
     @property
     def last_known(self) -> datetime:
-        """Until when the scheduler knew the job: now, unless it has since said that it does not.
+        """Until when the scheduler knew the job: now, unless its last answer was that it does not know it.
 
-        Observations that change nothing are not recorded, so their age tells nothing; the first UNKNOWN is.
+        Equal answers are recorded once, so the age of the last one is no measure; the first UNKNOWN is recorded.
         """
         return self.unknown_since or datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class FaultRecord(Immutable):
-    """A fault that a run met, and when it is tried again (None: not by itself)."""
+    """A fault of a run, and when its step is tried again (None: not automatically)."""
 
     stage: RunState
     attempt: int
@@ -86,9 +86,9 @@ class FaultRecord(Immutable):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A line in a list of runs, out of the read table alone.
+    """One line of a list of runs, read from the read table alone.
 
-    ``carried`` tells the runs that were accepted here from those that another program only recorded.
+    ``managed``: the run was accepted here; other programs only record their runs.
     """
 
     id: UUID
@@ -111,7 +111,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class LoggedEvent:
-    """One event as it stands in the log. ``name`` is the topic's last word (``StageIntended``, ``TaskStarted``)."""
+    """One event of the log. ``name`` is the last part of the topic (``StageIntended``, ``TaskStarted``)."""
 
     number: int
     time: datetime

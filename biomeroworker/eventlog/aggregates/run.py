@@ -1,8 +1,8 @@
-"""The WorkflowRun aggregate: what a run may do, decided on its own history alone.
+"""The WorkflowRun aggregate: what may be recorded of a run, decided on its own history alone.
 
-It prevents the loss of the promise itself: two ends of one run, two jobs of one attempt, a word of an attempt that was
-given up taken for one of the attempt that replaced it. Commands check, then trigger events; the methods that carry an
-event's name in their decorator only apply it, to a live run and to history alike, and so never refuse.
+It prevents two ends of one run, two jobs of one attempt, and a late message from an abandoned attempt applied to its
+successor. Commands check, then trigger events. The methods with an event's name in their decorator apply the event, to
+a live run and to its history alike, and therefore never refuse.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from eventsourcing.domain import Aggregate, event
 
 from biomeroworker.domain import ranges
 from biomeroworker.domain.job_status import JobState, JobStatus
-from biomeroworker.domain.plan import RunPlan
-from biomeroworker.domain.request import RecordedRequest, RunRequest
 from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent
+from biomeroworker.eventlog.aggregates.run_facts import RunFacts
 from biomeroworker.eventlog.aggregates.states import (
     AlreadyEnded,
     NotAllowed,
@@ -32,16 +31,16 @@ from biomeroworker.eventlog.values import to_json_values, whole_percent
 
 TOPIC = "biomero.eventsourcing:WorkflowRun"
 
-#: Faults that a run remembers by itself; the log has them all.
+#: The latest faults that a run holds in memory; the log has all of them.
 FAULTS_KEPT = 100
-#: What may fail while the job of a run that is split is watched already: the way of its next chunks.
-FEEDING = (RunState.EXPORTING, RunState.TRANSFERRING)
+#: Stages of faults that may happen while a job is already polled: its next chunks are exported and sent meanwhile.
+STREAMING_STAGES = (RunState.EXPORTING, RunState.TRANSFERRING)
 
 
-class WorkflowRun(Aggregate):
+class WorkflowRun(RunFacts, Aggregate):
     """One run of a workflow, from its acceptance to its one end.
 
-    A run that another program recorded has no `request` and is not ours to carry; its history shows all the same.
+    A run that another program recorded has no `request` and is not executed here; its history can be read.
     """
 
     TOPIC = TOPIC
@@ -75,122 +74,48 @@ class WorkflowRun(Aggregate):
         self.pause_reason = ""
         self.cancel_requested = False
         self.cancelled_by = ""
-        #: Results were on their way home when the end was asked for: some of them may be there.
+        #: The cancel was requested during the import: some results may be imported.
         self.cancelled_in_import = False
         self.report: dict[str, Any] = {}
         self._latest_intents: dict[RunState, Intent] = {}
         self._consecutive_faults: list[FaultRecord] = []
 
-    # -- what is asked ------------------------------------------------------------------------------------------------
-
-    @property
-    def job_ids(self) -> list[int]:
-        """The scheduler's numbers of all attempts that were submitted, oldest first."""
-        return [attempt.job_id for attempt in self.attempts.values() if attempt.job_id is not None]
-
-    def intent(self, stage: RunState) -> dict[str, Any]:
-        """What was last meant to be done at ``stage``; empty when it never began."""
-        latest = self._latest_intents.get(stage)
-        return dict(latest.detail) if latest else {}
-
-    @property
-    def plan(self) -> RunPlan | None:
-        """What is run, as it was settled at admission; None before that."""
-        recorded = self.intent(RunState.EXPORTING)
-        return RunPlan.model_validate(recorded) if recorded else None
-
-    @property
-    def cluster(self) -> str:
-        """The name of the run's cluster; ``""`` is the cluster without a name, and the value before admission."""
-        return self.plan.cluster if self.plan else ""
-
-    @property
-    def request_model(self) -> RunRequest:
-        """The request of an accepted run, validated.
-
-        Raises
-        ------
-        pydantic.ValidationError
-            This version cannot serve the request, or another program recorded the run and there is none.
-        """
-        return RunRequest.model_validate(self.request)
-
-    @property
-    def recorded_request(self) -> RecordedRequest:
-        """The request for readers that must not fail; all fields are empty for a run of another program."""
-        return RecordedRequest.model_validate(self.request or {})
-
-    @property
-    def workflow(self) -> str:
-        """The workflow's name in the configuration; the run's name for a run of another program."""
-        return self.recorded_request.workflow or self.name
-
-    @property
-    def workflow_version(self) -> str:
-        """The version of the image that is used, or, before admission, that was requested; may be empty."""
-        return (self.plan.version if self.plan else "") or self.recorded_request.version
-
-    @property
-    def chunks(self) -> int:
-        """Into how many chunks the run is split; 0 when it is one job."""
-        return len(self.attempts[1].tasks) if 1 in self.attempts else 0
-
-    @property
-    def good_chunks(self) -> dict[int, int]:
-        """The chunks whose results are good, and the attempt that has them."""
-        return {
-            chunk: attempt.number
-            for attempt in self.attempts.values()
-            for chunk in ranges.parse_ranges(str(attempt.verdicts.get("good", "")))
-        }
-
-    @property
-    def failed_chunks(self) -> list[dict[str, Any]]:
-        """Why chunks failed for good: ``tasks`` (as `indices.format_ranges`), ``message``, ``hint`` and ``detail``
-        each.
-        """
-        return [dict(failed) for attempt in self.attempts.values() for failed in attempt.verdicts.get("failed", ())]
-
-    def consecutive_faults(self, stage: RunState) -> list[FaultRecord]:
-        """Faults at ``stage`` since it was last entered, completed or resumed, oldest first."""
-        return [fault for fault in self._consecutive_faults if fault.stage is stage]
-
-    # -- what is commanded --------------------------------------------------------------------------------------------
+    # -- commands -----------------------------------------------------------------------------------------------------
 
     def accept(self, request: Mapping[str, Any]) -> None:
-        """Take the run on, with the whole request."""
+        """Accept the run, with the whole request."""
         if self.request is not None:
             raise NotAllowed(f"run {self.id} is accepted already")
         self._run_accepted(request=to_json_values(request))
 
     def intend(self, stage: RunState, attempt: int, detail: Mapping[str, Any]) -> None:
-        """Enter ``stage``, about to act. Meaning the same thing twice is recorded once."""
+        """Enter ``stage``, before acting there. The same intent is recorded once."""
         if stage.is_terminal or stage is RunState.ACCEPTED:
-            raise NotAllowed(f"{stage} is nothing to set out for")
+            raise NotAllowed(f"{stage} is not a stage that a step can enter")
         self._check_going_on()
         self._check_attempt(attempt)
         check_transition(self.state, stage)
         tried = self.attempts.get(self.attempt)
         if tried is not None and tried.job_id is not None and stage.order <= RunState.SUBMITTING.order:
             raise NotAllowed(f"attempt {self.attempt} is job {tried.job_id} already: going back takes a new attempt")
-        meant = to_json_values(detail)
+        intended = to_json_values(detail)
         now = self.intents.get(stage)
-        if self.state is stage and now is not None and now.attempt == attempt and now.detail == meant:
+        if self.state is stage and now is not None and now.attempt == attempt and now.detail == intended:
             return
-        self._stage_intended(stage=stage.value, attempt=attempt, detail=meant)
+        self._stage_intended(stage=stage.value, attempt=attempt, detail=intended)
 
     def complete(self, stage: RunState, attempt: int, outcome: Mapping[str, Any]) -> None:
-        """Close the open intent of ``stage``. Completing what is complete is recorded once."""
+        """Close the open intent of ``stage``. A repeated completion is recorded once."""
         self._check_not_ended()
         self._check_attempt(attempt)
         if stage not in self.intents:
             if stage in self.outcomes:
                 return
-            raise NotAllowed(f"{stage} was never begun")
+            raise NotAllowed(f"run {self.id} has not entered {stage}")
         self._stage_completed(stage=stage.value, attempt=attempt, outcome=to_json_values(outcome))
 
     def begin_attempt(self, number: int, name: str, excluded_nodes: list[str], tasks: Iterable[int] = ()) -> None:
-        """Give up the attempt before, if any, and set out for the transfer of a new one, in one commit.
+        """Replace the attempt before, if any, by a new one that enters the transfer, in one commit.
 
         ``tasks`` are those of an array, for a run that is split.
         """
@@ -205,7 +130,7 @@ class WorkflowRun(Aggregate):
         self._stage_intended(stage=RunState.TRANSFERRING.value, attempt=number, detail={})
 
     def submitted(self, attempt: int, job_id: int) -> None:
-        """The scheduler took the attempt's job. An attempt has one job, for ever."""
+        """Record that the scheduler accepted the attempt's job. An attempt has at most one job."""
         self._check_not_ended()
         self._check_attempt(attempt)
         known = self.attempts[attempt].job_id if attempt in self.attempts else None
@@ -218,12 +143,12 @@ class WorkflowRun(Aggregate):
         self._job_submitted(attempt=attempt, job_id=job_id)
 
     def chunks_sent(self, attempt: int, chunks: Iterable[int], outcome: Mapping[str, Any]) -> None:
-        """Chunks are on the cluster and their tasks may begin. Said of the same chunk twice, it is recorded once."""
+        """Record that chunks are on the cluster and their tasks released; of each chunk once."""
         self._check_not_ended()
         self._check_attempt(attempt)
         tried = self.attempts.get(attempt)
         if tried is None or tried.job_id is None or self.state not in (RunState.QUEUED, RunState.RUNNING):
-            raise NotAllowed(f"a run that is {self.state} is not fed")
+            raise NotAllowed(f"a run that is {self.state} takes no more chunks")
         if new := set(chunks).intersection(tried.unreleased):
             self._chunks_sent(attempt=attempt, chunks=ranges.format_ranges(new), outcome=to_json_values(outcome))
 
@@ -236,7 +161,7 @@ class WorkflowRun(Aggregate):
         if last is not None:
             status = replace(status, progress=last.progress if status.progress is None else status.progress)
             # an answer after failed queries is new even if it repeats the last one: it ends their series
-            failed_queries = any(fault.stage not in FEEDING for fault in self._consecutive_faults)
+            failed_queries = any(fault.stage not in STREAMING_STAGES for fault in self._consecutive_faults)
             if last.observation() == status.observation() and not failed_queries:
                 return False
         self._job_observed(
@@ -253,7 +178,7 @@ class WorkflowRun(Aggregate):
         self, stage: RunState, attempt: int, *, kind: str, message: str, detail: str, hint: str,
         retry_at: datetime | None,
     ) -> None:  # fmt: skip
-        """Something failed; when it is tried again."""
+        """Record a fault, and when its step is tried again."""
         self._check_not_ended()
         self._check_attempt(attempt)
         self._fault_met(
@@ -261,36 +186,36 @@ class WorkflowRun(Aggregate):
         )
 
     def pause(self, reason: str, stage: RunState) -> None:
-        """Stop before the next step until a person says `resume`. Whose end is asked for waits for nobody."""
+        """Take no further step until a person calls `resume`. A run with a cancel request is not paused."""
         self._check_not_ended()
         if not self.paused and not self.cancel_requested:
             self._run_paused(reason=reason, stage=stage.value)
 
     def resume(self) -> None:
-        """Go on from the same step, with a fresh budget of retries."""
+        """Continue with the same step, with a new retry budget."""
         self._check_not_ended()
         if self.paused:
             self._run_resumed()
 
     def request_cancel(self, by: str) -> None:
-        """Ask for the end. A paused run is no longer paused: there is nothing left to mend."""
+        """Request the end of the run. A paused run is not paused any more: only its cancel is left to do."""
         self._check_not_ended()
         if not self.cancel_requested:
             self._cancel_requested(by=by)
 
     def end(self, state: RunState, report: Mapping[str, Any]) -> None:
-        """Record the one terminal event; a second is refused."""
+        """Record the one terminal event. A second one raises AlreadyEnded."""
         check_transition(self.state, state)
-        told = to_json_values(report)
+        recorded = to_json_values(report)
         match state:
             case RunState.DONE:
-                self.complete_workflow(summary=told)
+                self.complete_workflow(summary=recorded)
             case RunState.FAILED:
-                self.fail_workflow(error_message=str(told.get("message", "failed")), report=told)
+                self.fail_workflow(error_message=str(recorded.get("message", "failed")), report=recorded)
             case RunState.CANCELLED:
-                self._run_cancelled(report=told)
+                self._run_cancelled(report=recorded)
             case _:
-                raise NotAllowed(f"{state} is no end")
+                raise NotAllowed(f"{state} is not a terminal state")
 
     # -- events of existing databases ---------------------------------------------------------------------------------
 
@@ -301,18 +226,18 @@ class WorkflowRun(Aggregate):
 
     @event("WorkflowStarted", topic=f"{TOPIC}.WorkflowStarted")
     def start_workflow(self) -> None:
-        """Record that another program began to carry the run."""
+        """Record that another program started the run."""
         if self.request is None and not self.state.is_terminal:
             self.state = RunState.RUNNING
 
     @event("WorkflowCompleted", topic=f"{TOPIC}.WorkflowCompleted")
-    def complete_workflow(self, summary: dict[str, Any] = {}) -> None:  # noqa: B006  (older events carry none)
-        """Record the good end."""
+    def complete_workflow(self, summary: dict[str, Any] = {}) -> None:  # noqa: B006  (older events have none)
+        """Record that the run succeeded."""
         self._ended(RunState.DONE, summary)
 
     @event("WorkflowFailed", topic=f"{TOPIC}.WorkflowFailed")
-    def fail_workflow(self, error_message: str, report: dict[str, Any] = {}) -> None:  # noqa: B006  (older events carry none)
-        """Record the bad end."""
+    def fail_workflow(self, error_message: str, report: dict[str, Any] = {}) -> None:  # noqa: B006  (older events have none)
+        """Record that the run failed."""
         self._ended(RunState.FAILED, report or {"message": error_message})
 
     # -- our events ---------------------------------------------------------------------------------------------------
@@ -342,8 +267,8 @@ class WorkflowRun(Aggregate):
         self.outcomes[done] = outcome
         self._consecutive_faults = []
         if attempt in self.attempts and done is RunState.TRANSFERRING:
-            ready = frozenset(ranges.parse_ranges(str(outcome.get("chunks", ""))))
-            self.attempts[attempt] = replace(self.attempts[attempt], preloaded=ready)
+            preloaded = frozenset(ranges.parse_ranges(str(outcome.get("chunks", ""))))
+            self.attempts[attempt] = replace(self.attempts[attempt], preloaded=preloaded)
         if attempt in self.attempts and done is RunState.FETCHING:
             self.attempts[attempt] = replace(self.attempts[attempt], verdicts=outcome.get("tasks") or {})
 
@@ -369,7 +294,7 @@ class WorkflowRun(Aggregate):
     def _chunks_sent(self, attempt: int, chunks: str, outcome: dict[str, Any]) -> None:
         before = self.attempts[attempt]
         self.attempts[attempt] = replace(before, released=before.released.union(ranges.parse_ranges(chunks)))
-        self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage not in FEEDING]
+        self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage not in STREAMING_STAGES]
 
     @event("JobObserved", topic=f"{TOPIC}.JobObserved")
     def _job_observed(
@@ -384,7 +309,7 @@ class WorkflowRun(Aggregate):
         self.attempts[attempt] = replace(before, observation=seen, observed=timestamp, unknown_since=unknown_since)
         self.state = after_observation(self.state, seen.state.name)
         # an observation of the job ends a series of failed queries, but not one of failed transfers
-        self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage in FEEDING]
+        self._consecutive_faults = [fault for fault in self._consecutive_faults if fault.stage in STREAMING_STAGES]
 
     @event("FaultMet", topic=f"{TOPIC}.FaultMet")
     def _fault_met(
@@ -393,7 +318,7 @@ class WorkflowRun(Aggregate):
     ) -> None:  # fmt: skip
         assert timestamp is not None
         met = FaultRecord(RunState(stage), attempt, kind, message, detail, hint, retry_at, timestamp)
-        earlier = self._consecutive_faults  # the first one says since when, their number how many
+        earlier = self._consecutive_faults  # the first one has the start of the series, their number its length
         self._consecutive_faults = [*earlier[:1], *earlier[1:][2 - FAULTS_KEPT :], met]
         self.faults = [*self.faults, met][-FAULTS_KEPT:]
 
@@ -421,7 +346,7 @@ class WorkflowRun(Aggregate):
 
     def _ended(self, state: RunState, report: dict[str, Any]) -> None:
         if self.request is not None and self.state.is_terminal:
-            return  # never written by us; history is applied as it is, but an end stays the first one
+            return  # this program writes no second end; of another program's ends the first one counts
         self.state = state
         self.report = dict(report)
         self.paused, self.pause_reason = False, ""
@@ -437,6 +362,6 @@ class WorkflowRun(Aggregate):
             raise NotAllowed(f"run {self.id} is paused: {self.pause_reason}")
 
     def _check_attempt(self, attempt: int) -> None:
-        """0 stands for what belongs to no attempt, such as the export."""
+        """Refuse events of older attempts; 0 stands for what belongs to no attempt, such as the export."""
         if attempt not in (0, self.attempt):
             raise StaleAttempt(f"run {self.id} is at attempt {self.attempt}, not {attempt}")

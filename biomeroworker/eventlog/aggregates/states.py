@@ -1,4 +1,4 @@
-"""The states of a run, and which may follow which. Pure: no event, no database."""
+"""The states of a run and their transitions. Pure: no event, no database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from biomeroworker.errors import BiomeroWorkerError, Conflict
 
 
 class LogError(BiomeroWorkerError):
-    """The log refuses: nothing was recorded."""
+    """Nothing was recorded."""
 
 
 class NoSuchRun(LogError):
@@ -18,31 +18,31 @@ class NoSuchRun(LogError):
 
 
 class NotAllowed(LogError, Conflict):
-    """The run's state does not allow what was to be recorded."""
+    """The run's state does not allow this event."""
 
 
 class AlreadyEnded(NotAllowed):
-    """The run has its one terminal event. It ends exactly once."""
+    """The run has its terminal event. It ends exactly once."""
 
 
 class StaleAttempt(NotAllowed):
-    """The event is of an attempt that a newer one has replaced: whoever sends it must let go of the run."""
+    """The event belongs to an attempt that was replaced: its sender must stop working on the run."""
 
 
 class RunState(enum.StrEnum):
-    """Where a run is, in the order in which it passes through. *Paused* is no state but lies over one."""
+    """Where a run is, in the order in which it passes through. *Paused* is a flag on top of a state."""
 
     ACCEPTED = "accepted"  #: the whole request is committed; nothing has been done yet
     EXPORTING = "exporting"  #: its source writes the inputs as OME-Zarr on this machine
-    TRANSFERRING = "transferring"  #: inputs and the attempt's files travel to the cluster
-    SUBMITTING = "submitting"  #: the scheduler is, or may have been, handed the attempt's job
+    TRANSFERRING = "transferring"  #: inputs and the attempt's files are sent to the cluster
+    SUBMITTING = "submitting"  #: the attempt's job is, or may have been, submitted
     QUEUED = "queued"  #: the scheduler has the job and has not started it
-    RUNNING = "running"  #: the job runs, or has ended and has not been judged
-    FETCHING = "fetching"  #: markers and results travel back, and are judged
-    IMPORTING = "importing"  #: its source brings the results home
-    DONE = "done"  #: ended well: the results are where they belong
-    FAILED = "failed"  #: ended badly: the report says where, why, and what next
-    CANCELLED = "cancelled"  #: ended by request, its job with it
+    RUNNING = "running"  #: the job runs, or has ended and its end is not recorded yet
+    FETCHING = "fetching"  #: markers and results are fetched and checked
+    IMPORTING = "importing"  #: its source imports the results
+    DONE = "done"  #: succeeded: the results are imported
+    FAILED = "failed"  #: failed: the report has the stage, the cause and the next step
+    CANCELLED = "cancelled"  #: ended by a cancel request, and its job is cancelled
 
     @property
     def is_terminal(self) -> bool:
@@ -51,7 +51,7 @@ class RunState(enum.StrEnum):
 
     @property
     def order(self) -> int:
-        """Its place on the way of a run."""
+        """Its position in this list."""
         return _ORDER[self]
 
 
@@ -60,8 +60,8 @@ _ORDER = {state: number for number, state in enumerate(RunState)}
 
 _S = RunState
 
-#: What may follow a state, besides itself (a step taken again after a crash) and the ends of `ENDS`.
-#: Steps back are there for what was made and is gone: staged files, the scratch of the cluster, a node.
+#: The states that may follow each state, besides itself (a repeated step) and the terminal states.
+#: Transitions back are for things that were lost: exported files, files on the cluster, a node.
 TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     _S.ACCEPTED: frozenset({_S.EXPORTING}),
     _S.EXPORTING: frozenset({_S.TRANSFERRING}),

@@ -1,4 +1,4 @@
-"""The Task aggregate: one step of a run as dashboards have always seen it."""
+"""The Task aggregate: one step of a run, as existing dashboards show it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOPIC = "biomero.eventsourcing:Task"
 
 
 class ResultDict(dict[str, Any]):
-    """What a command left behind, of anything with ``command``, ``env``, ``stdout`` and ``stderr``."""
+    """The result of a command, from any object with ``command``, ``env``, ``stdout`` and ``stderr``."""
 
     def __init__(self, result: Any) -> None:
         super().__init__(
@@ -25,11 +25,10 @@ class ResultDict(dict[str, Any]):
 
 
 class Task(Aggregate):
-    """One step of a run: its name and version, what went in, the jobs it became, how it ended.
+    """One step of a run: its name and version, its inputs, its jobs, and how it ended.
 
     Names of events and attributes are those of existing databases. The methods with an event's name in their decorator
-    record unconditionally, as callers of the original interface expect; those below them do nothing when nothing
-    changed.
+    always record it, as callers of the original interface expect; the methods below them record changes only.
     """
 
     TOPIC = TOPIC
@@ -64,17 +63,17 @@ class Task(Aggregate):
 
     @event("JobIdAdded", topic=f"{TOPIC}.JobIdAdded")
     def add_job_id(self, job_id: int | str) -> None:
-        """Record the scheduler's number for this task."""
+        """Record the id of the task's job."""
         self.job_ids.append(job_id)
 
     @event("StatusUpdated", topic=f"{TOPIC}.StatusUpdated")
     def update_task_status(self, status: str) -> None:
-        """Record the scheduler's word for the job."""
+        """Record the scheduler's state of the job."""
         self.status = status
 
     @event("ProgressUpdated", topic=f"{TOPIC}.ProgressUpdated")
     def update_task_progress(self, progress: str | None) -> None:
-        """Record how far the job says it is."""
+        """Record the progress that the job reports."""
         self.progress = progress
 
     @event("ResultAdded", topic=f"{TOPIC}.ResultAdded")
@@ -83,35 +82,35 @@ class Task(Aggregate):
 
     @event("TaskStarted", topic=f"{TOPIC}.TaskStarted")
     def start_task(self) -> None:
-        """Record that work on it began."""
+        """Record that the task was started."""
 
     @event("TaskCompleted", topic=f"{TOPIC}.TaskCompleted")
     def complete_task(self, result: str) -> None:
-        """Record its good end."""
+        """Record that the task succeeded."""
         self.result_message = result
         self.ended = True
 
     @event("TaskFailed", topic=f"{TOPIC}.TaskFailed")
     def fail_task(self, error_message: str) -> None:
-        """Record its bad end."""
+        """Record that the task failed."""
         self.result_message = error_message
         self.ended = True
 
-    # -- what does nothing when nothing changed -----------------------------------------------------------------------
+    # -- record changes only ------------------------------------------------------------------------------------------
 
     def add_result(self, result: Any) -> None:
-        """Record what a command left behind, without its environment: secrets live there."""
-        kept = ResultDict(result)
-        kept["env"] = {}
-        self._add_result(kept)
+        """Record the result of a command, without its environment, which may hold secrets."""
+        recorded = ResultDict(result)
+        recorded["env"] = {}
+        self._add_result(recorded)
 
     def begin(self) -> None:
-        """Started, and running."""
+        """Record that the task was started and runs."""
         self.start_task()
         self.update_task_status("RUNNING")
 
     def submitted(self, job_id: int) -> None:
-        """The scheduler has it under ``job_id``."""
+        """Record the id of the task's job, once."""
         if self.job_ids == [job_id]:
             return
         if self.job_ids:
@@ -119,7 +118,7 @@ class Task(Aggregate):
         self.add_job_id(job_id)
 
     def observed(self, status: str, progress: str | None) -> None:
-        """The scheduler's word and the job's progress, where they changed."""
+        """Record the scheduler's state and the job's progress, if they changed."""
         if self.ended:
             return
         if status and status != self.status:
@@ -128,13 +127,13 @@ class Task(Aggregate):
             self.update_task_progress(progress)
 
     def succeed(self, result: str) -> None:
-        """Completed, once."""
+        """Record success, once."""
         if not self.ended:
             self.observed("COMPLETED", None)
             self.complete_task(result)
 
     def fail(self, message: str) -> None:
-        """Failed, once."""
+        """Record failure, once."""
         if not self.ended:
             self.observed("FAILED", None)
             self.fail_task(message)
