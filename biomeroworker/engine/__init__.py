@@ -1,1 +1,1 @@
-"""The durable run: an accepted run ends exactly once."""
+"""The durable execution of runs: an accepted run ends exactly once."""

@@ -1,7 +1,7 @@
-"""What has to be done now and then beside carrying runs: deliver notices, remove what has served, keep lists fresh.
+"""Periodic tasks beside the runs: deliver notifications, delete old folders, refresh descriptors.
 
-Nothing here may disturb a run: a chore that fails is tried again later and later, and is said in the program's own log.
-Nor another chore: notices do not wait for folders that take minutes to remove.
+A task disturbs neither runs nor other tasks: each runs in a thread of its own. Failed tasks are retried with backoff
+and logged.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from biomeroworker.workflows.refresh import Refresher
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks into the outbox: one indexed question when it is empty.
+#: Seconds between two looks into the outbox; an empty outbox costs one indexed query.
 OUTBOX_INTERVAL_SECONDS = 5.0
-#: Seconds between two sweeps, and between two rounds of one that has more to do.
+#: Seconds between two cleanups, and between two rounds of one cleanup that is not finished.
 CLEANUP_INTERVAL_SECONDS, NEXT_ROUND_INTERVAL_SECONDS = 3600.0, 30.0
 PURGE_INTERVAL_SECONDS = 86400.0
 
 
 @dataclass
 class PeriodicTask:
-    """Something to do: ``act`` answers in how many seconds again."""
+    """A task; ``act`` does it and returns the seconds until the next time."""
 
     name: str
     act: Callable[[], float]
     due: float
-    always: bool = False  #: whenever `MaintenanceScheduler.run_due` is called
+    always: bool = False  #: run it also when it is not due, in `MaintenanceScheduler.run_due`
     failures: int = 0
     busy: bool = False
 
     def is_due(self, now: float) -> bool:
-        """Whether it is to be done at ``now`` (of ``time.monotonic()``), and nobody is at it."""
+        """Whether to start it at ``now`` (of ``time.monotonic()``); not while it runs."""
         return self.due <= now and not self.busy
 
 
 class MaintenanceScheduler:
-    """Looked at by one thread; cheap when there is nothing to do.
+    """Starts the periodic tasks; used by one thread.
 
-    Raises ConfigError when what the settings call for is not there.
+    Raises ConfigError when the settings name something that does not exist.
     """
 
     def __init__(
@@ -57,42 +57,42 @@ class MaintenanceScheduler:
     ) -> None:
         self._dispatcher = Dispatcher(log, settings, environ)
         self._cleaner = RetentionCleaner(log, clusters, settings)
-        begun = time.monotonic()
+        now = time.monotonic()
         self._tasks = [
-            PeriodicTask("delivering notices", self._deliver, begun, always=True),
-            PeriodicTask("removing folders on the cluster", self._clean_remote, begun + OUTBOX_INTERVAL_SECONDS),
-            PeriodicTask("removing folders on this machine", self._clean_local, begun + OUTBOX_INTERVAL_SECONDS),
+            PeriodicTask("delivering notifications", self._deliver, now, always=True),
+            PeriodicTask("removing folders on the cluster", self._clean_remote, now + OUTBOX_INTERVAL_SECONDS),
+            PeriodicTask("removing folders on this machine", self._clean_local, now + OUTBOX_INTERVAL_SECONDS),
             PeriodicTask(
-                "refreshing descriptors", Refresher(settings, clusters).refresh, begun + OUTBOX_INTERVAL_SECONDS
+                "refreshing descriptors", Refresher(settings, clusters).refresh, now + OUTBOX_INTERVAL_SECONDS
             ),
-            PeriodicTask("tidying the outbox", self._purge_outbox, begun + CLEANUP_INTERVAL_SECONDS),
+            PeriodicTask("purging the outbox", self._purge_outbox, now + CLEANUP_INTERVAL_SECONDS),
         ]
 
     def start_due(self, now: float) -> None:
-        """Begin what is due at ``now``, each in a thread of its own. Asks nothing and nobody when nothing is."""
-        for chore in self._tasks:
-            if chore.is_due(now):
-                chore.busy = True
-                threading.Thread(target=self._run_task, args=(chore,), name=chore.name, daemon=True).start()
+        """Start the tasks that are due at ``now``, each in a thread of its own."""
+        for task in self._tasks:
+            if task.is_due(now):
+                task.busy = True
+                threading.Thread(target=self._run_task, args=(task,), name=task.name, daemon=True).start()
 
     def run_due(self) -> None:
-        """Do what is due here and now, and deliver what waits in any case: a run may just have ended. Never raises."""
-        for chore in self._tasks:
-            if chore.always or chore.is_due(time.monotonic()):
-                self._run_task(chore)
+        """Run the due tasks in this thread, and always the delivery: a run may just have ended. Never raises."""
+        for task in self._tasks:
+            if task.always or task.is_due(time.monotonic()):
+                self._run_task(task)
 
-    def _run_task(self, chore: PeriodicTask) -> None:
+    def _run_task(self, task: PeriodicTask) -> None:
         try:
-            again = chore.act()
+            delay = task.act()
         except Exception as error:
-            chore.failures = min(chore.failures + 1, 20)
-            again = backoff.backoff_delay(chore.failures)
-            if chore.failures == 1:
-                logger.warning("%s: %s; again in %.0f s", chore.name, error, again)
+            task.failures = min(task.failures + 1, 20)
+            delay = backoff.backoff_delay(task.failures)
+            if task.failures == 1:
+                logger.warning("%s failed: %s; next try in %.0f s", task.name, error, delay)
         else:
-            chore.failures = 0
-        chore.due = time.monotonic() + again
-        chore.busy = False
+            task.failures = 0
+        task.due = time.monotonic() + delay
+        task.busy = False
 
     def _deliver(self) -> float:
         self._dispatcher.deliver()

@@ -1,8 +1,8 @@
-"""Remove what ended runs have left behind, and never anything else.
+"""Delete the folders of ended runs, and nothing else.
 
-What is removed on the cluster is named by the run's id below the data folder, and only when the log says that the run
-ended long enough ago; the program there refuses every other name once more. What is removed here are folders named by
-a run's id below the work folder.
+On the cluster, folders below the data folder are deleted if their name is that of a run which, according to the log,
+ended long enough ago; the program that runs there checks the names again. On this machine, folders below the work
+folder are deleted if their name is the id of a run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from biomeroworker.eventlog.runlog import RunLog
 
 logger = logging.getLogger(__name__)
 
-#: Folders per round: one execution removes all of them.
+#: Folders per round; one remote execution deletes all of them.
 FOLDERS_PER_ROUND = 25
-#: The cluster may take so long for them; nobody else is given them meanwhile.
+#: Seconds that the cluster may take for them; no other worker gets the same folders in this time.
 REMOVING_SECONDS = 900.0
 
-#: $1 data folder, then names. Says of each name that it is gone, or why it is not. A name that is a link loses the link
-#: only: nothing is removed through one. Beside a folder lies what a transfer that was cut off has staged.
+#: $1 data folder, then names. Prints for each name that it is gone, or why it is not. Of a name that is a link only the
+#: link is deleted. ``.<name>.part`` beside a folder is what an interrupted transfer left.
 _REMOVE = r"""
 cd && cd -- "$1" || exit 66
 shift
@@ -41,8 +41,8 @@ for n do
   case $n in biomero_$q$q-$q-$q-$q-$q$q$q) ;; *) echo "refused: $n" >&2; exit 77;; esac
 done
 for n do
-  said=$(rm -rf -- "$n" ".$n.part" 2>&1 | head -n 1 | tr -d '\r' | head -c 300)
-  if [ -e "$n" ] || [ -L "$n" ]; then printf 'kept %s %s\n' "$n" "$said"; else printf 'gone %s\n' "$n"; fi
+  error=$(rm -rf -- "$n" ".$n.part" 2>&1 | head -n 1 | tr -d '\r' | head -c 300)
+  if [ -e "$n" ] || [ -L "$n" ]; then printf 'left %s %s\n' "$n" "$error"; else printf 'gone %s\n' "$n"; fi
 done
 """
 
@@ -50,24 +50,24 @@ _NAME = re.compile(r"biomero_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def remove_command(data: str, names: Collection[str]) -> list[str]:
-    """Remove folders of runs below the data folder, in one execution.
+    """Build the command that deletes folders of runs below the data folder.
 
     Raises
     ------
     Permanent
-        A name is none of a run's folder, or the data folder is no absolute path: nothing is removed then.
+        A name is not that of a run's folder, or the data folder is not an absolute path: nothing is deleted then.
     """
     if not data.startswith("/") or data.strip("/") == "":
-        raise Permanent(f"nothing is removed below {data!r}: it is no folder of its own")
+        raise Permanent(f"nothing is deleted below {data!r}: it is not an absolute path of a folder")
     for name in names:
         if not _NAME.fullmatch(name):
-            raise Permanent(f"{name!r} is not removed: it is not the folder of a run")
+            raise Permanent(f"{name!r} is not deleted: it is not the folder of a run")
     return remote_scripts.program(_REMOVE, data, *names)
 
 
 def parse_removed(text: str) -> tuple[set[UUID], dict[UUID, str]]:
-    """Which folders are gone, and which are not and why."""
-    gone, kept = set(), {}
+    """The runs whose folders are gone, and for the others the reason."""
+    gone, left = set(), {}
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         name, _, why = rest.partition(" ")
@@ -76,13 +76,13 @@ def parse_removed(text: str) -> tuple[set[UUID], dict[UUID, str]]:
         run_id = UUID(name.removeprefix("biomero_"))
         if word == "gone":
             gone.add(run_id)
-        elif word == "kept":
-            kept[run_id] = why or "it is still there"
-    return gone, kept
+        elif word == "left":
+            left[run_id] = why or "it still exists"
+    return gone, left
 
 
 class RetentionCleaner:
-    """Removes the folders of runs that ended `retention_days` ago, a bounded number per round."""
+    """Deletes the folders of runs that ended ``retention_days`` ago, a limited number per round."""
 
     def __init__(self, log: RunLog, clusters: Mapping[str, Cluster], settings: Settings) -> None:
         self._log, self._clusters = log, clusters
@@ -90,7 +90,7 @@ class RetentionCleaner:
         self._work = settings.worker.work_folder
 
     def clean_remote(self) -> int:
-        """Remove folders on the cluster; how many were looked after. Without any, nothing is asked of the cluster."""
+        """Delete folders on the clusters; return how many were processed. Without any, no cluster is contacted."""
         if self._days == 0:
             return 0
         claimed = self._log.cleanup.claim(timedelta(days=self._days), FOLDERS_PER_ROUND, REMOVING_SECONDS)
@@ -105,43 +105,43 @@ class RetentionCleaner:
         return len(claimed)
 
     def _is_readable(self, run_id: UUID) -> bool:
-        """Whether this version can read the run; the folder of one that it cannot stays, and keeps no other's."""
+        """Whether this version can read the run. If not, its folder is not deleted, and the others are."""
         try:
             self._log.run(run_id)
         except Exception as error:
             if isinstance(classify(error), Transient):
                 raise
             self._log.cleanup.record_result((), {run_id: f"its history cannot be read: {error}"})
-            logger.warning("the folder of run %s stays: its history cannot be read: %s", run_id, error)
+            logger.warning("the folder of run %s is not deleted: its history cannot be read: %s", run_id, error)
             return False
         return True
 
     def remove(self, run_ids: Collection[UUID]) -> None:
-        """Remove the folders of these runs on the cluster, and note it; refused unless the log says that each ended.
+        """Delete the folders of these runs on their clusters, and record the result.
 
         Raises
         ------
         Permanent
-            One of them has not ended, or is unknown: none is removed.
+            According to the log, one of them has not ended: none is deleted.
         """
         places: dict[str, list[UUID]] = {}
-        nowhere = set()
-        for run_id in run_ids:  # the run itself is asked, not a table made from it: this cannot be undone
+        never_on_cluster = set()
+        for run_id in run_ids:  # read the events, not a table made from them: a deletion cannot be undone
             run = self._log.run(run_id)
             if not run.state.is_terminal:
-                raise Permanent(f"the folder of run {run_id} is not removed: it has not ended")
+                raise Permanent(f"the folder of run {run_id} is not deleted: the run has not ended")
             if run.plan:
                 places.setdefault(run.plan.cluster, []).append(run_id)
-            else:  # it ended before admission: nothing of it was ever on a cluster
-                nowhere.add(run_id)
-        self._log.cleanup.record_result(nowhere, {})
+            else:  # it ended before admission
+                never_on_cluster.add(run_id)
+        self._log.cleanup.record_result(never_on_cluster, {})
         failures = []
         for name, there in places.items():
             try:
                 self._remove(self._clusters[name], there)
-            except Blocked as blocked:  # the cluster is in the configuration no more; the others are looked after
+            except Blocked as blocked:  # the cluster is not in the configuration any more; continue with the others
                 self._log.cleanup.record_result((), dict.fromkeys(there, str(blocked)))
-                logger.warning("folders of %d runs are not removed: %s", len(there), blocked)
+                logger.warning("the folders of %d runs are not deleted: %s", len(there), blocked)
             except Fault as failure:
                 failures.append(failure)
         if failures:
@@ -152,21 +152,17 @@ class RetentionCleaner:
         names = {layout.run_folder(run_id).rpartition("/")[2]: run_id for run_id in run_ids}
         command = remove_command(layout.data, list(names))
         answer = cluster.transport.run(command, timeout=REMOVING_SECONDS * 0.8)
-        gone, kept = parse_removed(answer.stdout)
-        if not gone and not kept:
-            raise remote_file_fault(f"removing {len(names)} folders below {layout.data}", answer.stderr)
+        gone, left = parse_removed(answer.stdout)
+        if not gone and not left:
+            raise remote_file_fault(f"deleting {len(names)} folders below {layout.data}", answer.stderr)
         self._log.cleanup.record_result(
-            gone & set(run_ids), {one: why for one, why in kept.items() if one in names.values()}
+            gone & set(run_ids), {one: why for one, why in left.items() if one in names.values()}
         )
-        for run_id, why in kept.items():
-            logger.warning("the folder of run %s on the cluster could not be removed: %s", run_id, why)
+        for run_id, why in left.items():
+            logger.warning("the folder of run %s on the cluster could not be deleted: %s", run_id, why)
 
     def clean_local(self) -> int:
-        """Remove folders on this machine: of runs that ended well at once, of others after the retention time.
-
-        A folder of a run that the log does not know, which can only be another log's, goes when nothing in it has
-        changed for that long.
-        """
+        """Delete folders on this machine; see `is_expired`. Return how many."""
         folders = local_folders(self._work)
         ends = self._log.cleanup.end_states(folders)
         removed = 0
@@ -184,27 +180,31 @@ def is_expired(
     retention: timedelta,
     now: datetime,
 ) -> bool:
-    """Whether a run's folder on this machine has served. Pure.
+    """Whether a run's folder on this machine is to be deleted. Pure.
+
+    The folder of a done or cancelled run is deleted soon after its end, that of a failed run after the retention time.
+    The folder of a run that this log does not know belongs to another log; it is deleted when nothing in it has changed
+    for the retention time.
 
     Parameters
     ----------
     changed
         When something in the folder last changed.
     retention
-        Zero keeps for ever what may still be looked at.
+        Zero: folders that a person may still want to see are never deleted.
     """
     if run_id not in ends:
         return bool(retention) and now - changed > retention
     state, ended = ends[run_id]
     if not state.is_terminal or ended is None:
         return False
-    if state is not RunState.FAILED:  # the carrier drops it as well, but it may have died before
+    if state is not RunState.FAILED:  # its last step deletes it too, unless the process was killed before
         return now - ended > timedelta(hours=1)
     return bool(retention) and now - ended > retention
 
 
 def local_folders(work: Path) -> dict[UUID, Path]:
-    """The folders of runs below the work folder: real folders, named exactly by an id."""
+    """The folders of runs below the work folder: real folders whose name is exactly an id."""
     found = {}
     if work.is_dir():
         for path in work.iterdir():
@@ -223,5 +223,5 @@ def _changed(folder: Path) -> datetime:
         try:
             newest = max(newest, path.lstat().st_mtime)
         except FileNotFoundError:
-            newest = time.time()  # somebody is at work there
+            newest = time.time()  # another process is working there
     return datetime.fromtimestamp(newest, UTC)

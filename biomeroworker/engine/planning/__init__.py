@@ -1,1 +1,1 @@
-"""What is decided before a run moves: its plan, its job, its chunks, the space that it needs."""
+"""What is decided before data is moved: a run's plan, its job options, its chunks, and the disk space it needs."""

@@ -1,7 +1,7 @@
-"""How a run over many images is split: which task works on what. Pure.
+"""Split a run over many images into chunks, one for each task of an array job. Pure.
 
-A chunk is up to so many images in the order of the inputs. Fields of a plate count as images; a well is never split,
-because what a workflow says of a well it says of all its fields, and a plate shares no chunk with anything else.
+A chunk has at most ``batch_size`` images, in the order of the inputs. Fields of a plate count as images. A well is
+never split, because workflows compute results per well, and a plate shares no chunk with other inputs.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from biomeroworker.errors import Permanent
 
 
 def split(manifest: InputManifest, size: int, most: int) -> InputManifest:
-    """The same manifest with its chunks; none where all fits into one, ``size`` is 0, or the cluster has no arrays.
+    """The same manifest with chunks; without, if one chunk is enough, ``size`` is 0, or the cluster has no arrays.
 
     Parameters
     ----------
     size
-        Images in a chunk.
+        Images per chunk.
     most
-        How many tasks an array may have on the cluster: chunks are made larger until there are no more.
+        The most tasks that an array may have on the cluster. Chunks are made larger until their number fits.
     """
     if size < 1 or most < 2:  # (MaxArraySize 0 or 1: a site that switched arrays off)
         return manifest
@@ -29,15 +29,15 @@ def split(manifest: InputManifest, size: int, most: int) -> InputManifest:
         larger = max(size + 1, size * len(chunks) // max(most, 1))
         if larger > 2 * sum(max(1, len(image.fields)) for image in manifest.images):
             raise Permanent(
-                f"the inputs are {len(chunks)} plates, and an array job on the cluster may have {most} tasks only",
-                hint="hand in fewer plates at once",
+                f"the inputs are {len(chunks)} plates, but an array job on the cluster can have at most {most} tasks",
+                hint="run on fewer plates at once",
             )
         size, chunks = larger, _chunks(manifest.images, larger)
     return manifest.model_copy(update={"chunks": tuple(chunks) if len(chunks) > 1 else ()})
 
 
 def wants_split(manifest: InputManifest, size: int) -> bool:
-    """Whether there is more than one chunk of that size; asked before the cluster's limit is."""
+    """Whether there is more than one chunk of this size; needs no query of the cluster's limit."""
     return size > 0 and len(_chunks(manifest.images, size)) > 1
 
 
@@ -80,7 +80,7 @@ def _packed(wells: Iterable[list[str]], size: int) -> Iterator[tuple[str, ...]]:
 
 
 def named_inputs(manifest: InputManifest, chunks: Iterable[int]) -> dict[str, str]:
-    """The inputs of some chunks as `RunRequest.only` has them: key, or key and field, and the user's name."""
+    """The inputs of some chunks in the form of `RunRequest.only`: key (and field), and the name that the user knows."""
     return {
         name: portion.image.name
         for chunk in chunks

@@ -1,7 +1,7 @@
-"""Whether the cluster has room for what is about to be sent.
+"""Check that the cluster has enough free space before inputs are sent.
 
-A transfer into a full file system fails late, and takes everybody else's jobs with it. One question serves all runs of
-a minute: what was sent since is subtracted, not asked for again.
+A transfer into a full file system fails late and disturbs the jobs of all users. One query serves all runs for a
+minute: what was sent since then is subtracted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from biomeroworker.cluster.transport.errors import remote_file_fault
 from biomeroworker.config import ClusterSettings
 from biomeroworker.errors import Blocked
 
-#: Seconds for which an answer is believed.
+#: Seconds for which an answer is used.
 CACHE_SECONDS = 60.0
 
-#: $1 folder, which may not be there yet: its first ancestor that is stands for it. Bytes and inodes, free and in all.
+#: $1 folder; if it does not exist yet, its nearest existing parent is used. Bytes and inodes, free and total.
 _FREE = """
 cd && d=$1
 while [ ! -d "$d" ] && [ "$d" != / ] && [ "$d" != . ]; do d=$(dirname -- "$d"); done
@@ -29,7 +29,7 @@ df --block-size=1 --output=avail,size,iavail,itotal -- "$d" | tail -n 1
 
 @dataclass(frozen=True)
 class Free:
-    """What a file system has left. ``files`` is None where it does not count them."""
+    """The free space of a file system in bytes; ``files`` (free inodes) is None where they are not counted."""
 
     size: int
     total: int
@@ -37,12 +37,12 @@ class Free:
 
 
 def free_command(folder: str) -> list[str]:
-    """Ask for the free space of the file system that holds, or will hold, a folder."""
+    """Build the query for the free space of the file system that holds, or will hold, a folder."""
     return remote_scripts.program(_FREE, remote_scripts.path(folder))
 
 
 def parse_free(text: str) -> Free | None:
-    """The answer; None when it tells nothing (some network file systems give no figures)."""
+    """The answer; None when it has no figures, as for some network file systems."""
     words = text.split()
     if len(words) != 4 or not (words[0].isdigit() and words[1].isdigit()) or int(words[1]) == 0:
         return None
@@ -51,7 +51,7 @@ def parse_free(text: str) -> Free | None:
 
 
 class SpaceGuard:
-    """Holds back transfers that do not fit. Safe to share between threads."""
+    """Refuses transfers that do not fit. Safe to use from several threads."""
 
     def __init__(self, cluster: Cluster, settings: ClusterSettings) -> None:
         self._cluster = cluster
@@ -62,16 +62,16 @@ class SpaceGuard:
         self._sent = self._files = 0
 
     def check(self, size: int, files: int = 0) -> None:
-        """Let a transfer of so many bytes (and files) pass.
+        """Allow a transfer of ``size`` bytes and ``files`` files.
 
         Raises
         ------
         Blocked
-            It would leave less than the margin; the message has the figures.
+            Less than the margin would stay free; the message has the figures.
         """
         with self._lock:
             if time.monotonic() - self._checked_at > CACHE_SECONDS or self._refusal(size, files):
-                self._query()  # before anybody is held back the figures are fresh
+                self._query()  # refuse only on new figures
             if refusal := self._refusal(size, files):
                 raise Blocked(
                     refusal, hint="remove data from the cluster or get more space; [SLURM] free_space_gb is the margin"
@@ -82,7 +82,7 @@ class SpaceGuard:
     def _query(self) -> None:
         answer = self._cluster.transport.run(free_command(self._cluster.remote_paths.data), timeout=60)
         if not answer.ok:
-            raise remote_file_fault("asking for the free space on the cluster", answer.stderr)
+            raise remote_file_fault("querying the free space on the cluster", answer.stderr)
         self._free, self._checked_at = parse_free(answer.stdout), time.monotonic()
         self._sent = self._files = 0
 

@@ -25,12 +25,11 @@ DEFAULTS: Mapping[str, str] = {"time": "00:45:00", "cpus-per-task": "4", "mem": 
 
 
 def check(settings: Settings, request: RunRequest) -> None:
-    """Raise `RequestRejected` for what a run may not ask for, `ConfigError` for an option that a site may not set."""
+    """Raise `RequestRejected` for an option that a run may not set, `ConfigError` for one that a site may not set."""
     for name, value in _normalized(request.job_options).items():
         if name not in sbatch_options.ALLOWED_FOR_RUNS:
             raise RequestRejected(
-                f"a run may not ask sbatch for {name!r}; it may for "
-                + ", ".join(sorted(sbatch_options.ALLOWED_FOR_RUNS))
+                f"a run may not set sbatch's {name!r}; it may set " + ", ".join(sorted(sbatch_options.ALLOWED_FOR_RUNS))
             )
         if wrong := sbatch_options.problem(name, value):
             raise RequestRejected(f"sbatch's {name!r} {wrong}")
@@ -51,14 +50,13 @@ def problems(settings: Settings, workflow: str) -> Iterator[tuple[str, str, str]
 
 
 def account(settings: Settings, request: RunRequest) -> str:
-    """The account that ``[ACCOUNTS]`` has for a run; empty where that section says nothing of it.
+    """The account that ``[ACCOUNTS]`` has for a run; empty where that section is not used.
 
     Raises
     ------
-    Refused
-        The site demands one, and there is none for this user and group; or the run names one itself where accounts are
-        the section's to give. Who runs a folder from the worker's own command line may name one: they could edit the
-        ini as well.
+    RequestRejected
+        The site requires an account and has none for this user and group; or the run names one itself. A run on a
+        folder may name one: it is started on the worker's command line, by a person who could edit the ini as well.
     """
     cluster = settings.cluster_of(request.workflow)
     accounts = cluster.accounts
@@ -76,14 +74,14 @@ def account(settings: Settings, request: RunRequest) -> str:
         line = cluster.line("ACCOUNTS", f"group.{request.group_name or '<name>'}")
         who = f"group {request.group_name!r}" if request.group_name else "runs without a group"
         raise RequestRejected(
-            f"there is no SLURM account for {who} (user {request.user_name!r}), and this site demands one: "
+            f"there is no SLURM account for {who} (user {request.user_name!r}), and this site requires one: "
             f"{line} = <account>"
         )
     return found
 
 
 def uses_gpu(settings: Settings, request: RunRequest) -> bool:
-    """Whether the job gets a GPU: as the workflow's setting says, or the run where the site lets it choose."""
+    """Whether the job gets a GPU: by the workflow's setting, or by the request where the site allows that."""
     if settings.cluster_of(request.workflow).slurm.inject_gpu_flag and request.use_gpu is not None:
         return request.use_gpu
     return settings.workflows[request.workflow].use_gpu

@@ -1,7 +1,7 @@
-"""What a run is going to do, settled at the door and kept in the log.
+"""The execution plan of a run: decided at admission and recorded in the log.
 
-Descriptors and configurations change while runs wait in queues. A run keeps to what was checked when it was admitted:
-the image, the typed values, the workflow as it was described then, the options of its job.
+Descriptors and configurations change while runs wait in queues. A run uses what was checked at its admission: the
+image, the typed parameters, the workflow's description at that time, and the options of its job.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ExecutionPlan(RunPlan):
     def resolve(
         cls, request: RunRequest, workflow: Workflow, name: str, cluster: Cluster, settings: Settings
     ) -> ExecutionPlan:
-        """Settle it; raises what is wrong with the request, the configuration or the cluster."""
+        """Decide it; raises what is wrong with the request, the configuration or the cluster."""
         configured = settings.workflows[request.workflow]
         job_options.check(settings, request)
         values = parameters.validate(workflow, request.parameters)
@@ -58,16 +58,16 @@ class ExecutionPlan(RunPlan):
         return cls.model_validate(run.intent(RunState.EXPORTING))
 
     def detail(self) -> dict[str, Any]:
-        """As it is kept in the log."""
+        """The values that the log records."""
         return self.model_dump(mode="json")
 
     def write_attempt_folder(
         self, folder: Path, run_folder: str, remote_attempt: str, cluster: Cluster, tasks: Sequence[int] = ()
     ) -> None:
-        """Write an attempt's folder, locally, as it will lie on the cluster; below it one for each task of an array."""
+        """Write an attempt's folder on this machine, as it will be on the cluster, with a subfolder per array task."""
         wants_tiff = bool(self.converter)
         runtime = cluster.runtime
-        called = runtime.exec_prefix if self.workflow.command else runtime.run_prefix
+        prefix = runtime.exec_prefix if self.workflow.command else runtime.run_prefix
         binds = cluster.binds(run_folder)
 
         def arguments(task: int | None) -> Sequence[str]:
@@ -77,7 +77,7 @@ class ExecutionPlan(RunPlan):
         attempt_folder.prepare_attempt(
             folder,
             remote_attempt=remote_attempt,
-            prefix=[*called(self.image, binds=binds, gpu=self.gpu), *self.workflow.command],
+            prefix=[*prefix(self.image, binds=binds, gpu=self.gpu), *self.workflow.command],
             converter_prefix=runtime.exec_prefix(self.converter, binds=binds, gpu=False) if wants_tiff else None,
             arguments={task: arguments(task) for task in tasks} if tasks else arguments(None),
             image_path=self.image,
@@ -86,12 +86,12 @@ class ExecutionPlan(RunPlan):
         )
 
     def job(self, attempt: Attempt, remote_attempt: str, throttle: int = 0) -> JobSpec:
-        """What is submitted for an attempt; at most ``throttle`` tasks of an array are to run at once (0: any)."""
-        own = f"{remote_attempt}/{attempt_folder.task_name('%a')}" if attempt.tasks else remote_attempt
+        """The job of an attempt; at most ``throttle`` tasks of an array run at once (0: no limit)."""
+        output_folder = f"{remote_attempt}/{attempt_folder.task_name('%a')}" if attempt.tasks else remote_attempt
         return JobSpec(
             name=attempt.name,
             script=f"{remote_attempt}/{attempt_folder.SCRIPT}",
-            stdout=f"{own}/{attempt_folder.STDOUT}",
+            stdout=f"{output_folder}/{attempt_folder.STDOUT}",
             workdir=remote_attempt,
             arguments=(remote_attempt,),
             options=job_options.excluding(self.options, attempt.excluded_nodes),
@@ -100,7 +100,7 @@ class ExecutionPlan(RunPlan):
         )
 
     def provenance(self, run_id: UUID, run: WorkflowRun, workflow: str) -> Provenance:
-        """What is written on everything that the run's attempt made."""
+        """The provenance that is attached to all outputs of the run's attempt."""
         return Provenance(
             run=str(run_id),
             attempt=run.attempt,

@@ -1,1 +1,1 @@
-"""What comes back from the cluster: the status of jobs, the outcome of tasks, the folders of a run."""
+"""What comes back from the cluster: the status of array jobs, the outcome of tasks, and a run's local folder."""

@@ -1,6 +1,6 @@
-"""The tasks of an array, judged one by one: which are good, which are to be tried again, which have failed for good.
+"""Evaluate the tasks of an array one by one: which are good, which are retried, which have failed.
 
-Reads what was fetched; decides. What a run that is only partly done says of itself is put into words here too.
+It reads the fetched files and decides. The report of a run of which some tasks failed is also made here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
 from biomeroworker.workflows import attempt_folder, markers
 from biomeroworker.workflows.outcome import verdict, verify
 
-#: Of how many different causes the evidence is kept, and how much of each.
+#: For how many different causes evidence is recorded, and how much for each.
 MAX_CAUSES, EVIDENCE_CHARACTERS = 20, 2000
 
 
 @dataclass
 class TaskOutcomes:
-    """What became of the tasks of one attempt."""
+    """The outcomes of the tasks of one attempt."""
 
     good: dict[int, ResultManifest] = field(default_factory=dict)
     lost: dict[int, NodeFault] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class TaskOutcomes:
     blocked: dict[int, Blocked] = field(default_factory=dict)
 
     def detail(self) -> dict[str, Any]:
-        """As the log keeps it."""
+        """The values that the log records."""
         return {
             "good": ranges.format_ranges(self.good),
             "lost": ranges.format_ranges(self.lost),
@@ -44,7 +44,7 @@ class TaskOutcomes:
 
 
 def under_prefix(digests: Mapping[str, str], folder: str) -> dict[str, str]:
-    """The digests of what lies below a folder, by path below it."""
+    """The digests of the files below a folder, by path relative to it."""
     prefix = f"{folder}/"
     return {name.removeprefix(prefix): digest for name, digest in digests.items() if name.startswith(prefix)}
 
@@ -52,17 +52,17 @@ def under_prefix(digests: Mapping[str, str], folder: str) -> dict[str, str]:
 def classify_tasks(
     statuses: Mapping[int, JobStatus], fetched: Path, run: str, attempt: int, digests: Mapping[str, str] | None = None
 ) -> TaskOutcomes:
-    """Hear the three witnesses of each task, and see that what it left has come back whole.
+    """Evaluate the three witnesses of each task, and check that its results were fetched completely.
 
     Parameters
     ----------
     digests
-        By path below ``fetched``, as they were taken on the way; what is not among them is read.
+        Of fetched files, by path below ``fetched``, as computed during the transfer; other files are read.
 
     Raises
     ------
     Transient
-        A witness of one of them has not spoken yet: look again.
+        A witness of a task is still missing: try again later.
     """
     found = TaskOutcomes()
     known: dict[str, dict[str, str]] = {}
@@ -88,7 +88,7 @@ def classify_tasks(
 
 
 def _grouped(failed: Mapping[int, Fault]) -> list[dict[str, Any]]:
-    """One line for all tasks that failed for the same cause, with the evidence of the first."""
+    """One entry for all tasks that failed for the same cause, with the evidence of the first task."""
     causes: dict[tuple[str, str], list[int]] = {}
     for task, fault in failed.items():
         causes.setdefault((str(fault), fault.hint), []).append(task)
@@ -104,10 +104,10 @@ def _grouped(failed: Mapping[int, Fault]) -> list[dict[str, Any]]:
 
 
 def merge_results(good: Mapping[int, Path], into: Path, run: str, attempt: int) -> ResultManifest:
-    """Bring the results of tasks together in one folder, as links to the files that were fetched.
+    """Collect the results of all good tasks in one folder, as links to the fetched files.
 
-    A name that two tasks have given (``summary.csv``) gets the chunk's number in front in both; names that say which
-    input they are of meet nobody else's, and stay.
+    A name that several tasks use (``summary.csv``) gets the number of the chunk as a prefix, in each of them. Names
+    that contain the key of an input are unique and do not change.
 
     Parameters
     ----------
@@ -134,41 +134,46 @@ def _link(file: Path, place: Path) -> None:
     with suppress(OSError):
         place.hardlink_to(file)
         return
-    shutil.copyfile(file, place)  # a file system without hard links
+    shutil.copyfile(file, place)  # the file system has no hard links
 
 
-# -- partly done ------------------------------------------------------------------------------------------------------
+# -- reports of partial failures --------------------------------------------------------------------------------------
 
 
 def partial_failure_report(failed: Sequence[Mapping[str, Any]], inputs: InputManifest, run: str) -> dict[str, Any]:
-    """What the end of a run says of chunks that failed; nothing where none has."""
+    """The report on the failed chunks of a run that is done; empty if none has failed."""
     if not failed:
         return {}
-    told = [
+    reported = [
         {**one, "inputs": chunks.named_inputs(inputs, ranges.parse_ranges(str(one.get("tasks", ""))))} for one in failed
     ]
-    count = sum(len(one["inputs"]) for one in told)
+    count = sum(len(one["inputs"]) for one in reported)
     total = len(chunks.named_inputs(inputs, range(len(inputs.chunks))))
-    causes = "" if len(failed) == 1 else f", and {len(failed) - 1} more cause{'s' * (len(failed) > 2)}"
     return {
-        "failed": told,
-        "message": f"{count} of {total} images failed: {failed[0].get('message', '')}{causes}",
-        "next_step": f"after mending it: biomeroworker retry {run} --failed",
+        "failed": reported,
+        "message": f"{count} of {total} images failed: {failed[0].get('message', '')}{_more_causes(failed)}",
+        "next_step": f"fix the cause, then run: biomeroworker retry {run} --failed",
     }
 
 
 def all_failed(failed: Sequence[Mapping[str, Any]], chunk_count: int) -> Permanent:
-    """The end of a run none of whose chunks is good."""
+    """The fault of a run without any good chunk."""
     first = failed[0]
-    more = f" (and {len(failed) - 1} more causes)" if len(failed) > 1 else ""
     return Permanent(
-        f"all {chunk_count} tasks failed: {first.get('message', '')}{more}",
+        f"all {chunk_count} tasks failed: {first.get('message', '')}{_more_causes(failed)}",
         hint=str(first.get("hint", "")),
         detail=str(first.get("detail", "")),
     )
 
 
+def _more_causes(failed: Sequence[Mapping[str, Any]]) -> str:
+    more = len(failed) - 1
+    if not more:
+        return ""
+    return ", and 1 more cause" if more == 1 else f", and {more} more causes"
+
+
 def failed_inputs(report: Mapping[str, Any]) -> dict[str, str]:
-    """The inputs that failed, out of the report of a run that is partly done; as `RunRequest.only` has them."""
+    """The failed inputs in the report of a run that is partly done, in the form of `RunRequest.only`."""
     failed: Iterable[Mapping[str, Any]] = report.get("failed") or ()
     return {str(key): str(name) for one in failed for key, name in dict(one.get("inputs") or {}).items()}

@@ -1,8 +1,8 @@
-"""The local side of a run: a mirror image of its folder on the cluster, below the worker's own work folder.
+"""A run's folder on this machine: it mirrors the run's folder on the cluster, below the worker's work folder.
 
-``<work>/<run>/`` holds ``inputs.json``, ``in/`` and ``attempt-<n>/``, so that one tree goes out and one comes back. Of
-a run that is split the chunks lie in ``in/<number>/``; they are moved to ``going/`` when they are whole, are sent from
-there, and are gone once the cluster has them.
+``<work>/<run>/`` holds ``inputs.json``, ``in/`` and ``attempt-<n>/``, so that one tree is sent and one is fetched. The
+chunks of a run that is split are in ``in/<number>/``. Complete chunks are moved to ``going/``, are sent from there, and
+are deleted when the cluster has them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class Workspace:
         self.folder = work_folder / str(run)
         self.inputs = self.folder / "in"
         self.outgoing = self.folder / "going"
-        #: The results of all tasks together, as links to what was fetched.
+        #: The results of all tasks, as links to the fetched files.
         self.results = self.folder / "results"
 
     def attempt(self, number: int) -> Path:
-        """What goes to the cluster for an attempt."""
+        """The files of an attempt that are sent to the cluster."""
         return self.folder / f"attempt-{number}"
 
     def fetched(self, number: int) -> Path:
-        """What came back of an attempt; apart from what was sent, so that nothing local can pass for a result."""
+        """What was fetched of an attempt; separate from what was sent, so that no local file is taken for a result."""
         return self.folder / f"fetched-{number}"
 
     def open(self) -> None:
-        """Make the folders; private to the worker's user, for pixels may be confidential."""
+        """Create the folders. Only the worker's user can read them: pixels may be confidential."""
         self.inputs.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
 
@@ -45,24 +45,24 @@ class Workspace:
         partial.replace(self.folder / INPUTS_FILE)
 
     def read_manifest(self) -> InputManifest | None:
-        """The manifest, if it is here."""
+        """The manifest, if it is on this machine."""
         try:
             return InputManifest.model_validate_json((self.folder / INPUTS_FILE).read_bytes())
         except FileNotFoundError:
             return None
 
     def has_inputs(self, manifest: InputManifest, chunk: int | None = None) -> bool:
-        """Whether the inputs (of a chunk) are all exported here: each appears at its place when it is whole."""
+        """Whether all inputs (of a chunk) are exported here; an input gets its final name when it is complete."""
         if chunk is not None and (self.outgoing / folder_name(chunk)).is_dir():
             return True
         return all((self.chunk(chunk) / portion.image.path).exists() for portion in manifest.portions(chunk))
 
     def chunk(self, chunk: int | None) -> Path:
-        """Where a chunk's inputs are exported to; those of a run that is not split, if none is named."""
+        """The folder for the exported inputs of a chunk; None: of a run that is not split."""
         return self.inputs if chunk is None else self.inputs / folder_name(chunk)
 
     def stage_outgoing(self, chunks: Iterable[int]) -> int:
-        """Let ``going/`` hold these chunks, which are whole, and nothing else; returns its size in bytes."""
+        """Make ``going/`` contain exactly these complete chunks; return its size in bytes."""
         names = {folder_name(chunk) for chunk in chunks}
         self.outgoing.mkdir(exist_ok=True)
         for other in self.outgoing.iterdir():
@@ -74,15 +74,15 @@ class Workspace:
         return _size(self.outgoing)
 
     def clear_outgoing(self) -> None:
-        """The cluster has what was in ``going/``: should it lose it, it is exported again."""
+        """Delete ``going/``: the cluster has its chunks. A chunk that is lost there is exported again."""
         shutil.rmtree(self.outgoing, ignore_errors=True)
 
     def size(self) -> int:
-        """Bytes of all files below the folder."""
+        """Size of all files below the folder, in bytes."""
         return _size(self.folder)
 
     def delete(self) -> None:
-        """Remove everything of the run on this machine."""
+        """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

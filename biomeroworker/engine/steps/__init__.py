@@ -1,1 +1,1 @@
-"""The steps of a run: what is done in each state, and what follows from its outcome."""
+"""The steps of a run: what is done in each state, and what follows from the result."""

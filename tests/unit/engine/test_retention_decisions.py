@@ -1,4 +1,4 @@
-"""What housekeeping may remove, and what it refuses."""
+"""Which folders may be deleted, and which names are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = UUID("5f1c3b5e-6a0e-4a57-9d4e-0d7a53f1c2ab")
 
 
 @pytest.mark.parametrize("state", [state for state in RunState if not state.is_terminal])
-def test_nothing_goes_before_the_end_however_old_it_is(state: RunState) -> None:
+def test_the_folder_of_a_run_that_has_not_ended_is_not_deleted_whatever_its_age(state: RunState) -> None:
     assert not is_expired(RUN, {RUN: (state, None)}, NOW - 1000 * DAY, DAY, NOW)
 
 
@@ -35,13 +35,17 @@ def test_nothing_goes_before_the_end_however_old_it_is(state: RunState) -> None:
         (RunState.CANCELLED, 1, 14, True),
     ],
 )
-def test_a_folder_goes_when_it_has_served(state: RunState, days: int, retention: int, goes: bool) -> None:
+def test_the_folder_of_an_ended_run_is_deleted_after_its_time(
+    state: RunState, days: int, retention: int, goes: bool
+) -> None:
     ended = NOW - timedelta(days=days)
     assert is_expired(RUN, {RUN: (state, ended)}, NOW, timedelta(days=retention), NOW) is goes
 
 
 @pytest.mark.parametrize(("days", "retention", "goes"), [(1, 14, False), (15, 14, True), (1500, 0, False)])
-def test_the_folder_of_an_unknown_run_goes_when_nobody_has_touched_it(days: int, retention: int, goes: bool) -> None:
+def test_the_folder_of_an_unknown_run_is_deleted_when_nothing_in_it_changes(
+    days: int, retention: int, goes: bool
+) -> None:
     assert is_expired(RUN, {}, NOW - timedelta(days=days), timedelta(days=retention), NOW) is goes
 
 
@@ -61,20 +65,20 @@ def test_only_real_folders_with_the_name_of_a_run_are_looked_at(tmp_path: Path) 
     "name",
     ["", ".", "..", "/", "biomero_", f"biomero_{RUN}/..", f"../biomero_{RUN}", f"biomero_{RUN}\n", "images", "*"],
 )
-def test_no_other_name_is_removed(name: str) -> None:
-    with pytest.raises(Permanent, match="not removed"):
+def test_no_other_name_is_deleted(name: str) -> None:
+    with pytest.raises(Permanent, match="not deleted"):
         remove_command("/data", [f"biomero_{RUN}", name])
 
 
 @pytest.mark.parametrize("data", ["", "/", "//", "data", "~"])
-def test_nothing_is_removed_below_what_is_no_folder_of_its_own(data: str) -> None:
-    with pytest.raises(Permanent, match="nothing is removed"):
+def test_nothing_is_deleted_below_a_path_that_is_not_a_data_folder(data: str) -> None:
+    with pytest.raises(Permanent, match="nothing is deleted"):
         remove_command(data, [f"biomero_{RUN}"])
 
 
-def test_the_answer_is_believed_for_runs_only() -> None:
+def test_only_lines_about_folders_of_runs_are_read() -> None:
     other = uuid4()
-    text = f"gone biomero_{RUN}\nkept biomero_{other} rm: cannot remove 'x': Permission denied\ngone everything\n\n"
+    text = f"gone biomero_{RUN}\nleft biomero_{other} rm: cannot remove 'x': Permission denied\ngone everything\n\n"
     assert parse_removed(text) == ({RUN}, {other: "rm: cannot remove 'x': Permission denied"})
 
 

@@ -42,7 +42,7 @@ def test_nodes_that_failed_are_excluded_besides_those_of_the_site(tmp_path):
 
 @pytest.mark.parametrize("name", ["output", "outpu", "chdi", "wra", "export-file", "uid", "test-only", "job-name", ""])
 def test_a_run_may_not_ask_for_what_touches_files_or_its_identity(tmp_path, name):
-    with pytest.raises(RequestRejected, match="may not ask sbatch"):
+    with pytest.raises(RequestRejected, match="may not set sbatch"):
         job_options.check(settings(tmp_path), request(**{name: "/home/svc/.bashrc"}))
 
 
