@@ -1,4 +1,4 @@
-"""A supervisor runs for months: it keeps nothing of runs and jobs that are over."""
+"""A supervisor runs for months: its memory does not grow with the runs and jobs that have ended."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from biomeroworker.eventlog.runlog import RunLog, RunState
 from tests.fakes.transport import FakeTransport
 
 
-def test_nothing_is_kept_of_a_run_that_has_ended(tmp_path: Path) -> None:
+def test_an_ended_run_is_dropped_from_memory(tmp_path: Path) -> None:
     with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
         executor = RunExecutor(log, {}, {}, Settings.load(environ={}))
         request = {"workflow": "unknown", "source": "folder", "inputs": {}}
@@ -25,7 +25,7 @@ def test_nothing_is_kept_of_a_run_that_has_ended(tmp_path: Path) -> None:
         assert supervisor._runs == {}
 
 
-def test_only_the_latest_job_ids_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_ids_of_the_latest_jobs_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "MAX_JOB_IDS", 3)
     cluster = Cluster(FakeTransport(tmp_path), Apptainer(), data="data", images="images", converters="converters")
     for number in range(5):

@@ -9,21 +9,21 @@ def intervals(count, *, changed=False, longest=15.0):
     return found
 
 
-def test_a_short_job_is_noticed_soon():
+def test_the_first_poll_is_soon_for_short_jobs():
     assert intervals(1) == [2.0]
 
 
-def test_a_job_about_which_nothing_is_new_is_asked_about_ever_more_rarely():
+def test_the_interval_grows_while_nothing_is_new():
     found = intervals(6)
     assert found == sorted(found)
     assert found[-1] == 15.0
 
 
-def test_four_questions_cover_the_first_fifteen_seconds():
+def test_four_polls_cover_the_first_fifteen_seconds():
     assert sum(intervals(4)) > 15
 
 
-def test_a_change_keeps_the_cadence():
+def test_the_interval_does_not_grow_after_news():
     assert next_interval(5.0, changed=True, first=2.0, longest=15.0) == 5.0
 
 

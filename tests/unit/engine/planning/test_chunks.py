@@ -38,7 +38,7 @@ def test_images_are_split_in_their_order():
 
 
 @pytest.mark.parametrize("size", [0, 5, 6])
-def test_what_fits_into_one_chunk_is_one_job(size):
+def test_inputs_that_fit_into_one_chunk_are_not_split(size):
     found = chunks.split(manifest(*map(image, range(1, 6))), size, 1000)
     assert found.chunks == ()
     assert not chunks.wants_split(found, size)
@@ -68,12 +68,12 @@ def test_chunks_grow_until_the_cluster_allows_so_many_tasks():
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_where_arrays_are_switched_off_one_job_does_it_all(most):
+def test_inputs_are_not_split_where_arrays_are_switched_off(most):
     assert chunks.split(manifest(*(image(n) for n in range(5))), 2, most).chunks == ()
     assert chunks.split(manifest(plate(1, [("A", 1)], 1), plate(2, [("A", 1)], 1)), 1, most).chunks == ()
 
 
-def test_more_plates_than_tasks_are_said_to_be_too_many():
+def test_more_plates_than_tasks_are_refused():
     with pytest.raises(Permanent, match="3 plates"):
         chunks.split(manifest(*(plate(n, [("A", 1)], 1) for n in (1, 2, 3))), 1, 2)
 
@@ -92,10 +92,10 @@ def test_nothing_is_lost_or_doubled_by_a_split(images, wells, size, most):
 
 
 @given(st.sets(st.integers(0, 400)))
-def test_numbers_of_chunks_survive_the_log(numbers):
+def test_numbers_of_chunks_are_read_as_they_were_written(numbers):
     assert ranges.parse_ranges(ranges.format_ranges(numbers)) == tuple(sorted(numbers))
 
 
-def test_a_thousand_chunks_are_a_short_word():
+def test_a_thousand_chunks_are_a_short_text():
     assert ranges.format_ranges(range(1000)) == "0-999"
     assert ranges.format_ranges([]) == ""

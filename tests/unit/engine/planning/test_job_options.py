@@ -41,18 +41,18 @@ def test_nodes_that_failed_are_excluded_besides_those_of_the_site(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["output", "outpu", "chdi", "wra", "export-file", "uid", "test-only", "job-name", ""])
-def test_a_run_may_not_ask_for_what_touches_files_or_its_identity(tmp_path, name):
+def test_a_run_may_not_set_options_for_files_or_its_identity(tmp_path, name):
     with pytest.raises(RequestRejected, match="may not set sbatch"):
         job_options.check(settings(tmp_path), request(**{name: "/home/svc/.bashrc"}))
 
 
 @pytest.mark.parametrize("name", ["output", "outpu", "wrap", "test-only", "job_name"])
-def test_a_site_may_not_set_them_either(tmp_path, name):
+def test_a_site_may_not_set_these_options(tmp_path, name):
     with pytest.raises(ConfigError, match=r"ini:2: \[SLURM\] sbatch_.*(biomeroworker's own|must be written out)"):
         job_options.check(settings(tmp_path, f"sbatch_{name} = x"), request())
 
 
-def test_what_a_site_needs_is_not_forbidden(tmp_path):
+def test_a_site_may_set_the_options_that_it_needs(tmp_path):
     site = settings(tmp_path, "sbatch_licenses = a:1\nsbatch_exclusive =\nsbatch_mem = 1G", "nuclei_job_nodes = 1")
     job_options.check(site, request(time="10", mem="1G", **{"cpus-per-task": "2"}))
 
@@ -76,9 +76,7 @@ def test_a_flag_without_a_value_is_true_in_the_ini_and_false_takes_it_back(tmp_p
         ("", "nuclei_job_cpus_per_gpu = 3", "cpus-per-task", {"cpus-per-gpu": "3"}),
     ],
 )
-def test_of_two_options_that_exclude_each_other_the_stronger_layer_s_is_asked_for(
-    tmp_path, slurm, workflow, gone, kept
-):
+def test_of_two_exclusive_options_the_stronger_layer_s_is_used(tmp_path, slurm, workflow, gone, kept):
     found = job_options.options(settings(tmp_path, slurm, workflow), request())
     assert gone not in found
     assert kept.items() <= found.items()
@@ -126,7 +124,7 @@ def test_the_account_is_the_user_s_or_the_group_s_or_the_site_s(tmp_path, user, 
     assert job_options.options(site, asked)["account"] == account
 
 
-def test_a_group_without_an_account_is_refused_where_the_site_demands_one(tmp_path):
+def test_a_group_without_an_account_is_refused_where_the_site_requires_one(tmp_path):
     site = settings(tmp_path, "sbatch_account = pool", f"{ACCOUNTS}required = true")
     asked = RunRequest(workflow="nuclei", source="omero", inputs={}, user_name="bob", group_name="Cell lab")
     with pytest.raises(RequestRejected, match=r"\[ACCOUNTS\] group\.Cell lab = <account>"):

@@ -1,4 +1,4 @@
-"""An array as one line, and its tasks one by one."""
+"""The status of an array: as one job, and task by task."""
 
 from dataclasses import replace
 
@@ -43,25 +43,25 @@ def test_an_array_has_ended_when_all_of_its_tasks_have(states, expected):
     assert tallied(*states).state is expected
 
 
-def test_the_line_counts_its_tasks_and_never_grows_with_them():
+def test_the_recorded_line_has_the_number_of_tasks_in_each_state():
     assert tallied(P, R, C, C, N).raw_state == "1 PENDING, 1 RUNNING, 2 COMPLETED, 1 NODE_FAIL"
     assert len(tallied(*[C] * 5000).raw_state) < 20
-    assert tallied(U, U).raw_state == "", "nobody has heard of it"
+    assert tallied(U, U).raw_state == "", "the scheduler does not know it"
 
 
-def test_a_reason_is_told_only_if_all_waiting_tasks_have_it():
+def test_a_reason_is_recorded_only_if_all_waiting_tasks_have_it():
     held = [status(P, task, reason="JobHeldUser") for task in (0, 1)]
     assert array_status.aggregate_array(NAME, array_status.per_task(NAME, held, (0, 1))).reason == "JobHeldUser"
     mixed = [held[0], replace(held[1], reason="Priority")]
     assert array_status.aggregate_array(NAME, array_status.per_task(NAME, mixed, (0, 1))).reason == ""
 
 
-def test_a_thousand_tasks_fit_into_an_event_and_come_back_one_by_one():
+def test_a_thousand_tasks_fit_into_an_event_and_are_read_back_one_by_one():
     found = [status(C, task, node=f"n{task % 3}", exit_code=0) for task in range(1000)]
     found[17] = status(F, 17, node="n9", exit_code=77, signal=9)
     tasks = array_status.per_task(NAME, found, range(1001))
     lines = array_status.tasks_to_event(tasks)
-    assert len(lines) == 5, "three nodes, one failure, one that nobody has heard of"
+    assert len(lines) == 5, "three nodes, one failure, one unknown task"
     again = array_status.tasks_from_event(lines, NAME, range(1001))
     assert {task: (one.state, one.node, one.exit_code, one.signal) for task, one in again.items()} == {
         task: (one.state, one.node, one.exit_code, one.signal) for task, one in tasks.items()
@@ -70,15 +70,15 @@ def test_a_thousand_tasks_fit_into_an_event_and_come_back_one_by_one():
     assert array_status.is_final(again[0], {task: one for task, one in again.items() if task < 1000})
 
 
-def test_what_the_tasks_used_is_added_up_and_memory_is_that_of_the_largest():
+def test_the_usage_of_an_array_is_a_sum_and_its_memory_that_of_the_largest_task():
     tasks = [status(C, task, elapsed_seconds=10, max_rss_bytes=task * 100) for task in (1, 2, 3)]
     assert array_status.usage(tasks) == {"elapsed_seconds": 30, "max_rss_bytes": 300}
 
 
-def test_a_job_that_will_never_be_known_again_is_final():
-    forgotten = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", unrecoverable=True)
-    assert array_status.is_final(forgotten, {})
-    assert JobStatus.from_event(forgotten.to_event(), NAME).unrecoverable
+def test_a_job_that_can_never_be_known_again_is_final():
+    unrecoverable = JobStatus(name=NAME, job_id=-1, state=U, raw_state="", unrecoverable=True)
+    assert array_status.is_final(unrecoverable, {})
+    assert JobStatus.from_event(unrecoverable.to_event(), NAME).unrecoverable
     assert not array_status.is_final(JobStatus.unknown(NAME), {})
 
 

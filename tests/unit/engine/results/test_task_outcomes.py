@@ -36,7 +36,7 @@ def status(state=JobState.COMPLETED, task=0):
     return JobStatus(name="b", job_id=7, state=state, raw_state=state.name, task=task, node="n1")
 
 
-def test_each_task_gets_its_own_verdict(tmp_path):
+def test_each_task_has_its_own_outcome(tmp_path):
     left(tmp_path, 0, {"image-1_mask.tif": b"one"})
     left(tmp_path, 1, {}, job=77, code=3)
     left(tmp_path, 2, {}, job=77, code=3)
@@ -49,14 +49,14 @@ def test_each_task_gets_its_own_verdict(tmp_path):
     assert (failed["tasks"], failed["message"]) == ("1-2", "the container ended with exit code 3")
 
 
-def test_a_task_whose_witness_has_not_spoken_makes_no_verdict(tmp_path):
+def test_a_task_with_a_missing_witness_has_no_outcome_yet(tmp_path):
     left(tmp_path, 0, {"a": b"1"})
     (tmp_path / "task-1").mkdir()
     with pytest.raises(Transient, match="task 1"):
         task_outcomes.classify_tasks({0: status(), 1: status(JobState.UNKNOWN, 1)}, tmp_path, "r", 1)
 
 
-def test_a_result_that_did_not_come_back_whole_is_not_good(tmp_path):
+def test_a_result_that_was_not_fetched_completely_is_not_good(tmp_path):
     own = left(tmp_path, 0, {"a": b"1"})
     (own / "out/a").write_bytes(b"2")
     with pytest.raises(Transient, match="not the file"):
@@ -86,7 +86,7 @@ INPUTS = InputManifest(
 FAILED = [{"tasks": "1", "message": "exit code 3", "hint": "", "detail": "last words"}]
 
 
-def test_a_run_that_is_partly_done_names_what_failed_and_what_to_do():
+def test_the_report_of_a_partly_done_run_has_the_failed_inputs_and_the_next_step():
     told = task_outcomes.partial_failure_report(FAILED, INPUTS, "some-run")
     assert told["message"] == "1 of 3 images failed: exit code 3"
     assert told["failed"][0]["inputs"] == {"image-3": "n3"}
@@ -101,26 +101,26 @@ def ended(state, report):
     return run
 
 
-def test_what_failed_is_run_again_by_itself_and_linked():
+def test_a_rerun_of_failed_inputs_has_only_these_and_a_link_to_its_run():
     run = ended(RunState.DONE, task_outcomes.partial_failure_report(FAILED, INPUTS, str(uuid4())))
     request = rerun.build_rerun_request(run, failed=True)
     assert (request.only, request.retry_of, request.batch_size) == ({"image-3": "n3"}, str(run.id), 2)
     assert rerun.build_rerun_request(run).only == {}, "without --failed all of it"
 
 
-def test_of_a_run_that_failed_as_a_whole_everything_is_run_again():
+def test_a_rerun_of_a_failed_run_has_all_inputs():
     assert rerun.build_rerun_request(ended(RunState.FAILED, {"message": "m"}), failed=True).only == {}
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [(RunState.DONE, "nothing of run .* failed"), (RunState.CANCELLED, "was cancelled")]
+    ("state", "words"), [(RunState.DONE, "has no failed inputs"), (RunState.CANCELLED, "was cancelled")]
 )
-def test_where_nothing_failed_there_is_nothing_to_run_again(state, words):
+def test_a_rerun_without_failed_inputs_is_rejected(state, words):
     with pytest.raises(RequestRejected, match=words):
         rerun.build_rerun_request(ended(state, {}), failed=True)
 
 
-def test_a_run_that_goes_on_is_not_run_again():
+def test_a_run_that_has_not_ended_cannot_be_rerun():
     run = WorkflowRun(name="n", description="d", user=1, group=2)
     run.accept({"workflow": "w"})
     with pytest.raises(RequestRejected, match="has not ended"):

@@ -1,4 +1,4 @@
-"""A cluster that says the same of a job as before costs the log nothing."""
+"""A poll whose answer repeats the last one makes no database query."""
 
 from types import SimpleNamespace
 from uuid import uuid4
@@ -15,7 +15,7 @@ from biomeroworker.engine.steps.leased_run import LeasedRun
 from biomeroworker.eventlog.runlog import RunLog, RunState
 
 
-def test_a_round_without_news_asks_the_log_nothing(tmp_path):
+def test_a_poll_without_news_makes_no_database_query(tmp_path):
     answer = {"state": JobState.RUNNING}
 
     def status(names, since):
@@ -31,7 +31,7 @@ def test_a_round_without_news_asks_the_log_nothing(tmp_path):
         log.intend(run, RunState.SUBMITTING, attempt=1)
         log.submitted(run, 1, 7)
         leased = LeasedRun.unleased(run)
-        assert monitor.poll("", [leased]) == {run: False}, "that it runs is news"
+        assert monitor.poll("", [leased]) == {run: False}, "the state RUNNING is new"
         statements = []
         event.listen(log._engine, "before_cursor_execute", lambda *words: statements.append(words[2]))
         for _ in range(3):

@@ -28,7 +28,7 @@ def test_backoff_doubles_from_twenty_seconds_to_a_quarter_of_an_hour():
     assert delays == [20, 40, 80, 160, 320, 640, 900, 900]
 
 
-def test_delays_are_spread_so_that_runs_do_not_march_in_step():
+def test_delays_have_jitter_so_that_runs_do_not_retry_at_the_same_moment():
     delays = {backoff.backoff_delay(1) for _ in range(50)}
     assert len(delays) > 40
     assert all(18 <= delay <= 22 for delay in delays)
@@ -38,7 +38,7 @@ def test_a_transient_fault_is_tried_again():
     assert isinstance(decide(Transient("link lost")), retry_policy.Retry)
 
 
-def test_a_transient_fault_that_outlives_its_budget_pauses_the_run_and_does_not_lose_it():
+def test_a_transient_fault_that_outlives_its_budget_pauses_the_run():
     late = decide(Transient("link lost"), failures=40, since=NOW - BUDGET - timedelta(seconds=1))
     assert late == retry_policy.Pause()
 
@@ -47,16 +47,16 @@ def test_a_blocked_run_waits_for_a_person():
     assert decide(Blocked("disk full")) == retry_policy.Pause()
 
 
-def test_what_will_fail_again_ends_the_run_now():
+def test_a_permanent_fault_ends_the_run():
     assert decide(Permanent("exit 3")) == retry_policy.End()
 
 
 @pytest.mark.parametrize("fault", [Blocked("key refused"), Permanent("no such dataset")])
-def test_at_the_door_nothing_waits_because_the_user_is_still_there(fault):
+def test_before_admission_a_fault_that_needs_a_person_ends_the_run(fault):
     assert decide(fault, before_admission=True) == retry_policy.End()
 
 
-def test_a_cluster_that_is_down_at_the_door_ends_the_run_within_seconds():
+def test_before_admission_a_cluster_that_is_down_ends_the_run_within_seconds():
     waited = 0.0
     for failures in range(1, 10):
         match decide(Transient("connection refused"), failures=failures, before_admission=True):
