@@ -109,14 +109,24 @@ class Settings(Located):
         ConfigError
             A file cannot be read, or a value is invalid.
         """
-        with resources.as_file(resources.files("biomeroworker") / "slurm-config.ini") as packaged:
-            values = list(ini.read(packaged))
+        values = _packaged()
         files = config_files(environ, path, standard)
         read = files.existing
         for file in read:
             values += ini.read(file)
         values += _from_environment(environ)
         return _build(cls, values, environ, {"files": read, "files_rule": files.rule})
+
+    @classmethod
+    def from_values(cls, values: Iterable[Value], environ: Mapping[str, str] = os.environ) -> Settings:
+        """The packaged defaults with these values over them. No file and no setting of the environment is read.
+
+        Raises
+        ------
+        ConfigError
+            A value is wrong.
+        """
+        return _build(cls, [*_packaged(), *values], environ, {})
 
     # -- several clusters ---------------------------------------------------------------------------------------------
 
@@ -177,6 +187,11 @@ class Settings(Located):
 def settings_table() -> str:
     """The settings as Markdown tables, for the documentation."""
     return rendering.settings_table(SECTIONS)
+
+
+def _packaged() -> list[Value]:
+    with resources.as_file(resources.files("biomeroworker") / "slurm-config.ini") as packaged:
+        return list(ini.read(packaged))
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:

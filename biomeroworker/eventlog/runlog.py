@@ -355,6 +355,10 @@ class RunLog:
         """Rebuild all read tables from the events, beside the live ones; return the number of events."""
         return self._recorder.rebuild()
 
+    def catch_up(self) -> int:
+        """Write the rows of events that another program recorded; returns how many events there were."""
+        return self._recorder.catch_up()
+
     def cancel_requests(self, run_ids: Iterable[UUID]) -> list[UUID]:
         """Those of the runs for which a cancel was requested. One indexed query."""
         runs = VIEWS.runs.c

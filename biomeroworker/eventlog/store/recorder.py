@@ -164,6 +164,11 @@ class SQLRecorder(ApplicationRecorder):
                     beside.drop_all(connection, checkfirst=True)
         return count
 
+    def catch_up(self) -> int:
+        """Bring the read tables up to events that a program without read tables recorded; returns their number."""
+        with self.writing() as connection:
+            return self._catch_up(connection, VIEWS, self._position(connection))
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     @contextmanager

@@ -106,7 +106,7 @@ def client(tmp_path: Path) -> Iterator[Any]:
     from biomero import SlurmClient
     from biomeroworker.config import Settings
 
-    with SlurmClient(Settings.load(None, {"HOME": str(tmp_path)}, standard=[])) as client:
+    with SlurmClient.from_settings(Settings.load(None, {"HOME": str(tmp_path)}, standard=[])) as client:
         yield client
 
 

@@ -113,7 +113,9 @@ def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
     cluster = settings.default_cluster
     with_seven = cluster.slurm.model_copy(update={"slurm_zip_cmd": str(seven)})
     changed = cluster.model_copy(update={"slurm": with_seven})
-    client = SlurmClient(settings.model_copy(update={"clusters": settings.clusters | {cluster.name: changed}}))
+    client = SlurmClient.from_settings(
+        settings.model_copy(update={"clusters": settings.clusters | {cluster.name: changed}})
+    )
     with zipfile.ZipFile(tmp_path / "my images.zip", "w") as archive:
         archive.writestr("a b.tif", "pixels")
     client.transfer_data(tmp_path / "my images.zip")

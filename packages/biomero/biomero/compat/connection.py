@@ -27,7 +27,7 @@ _FILES = {
 _TIMEOUT_SECONDS = 15.0
 
 
-def connection(settings: Settings, learn_host_key: Callable[[], object]) -> HostCheckedConnection:
+def connection(settings: Settings, learn_host_key: Callable[[], object], **options: Any) -> HostCheckedConnection:
     """Make a connection to the host of ``[SSH]``; it is opened at its first command.
 
     Parameters
@@ -35,6 +35,8 @@ def connection(settings: Settings, learn_host_key: Callable[[], object]) -> Host
     learn_host_key
         Called if the host is unknown and the SSH configuration accepts new host keys: connects with ``ssh``, which
         records the key.
+    options
+        Arguments of ``Connection``: ``host``, ``user``, ``port``, ``gateway`` and so on.
 
     Raises
     ------
@@ -44,7 +46,8 @@ def connection(settings: Settings, learn_host_key: Callable[[], object]) -> Host
     ssh = settings.default_cluster.ssh
     try:
         config = Config(runtime_ssh_path=str(ssh.config_file)) if ssh.config_file else None
-        made = HostCheckedConnection(ssh.host, config=config, inline_ssh_env=ssh.inline_ssh_env)
+        arguments = {"host": ssh.host, "config": config, "inline_ssh_env": ssh.inline_ssh_env, **options}
+        made = HostCheckedConnection(**arguments)
     except Exception as error:  # of paramiko, a resolver, a file
         line = settings.default_cluster.line("SSH", "config_file" if ssh.config_file else "host")
         raise ConfigError(f"{line}: the SSH configuration cannot be used: {error}") from error

@@ -52,11 +52,11 @@ class Conversion:
         folder = data_folder(cluster, folder_name)
         image = cluster.converter()
         name = f"convert_{source_format}_to_{target_format}"
-        tracker = self._deployment.log.tracker
+        tracker = self._jobs.tracker()
         if wf_id is None:
             wf_id = tracker.initiate_workflow(name, f"{name} {image.version}", -1, -1)
         task = tracker.add_task_to_workflow(wf_id, name, image.version, folder_name, {})
-        own = posixpath.join(folder, f".biomero-{task}")
+        own = posixpath.join(folder, f".biomero-{task or uuid.uuid4()}")
         words = [
             *cluster.runtime.exec_prefix(image.path, binds=cluster.binds(folder)),
             *("python3", f"{own}/{CONVERTER}", f"{folder}/data/in"),

@@ -10,7 +10,7 @@ import posixpath
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,9 @@ rm -f -- "omero-$2.log" "omero-${2}_"*.log "./$3"
 class Jobs:
     """Jobs of one deployment."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, tracker: Callable[[], Any]) -> None:
         self._deployment = deployment
+        self.tracker = tracker
         #: The cluster of each job that was submitted here; other jobs are looked for on the default cluster.
         self._cluster_of_job: dict[int, Cluster] = {}
         #: When SLURM first did not know a job that it had known, or that was submitted here; None: it is known.
@@ -130,7 +131,7 @@ class Jobs:
             *workflow.command,
             *arguments(workflow, values, inside),
         ]
-        tracker = self._deployment.log.tracker
+        tracker = self.tracker()
         if wf_id is None:
             wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
         task = tracker.add_task_to_workflow(wf_id, workflow_name, image.version, input_data, values)
@@ -263,14 +264,15 @@ class Jobs:
         return run_checked(cluster, command, "removing logs")
 
     def submit_script(
-        self, cluster: Cluster, folder: str, task: uuid.UUID, script: str, argv: Sequence[str],
+        self, cluster: Cluster, folder: str, task: uuid.UUID | None, script: str, argv: Sequence[str],
         options: Mapping[str, str],
     ) -> tuple[Result, int]:  # fmt: skip
         """Submit a job that runs this argv in a folder of data; records the result in the log's task."""
-        tracker = self._deployment.log.tracker
+        tracker = self.tracker()
         named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
         flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
-        command = ["sh", "-c", _SUBMIT, "submit", folder, str(task), script, *flags]
+        name = str(task or uuid.uuid4())  # without tracking there is no task
+        command = ["sh", "-c", _SUBMIT, "submit", folder, name, script, *flags]
         try:
             answer = run_checked(cluster, command, "submitting", timeout=90, stdin=remote.encode_words(argv))
             job_id = commands.parse_submitted(answer.stdout)

@@ -53,6 +53,9 @@ DATABASE: Mapping[str, str] = dict.fromkeys(
     "the log records in one transaction and retries after a conflict",
 )
 
+#: The same for the views.
+VIEWS: Mapping[str, str] = {"update_view_table": _TABLES}
+
 
 class RemovedAPI(AttributeError, NotImplementedError):
     """A name of biomero that has no counterpart here."""

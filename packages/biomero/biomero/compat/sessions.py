@@ -8,11 +8,21 @@ from typing import ClassVar
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from biomeroworker.eventlog.database import connect
+from biomero.compat.applications import database_url, forget_engine, shared_engine
+from biomeroworker.eventlog.store.recorder import SQLRecorder
 
 
 class EngineManager:
-    """One engine and a session for each thread, until `close_engine`. No client uses it or closes it."""
+    """One engine and a session for each thread, until `close_engine`. No client uses or closes it.
+
+    Examples
+    --------
+    >>> topic = EngineManager.create_scoped_session("sqlite://")
+    >>> with EngineManager.get_session() as session:
+    ...     session.query(JobView).all()
+    []
+    >>> EngineManager.close_engine()
+    """
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _url: ClassVar[str] = ""
@@ -27,14 +37,11 @@ class EngineManager:
         -------
         The place of their class.
         """
-        from biomeroworker.config import Settings  # importing names must stay fast
-        from biomeroworker.eventlog.store.recorder import SQLRecorder
-
-        url = sqlalchemy_url or Settings.load().database_url
+        url = sqlalchemy_url or database_url()
         with cls._lock:
             if cls._engine is None or url != cls._url:
                 cls._dispose()
-                engine = connect(url)
+                engine = shared_engine(url)
                 SQLRecorder(engine).create()
                 cls._url, cls._engine, cls._sessions = url, engine, scoped_session(sessionmaker(engine))
         return f"{cls.__module__}:{cls.__name__}"
@@ -80,5 +87,5 @@ class EngineManager:
         if cls._sessions is not None:
             cls._sessions.remove()
         if cls._engine is not None:
-            cls._engine.dispose()
+            forget_engine(cls._url)
         cls._engine = cls._sessions = None
