@@ -8,6 +8,7 @@ from sandbox import deployment
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
+DEVELOPER_PAGES = (CHECKOUT / "CONTRIBUTING.md", DOCS / "how-it-works.md")
 SAMPLES = re.findall(
     r"^:::\{code-block\} ini\n(.*?)^:::", (DOCS / "configure.md").read_text(), re.DOTALL | re.MULTILINE
 )
@@ -34,3 +35,12 @@ def test_the_configuration_of_the_sandbox_causes_no_warning(tmp_path):
         "SQLALCHEMY_URL": "sqlite://",
     }
     assert not Settings.load(deployment.write(tmp_path, env)).warnings
+
+
+@pytest.mark.parametrize("page", DEVELOPER_PAGES, ids=lambda page: page.name)
+def test_the_modules_that_a_page_names_exist(page):
+    text = page.read_text()
+    named = set(re.findall(r"`((?:[a-z_-]+/)+[A-Za-z_]+\.(?:py|sh|toml|def))`", text))
+    assert len(named) > 10
+    roots = (CHECKOUT, CHECKOUT / "biomeroworker", CHECKOUT / "biomeroworker/eventlog")
+    assert {name for name in named if not any((root / name).is_file() for root in roots)} == set()
