@@ -1,4 +1,4 @@
-# The commands of this repository. `make demo` runs the main job on one machine, `make test` passes the tests.
+# The commands of this repository. `make demo` shows a complete run on one machine; `make test` runs the tests.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -6,11 +6,11 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
-# Processes that run tests: most of the time they wait for daemons
+# Number of processes that run tests; they mostly wait for daemons
 WORKERS ?= 3
 ROOT_ARGUMENT := $(if $(SANDBOX_ROOT),--root $(SANDBOX_ROOT))
 
-# seconds for one test of tests/container, with the fixtures that it is the first to need
+# Timeout in seconds for one test of tests/container, including the fixtures that it starts
 CONTAINER_TIMEOUT ?= 1800
 
 IMAGE ?= biomeroworker
@@ -25,52 +25,52 @@ IMAGE_LOCK := $(COMPILE) --generate-hashes --custom-compile-command 'make locks'
 
 export OMERO_HOST OMERO_PORT OMERO_ROOT_PASSWORD
 
-help: ## this text
+help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
-packages: ## the Debian packages (as root it installs them, else it names the missing ones)
+packages: ## install missing Debian packages (as root), or list them
 	@tools/install-packages
 
-# made anew when what is installed changes
+# Rebuilt when the requirements change
 $(VENV)/.installed: pyproject.toml $(wildcard packages/*/pyproject.toml) requirements.lock tools/build_ice_wheel.py | packages
 	@wheel=$$($(PYTHON3) tools/build_ice_wheel.py); \
-	echo "making $(VENV) with the versions of requirements.lock" >&2; \
+	echo "creating $(VENV) with the versions of requirements.lock" >&2; \
 	$(PYTHON3) -m venv $(VENV); \
 	$(PYTHON) -m pip -q --disable-pip-version-check install "$$wheel"; \
 	$(PYTHON) -m pip -q --disable-pip-version-check install -r requirements.lock; \
 	$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -e . -e packages/biomero -e packages/omero-stand-in
 	@touch $@
 
-install: $(VENV)/.installed ## the Python environment, with every extra
+install: $(VENV)/.installed ## create the Python environment for development
 
-demo: $(VENV)/.installed ## a real image from OMERO to SLURM, through a container, and back
+demo: $(VENV)/.installed ## process a real image: from OMERO to SLURM, through a container, and back
 	@$(PYTHON) -m sandbox.demo
 
 sandbox-up: $(VENV)/.installed ## start an OMERO.grid, a SLURM cluster and their databases on this machine
 	@$(PYTHON) -m sandbox up $(ROOT_ARGUMENT)
 
-sandbox-status: $(VENV)/.installed ## each part with its port, pid and health
+sandbox-status: $(VENV)/.installed ## show each part of the sandbox with port, pid and health
 	@$(PYTHON) -m sandbox status $(ROOT_ARGUMENT)
 
-sandbox-env: $(VENV)/.installed ## how to reach the running sandbox, as shell assignments
+sandbox-env: $(VENV)/.installed ## print the variables of the running sandbox as shell assignments
 	@$(PYTHON) -m sandbox env $(ROOT_ARGUMENT)
 
-sandbox-down: $(VENV)/.installed ## stop it and leave nothing running
+sandbox-down: $(VENV)/.installed ## stop the sandbox
 	@$(PYTHON) -m sandbox down $(ROOT_ARGUMENT)
 
-sandbox-purge: $(VENV)/.installed ## stop it and remove its data and its cluster account too
+sandbox-purge: $(VENV)/.installed ## stop the sandbox and remove its data and its cluster account
 	@$(PYTHON) -m sandbox down --purge $(ROOT_ARGUMENT)
 
-test: $(VENV)/.installed ## unit, contract and integration tests, with real parts, and what pre-commit checks
+test: $(VENV)/.installed ## run all tests except test-container, and lint
 	@$(MAKE) --no-print-directory -j2 test-product lint test-stand-in
 
 test-product: $(VENV)/.installed
 	@$(PYTHON) -m pytest -q -n $(WORKERS) $(PYTEST_ARGUMENTS)
 
-test-stand-in: $(VENV)/.installed ## the tests of packages/omero-stand-in, which need nothing of the rest
+test-stand-in: $(VENV)/.installed ## run the tests of packages/omero-stand-in
 	@cd packages/omero-stand-in && $(abspath $(PYTHON)) -m pytest -q
 
-lint: $(VENV)/.installed ## what pre-commit checks
+lint: $(VENV)/.installed ## run the checks of pre-commit
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
@@ -78,28 +78,28 @@ lint: $(VENV)/.installed ## what pre-commit checks
 	@git ls-files -z | xargs -0 grep -lIE '^#!.*\b(ba|da)?sh$$' | xargs shellcheck
 	@git ls-files -z -- '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint
 
-test-container: $(VENV)/.installed ## the images, for real: Docker Engine, both targets, compose (root, or DOCKER_HOST)
+test-container: $(VENV)/.installed ## test the images and the compose files on a Docker Engine (root, or DOCKER_HOST)
 	@tools/install-packages packages-container.txt
 	@$(PYTHON) -m pytest -q tests/container -o timeout=$(CONTAINER_TIMEOUT) $(PYTEST_ARGUMENTS)
 
-image: ## both images of this checkout (SOURCE=URL for the label, BUILD_ARGUMENTS for more)
+image: ## build both images (SOURCE=URL for the label, BUILD_ARGUMENTS for more)
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target node -t $(IMAGE):$(VERSION) .
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target attached -t $(IMAGE):$(VERSION)-attached .
 
-locks: $(VENV)/.installed ## requirements.lock (versions that are in it stay), then what the images carry: container/image/*.lock
+locks: $(VENV)/.installed ## update requirements.lock (versions in it are not changed) and container/image/*.lock
 	@$(COMPILE) --no-header --all-extras --python-version 3.11.7 \
 		-o requirements.lock pyproject.toml packages/*/pyproject.toml container/image/scripts.in
 	@$(IMAGE_LOCK) --extra omero \
 		-o container/image/requirements.lock pyproject.toml packages/biomero/pyproject.toml container/image/scripts.in
 	@$(IMAGE_LOCK) -o container/image/build-environment.lock container/image/build-environment.in
 
-bench: $(VENV)/.installed ## figures beside those of others, one after the other (ONLY=name for one; minutes)
+bench: $(VENV)/.installed ## run the benchmarks (ONLY=name for one; takes minutes)
 	@$(PYTHON) -m benchmarks $(ONLY) $(BENCH_ARGUMENTS)
 
-docs: $(VENV)/.installed ## the documentation, warnings are errors
+docs: $(VENV)/.installed ## build the documentation; warnings are errors
 	@$(PYTHON) -m sphinx -q -W --keep-going docs docs/_build
 
-clean: ## what was built here; caches outside the checkout stay
+clean: ## remove build results of this checkout; caches elsewhere remain
 	@rm -rf $(VENV) docs/_build build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 .PHONY: test-product test-stand-in help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test test-container image locks bench lint docs clean

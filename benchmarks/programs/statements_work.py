@@ -49,7 +49,7 @@ def main(kind, url):
         call("update_task_status", task, "COMPLETED")
         call("complete_task", task, "done")
         call("complete_workflow", run)
-    # what a poll records that tells no change
+    # a poll without a change
     run = tracker.initiate_workflow("run 9", "a benchmark", 1, 2)
     task = tracker.add_task_to_workflow(run, "nuclei", "v1", {}, {})
     tracker.add_job_id(task, 109)
