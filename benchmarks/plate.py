@@ -84,7 +84,7 @@ def measure(context: Context) -> Figures:
 
 
 def _make_plate(env: dict[str, str], wells: int, fields: int) -> int:
-    from tests.integration.omero.conftest import make_image, make_plate
+    from tests.integration.omero.omero_objects import make_image, make_plate
 
     rng = np.random.default_rng(5)
     with OmeroSession.login(env["OMERO_HOST"], int(env["OMERO_PORT"]), "root", env["OMERO_ROOT_PASSWORD"]) as session:

@@ -68,7 +68,7 @@ def folder_case(tmp_path):
 @pytest.fixture
 def omero_case(request):
     from biomeroworker.omero.source import OmeroSource
-    from tests.integration.omero.conftest import make_dataset, make_image
+    from tests.integration.omero.omero_objects import make_dataset, make_image
 
     server, person, session = (request.getfixturevalue(name) for name in ("server", "person", "session"))
     dataset = make_dataset(session)

@@ -10,8 +10,10 @@ import tifffile
 from omero.rtypes import rstring
 
 from biomeroworker.errors import Permanent
-from tests.integration.omero.conftest import make_image, make_plate, noise, person, server, session  # noqa: F401
-from tests.integration.omero.test_omero_import import Run, quiet
+from tests.fakes.guards import UNGUARDED
+from tests.integration.omero.conftest import person, server, session  # noqa: F401
+from tests.integration.omero.import_run import Run, quiet
+from tests.integration.omero.omero_objects import make_image, make_plate, noise
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_a_screen_is_exported_and_an_image_without_a_dataset_gets_its_results(ru
     alone = make_image(session, "alone", noise(1, 1, 1, 9, 9))
     run.request = run.request.model_copy(update={"inputs": {"type": "Image", "ids": [alone]}})
     run.inputs = run.source.list_inputs(run.id, run.request)
-    run.source.stage_in(run.id, run.request, run.inputs.portions(), tmp_path / "alone", quiet)
+    run.source.stage_in(run.id, run.request, run.inputs.portions(), tmp_path / "alone", quiet, UNGUARDED)
     tifffile.imwrite(run.folder / f"image-{alone}_mask.tif", noise(9, 9))
     assert {"Dataset", "Image"} <= {one.kind for one in run.stage_out()}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.omero.conftest import make_group, make_person, server
+from tests.integration.omero.conftest import server
+from tests.integration.omero.omero_objects import make_group, make_person
 from tests.resilience.omero_world import OmeroWorld
 
 __all__ = ["omero_world_of", "server"]

@@ -23,7 +23,7 @@ from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import WorkflowRun
 from biomeroworker.omero.connection.session import OmeroSession
-from tests.integration.omero.conftest import Person, Server, make_dataset, make_image
+from tests.integration.omero.omero_objects import Person, Server, make_dataset, make_image
 from tests.resilience.world import World
 
 #: The container: a label image for each input, a table of all, and a note.

@@ -11,7 +11,7 @@ import pytest
 from omero.rtypes import rbool, rstring
 
 from biomeroworker.eventlog.aggregates.states import RunState
-from tests.integration.omero.conftest import Person
+from tests.integration.omero.omero_objects import Person
 from tests.resilience import omero_world
 from tests.resilience.omero_fixtures import omero_world_of, server  # noqa: F401
 from tests.resilience.omero_world import ONE_SET, OmeroWorld

@@ -94,7 +94,7 @@ def test_dashboards_read_the_same_rows_as_before(store_url: str) -> None:
         assert new == old
 
 
-def test_its_own_tables_get_a_schema_version_and_its_events_stay(store_url: str) -> None:
+def test_a_store_of_the_incumbent_gets_a_schema_version_and_its_events_are_unchanged(store_url: str) -> None:
     engine = create_engine(store_url)
     with engine.connect() as connection:
         events = connection.execute(text("SELECT * FROM public.workflowtracker_events ORDER BY id")).all()

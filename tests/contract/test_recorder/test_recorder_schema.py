@@ -101,7 +101,7 @@ def _start(url: str, scripts: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", OPENS, url, scripts], stderr=subprocess.PIPE, text=True)
 
 
-def test_the_revisions_are_one_line_and_the_last_is_the_one_that_the_product_uses() -> None:
+def test_the_revisions_are_linear_and_the_product_uses_the_last() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.SCRIPTS))
     scripts = ScriptDirectory.from_config(config)
@@ -110,7 +110,7 @@ def test_the_revisions_are_one_line_and_the_last_is_the_one_that_the_product_use
     assert schema._revisions(schema.SCRIPTS)[0] == schema.FIRST_REVISION
 
 
-def test_the_revisions_make_the_tables_that_the_code_uses(log_url: str, engine: Engine) -> None:
+def test_the_revisions_create_the_tables_that_the_code_uses(log_url: str, engine: Engine) -> None:
     with engine.begin() as connection:
         schema.migrate(connection)
     assert set(inspect(engine).get_table_names()) == {schema.VERSION_TABLE, *(table.name for table in OWN_TABLES)}
@@ -139,7 +139,7 @@ def test_opening_an_up_to_date_database_is_one_statement(log: RunLog, log_url: s
     assert len(statements) == 2, "the second is the query for unfinished runs"
 
 
-def test_an_older_database_is_taken_over_with_all_its_rows(old_url: str, engine: Engine) -> None:
+def test_an_older_database_is_migrated_with_all_its_rows(old_url: str, engine: Engine) -> None:
     before = _dump(engine)
     with RunLog.open(old_url) as log:
         assert _revision(engine) == schema.latest_revision()
@@ -152,19 +152,19 @@ def test_an_older_database_is_taken_over_with_all_its_rows(old_url: str, engine:
         assert rows(log) == live
 
 
-def test_tables_that_an_older_version_did_not_have_are_made(old_url: str, engine: Engine) -> None:
+def test_tables_that_an_older_version_did_not_have_are_created(old_url: str, engine: Engine) -> None:
     _execute(engine, "DROP TABLE biomeroworker_owed_cancel", "DROP TABLE biomeroworker_swept")
     RunLog.open(old_url).close()
     assert {table.name for table in OWN_TABLES} <= set(inspect(engine).get_table_names())
 
 
-def test_a_table_that_somebody_deleted_is_made_again(log: RunLog, log_url: str, engine: Engine) -> None:
+def test_a_deleted_table_is_created_again(log: RunLog, log_url: str, engine: Engine) -> None:
     _execute(engine, "DROP TABLE biomeroworker_lease", "DROP TABLE biomero_job_view")
     RunLog.open(log_url).close()
     assert {"biomeroworker_lease", "biomero_job_view"} <= set(inspect(engine).get_table_names())
 
 
-def test_a_new_revision_adds_a_column_and_keeps_the_rows(
+def test_a_new_revision_adds_a_column_and_preserves_the_rows(
     old_url: str, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _dump(engine)
@@ -180,7 +180,7 @@ def test_a_new_revision_adds_a_column_and_keeps_the_rows(
             bring_to(log, accept(log), RunState.DONE, job_id=103)
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
+def test_a_database_of_a_newer_version_is_refused_and_not_changed(
     old_url: str, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as newer:
@@ -201,7 +201,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
         assert sorted(map(repr, outbox)) == before["biomeroworker_outbox"]
 
 
-def test_processes_that_migrate_at_once_wait_for_each_other(old_url: str, engine: Engine, tmp_path: Path) -> None:
+def test_concurrent_migrations_wait_for_each_other(old_url: str, engine: Engine, tmp_path: Path) -> None:
     before = _dump(engine)
     scripts = _scripts(tmp_path / "next", then="time.sleep(1)")
     processes = [_start(old_url, scripts) for _ in range(3)]
@@ -213,7 +213,7 @@ def test_processes_that_migrate_at_once_wait_for_each_other(old_url: str, engine
     assert _dump(engine) == before
 
 
-def test_a_process_that_is_killed_inside_a_migration_leaves_the_database_as_it_was(
+def test_a_process_killed_during_a_migration_leaves_the_database_unchanged(
     old_url: str, engine: Engine, tmp_path: Path
 ) -> None:
     before = _dump(engine)
@@ -229,7 +229,7 @@ def test_a_process_that_is_killed_inside_a_migration_leaves_the_database_as_it_w
 
 
 @pytest.mark.sandbox
-def test_no_lock_outlives_the_migrating_transaction(postgres_url: str) -> None:
+def test_no_lock_remains_after_the_migrating_transaction(postgres_url: str) -> None:
     """A pooler in transaction mode gives the session to another client after each transaction."""
     engine = connect(postgres_url)
     transactions: list[object] = []
@@ -251,7 +251,7 @@ _MAY_ONLY_READ = "REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public F
 @pytest.mark.parametrize(
     "version_table", [f"DROP TABLE {schema.VERSION_TABLE}", f"REVOKE ALL ON {schema.VERSION_TABLE} FROM CURRENT_USER"]
 )
-def test_an_account_that_may_only_read_reads(postgres_url: str, version_table: str) -> None:
+def test_a_read_only_account_can_read(postgres_url: str, version_table: str) -> None:
     with RunLog.open(postgres_url) as log:
         run = accept(log)
     engine = connect(postgres_url)
@@ -265,7 +265,7 @@ def test_an_account_that_may_only_read_reads(postgres_url: str, version_table: s
 
 
 @pytest.mark.sandbox
-def test_an_account_that_may_not_create_tables_writes(postgres_url: str) -> None:
+def test_an_account_without_the_privilege_to_create_tables_can_write(postgres_url: str) -> None:
     RunLog.open(postgres_url).close()
     engine = connect(postgres_url)
     _execute(engine, f"DROP TABLE {schema.VERSION_TABLE}", _MAY_NOT_CREATE)
@@ -277,7 +277,7 @@ def test_an_account_that_may_not_create_tables_writes(postgres_url: str) -> None
 
 
 @pytest.mark.sandbox
-def test_changes_that_only_another_account_may_make_are_reported(
+def test_changes_that_need_another_account_are_reported(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = connect(postgres_url)
@@ -294,7 +294,7 @@ def test_changes_that_only_another_account_may_make_are_reported(
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_a_sqlite_file_that_is_opened_read_only_is_read(tmp_path: Path, recorded: bool) -> None:
+def test_a_read_only_sqlite_file_can_be_read(tmp_path: Path, recorded: bool) -> None:
     with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
         run = accept(log)
         if not recorded:
@@ -303,7 +303,7 @@ def test_a_sqlite_file_that_is_opened_read_only_is_read(tmp_path: Path, recorded
         assert log.unfinished() == [run]
 
 
-def test_a_sqlite_file_that_cannot_be_opened_at_all_is_reported_without_a_wait() -> None:
+def test_an_inaccessible_sqlite_file_is_reported_without_a_wait() -> None:
     class Cursor:
         def execute(self, statement: str) -> None:
             error = sqlite3.OperationalError("attempt to write a readonly database")

@@ -194,7 +194,7 @@ def _known_part(of: Any, like: Any) -> Any:
     return of
 
 
-def test_all_that_was_shown_of_the_runs_is_shown(store: Store) -> None:
+def test_all_fields_of_the_runs_are_shown_as_before(store: Store) -> None:
     assert _known_part(store.show("runs"), store.shown["runs"]) == store.shown["runs"]
     for run_id, then in store.shown["show"].items():
         now = _known_part(store.show("show", run_id), then)
@@ -204,7 +204,7 @@ def test_all_that_was_shown_of_the_runs_is_shown(store: Store) -> None:
         assert now == then
 
 
-def test_the_tables_hold_what_they_held_also_after_they_were_made_again_from_the_events(store: Store) -> None:
+def test_the_tables_have_the_same_rows_also_after_a_rebuild_from_the_events(store: Store) -> None:
     then = store.shown["views"]
     with store.world.log() as log:
         for _ in range(2):
@@ -222,7 +222,7 @@ def test_opening_migrates_the_schema_and_changes_no_row(store: Store) -> None:
     assert store.table("workflowtracker_events") == events
 
 
-def test_a_new_run_is_recorded_after_the_runs_that_were_there(store: Store) -> None:
+def test_a_new_run_is_recorded_after_the_existing_runs(store: Store) -> None:
     with store.world.log() as log:
         earlier = {run.id for run in log.runs(limit=1000)}
         newest = max(row["id"] for row in store.table("workflowtracker_events"))
@@ -236,7 +236,7 @@ def test_a_new_run_is_recorded_after_the_runs_that_were_there(store: Store) -> N
     assert len(store.table("biomeroworker_outbox")) == len(store.shown["tables"]["biomeroworker_outbox"]) + 2
 
 
-def test_what_was_to_be_done_later_is_still_to_be_done(store: Store) -> None:
+def test_pending_work_is_still_pending(store: Store) -> None:
     store.world.log().close()  # opening brings the tables up to date
     then = store.shown["tables"]
     assert {row["run_id"] for row in store.table("biomeroworker_lease")} == {
@@ -252,7 +252,7 @@ def test_what_was_to_be_done_later_is_still_to_be_done(store: Store) -> None:
 
 
 @pytest.mark.parametrize("label", ENDS)
-def test_a_run_that_was_under_way_is_carried_on_to_its_end(
+def test_a_run_that_had_not_ended_continues_to_its_end(
     carried_on: Callable[..., Store], version: str, label: str
 ) -> None:
     store = carried_on(version)
@@ -276,23 +276,21 @@ def test_a_job_that_was_submitted_when_the_supervisor_died_is_adopted(
         assert log.run(run_id).job_ids == [job["id"]]
 
 
-def test_runs_that_had_ended_or_were_paused_are_left_as_they_were(
-    carried_on: Callable[..., Store], version: str
-) -> None:
+def test_ended_and_paused_runs_are_not_changed(carried_on: Callable[..., Store], version: str) -> None:
     store = carried_on(version)
     for label in set(store.shown["labels"]) - set(ENDS):
         run_id = str(store.id_of(label))
         assert store.show("show", run_id)["events"] == store.shown["show"][run_id]["events"], label
 
 
-def test_a_cancel_that_could_not_be_delivered_is_delivered(carried_on: Callable[..., Store], version: str) -> None:
+def test_a_pending_cancel_is_delivered(carried_on: Callable[..., Store], version: str) -> None:
     store = carried_on(version)
     run_id = store.id_of("cancelled while its job could not be reached")
     assert [job["state"] for job in store.world.jobs() if str(run_id) in job["name"]] == ["CANCELLED"]
     assert store.table("biomeroworker_owed_cancel") == []
 
 
-def test_a_paused_run_goes_on_when_it_is_resumed(store: Store) -> None:
+def test_a_paused_run_continues_when_it_is_resumed(store: Store) -> None:
     run_id = store.id_of("paused")
     with store.world.log() as log:
         assert log.run(run_id).paused
@@ -302,7 +300,7 @@ def test_a_paused_run_goes_on_when_it_is_resumed(store: Store) -> None:
     assert store.world.check(run_id, RunState.DONE).attempt == 2
 
 
-def test_notices_that_waited_are_delivered_and_those_that_were_delivered_are_not_again(store: Store) -> None:
+def test_pending_notifications_are_delivered_and_delivered_ones_are_not_repeated(store: Store) -> None:
     waited = {
         row["run_id"]
         for row in store.shown["tables"]["biomeroworker_outbox"]
@@ -320,7 +318,7 @@ def test_notices_that_waited_are_delivered_and_those_that_were_delivered_are_not
     assert sorted(UUID(run).hex for run in delivered) == sorted(UUID(run).hex for run in waited)
 
 
-def test_folders_on_the_cluster_are_removed_of_the_runs_that_ended_and_of_no_others(store: Store) -> None:
+def test_only_folders_of_ended_runs_are_removed_on_the_cluster(store: Store) -> None:
     long_ago = datetime(2020, 1, 1).isoformat(" ")
     store.execute(
         f"UPDATE biomeroworker_run SET ended = '{long_ago}' WHERE ended IS NOT NULL",

@@ -10,7 +10,7 @@ from biomeroworker.errors import Permanent
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert
 from tests.fakes.guards import UNGUARDED
-from tests.integration.omero.conftest import make_dataset, make_image, make_plate, noise
+from tests.integration.omero.omero_objects import make_dataset, make_image, make_plate, noise
 
 
 def quiet(fraction, word):

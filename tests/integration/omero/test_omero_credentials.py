@@ -11,7 +11,7 @@ from biomeroworker.errors import Blocked, ConfigError, Transient
 from biomeroworker.omero.connection import session as sessions
 from biomeroworker.omero.connection.credentials import PasswordProvider, provider_from_environment
 from biomeroworker.omero.connection.session import OmeroSession
-from tests.integration.omero.conftest import make_group, make_person
+from tests.integration.omero.omero_objects import make_group, make_person
 
 
 def test_an_administrator_works_as_the_runs_user_in_the_runs_group(server, person):

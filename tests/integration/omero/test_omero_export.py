@@ -15,7 +15,7 @@ from biomeroworker.omero.exporting import export as exporting
 from biomeroworker.omero.exporting.describe import select
 from biomeroworker.omero.exporting.export import export
 from tests.fakes.guards import UNGUARDED, FakeGuard
-from tests.integration.omero.conftest import make_dataset, make_image, make_plate, make_project, noise
+from tests.integration.omero.omero_objects import make_dataset, make_image, make_plate, make_project, noise
 
 
 def quiet(fraction, word):

@@ -6,8 +6,8 @@ import pytest
 from omero.rtypes import rstring
 
 from biomeroworker.omero.importing.rois import colour_of
-from tests.integration.omero.conftest import make_dataset
-from tests.integration.omero.test_omero_import import Run
+from tests.integration.omero.import_run import Run
+from tests.integration.omero.omero_objects import make_dataset
 
 
 @pytest.fixture

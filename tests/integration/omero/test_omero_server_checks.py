@@ -6,7 +6,7 @@ import omero.model
 from omero.rtypes import rbool, rstring
 
 from biomeroworker.omero.checks import SCRIPT, examine
-from tests.integration.omero.conftest import Person
+from tests.integration.omero.omero_objects import Person
 
 
 def said(server, user, password):

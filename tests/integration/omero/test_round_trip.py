@@ -17,7 +17,7 @@ from biomeroworker.omero.exporting.export import export
 from biomeroworker.omero.source import OmeroSource
 from biomeroworker.remote import convert
 from tests.fakes.guards import UNGUARDED
-from tests.integration.omero.conftest import make_dataset, make_image, noise
+from tests.integration.omero.omero_objects import make_dataset, make_image, noise
 from tests.ome_zarr_images import write_image
 
 PIXELS = noise(2, 2, 3, 30, 40, seed=4)

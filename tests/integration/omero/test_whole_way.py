@@ -14,7 +14,7 @@ import pytest
 from omero.rtypes import rbool, rint, rlist, rlong, rstring
 
 from biomeroworker.eventlog.aggregates.states import RunState
-from tests.integration.omero.conftest import make_dataset, make_image
+from tests.integration.omero.omero_objects import make_dataset, make_image
 
 CHECKOUT = Path(__file__).parents[3]
 PROGRAM = Path(sys.executable).with_name("biomeroworker")

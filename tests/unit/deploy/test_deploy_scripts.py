@@ -27,7 +27,7 @@ def _make_secrets(folder: Path, *argv: str, given: str = "") -> subprocess.Compl
     return _run(DEPLOY / "make-secrets.sh", *argv, given=given, SECRETS_FOLDER=str(folder))
 
 
-def test_secrets_are_random_and_only_the_owner_comes_to_them(tmp_path: Path) -> None:
+def test_secrets_are_random_and_accessible_to_the_owner_only(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         assert _make_secrets(folder).returncode == 0
@@ -39,14 +39,14 @@ def test_secrets_are_random_and_only_the_owner_comes_to_them(tmp_path: Path) -> 
     assert len((first / "omero_db_password").read_text()) >= 32
 
 
-def test_the_address_of_the_log_has_the_password_of_its_database(tmp_path: Path) -> None:
+def test_the_url_of_the_event_log_contains_the_password_of_its_database(tmp_path: Path) -> None:
     assert _make_secrets(tmp_path).returncode == 0
     url = make_url((tmp_path / "biomero_db_url").read_text().strip())
     assert (url.username, url.host, url.database) == ("biomero", "database-biomero", "biomero")
     assert url.password == (tmp_path / "biomero_db_password").read_text()
 
 
-def test_secrets_that_exist_are_kept(tmp_path: Path) -> None:
+def test_existing_secrets_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "omero_db_password").write_text("mine")
     assert _make_secrets(tmp_path).returncode == 0
     before = {one.name: one.read_text() for one in tmp_path.iterdir()}
@@ -55,7 +55,7 @@ def test_secrets_that_exist_are_kept(tmp_path: Path) -> None:
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == before
 
 
-def test_a_secret_of_another_system_is_asked_for_and_written_once(tmp_path: Path) -> None:
+def test_a_secret_of_another_system_is_prompted_for_and_written_once(tmp_path: Path) -> None:
     assert _make_secrets(tmp_path, "omero_password", given="s3cret word\n").returncode == 0
     assert (tmp_path / "omero_password").read_text() == "s3cret word\n"
     refused = _make_secrets(tmp_path, "omero_password", given="other\n")
@@ -169,7 +169,7 @@ def test_the_second_node_can_have_another_address(server: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CONFIG_omero_master_host", "OMERO_WORKER_NAME", "OMERO_WORKER_HOST"])
-def test_a_name_that_ice_would_read_as_more_is_refused(server: Path, variable: str) -> None:
+def test_a_name_with_ice_syntax_is_refused(server: Path, variable: str) -> None:
     done = _start_node(server, **{variable: "host -p 1:tcp -h other"})
     assert done.returncode == 1
     assert variable in done.stderr

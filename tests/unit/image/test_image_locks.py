@@ -35,13 +35,13 @@ def test_a_requirement_that_is_not_satisfied_is_found() -> None:
     assert unsatisfied(["numpy>=2", "zarr>=3"], {"numpy": "1.26"}) == ["numpy>=2", "zarr>=3"]
 
 
-def test_the_lock_has_all_that_the_extra_omero_asks_for_but_the_ice_wheel() -> None:
+def test_the_lock_has_all_requirements_of_the_extra_omero_except_the_ice_wheel() -> None:
     wanted = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["omero"]
     missing = unsatisfied(wanted, versions(IMAGE / "requirements.lock"))
     assert [Requirement(one).name for one in missing] == ["zeroc-ice"]
 
 
-def test_the_lock_has_all_that_the_drop_in_asks_for_but_this_package() -> None:
+def test_the_lock_has_all_requirements_of_the_drop_in_except_this_package() -> None:
     missing = unsatisfied(DROP_IN["project"]["dependencies"], versions(IMAGE / "requirements.lock"))
     assert missing == ["biomeroworker"]
 
@@ -60,7 +60,7 @@ def test_the_lock_has_the_versions_that_the_tests_use() -> None:
     assert {name: version for name, version in image.items() if tested.get(name) != version} == {}
 
 
-def test_the_build_environment_has_what_builds_this_package() -> None:
+def test_the_build_environment_has_the_build_requirements_of_this_package() -> None:
     lock = versions(IMAGE / "build-environment.lock")
     assert unsatisfied(PROJECT["build-system"]["requires"] + DROP_IN["build-system"]["requires"], lock) == []
 

@@ -84,7 +84,7 @@ def test_a_file_with_its_checksum_is_fetched(published: tuple[Path, str], tmp_pa
         ("missing", "0" * 64, "cannot fetch"),
     ],
 )
-def test_what_is_not_the_expected_file_is_not_kept(
+def test_a_download_with_a_wrong_checksum_is_removed(
     published: tuple[Path, str], tmp_path: Path, name: str, checksum: str, message: str
 ) -> None:
     folder, address = published
@@ -112,7 +112,7 @@ def test_a_wheel_of_the_build_context_comes_first(steps: Path, tmp_path: Path) -
     assert (tmp_path / "ice" / WHEEL).read_bytes() == b"a wheel"
 
 
-def test_the_published_wheel_is_taken_with_its_checksum(
+def test_the_published_wheel_is_accepted_with_its_checksum(
     steps: Path, published: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, address = published
@@ -249,7 +249,7 @@ def content(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_environments_that_were_made_at_different_times_end_the_same(tmp_path: Path) -> None:
+def test_environments_built_at_different_times_are_identical(tmp_path: Path) -> None:
     made = [make_environment(tmp_path / name, time) for name, time in (("one", 1_000_000_000), ("two", 1_100_000_000))]
     for folder in made:
         done = run(sys.executable, STEPS / "finish.py", "--environment", "/opt/it", folder, folder=tmp_path)

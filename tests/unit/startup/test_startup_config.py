@@ -65,7 +65,7 @@ def test_a_secret_file_that_cannot_be_a_secret_is_refused(box, content, said):
     assert said in line
 
 
-def test_a_folder_is_no_secret_file(box):
+def test_a_folder_in_place_of_a_secret_file_is_refused(box):
     assert "is not a file" in refused(box, **node_variables(), OMERO_PASSWORD_FILE=str(box.mount))
 
 
@@ -89,14 +89,14 @@ def test_a_variable_that_is_set_but_empty_counts_as_unset(box):
 
 
 @pytest.mark.parametrize("name", ["CONFIG_omero_master_host", "OMERO_WORKER_NAME"])
-def test_what_a_node_needs_is_named(box, name):
+def test_missing_variables_of_a_node_are_named(box, name):
     variables = node_variables()
     del variables[name]
     assert f"{name} is not set" in refused(box, **variables)
 
 
 @pytest.mark.parametrize("name", ["OMERO_HOST", "OMERO_PASSWORD"])
-def test_what_an_attached_processor_needs_is_named(box, name):
+def test_missing_variables_of_an_attached_processor_are_named(box, name):
     variables = {"BIOMEROWORKER_MODE": "attached", "OMERO_HOST": "omero", "OMERO_PASSWORD": "secret"}
     del variables[name]
     assert f"{name} is not set" in refused(box, **variables)
@@ -126,7 +126,7 @@ def test_worker_names_with_odd_characters_are_refused(box, name):
 
 
 @pytest.mark.parametrize("name", ["biomeroworker_external-1", "node.lab.example.org"])
-def test_ordinary_worker_names_are_taken(box, name):
+def test_ordinary_worker_names_are_accepted(box, name):
     assert exported(box, **node_variables() | {"OMERO_WORKER_NAME": name})["OMERO_WORKER_NAME"] == name
 
 
@@ -141,7 +141,7 @@ def test_ordinary_worker_names_are_taken(box, name):
         ("OMERO_HOST", "host;x"),
     ],
 )
-def test_a_host_that_ice_would_read_as_more_than_a_host_is_refused(box, name, value):
+def test_a_host_with_ice_syntax_is_refused(box, name, value):
     assert f"{name}=" in refused(box, **node_variables() | {name: value})
 
 
@@ -156,7 +156,7 @@ def test_a_host_that_ice_would_read_as_more_than_a_host_is_refused(box, name, va
         ("OMERO_PORT", "04"),
     ],
 )
-def test_what_is_no_port_is_refused(box, name, value):
+def test_an_invalid_port_is_refused(box, name, value):
     assert f"{name}='{value}' is not a port" in refused(box, **node_variables() | {name: value})
 
 
@@ -191,7 +191,7 @@ def real(box: Box) -> Box:
     return box
 
 
-def test_a_configuration_that_can_be_used_passes(real):
+def test_a_valid_configuration_passes(real):
     (real.home / "slurm-config.ini").write_text("[SSH]\nhost = hpc\n")
     assert real.run("20-config.sh", **node_variables()).returncode == 0
 
@@ -209,7 +209,7 @@ def test_a_value_of_the_wrong_type_is_named(real):
 
 
 @pytest.mark.parametrize("name", ["BIOMERO_CONFIG", "BIOMERO_SLURM_CONFIG_FILE"])
-def test_a_named_configuration_that_is_missing_is_said_with_the_variable(box, name):
+def test_a_missing_named_configuration_is_reported_with_its_variable(box, name):
     assert f"{name}: there is no file /missing.ini" in refused(box, **node_variables(), **{name: "/missing.ini"})
 
 

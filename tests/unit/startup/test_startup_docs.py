@@ -46,7 +46,7 @@ def test_the_page_lists_the_variables_that_the_scripts_read():
     assert set(rows()) == read_by_the_scripts()
 
 
-def test_the_page_says_the_defaults_that_the_scripts_have():
+def test_the_page_has_the_defaults_of_the_scripts():
     written = {
         (name, default)
         for text in TEXTS.values()

@@ -63,7 +63,7 @@ def test_a_key_that_the_account_cannot_read_ends_the_start(started):
 
 @needs_root
 @pytest.mark.parametrize(("account", "said"), [("root", "is root"), ("nothere", "there is no account nothere")])
-def test_an_account_that_will_not_do_is_named(started, account, said):
+def test_an_unsuitable_account_is_named(started, account, said):
     done = started.run("entrypoint.sh", BIOMEROWORKER_ACCOUNT=account, **node_variables())
     assert done.returncode == 1
     assert said in done.stderr
@@ -78,7 +78,7 @@ def test_a_wrong_variable_ends_the_start_before_anything_runs(started):
 
 
 @needs_root
-def test_a_script_of_the_site_sees_and_sets_variables_in_its_turn(started):
+def test_a_script_of_the_site_reads_and_exports_variables_in_order(started):
     (started.scripts / "50-site.sh").write_text("export LAB=$OMERO_HOST\n")
     (started.scripts / "README").write_text("exit 1\n")
     last_script(started, 'echo "$LAB"')

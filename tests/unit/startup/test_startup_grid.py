@@ -123,7 +123,7 @@ def grid(box: Box) -> Iterator[Grid]:
         yield Grid(box, stack)
 
 
-def test_an_external_processor_is_known_by_its_published_address_and_listens_on_its_port(grid):
+def test_an_external_processor_has_its_published_address_and_listens_on_its_port(grid):
     port = free_port()
     grid.start_registry()
     run = grid.start_node(OMERO_WORKER_PUBLISHED_HOST="localhost", OMERO_PROCESSOR_PORT=str(port))
@@ -147,7 +147,7 @@ def test_an_external_processor_is_known_by_its_published_address_and_listens_on_
     assert seconds < 10
 
 
-def test_a_node_registers_again_with_a_registry_that_came_back_empty(grid):
+def test_a_node_registers_again_with_a_restarted_empty_registry(grid):
     registry = grid.start_registry()
     run = grid.start_node(REGISTRATION_LIMIT_SECONDS="1")
     run.wait_for("registered with OMERO's master")

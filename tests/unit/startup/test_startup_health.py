@@ -54,7 +54,7 @@ def test_a_service_that_does_not_run_is_named(up, service, name):
         ("error: Ice::ConnectTimeoutException", "does not answer"),
     ],
 )
-def test_a_node_that_its_master_does_not_have_is_not_healthy(up, answer, said):
+def test_a_node_that_is_not_registered_is_not_healthy(up, answer, said):
     (up.home / "ping").write_text(answer)
     assert health(up) == (1, f"OMERO's master 127.0.0.1 {said}\n")
 

@@ -114,7 +114,7 @@ def test_an_attached_processor_runs_beside_a_supervisor_without_a_grid(box):
 # -- the master -------------------------------------------------------------------------------------------------------
 
 
-def test_a_master_that_does_not_answer_yet_is_waited_for_with_a_line_now_and_then(box):
+def test_the_node_waits_for_the_master_and_logs_it_regularly(box):
     with master() as port:
         pass
     with running(box, **node_variables(port)) as run:
@@ -125,13 +125,13 @@ def test_a_master_that_does_not_answer_yet_is_waited_for_with_a_line_now_and_the
             run.wait_for("starting IceGrid's node")
 
 
-def test_what_answers_but_is_no_registry_is_not_taken_for_the_master(box):
+def test_a_server_that_is_not_a_registry_is_not_mistaken_for_the_master(box):
     with master(greeting=b"HTTP") as port, running(box, **node_variables(port)) as run:
         run.wait_for(f"does not answer on port {port}")
 
 
 @pytest.mark.parametrize("host", ["master.invalid", "127.0.0.1"])
-def test_waiting_has_a_limit_where_one_is_set(box, host):
+def test_waiting_ends_at_the_configured_limit(box, host):
     variables = node_variables(1, OMERO_MASTER_WAIT_SECONDS="1") | {"CONFIG_omero_master_host": host}
     with running(box, **variables) as run:
         assert run.process.wait(10) == 1
@@ -148,7 +148,7 @@ def test_waiting_has_a_limit_where_one_is_set(box, host):
         ("node is down", "error: node `worker-1' couldn't be reached: the node is not active"),  # it has servers
     ],
 )
-def test_a_node_that_its_master_does_not_know_any_more_is_started_again(box, ping, describe):
+def test_a_node_that_the_master_no_longer_knows_is_restarted(box, ping, describe):
     # as when the master came back under another address, and the connection to the old one hangs
     box.program("bin/icegridnode", 'echo node starts; [ -e "$HOME/moved" ] && touch "$HOME/back"; exec sleep 600')
     box.program(
@@ -167,7 +167,7 @@ def test_a_node_that_its_master_does_not_know_any_more_is_started_again(box, pin
         run.wait_for(lambda: run.text.count("registered with OMERO's master") == 2)
 
 
-def test_a_node_is_left_alone_while_its_master_is_silent(box):
+def test_a_node_is_not_restarted_while_its_master_does_not_answer(box):
     box.program("bin/icegridadmin", "echo 'error: Ice::ConnectionRefusedException'; exit 1")
     with master() as port, running(box, **node_variables(port), REGISTRATION_LIMIT_SECONDS="0") as run:
         run.wait_for("starting IceGrid's node")
@@ -177,7 +177,7 @@ def test_a_node_is_left_alone_while_its_master_is_silent(box):
         assert alive(first)
 
 
-def test_a_node_that_its_master_cannot_reach_says_which_port_to_publish(box):
+def test_the_log_names_the_port_to_publish_if_the_master_cannot_reach_the_node(box):
     box.program("bin/icegridadmin", '[[ $* = *ping* ]] && echo node is down || echo "{ operating system = Linux }"')
     variables = node_variables(OMERO_WORKER_PUBLISHED_HOST="worker.example.org")
     with master() as port, running(box, **variables | {"CONFIG_omero_master_port": str(port)}) as run:
@@ -197,7 +197,7 @@ def test_the_servers_of_the_node_are_named(box):
 
 
 @pytest.mark.parametrize("service", ["supervisor", "node"])
-def test_a_service_that_was_killed_is_started_again_and_the_other_runs_on(box, service):
+def test_a_killed_service_is_restarted_and_the_other_continues(box, service):
     other = {"supervisor": "node", "node": "supervisor"}[service]
     with master() as port, running(box, **node_variables(port)) as run:
         run.wait_for("starting IceGrid's node")
@@ -220,13 +220,13 @@ def test_each_failure_in_a_row_doubles_the_wait_up_to_a_limit(box):
     assert delays[:3] == ["1 s", "2 s", "2 s"]
 
 
-def test_a_service_that_had_run_for_a_while_is_started_again_soon(box):
+def test_a_service_that_ran_for_a_while_is_restarted_soon(box):
     box.program("venv/bin/biomeroworker", '[ "$1" = config ] || exit 3')
     with running(box, **node_variables(1), RESTART_RESET_SECONDS="0") as run:
         run.wait_for(lambda: run.text.count("ended with status 3; starting it again in 1 s") == 2)
 
 
-def test_a_node_that_ends_again_and_again_ends_the_container(box):
+def test_repeated_failures_of_the_node_end_the_container(box):
     box.program("bin/icegridnode", "echo first error >&2; exit 4")
     with master() as port, running(box, **node_variables(port), RESTART_LIMIT="2", RESTART_DELAY_SECONDS="0") as run:
         assert run.process.wait(15) == 1
@@ -234,14 +234,14 @@ def test_a_node_that_ends_again_and_again_ends_the_container(box):
     assert "error: IceGrid's node ended 3 times in a row, the last time with status 4" in run.text
 
 
-def test_a_supervisor_that_ends_again_and_again_does_not_end_the_container(box):
+def test_repeated_failures_of_the_supervisor_do_not_end_the_container(box):
     box.program("venv/bin/biomeroworker", '[ "$1" = config ] || exit 3')
     with running(box, **node_variables(1), RESTART_LIMIT="1", RESTART_DELAY_SECONDS="0") as run:
         run.wait_for(lambda: run.text.count("the supervisor ended") >= 4)
         assert run.process.poll() is None
 
 
-def test_servers_that_a_killed_node_left_are_ended_before_the_next_node(box):
+def test_servers_of_a_killed_node_are_stopped_before_the_next_node_starts(box):
     # a group of its own, as IceGrid gives its servers
     box.program("bin/icegridnode", 'set -m; sleep 601 & echo $! >> "$HOME/servers"; exec sleep 600')
     with master() as port, running(box, **node_variables(port)) as run:
@@ -276,7 +276,7 @@ def test_sigterm_stops_both_services_with_status_0(box):
     assert not (box.folder / "state").exists()
 
 
-def test_sigterm_while_the_master_is_waited_for_stops_at_once(box):
+def test_sigterm_stops_at_once_while_waiting_for_the_master(box):
     with running(box, **node_variables(1)) as run:
         run.wait_for("waiting for OMERO's master")
         status, seconds = run.stop()
@@ -297,7 +297,7 @@ def test_sigterm_stops_a_stubborn_service_and_its_children_in_time(box):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a process namespace")
-def test_as_process_1_it_collects_orphans_and_obeys_sigterm(box):
+def test_as_process_1_it_reaps_orphans_and_handles_sigterm(box):
     box.program("bin/icegridnode", "(setsid sleep 0.5 &); exec sleep 600")
     box.program("venv/bin/biomeroworker", '[ "$1" = config ] || { ps -eo pid= -o stat= | awk "/Z/"; sleep 1.5; }')
     unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")

@@ -40,7 +40,7 @@ def names(box: Box) -> set[str]:
     }
 
 
-def test_keys_are_copied_with_the_modes_that_ssh_wants(mounted):
+def test_keys_are_copied_with_the_modes_that_ssh_requires(mounted):
     copy(mounted)
     assert (mounted.ssh / "id_ed25519").read_text() == KEY
     assert names(mounted) == {"id_ed25519", "id_ed25519.pub", "config", "known_hosts"}
@@ -60,7 +60,7 @@ def test_real_ssh_reads_the_copied_configuration_and_key(box):
     assert public.split()[:2] == (box.mount / "id_ed25519.pub").read_text().split()[:2]
 
 
-def test_one_line_says_what_was_found_and_no_content(mounted):
+def test_one_log_line_names_the_files_without_their_content(mounted):
     said = copy(mounted)
     assert len(said.splitlines()) == 1
     assert "1 private key (id_ed25519)" in said
@@ -69,7 +69,7 @@ def test_one_line_says_what_was_found_and_no_content(mounted):
     assert "AAAA" not in said
 
 
-def test_missing_public_keys_known_hosts_and_configuration_do_not_matter(box):
+def test_public_keys_known_hosts_and_configuration_are_optional(box):
     (box.mount / "id_rsa").write_text(KEY)
     said = copy(box)
     assert names(box) == {"id_rsa"}
@@ -84,14 +84,14 @@ def test_a_second_start_changes_nothing(mounted):
     assert not (mounted.ssh / ".ssh").exists()
 
 
-def test_a_folder_that_was_nested_by_mistake_is_not_copied(mounted):
+def test_a_folder_nested_by_mistake_is_not_copied(mounted):
     (mounted.mount / ".ssh").mkdir()
     (mounted.mount / ".ssh/id_ed25519").write_text(KEY)
     assert ".ssh (reserved name)" in copy(mounted)
     assert not (mounted.ssh / ".ssh").exists()
 
 
-def test_a_key_that_left_the_mount_leaves_the_copy(mounted):
+def test_a_key_removed_from_the_mount_is_removed_from_the_copy(mounted):
     copy(mounted)
     (mounted.mount / "id_ed25519").rename(mounted.mount / "id_new")
     said = copy(mounted)
@@ -99,7 +99,7 @@ def test_a_key_that_left_the_mount_leaves_the_copy(mounted):
     assert "removed, no longer in the mount: id_ed25519" in said
 
 
-def test_the_last_key_that_left_the_mount_leaves_too(box):
+def test_the_last_key_removed_from_the_mount_is_removed_too(box):
     (box.mount / "id_rsa").write_text(KEY)
     copy(box)
     (box.mount / "id_rsa").unlink()
@@ -114,7 +114,7 @@ def test_a_changed_key_replaces_the_copy(mounted):
     assert "other-of" in (mounted.ssh / "id_ed25519").read_text()
 
 
-def test_files_that_the_script_did_not_copy_stay(mounted):
+def test_files_that_the_script_did_not_copy_are_preserved(mounted):
     mounted.ssh.mkdir()
     (mounted.ssh / "id_own").write_text(KEY)
     copy(mounted)
@@ -122,7 +122,7 @@ def test_files_that_the_script_did_not_copy_stay(mounted):
     assert (mounted.ssh / "id_own").read_text() == KEY
 
 
-def test_an_own_file_of_the_same_name_is_kept_beside(mounted):
+def test_an_existing_file_of_the_same_name_is_renamed(mounted):
     mounted.ssh.mkdir()
     (mounted.ssh / "config").write_text("Host own\n")
     assert "kept as config.before-mount" in copy(mounted)
@@ -132,7 +132,7 @@ def test_an_own_file_of_the_same_name_is_kept_beside(mounted):
     assert (mounted.ssh / "config.before-mount").read_text() == "Host own\n"
 
 
-def test_host_keys_that_ssh_learned_stay_and_those_that_left_the_mount_go(mounted):
+def test_learned_host_keys_are_preserved_and_those_removed_from_the_mount_are_removed(mounted):
     copy(mounted)
     with (mounted.ssh / "known_hosts").open("a") as file:
         file.write("learned ssh-ed25519 BBBB\n")
@@ -142,7 +142,7 @@ def test_host_keys_that_ssh_learned_stay_and_those_that_left_the_mount_go(mounte
     assert (mounted.ssh / "known_hosts").read_text() == "hpc ssh-ed25519 RENEWED\nlearned ssh-ed25519 BBBB\n"
 
 
-def test_learned_host_keys_stay_when_the_mount_has_none_any_more(mounted):
+def test_learned_host_keys_are_preserved_if_the_mount_has_none(mounted):
     copy(mounted)
     with (mounted.ssh / "known_hosts").open("a") as file:
         file.write("learned ssh-ed25519 BBBB\n")
@@ -159,7 +159,7 @@ def test_a_last_line_without_a_line_end_does_not_merge_with_a_learned_one(mounte
     assert (mounted.ssh / "known_hosts").read_text() == "hpc ssh-ed25519 AAAA\nlearned ssh-ed25519 BBBB\n"
 
 
-def test_folders_are_copied_too_and_go_with_the_mount(mounted):
+def test_folders_are_copied_and_removed_with_the_mount(mounted):
     (mounted.mount / "config.d/lab").mkdir(parents=True)
     (mounted.mount / "config.d/lab/hpc").write_text("Host lab\n")
     copy(mounted)
@@ -199,7 +199,7 @@ def test_secrets_of_kubernetes_are_links_that_are_followed(box):
     assert (box.ssh / "id_rsa").read_text() == KEY
 
 
-def test_links_that_leave_the_mount_or_lead_nowhere_are_skipped_by_name(mounted):
+def test_links_out_of_the_mount_and_broken_links_are_skipped_and_named(mounted):
     outside = mounted.folder / "outside"
     outside.write_text("private")
     (mounted.mount / "away").symlink_to(outside)
@@ -217,7 +217,7 @@ def test_links_that_leave_the_mount_or_lead_nowhere_are_skipped_by_name(mounted)
         assert name in said
 
 
-def test_sockets_and_pipes_are_skipped_by_name(mounted):
+def test_sockets_and_pipes_are_skipped_and_named(mounted):
     os.mkfifo(mounted.mount / "pipe")
     agent = socket.socket(socket.AF_UNIX)
     agent.bind(str(mounted.mount / "agent.sock"))
@@ -266,7 +266,7 @@ def test_a_stale_key_is_not_removed_through_a_link(mounted):
     assert (elsewhere / "id_rsa").read_text() == KEY
 
 
-def test_odd_names_are_copied_as_they_are_and_line_ends_in_names_are_refused(box):
+def test_unusual_names_are_copied_and_names_with_line_ends_are_refused(box):
     for name in ("-rf", "with blank", "a*b", "$(touch x)", "ключ"):
         (box.mount / name).write_text(KEY)
     (box.mount / "two\nlines").write_text(KEY)
@@ -277,7 +277,7 @@ def test_odd_names_are_copied_as_they_are_and_line_ends_in_names_are_refused(box
     assert len(names(box)) == 5
 
 
-def test_a_missing_mount_is_a_warning_and_keys_that_are_there_stay(box):
+def test_a_missing_mount_is_a_warning_and_existing_keys_are_preserved(box):
     box.ssh.mkdir()
     (box.ssh / "id_own").write_text(KEY)
     box.mount.rmdir()
@@ -286,7 +286,7 @@ def test_a_missing_mount_is_a_warning_and_keys_that_are_there_stay(box):
     assert names(box) == {"id_own"}
 
 
-def test_a_missing_mount_is_an_error_where_keys_are_required(box):
+def test_a_missing_mount_is_an_error_if_keys_are_required(box):
     box.mount.rmdir()
     done = box.run("10-mount-ssh.sh", SSH_REQUIRED="1")
     assert done.returncode == 1
@@ -295,7 +295,7 @@ def test_a_missing_mount_is_an_error_where_keys_are_required(box):
     assert "no private SSH key" in box.run("10-mount-ssh.sh", SSH_REQUIRED="1").stderr
 
 
-def test_a_file_in_the_place_of_the_mount_is_an_error(box):
+def test_a_file_in_place_of_the_mount_is_an_error(box):
     box.mount.rmdir()
     box.mount.write_text(KEY)
     done = box.run("10-mount-ssh.sh")
@@ -322,7 +322,7 @@ def test_a_read_only_mount_is_enough(mounted):
 
 
 @as_root
-def test_a_key_that_cannot_be_read_is_one_line_with_file_owner_and_the_ways_out(mounted):
+def test_an_unreadable_key_is_one_line_with_file_owner_and_solutions(mounted):
     key = mounted.mount / "id_ed25519"
     key.chmod(0o600)
     os.chown(mounted.home, NOBODY, NOBODY)
@@ -335,7 +335,7 @@ def test_a_key_that_cannot_be_read_is_one_line_with_file_owner_and_the_ways_out(
 
 
 @as_root
-def test_a_mount_that_cannot_be_entered_is_such_a_line_too(mounted):
+def test_an_inaccessible_mount_is_one_line_too(mounted):
     mounted.mount.chmod(0o700)
     os.chown(mounted.home, NOBODY, NOBODY)
     done = mounted.run("10-mount-ssh.sh", prefix=AS_NOBODY)

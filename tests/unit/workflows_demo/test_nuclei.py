@@ -38,9 +38,7 @@ def drawn(
     [((160, 200), 9, (1, 1)), ((40, 80, 80), 8, (1, 1, 1)), ((20, 80, 80), 8, (2, 1, 1))],
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_what_was_drawn_is_found(
-    shape: tuple[int, ...], radius: float, spacing: tuple[float, ...], known: bool
-) -> None:
+def test_drawn_nuclei_are_found(shape: tuple[int, ...], radius: float, spacing: tuple[float, ...], known: bool) -> None:
     image, truth = drawn(shape, radius, spacing)
     found = nuclei.segment(image, 2 * radius if known else 0, 10, spacing)
     assert score(truth, found).f1 > 0.95
@@ -54,11 +52,11 @@ def test_small_things_are_background_and_labels_have_no_gaps() -> None:
 
 
 @pytest.mark.parametrize("image", [np.zeros((30, 30), np.uint16), np.full((5, 30, 30), 7, np.uint8)])
-def test_an_even_image_has_no_nuclei(image: np.ndarray) -> None:
+def test_a_uniform_image_has_no_nuclei(image: np.ndarray) -> None:
     assert nuclei.segment(image, 0, 10, (1.0,) * image.ndim).max() == 0
 
 
-def test_the_program_measures_the_channel_that_is_named_like_a_stain(tmp_path: Path) -> None:
+def test_the_program_measures_the_channel_with_the_name_of_a_stain(tmp_path: Path) -> None:
     image, truth = drawn((120, 120), 9, (1, 1))
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
@@ -104,7 +102,7 @@ def test_the_overlay_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "demo/overlay.png").stat().st_size > 10_000
 
 
-def test_equal_files_give_equal_images_and_every_digest_is_true(tmp_path: Path) -> None:
+def test_equal_files_give_equal_images_with_correct_digests(tmp_path: Path) -> None:
     digests = []
     for name in ("one", "two"):
         files = tmp_path / name / "files/app"
