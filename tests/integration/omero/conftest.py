@@ -1,4 +1,4 @@
-"""An OMERO.server for these tests: the one that the environment names, else the sandbox's.
+"""The OMERO.server of these tests: the one that the environment names, otherwise that of the sandbox.
 
 ``OMERO_HOST``, ``OMERO_PORT`` and ``OMERO_ROOT_PASSWORD`` name a server of any kind. Each test creates its own user,
 group and data, so that tests can run in parallel and on a server with other data.
