@@ -2,8 +2,8 @@
 
 A relay on the loopback address: whoever shall suffer is given its port in place of the real one.
 
-* `cut`: every connection is reset, and new ones are refused until `mend`;
-* `hole`: nothing passes and nobody is told: connections stay, new ones are taken and never answered. After `mend` what
+* `cut`: every connection is reset, and new ones are refused until `restore`;
+* `hole`: nothing passes and nobody is told: connections stay, new ones are taken and never answered. After `restore` what
   was held up arrives, as on a line that was only lost for a while;
 * `delay` seconds each way, `rate` bytes per second each way: a long line, a thin one;
 * `cut_after`: cut when so many bytes more have passed, in whichever direction.
@@ -43,7 +43,7 @@ class Line:
     # -- misfortunes ---------------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Reset every connection and refuse new ones until `mend`."""
+        """Reset every connection and refuse new ones until `restore`."""
         with self._changed:
             self._state, self._cut_at = "cut", None
             ends, self._ends = self._ends, set()
@@ -61,7 +61,7 @@ class Line:
         with self._changed:
             self._cut_at = self.passed + size
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """All is well again."""
         with self._changed:
             self._state, self._cut_at, self.delay, self.rate = "well", None, 0.0, 0.0

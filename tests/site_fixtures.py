@@ -136,7 +136,7 @@ class Site:
         )
         return Supervisor(deployment.log, executor)
 
-    def carry(self, request: RunRequest) -> WorkflowRun:
+    def execute(self, request: RunRequest) -> WorkflowRun:
         """Submit a run and execute it to its end."""
         run_id = self.deployment.submit(request)
         self.supervisor().run_until_end(run_id)

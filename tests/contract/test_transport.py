@@ -351,7 +351,7 @@ def stop_at(share: float) -> Callable[[int, int], None]:
     return progress
 
 
-def wait_until_nobody_writes(transport: ShellTransport, place: str) -> None:
+def wait_until_no_process_writes(transport: ShellTransport, place: str) -> None:
     """What was under way when the client died may still be written."""
     find = ["find", place, "-printf", "%s %p\\n"]
     before, now = "", transport.run(find).stdout
@@ -368,7 +368,7 @@ def test_an_interrupted_file_continues_where_it_stopped(transport: ShellTranspor
     with pytest.raises(Stop):
         transport.send_tree(source, f"{place}/run", progress=stop_at(0.5))
     assert not transport.exists(f"{place}/run")
-    wait_until_nobody_writes(transport, place)
+    wait_until_no_process_writes(transport, place)
     assert 0 < transport.send_tree(source, f"{place}/run").bytes_sent < 28_000_000
     with pytest.raises(Stop):
         transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.5))
@@ -386,7 +386,7 @@ def test_a_partial_file_is_discarded_if_the_file_changed(transport: ShellTranspo
     with pytest.raises(Stop):
         transport.send_tree(source, f"{place}/run", progress=stop_at(0.6))
     (source / "big").write_bytes(os.urandom(20_000_000))
-    wait_until_nobody_writes(transport, place)
+    wait_until_no_process_writes(transport, place)
     assert transport.send_tree(source, f"{place}/run").bytes_sent == 20_000_000
     with pytest.raises(Stop):
         transport.fetch_tree(f"{place}/run", tmp_path / "back", progress=stop_at(0.6))
@@ -419,7 +419,7 @@ def test_a_lost_connection_ends_all_channels_and_preserves_received_data(
     threads = threading.active_count()
     with pytest.raises(Stop):
         transport.send_tree(large, f"{place}/run", progress=stop_at(0.2))
-    wait_until_nobody_writes(transport, place)
+    wait_until_no_process_writes(transport, place)
     assert not transport.exists(f"{place}/run")
     assert transport.send_tree(large, f"{place}/run").bytes_sent < 29_000_000
     with pytest.raises(Stop):

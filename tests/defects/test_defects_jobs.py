@@ -16,7 +16,7 @@ from tests.resilience import child
 from tests.resilience.world import CONTAINER, SLOW, World
 
 
-def carried(world: World, **how: object):
+def executed(world: World, **how: object):
     """A run that is executed to its end in this process."""
     run_id = world.accept(**how)  # type: ignore[arg-type]
     with world.log() as log:
@@ -33,14 +33,14 @@ def behaves(world: World, *lines: str) -> None:
 def test_a_failed_container_fails_the_run_even_if_it_wrote_results(world: World) -> None:
     """A job counted as completed when its container had failed but had left any file behind."""
     behaves(world, "echo the disk is upside down >&2", "exit 7")
-    run = carried(world)
+    run = executed(world)
     assert world.check(run.id, RunState.FAILED).report["message"].count("exit code 7")
     assert "upside down" in run.report["detail"]
 
 
 def test_one_failed_task_of_an_array_is_not_hidden_by_the_last_row(world: World) -> None:
     """The state of an array was that of whichever task was listed last."""
-    run = carried(world, images=3, batch=1, fail="image-1")
+    run = executed(world, images=3, batch=1, fail="image-1")
     assert run.attempt == 1
     assert [failed["inputs"] for failed in run.report["failed"]] == [{"image-1": "i01"}]
     rows = "[squeue]\n[end 0]\n[sacct]\n" + "".join(
@@ -85,14 +85,14 @@ def test_occasional_failures_of_accounting_do_not_end_the_monitoring(world: Worl
     """One failed `sacct` was an error that ended the following of a job."""
     world.goes_wrong("sacct", *["down"] * 3)
     world.goes_wrong("squeue", *["down"] * 2)
-    run = carried(world)
+    run = executed(world)
     assert world.check(run.id).attempt == 1
 
 
 def test_a_refused_submission_ends_the_run_and_leaves_nothing_open(world: World) -> None:
     """A refused submission left a task that stayed created for ever."""
     world.goes_wrong("sbatch", *["partition"] * 9)
-    run = carried(world)
+    run = executed(world)
     assert run.state.is_terminal or run.paused
     said = str(run.report) + run.pause_reason
     assert "partition" in said
@@ -131,7 +131,7 @@ def test_two_runs_on_the_same_images_have_separate_parameter_files(world: World)
 def test_a_recorded_end_does_not_change(world: World) -> None:
     """A state FAILED was overwritten by the next status query."""
     behaves(world, "exit 1")
-    run = carried(world)
+    run = executed(world)
     with world.log() as log:
         for later in (
             lambda: log.finish(run.id),
@@ -168,6 +168,6 @@ def test_without_an_image_no_job_is_submitted(world: World) -> None:
 def test_no_array_has_more_tasks_than_the_cluster_allows(world: World) -> None:
     """An array larger than the cluster's ``MaxArraySize`` was refused by SLURM."""
     (world.slurm / "max_array_size").write_text("4")
-    run = carried(world, images=9, batch=1)
+    run = executed(world, images=9, batch=1)
     assert world.check(run.id).attempt == 1
     assert len(world.jobs()) <= 4

@@ -235,14 +235,14 @@ class Relay:
         threading.Thread(target=self._take, daemon=True).start()
 
     def cut(self) -> None:
-        """Reset every connection; new ones are not taken until `mend`."""
+        """Reset every connection; new ones are not taken until `restore`."""
         self.closed.set()
         for end in self._ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self._ends.clear()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """All is well; what a silent line held connected is reset."""
         self.cut()
         self.dumb.clear()

@@ -111,7 +111,7 @@ def test_a_server_that_falls_silent_is_given_up_and_tried_again(server, omero_wo
     def silent() -> Iterator[None]:
         relay.dumb.set()
         yield
-        relay.mend()
+        relay.restore()
 
     try:
         goes_on(world, stage, silent, answer=1500, encrypted=True, environment=world.environment(relay.port))
@@ -128,7 +128,7 @@ def test_a_line_that_is_cut_is_taken_up_again(server, omero_world_of, stage):
     def cut() -> Iterator[None]:
         relay.cut()
         yield
-        relay.mend()
+        relay.restore()
 
     try:
         goes_on(world, stage, cut, encrypted=True, environment=world.environment(relay.port))

@@ -102,7 +102,7 @@ def test_a_supervisor_ends_though_omero_has_fallen_silent(server, omero_world_of
         time.sleep(0.3)  # let it be in the call; ending must work before that as well
         process.terminate()
         ends(process)
-        relay.mend()
+        relay.restore()
         with omero_world.running(world):
             world.await_run(run_id)
         world.check(run_id)

@@ -14,7 +14,7 @@ WITHOUT_ICE = [
 ]
 
 
-def said(*arguments, program=PROGRAM, **environment):
+def output_of(*arguments, program=PROGRAM, **environment):
     """The output of a command that must fail."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
@@ -34,7 +34,7 @@ def said(*arguments, program=PROGRAM, **environment):
 
 
 def test_an_unreachable_database_is_one_sentence_that_names_the_setting():
-    message = said("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
+    message = output_of("runs", SQLALCHEMY_URL="postgresql://biomero@127.0.0.1:9/biomero")
     assert message.startswith("error: the database cannot be used: ")
     assert "refused" in message
     assert "[ANALYTICS] sqlalchemy_url" in message
@@ -42,12 +42,12 @@ def test_an_unreachable_database_is_one_sentence_that_names_the_setting():
 
 
 def test_attach_does_not_prompt_for_a_password_without_a_terminal():
-    message = said("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
+    message = output_of("attach", "--host", "127.0.0.1", "--port", "9", "--user", "ada")
     assert "no password for ada" in message
     assert "OMERO_PASSWORD" in message
 
 
 def test_attach_without_omero_py_names_the_missing_package():
-    message = said("attach", "--host", "127.0.0.1", program=WITHOUT_ICE, OMERO_PASSWORD="x")
+    message = output_of("attach", "--host", "127.0.0.1", program=WITHOUT_ICE, OMERO_PASSWORD="x")
     assert "Ice is missing" in message
     assert "biomeroworker[omero]" in message

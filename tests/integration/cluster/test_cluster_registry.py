@@ -35,11 +35,11 @@ group.Lab = lab
     site.deployment = Deployment.load(site.config)
     site.deployment.provision().raise_for_failures()
 
-    refused = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Other"}))
+    refused = site.execute(site.request(site.images("one.tif")).model_copy(update={"group_name": "Other"}))
     assert refused.state is RunState.FAILED
     assert "[ACCOUNTS:second] group.Other = <account>" in refused.report["message"]
 
-    run = site.carry(site.request(site.images("one.tif")).model_copy(update={"group_name": "Lab"}))
+    run = site.execute(site.request(site.images("one.tif")).model_copy(update={"group_name": "Lab"}))
     assert run.state is RunState.DONE, run.report
     plan = ExecutionPlan.from_run(run)
     assert (plan.cluster, plan.options["account"], plan.options["mem"]) == ("second", "lab", "128M")

@@ -329,7 +329,7 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
     listener = socket.create_server(("127.0.0.1", 0))
     kept: list[socket.socket] = []
 
-    def carry(source: socket.socket, target: socket.socket, limit: int) -> None:
+    def forward(source: socket.socket, target: socket.socket, limit: int) -> None:
         passed = 0
         while data := source.recv(4096):
             if passed < limit:
@@ -345,9 +345,9 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
             server.relayed += 1
             behind = socket.create_connection(("127.0.0.1", server.port))
             kept.extend([client, behind])
-            threading.Thread(target=carry, args=(client, behind, 1 << 30), daemon=True).start()
+            threading.Thread(target=forward, args=(client, behind, 1 << 30), daemon=True).start()
             # past the banner and the exchange of keys, before authentication is through
-            threading.Thread(target=carry, args=(behind, client, 2500), daemon=True).start()
+            threading.Thread(target=forward, args=(behind, client, 2500), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     text = server.config.read_text().replace(f"Port {server.port}", f"Port {listener.getsockname()[1]}")

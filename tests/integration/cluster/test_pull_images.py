@@ -181,7 +181,7 @@ def test_init_pulls_in_jobs_and_prints_missing_images_and_a_summary(
     code, said = init(site)
     assert code == 0, said
     assert "with 2 images" in said
-    run = site.carry(site.request(site.images("one.tif")))
+    run = site.execute(site.request(site.images("one.tif")))
     assert run.state is RunState.DONE, run.report
 
 
@@ -190,11 +190,11 @@ def test_a_workflow_runs_on_charliecloud_from_end_to_end(deploy: Callable[..., S
     code, said = init(site)
     assert code == 0, said
     text = 'it\'s "$(touch pwned)" `id` \\ é\n --exit 9'
-    run = site.carry(site.request(site.images("one.tif"), text=text))
+    run = site.execute(site.request(site.images("one.tif"), text=text))
     assert run.state is RunState.DONE, run.report
     assert (site.results(run) / "one_text.txt").read_bytes() == text.encode()
     assert json.loads((site.results(run) / "provenance.json").read_text())["image_digest"].startswith("sha256:")
-    run = site.carry(site.request(site.images("one.tif"), exit=3))
+    run = site.execute(site.request(site.images("one.tif"), exit=3))
     assert run.state is RunState.FAILED
     assert "exit code 3" in run.report["message"]
 
@@ -218,7 +218,7 @@ def test_nuclei_are_found_on_charliecloud_with_the_conversion_in_the_job(
     images.mkdir()
     sample = samples.samples()[0]
     (images / "nuclei.tif").write_bytes(sample.image.read_bytes())
-    run = site.carry(site.request(images, "nuclei"))
+    run = site.execute(site.request(images, "nuclei"))
     assert run.state is RunState.DONE, run.report
     masks = list(site.results(run).rglob("*mask*.tif"))
     assert tifffile.imread(masks[0]).max() > 20

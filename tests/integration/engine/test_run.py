@@ -22,7 +22,7 @@ def names_of(events):
 
 
 def test_results_of_a_folder_have_the_names_of_its_images(site):
-    run = site.carry(site.request(site.images(HOSTILE_NAME, "plain.tif"), text=HOSTILE_TEXT))
+    run = site.execute(site.request(site.images(HOSTILE_NAME, "plain.tif"), text=HOSTILE_TEXT))
     assert run.state is RunState.DONE, run.report
     results = site.results(run)
     assert sorted(path.name for path in results.iterdir()) == [
@@ -39,13 +39,13 @@ def test_results_of_a_folder_have_the_names_of_its_images(site):
 
 
 def test_no_text_of_a_user_is_executed(site):
-    site.carry(site.request(site.images(HOSTILE_NAME), text="$(touch pwned); touch pwned"))
+    site.execute(site.request(site.images(HOSTILE_NAME), text="$(touch pwned); touch pwned"))
     found = site.deployment.cluster.transport.run(["find", ".", "-name", "x", "-o", "-name", "pwned"])
     assert found.stdout == ""
 
 
 def test_the_log_contains_every_event_of_the_run(site):
-    run = site.carry(site.request(site.images("one.tif")))
+    run = site.execute(site.request(site.images("one.tif")))
     events = names_of(site.deployment.log.events(run.id))
     for name in (
         "WorkflowInitiated",
@@ -68,7 +68,7 @@ def test_the_log_contains_every_event_of_the_run(site):
 
 
 def test_each_progress_value_of_a_job_is_recorded_once(site):
-    run = site.carry(site.request(site.images("one.tif"), sleep=7))  # a job reads its progress every 5 seconds
+    run = site.execute(site.request(site.images("one.tif"), sleep=7))  # a job reads its progress every 5 seconds
     observed = [event.attributes for event in site.deployment.log.events(run.id) if event.name == "JobObserved"]
     told = [one["progress"] for one in observed if one["state"] == "RUNNING"]
     assert told[-1] == "37%", "the percents that its container printed"
@@ -86,7 +86,7 @@ def unhurried(make_site):
 def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(unhurried):
     transport = unhurried.deployment.cluster.transport
     before, connections = transport.executions, transport.connections
-    unhurried.carry(unhurried.request(unhurried.images("one.tif")))
+    unhurried.execute(unhurried.request(unhurried.images("one.tif")))
     assert transport.executions - before <= 8
     assert transport.connections == connections, "the connection that was there already served all of it"
 
@@ -101,7 +101,7 @@ def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(unhurried
 )
 def test_a_failed_container_fails_the_run_even_with_output_files(site, parameters, message):
     begun = time.monotonic()
-    run = site.carry(site.request(site.images("one.tif"), **parameters))
+    run = site.execute(site.request(site.images("one.tif"), **parameters))
     assert run.state is RunState.FAILED
     assert message in run.report["message"]
     assert run.report["stage"] == "fetching"
@@ -124,7 +124,7 @@ def test_a_failed_container_fails_the_run_even_with_output_files(site, parameter
     ],
 )
 def test_an_invalid_request_fails_and_the_report_names_what_to_change(site, workflow, parameters, message):
-    run = site.carry(site.request(site.images("one.tif"), workflow, **parameters))
+    run = site.execute(site.request(site.images("one.tif"), workflow, **parameters))
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert message in run.report["message"]
@@ -132,7 +132,7 @@ def test_an_invalid_request_fails_and_the_report_names_what_to_change(site, work
 
 
 def test_missing_inputs_fail_at_admission(site, tmp_path):
-    run = site.carry(site.request(tmp_path / "nowhere"))
+    run = site.execute(site.request(tmp_path / "nowhere"))
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "is not a folder" in run.report["message"]
@@ -141,7 +141,7 @@ def test_missing_inputs_fail_at_admission(site, tmp_path):
 def test_an_unreadable_image_fails_the_run_and_is_named(site):
     images = site.images("good.tif")
     (images / "bad.tif").write_bytes(b"II*\0 truncated")
-    run = site.carry(site.request(images))
+    run = site.execute(site.request(images))
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "exporting"
     assert "bad.tif" in run.report["message"]
@@ -152,7 +152,7 @@ def test_an_unreachable_cluster_fails_the_run_at_admission_within_a_minute(make_
     config.write_text("Host hpc\n  HostName 127.0.0.1\n  Port 9\n  BatchMode yes\n")
     site = make_site(ssh_config=str(config), pull=False)
     begun = time.monotonic()
-    run = site.carry(site.request(site.images("one.tif")))
+    run = site.execute(site.request(site.images("one.tif")))
     assert time.monotonic() - begun < 60
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
@@ -170,7 +170,7 @@ def test_a_silent_cluster_fails_the_run_at_admission_within_a_minute(make_site, 
         config.write_text(f"Host hpc\n  HostName 127.0.0.1\n  Port {port}\n  BatchMode yes\n")
         site = make_site(ssh_config=str(config), pull=False)
         begun = time.monotonic()
-        run = site.carry(site.request(site.images("one.tif")))
+        run = site.execute(site.request(site.images("one.tif")))
         took = time.monotonic() - begun
         silent.setblocking(False)
         tries = 0
@@ -190,7 +190,7 @@ def test_a_missing_converter_is_reported_before_any_transfer(make_site):
     site = make_site()
     descriptor = site.folder / "obedient/descriptor.json"
     descriptor.write_text(descriptor.read_text().replace('["zarr"]', '["tif"]'))
-    run = site.carry(site.request(site.images("one.tif")))
+    run = site.execute(site.request(site.images("one.tif")))
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "no converter is configured" in run.report["message"]
@@ -221,7 +221,7 @@ def test_a_run_uses_the_workflow_of_its_admission(make_site):
 
 def test_a_missing_image_is_reported_before_any_transfer(site):
     request = site.request(site.images("one.tif")).model_copy(update={"version": "v9.9.9"})
-    run = site.carry(request)
+    run = site.execute(request)
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "v9.9.9" in run.report["message"]
@@ -230,7 +230,7 @@ def test_a_missing_image_is_reported_before_any_transfer(site):
 
 def test_an_option_that_sbatch_refuses_fails_the_run_with_its_message(site):
     request = site.request(site.images("one.tif")).model_copy(update={"job_options": {"partition": "nosuch"}})
-    run = site.carry(request)
+    run = site.execute(request)
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "submitting"
     assert "partition" in (run.report["message"] + run.report["detail"]).lower()

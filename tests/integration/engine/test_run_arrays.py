@@ -12,7 +12,7 @@ def split(site, images, size=1, **parameters):
 
 def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks_arrive(site):
     images = site.images(*(f"i{number:02d}.tif" for number in range(7)))
-    run = site.carry(split(site, images, 2, labels=True))
+    run = site.execute(split(site, images, 2, labels=True))
     assert run.state is RunState.DONE, run.report
     assert (run.chunks, len(run.job_ids)) == (4, 1)
     found = sorted(path.name for path in site.results(run).iterdir())
@@ -26,7 +26,7 @@ def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks
 @pytest.mark.slow
 def test_array_throttle_limits_the_running_tasks(make_site):
     site = make_site(extra="array_throttle = 1")
-    run = site.carry(split(site, site.images("a.tif", "b.tif", "c.tif"), sleep=1))
+    run = site.execute(split(site, site.images("a.tif", "b.tif", "c.tif"), sleep=1))
     assert run.state is RunState.DONE, run.report
     began = [
         line.partition("=")[2]
@@ -42,14 +42,14 @@ def test_array_throttle_limits_the_running_tasks(make_site):
 
 def test_a_failed_task_does_not_affect_other_results_and_is_retried_alone(site):
     images = site.images("good.tif", "bad.tif", "fine.tif")
-    run = site.carry(split(site, images, fail="image-1"))
+    run = site.execute(split(site, images, fail="image-1"))
     assert run.state is RunState.DONE, run.report
     (failed,) = run.report["failed"]
     assert failed["inputs"] == {"image-1": "bad"}
     assert "failing on image-1" in failed["detail"]
     request = rerun.build_rerun_request(run, failed=True)
-    mended = request.model_copy(update={"parameters": {**request.parameters, "fail": ""}})
-    second = site.carry(mended)
+    retried = request.model_copy(update={"parameters": {**request.parameters, "fail": ""}})
+    second = site.execute(retried)
     assert second.state is RunState.DONE, second.report
     assert second.request["retry_of"] == str(run.id)
     texts = sorted(path.name for path in site.results(second).iterdir() if path.suffix == ".txt")

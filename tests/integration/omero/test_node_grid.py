@@ -37,7 +37,7 @@ def script(server, node):
         return root.sf.getScriptService().uploadOfficialScript(path, SCRIPT)
 
 
-def asked(session, script, seconds=40):
+def run_script(session, script, seconds=40):
     """The output of the script, as soon as a Processor serves it."""
     end = time.monotonic() + seconds
     while True:
@@ -63,19 +63,19 @@ def running(node, seconds=40):
 
 
 def test_an_official_script_runs_as_the_user_who_starts_it(session, person, script):
-    assert asked(session, script) == person.name
+    assert run_script(session, script) == person.name
 
 
 def test_after_sigkill_the_node_starts_it_again_and_it_serves(session, person, script, node):
     before = running(node)
     os.kill(before, signal.SIGKILL)
-    assert asked(session, script) == person.name
+    assert run_script(session, script) == person.name
     assert node.pid() != before
 
 
 def test_when_it_is_stopped_it_leaves_the_servers_list(session, script, node):
     running(node)
-    assert asked(session, script)
+    assert run_script(session, script)
     icegridadmin(node, "server disable Processor-0")
     begun = time.monotonic()
     icegridadmin(node, "server stop Processor-0", timeout=30)

@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.parts.grid import Processor, icegridadmin
 from sandbox.root import Root
-from tests.integration.omero.test_node_grid import SCRIPT, asked
+from tests.integration.omero.test_node_grid import SCRIPT, run_script
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def test_each_node_serves_alone_and_both_serve_together(server, session, person,
     with server.root() as root:
         script = root.sf.getScriptService().uploadOfficialScript(f"/test/two_{os.getpid()}.py", SCRIPT)
     stop(grid, "Processor-0")
-    assert asked(session, script) == person.name, "Processor-1 serves alone"
+    assert run_script(session, script) == person.name, "Processor-1 serves alone"
     icegridadmin(grid, "server enable Processor-0")
     icegridadmin(grid, "server start Processor-0", timeout=60)
     for _ in range(4):
-        assert asked(session, script) == person.name
+        assert run_script(session, script) == person.name
     stop(grid, "Processor-1")
-    assert asked(session, script) == person.name, "Processor-0 serves alone"
+    assert run_script(session, script) == person.name, "Processor-0 serves alone"
     stop(grid, "Processor-0")
     with pytest.raises(omero.ServerError):
         session.sf.getScriptService().runScript(script, {}, omero.rtypes.rint(2))

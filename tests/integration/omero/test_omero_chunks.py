@@ -32,7 +32,7 @@ def plate(session):
     return number, dict(zip(places, values, strict=True))
 
 
-def asked(person, kind, ids, **more):
+def request_of(person, kind, ids, **more):
     return RunRequest(
         workflow="w", source="omero", inputs={"type": kind, "ids": ids}, user=person.id, group=person.group, **more
     )
@@ -40,7 +40,7 @@ def asked(person, kind, ids, **more):
 
 def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person, plate, tmp_path):
     number, pixels = plate
-    request = asked(person, "Plate", [number])
+    request = request_of(person, "Plate", [number])
     inputs = chunks.split(source.list_inputs("r", request), 4, 1000)
     assert [chunk.fields for chunk in inputs.chunks] == [
         ("A/1/0", "A/1/1", "A/2/0", "A/2/1"),
@@ -60,10 +60,10 @@ def test_each_chunk_of_a_plate_is_a_plate_with_some_of_its_wells(source, person,
 
 def test_a_rerun_of_failed_fields_contains_only_these_fields(source, person, plate, tmp_path):
     number, pixels = plate
-    first = chunks.split(source.list_inputs("r", asked(person, "Plate", [number])), 2, 1000)
+    first = chunks.split(source.list_inputs("r", request_of(person, "Plate", [number])), 2, 1000)
     only = chunks.named_inputs(first, [1])
     assert list(only) == [f"plate-{number}/A/2/0", f"plate-{number}/A/2/1"]
-    request = asked(person, "Plate", [number], only=only)
+    request = request_of(person, "Plate", [number], only=only)
     again = source.list_inputs("again", request)
     assert again.images[0].fields == ("A/2/0", "A/2/1")
     source.stage_in("again", request, again.portions(), tmp_path, quiet, UNGUARDED)
@@ -75,6 +75,6 @@ def test_a_rerun_of_failed_fields_contains_only_these_fields(source, person, pla
 def test_images_deleted_during_the_run_are_named(source, person, session):
     dataset = make_dataset(session)
     images = [make_image(session, f"i{n}", noise(1, 1, 1, 4, 4), dataset=dataset) for n in range(2)]
-    request = asked(person, "Dataset", [dataset], only={f"image-{images[0]}": "i0", "image-987654": "gone"})
+    request = request_of(person, "Dataset", [dataset], only={f"image-{images[0]}": "i0", "image-987654": "gone"})
     with pytest.raises(Permanent, match="image-987654"):
         source.list_inputs("r", request)

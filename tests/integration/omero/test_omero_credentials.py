@@ -102,7 +102,7 @@ def relay(host, port):
     listener = socket.create_server(("127.0.0.1", 0))
     dumb, ends = threading.Event(), []
 
-    def carry(source, target):
+    def forward(source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if not dumb.is_set():
@@ -115,7 +115,7 @@ def relay(host, port):
                 near, far = listener.accept()[0], socket.create_connection((host, port))
                 ends.extend((near, far))
                 for pair in ((near, far), (far, near)):
-                    threading.Thread(target=carry, args=pair, daemon=True).start()
+                    threading.Thread(target=forward, args=pair, daemon=True).start()
 
     threading.Thread(target=take, daemon=True).start()
     try:

@@ -109,7 +109,7 @@ def test_a_disk_that_runs_full_during_a_transfer_pauses_the_run(
         assert "No space left on device" in reason
         taken.unlink()
         disk.grow(JOBS_NEED + 32)
-        line.mend()
+        line.restore()
         resume(world, run_id)
         world.await_run(run_id, 120)
     assert world.check(run_id).attempt == 1

@@ -61,7 +61,7 @@ def test_a_transfer_that_is_cut_in_the_middle_goes_on_where_it_was(far: RealWorl
         reach(far, run_id, RunState.TRANSFERRING)
         line.cut_after(1_500_000)
         far.until(lambda: line.is_cut)
-        line.mend()
+        line.restore()
         far.await_run(run_id, 90)
     ended_once(far, run_id)
 
@@ -79,7 +79,7 @@ def test_a_line_that_is_cut_and_mended(
         reach(far, run_id, stage)
         line.cut()
         time.sleep(seconds)
-        line.mend()
+        line.restore()
         far.await_run(run_id, 120)
     ended_once(far, run_id)
 
@@ -96,7 +96,7 @@ def test_the_answer_to_a_submission_is_lost(far: RealWorld, ssh_line: tuple[Line
         line.cut()
         with far.log() as log:
             assert not log.run(run_id).job_ids, "the answer was there already"
-        line.mend()
+        line.restore()
         far.await_run(run_id, 120)
     ended_once(far, run_id)
 
@@ -113,7 +113,7 @@ def test_a_line_that_swallows_everything_and_comes_back(
         reach(far, run_id, stage)
         line.hole()
         time.sleep(BEYOND)
-        line.mend()
+        line.restore()
         far.await_run(run_id, 180)
     ended_once(far, run_id)
 
@@ -128,7 +128,7 @@ def test_a_line_that_stays_silent_is_given_up_and_another_is_taken(far: RealWorl
         line.hole()
         far.until(lambda: bool(far.faults(run_id)), 90)
         line.cut()
-        line.mend()
+        line.restore()
         far.await_run(run_id, 180)
     ended_once(far, run_id)
 
@@ -177,7 +177,7 @@ def test_the_line_to_the_log_is_cut_while_a_job_runs(logged_far: RealWorld, log_
         reach(logged_far, run_id, RunState.RUNNING)
         log_line.cut()
         time.sleep(1)  # the job ends, and nothing of it can be recorded
-        log_line.mend()
+        log_line.restore()
         logged_far.await_run(run_id, 90)
     ended_once(logged_far, run_id)
 
@@ -194,7 +194,7 @@ def test_the_line_to_the_log_is_lost_at_every_stage(
         reach(logged_far, run_id, stage)
         getattr(log_line, how)()
         time.sleep(2 if how == "cut" else BEYOND)
-        log_line.mend()
+        log_line.restore()
         logged_far.await_run(run_id, 120)
     ended_once(logged_far, run_id)
 
@@ -218,6 +218,6 @@ def test_a_database_that_ceases_to_exist_for_a_while(logged_far: RealWorld, log_
         with walled(log_line.port):
             time.sleep(40)  # longer than the kernel tries
             log_line.cut()
-        log_line.mend()
+        log_line.restore()
         logged_far.await_run(run_id, 180)
     ended_once(logged_far, run_id)
