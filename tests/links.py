@@ -1,12 +1,12 @@
-"""A line between two parts that can be cut, delayed, throttled, or turned into a black hole, while it is in use.
+"""A TCP relay on the loopback address that can fail, delay and throttle a connection while it is in use.
 
-A relay on the loopback address: whoever shall suffer is given its port in place of the real one.
+The client gets the port of the relay in place of the real one.
 
 * `cut`: every connection is reset, and new ones are refused until `restore`;
-* `hole`: nothing passes and nobody is told: connections stay, new ones are taken and never answered. After `restore` what
-  was held up arrives, as on a line that was only lost for a while;
-* `delay` seconds each way, `rate` bytes per second each way: a long line, a thin one;
-* `cut_after`: cut when so many bytes more have passed, in whichever direction.
+* `hole`: no data passes, silently: connections remain open, new ones are accepted and never answered. After `restore`
+  the buffered data is delivered, as after a temporary loss of the network;
+* `delay` seconds in each direction, `rate` bytes per second in each direction: a slow connection;
+* `cut_after`: cut after this many more bytes have passed, in either direction.
 """
 
 from __future__ import annotations
