@@ -1,7 +1,7 @@
-"""Examine a deployment: each finding says what is wrong and which line to change. Nothing is changed here.
+"""Examine a deployment. Each finding names the problem and the line of the ini to change. Nothing is changed.
 
-A cluster is asked everything in one remote execution (`front_end`), its nodes in a second one if that is wished
-(`probe`); what the answers mean is decided without asking again (`interpret`).
+All queries to a cluster's front-end run in one remote command (`front_end`), which `interpret` turns into findings.
+On request a second one probes the nodes (`probe`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from biomeroworker.workflows.catalogue import Catalogue
 
 __all__ = ["PROBE_SECONDS", "Finding", "examine"]
 
-#: How long the jobs on the nodes are waited for.
+#: Default time to wait for the jobs on the nodes.
 PROBE_SECONDS = 120
-#: For the one question to the front-end, in which each part has a limit of its own.
-_ASK_SECONDS = 180.0
+#: Added to that time for submitting the jobs and cleaning up.
+_PROBE_MARGIN_SECONDS = 60.0
+#: Time limit of the command on the front-end, in which each section has its own limit.
+_FRONT_END_SECONDS = 180.0
 
 
 def examine(
@@ -41,7 +43,15 @@ def examine(
     probe_nodes: bool = False,
     deadline: int = PROBE_SECONDS,
 ) -> Iterator[Finding]:
-    """The findings, as they are made; what depends on a broken part is left out."""
+    """Yield the findings as soon as they are known. Checks that need a part that failed are left out.
+
+    Parameters
+    ----------
+    probe_nodes
+        Also start a small job on each node of the partitions in use.
+    deadline
+        Seconds to wait for these jobs.
+    """
     for warning in settings.warnings:
         yield warn("configuration", warning)
     yield from local_checks.database(settings)
@@ -64,19 +74,19 @@ def _cluster(
 ) -> Iterator[Finding]:
     yield from ssh_checks.examine(configured)
     own = [name for name, one in settings.workflows.items() if one.cluster == configured.name]
-    reached = None
+    cluster = None
     host = configured.line("SSH", "host")
     try:
-        reached = clusters[configured.name]
-        begun = time.monotonic()
-        reached.check()
-        yield ok("ssh", f"connected to {configured.ssh.host} in {(time.monotonic() - begun) * 1000:.0f} ms")
+        cluster = clusters[configured.name]
+        started = time.monotonic()
+        cluster.check()
+        yield ok("ssh", f"connected to {configured.ssh.host} in {(time.monotonic() - started) * 1000:.0f} ms")
     except Exception as error:
-        reached = None
-        yield fault_of("ssh", error, f"try it by hand: ssh {configured.ssh.host}", host)
-    if reached is not None:
-        yield from _front_end(settings, configured, reached, own, probe_nodes=probe_nodes, deadline=deadline)
-    yield from _workflows(settings, configured, reached, catalogue, own)
+        cluster = None
+        yield fault_of("ssh", error, f"try it in a shell: ssh {configured.ssh.host}", host)
+    if cluster is not None:
+        yield from _front_end(settings, configured, cluster, own, probe_nodes=probe_nodes, deadline=deadline)
+    yield from _workflows(settings, configured, cluster, catalogue, own)
 
 
 def _front_end(
@@ -97,8 +107,8 @@ def _front_end(
     folders = [strip_home(str(getattr(configured.slurm, key))) for key in interpret.FOLDERS]
     before = time.time()
     try:
-        asked = front_end.command(folders, cluster.runtime.program, [test.options for test in tests])
-        answer = front_end.parse(cluster.transport.run(asked, timeout=_ASK_SECONDS).stdout)
+        command = front_end.command(folders, cluster.runtime.program, [test.options for test in tests])
+        answer = front_end.parse(cluster.transport.run(command, timeout=_FRONT_END_SECONDS).stdout)
     except Exception as error:
         yield fault_of("cluster", error)
         return
@@ -108,12 +118,12 @@ def _front_end(
 
 
 def _tests(settings: Settings, configured: ClusterSettings, own: list[str]) -> Iterator[interpret.Test | Finding]:
-    """The different sets of options that jobs have, with the workflows that have them; or why one cannot be asked."""
+    """The different sets of job options, each with the workflows that use it; findings about options that are wrong."""
     sets: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name in own:
         wrong = list(job_options.problems(settings, name))
-        for line, option, told in wrong:
-            yield fail(f"options of {name}", f"sbatch's {option!r} {told}", "change or remove it", line)
+        for line, option, problem in wrong:
+            yield fail(f"options of {name}", f"sbatch's {option!r} {problem}", "change or remove it", line)
         unknown = {
             option: settings.line("WORKFLOWS", f"{name}_job_{flag}")
             for flag in settings.workflows[name].job_params
@@ -121,19 +131,22 @@ def _tests(settings: Settings, configured: ClusterSettings, own: list[str]) -> I
             and option not in {name for _, name, _ in wrong}
         }
         for option, line in unknown.items():
-            yield warn(f"options of {name}", f"sbatch's {option!r} is not known here; it is passed on", "", line)
+            message = (
+                f"sbatch's {option!r} is unknown to this version of biomeroworker; it is passed to sbatch unchanged"
+            )
+            yield warn(f"options of {name}", message, "", line)
         if not wrong:
-            named = _an_account(configured)
-            account = {"account": named} if named else dict[str, str]()
-            asked = RunRequest(workflow=name, source="folder", inputs={}, job_options=account)
-            options = job_options.options(settings, asked)
+            account = _account_for_tests(configured)
+            given = {"account": account} if account else dict[str, str]()
+            request = RunRequest(workflow=name, source="folder", inputs={}, job_options=given)
+            options = job_options.options(settings, request)
             sets.setdefault(tuple(sorted(options.items())), []).append(name)
-    for given, names in sets.items():
-        yield interpret.Test(tuple(names), dict(given), any(settings.workflows[name].use_gpu for name in names))
+    for items, names in sets.items():
+        yield interpret.Test(tuple(names), dict(items), any(settings.workflows[name].use_gpu for name in names))
 
 
-def _an_account(configured: ClusterSettings) -> str:
-    """One that jobs can be tried with; a site that demands accounts and names none is told so elsewhere."""
+def _account_for_tests(configured: ClusterSettings) -> str:
+    """An account to test options with. That a required account is missing is a finding of its own."""
     accounts = configured.accounts
     found = [*accounts.group.values(), *accounts.user.values()]
     return found[0] if found else configured.slurm.sbatch.get("account", "none" if accounts.required else "")
@@ -148,46 +161,49 @@ def _nodes(
     deadline: int,
 ) -> Iterator[Finding]:
     if "writable" not in answer["folder 0"].lines:
-        yield warn("nodes", "not probed: the data folder is not there", "", configured.line("SLURM", "slurm_data_path"))
+        line = configured.line("SLURM", "slurm_data_path")
+        yield warn("nodes", "not probed: the data folder does not exist or is not writable", "", line)
         return
     partitions = list(interpret.named_partitions(settings, configured))
     found = probe.nodes(answer.rows("nodes", 5), partitions)
     if not found:
-        yield warn("nodes", "sinfo names none to probe")
+        yield warn("nodes", "not probed: sinfo lists no nodes in the partitions of this configuration")
         return
-    options = {}
-    for node in found:
-        fitting = [test.options for test in tests if test.options.get("partition", node.partition) == node.partition]
-        wanted = ("account", "qos", "reservation", "gres", "gpus")
-        given = fitting[0] if fitting else configured.slurm.sbatch
-        options[node.partition] = {name: value for name, value in given.items() if name in wanted}
-    asked = [node for node in found if not node.is_out]
-    text = ""
-    if asked:
+    usable = [node for node in found if not node.is_out]
+    output = ""
+    if usable:
         command = probe.command(
-            configured, asked, options, token=secrets.token_hex(8), deadline=deadline, runtime=cluster.runtime.program
+            configured,
+            usable,
+            {node.partition: _probe_options(configured, node.partition, tests) for node in found},
+            token=secrets.token_hex(8),
+            deadline=deadline,
+            runtime=cluster.runtime.program,
         )
         try:
-            done = cluster.transport.run(command, timeout=deadline + 60.0)
+            done = cluster.transport.run(command, timeout=deadline + _PROBE_MARGIN_SECONDS)
         except Exception as error:
             yield fault_of("nodes", error)
             return
-        text = done.stdout
-        if not done.ok and not text:
-            yield fail(
-                "nodes",
-                f"no jobs could be submitted: {done.stderr.strip()}",
-                "",
-                configured.line("SLURM", "slurm_data_path"),
-            )
+        output = done.stdout
+        if not done.ok and not output:
+            line = configured.line("SLURM", "slurm_data_path")
+            yield fail("nodes", f"no probe could be submitted: {done.stderr.strip()}", "", line)
             return
-    yield from probe.examine(configured, found, text, deadline=deadline, runtime=cluster.runtime.program)
+    yield from probe.examine(configured, found, output, deadline=deadline, runtime=cluster.runtime.program)
+
+
+def _probe_options(configured: ClusterSettings, partition: str, tests: list[interpret.Test]) -> dict[str, str]:
+    """The options of a probe's job: those of a workflow's job in this partition that the site may require."""
+    fitting = (test.options for test in tests if test.options.get("partition", partition) == partition)
+    given = next(fitting, configured.slurm.sbatch)
+    return {name: value for name, value in given.items() if name in ("account", "qos", "reservation", "gres", "gpus")}
 
 
 def _workflows(
     settings: Settings, configured: ClusterSettings, cluster: Cluster | None, catalogue: Catalogue, own: list[str]
 ) -> Iterator[Finding]:
-    """Each workflow's descriptor and its image; all images in one remote execution."""
+    """Check each workflow's descriptor and image; one remote command lists all images."""
     described: dict[str, str] = {}
     for name in own:
         line = settings.line("WORKFLOWS", f"{name}_repo")
@@ -211,7 +227,7 @@ def _workflows(
 
 
 def _credentials(configured: ClusterSettings, images: list[str]) -> Iterator[Finding]:
-    """Whether the file with logins for registries can be read, and for how many images it has one. Nobody is asked."""
+    """Whether the file with registry logins can be read, and for how many images it has one; contacts no registry."""
     file = configured.slurm.registry_credentials
     if file is None:
         return
@@ -220,7 +236,7 @@ def _credentials(configured: ClusterSettings, images: list[str]) -> Iterator[Fin
         registry_auth.login_for(Reference("", "any"), file)
         found = [image for image in images if registry_auth.login_for(Reference.parse(image), file)]
     except ConfigError as error:
-        yield fail("registry credentials", str(error), "a file as `podman login --authfile` writes it", line)
+        yield fail("registry credentials", str(error), "create the file with: podman login --authfile", line)
     else:
         yield ok("registry credentials", f"{file} has a login for {len(found)} of {len(images)} images")
 
@@ -229,11 +245,11 @@ def _described(catalogue: Catalogue, name: str) -> str:
     return catalogue.get(name).container_image
 
 
-def _image(settings: Settings, name: str, wanted: Reference, there: list[str]) -> Finding:
-    """Whether the version that the descriptor asks for is among those on the cluster; without a tag any will do."""
-    asked = wanted.version if wanted.tag or wanted.digest else ""
-    listed = ", ".join(there) or "none"
-    if asked in there or (there and not asked):
-        return ok(f"image of {name}", f"{asked or there[0]} is on the cluster (there: {listed})")
-    told = f"the image {wanted} is not on the cluster (there: {listed})"
-    return fail(f"image of {name}", told, "biomeroworker init", settings.line("WORKFLOWS", name))
+def _image(settings: Settings, name: str, image: Reference, versions: list[str]) -> Finding:
+    """Whether the cluster has the image version of the descriptor; without a tag or digest, any version."""
+    wanted = image.version if image.tag or image.digest else ""
+    listed = f"versions there: {', '.join(versions) or 'none'}"
+    if wanted in versions or (versions and not wanted):
+        return ok(f"image of {name}", f"{wanted or versions[0]} is on the cluster ({listed})")
+    message = f"the image {image} is not on the cluster ({listed})"
+    return fail(f"image of {name}", message, "pull it: biomeroworker init", settings.line("WORKFLOWS", name))

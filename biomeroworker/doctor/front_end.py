@@ -1,7 +1,7 @@
-"""All that the doctor asks of a cluster's front-end, in one remote execution. Pure: builds a command, reads its answer.
+"""The doctor's queries to a cluster's front-end. Pure: builds one remote command and parses its output.
 
-What an account may ask differs from site to site, so each question has its own time limit and its own answer, and none
-keeps another from being asked.
+Which queries an account may run differs between sites. Therefore each query is a section with its own time limit and
+exit code, and the next section runs also when one fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from biomeroworker.cluster.transport import remote_scripts
 
-#: Defines ``section NAME COMMAND…``: the answer between a head and an end with the exit code.
+#: Defines ``section NAME COMMAND…``: prints ``[NAME]``, the output of the command, and ``[end EXIT-CODE]``. A section
+#: ends after 20 s where the front-end has ``timeout``.
 _HEAD = r"""
 export LC_ALL=C TZ=UTC
 limit=$(command -v timeout) && limit="$limit 20"
@@ -26,10 +27,10 @@ section environment sh -c 'env | sed -n "s/^\(\(SBATCH\|SQUEUE\|SACCT\|SINGULARI
 section quota sh -c 'command -v quota >/dev/null && quota -w -p'
 """
 
-#: $0 the folder. Of one that is not there, the nearest that is.
+#: $0: the folder. If it does not exist, free space and type are those of its nearest existing parent.
 _FOLDER = r"""
 at=$0
-[ -d "$at" ] && echo folder; [ -e "$at" ] && echo there; [ -w "$at" ] && [ -x "$at" ] && echo writable
+[ -d "$at" ] && echo folder; [ -e "$at" ] && echo exists; [ -w "$at" ] && [ -x "$at" ] && echo writable
 while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
 printf 'nearest %s\n' "$at"; [ -w "$at" ] && echo can-be-made
 df -P -k -- "$at" | tail -n 1 | awk '{print "free", $4}'
@@ -48,15 +49,15 @@ section queue squeue -h -u "$me" -t all -o '%A|%T'
 section accounting sacct -n -X -P -u "$me" -S now-2hours -o JobIDRaw,State
 """
 
-#: Without them nothing runs.
+#: Commands that every run needs on the front-end.
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "sinfo", "scontrol")
-#: What pulling an image takes besides, by container program.
-FOR_PULLS: Mapping[str, Sequence[str]] = {"ch-run": ("ch-image", "mksquashfs", "python3")}
+#: Further commands that pulling an image needs, by container program.
+PULL_PROGRAMS: Mapping[str, Sequence[str]] = {"ch-run": ("ch-image", "mksquashfs", "python3")}
 
 
 @dataclass(frozen=True)
 class SectionOutput:
-    """The answer to one question: its text, and how the command ended."""
+    """Output (stdout and stderr) and exit code of one section."""
 
     text: str
     code: int
@@ -68,7 +69,7 @@ class SectionOutput:
 
     @property
     def last(self) -> str:
-        """The last of them, which in an error is the most telling."""
+        """The last line that is not blank: in the output of a failed command usually the cause."""
         return self.lines[-1].strip() if self.lines else ""
 
 
@@ -76,7 +77,7 @@ NO_OUTPUT = SectionOutput("", 127)
 
 
 class Answer:
-    """What the front-end said, by section."""
+    """The parsed output, by section. A section that is missing counts as one that failed."""
 
     def __init__(self, sections: Mapping[str, SectionOutput]) -> None:
         self._sections = sections
@@ -84,43 +85,43 @@ class Answer:
     def __getitem__(self, name: str) -> SectionOutput:
         return self._sections.get(name, NO_OUTPUT)
 
-    def word(self, name: str) -> str:
-        """The last line of a section that went well."""
-        said = self[name]
-        return said.last if said.code == 0 else ""
+    def value(self, name: str) -> str:
+        """The last line of a section; empty if its command failed."""
+        output = self[name]
+        return output.last if output.code == 0 else ""
 
     def values(self, name: str) -> dict[str, str]:
-        """``key = value`` lines."""
+        """The ``key = value`` lines of a section."""
         pairs = (line.partition("=") for line in self[name].lines if "=" in line)
         return {key.strip(): value.strip() for key, _, value in pairs}
 
     def records(self, name: str) -> list[dict[str, str]]:
-        """Lines of ``key=value key=value`` (scontrol's ``-o``)."""
+        """The ``key=value key=value`` lines of a section (the format of ``scontrol -o``)."""
         return [
             dict(re.findall(r"(\S+?)=(\S*)", line)) for line in self[name].lines if self[name].code == 0 and "=" in line
         ]
 
     def rows(self, name: str, columns: int) -> list[list[str]]:
-        """Lines with ``|`` between their columns."""
+        """The lines of a section, split at ``|``; lines with fewer columns are left out."""
         if self[name].code:
             return []
         return [cells for line in self[name].lines if len(cells := line.split("|")) >= columns]
 
 
 def command(folders: Sequence[str], runtime: str, tests: Sequence[Mapping[str, str]]) -> list[str]:
-    """One remote execution.
+    """Build the command that runs all sections.
 
     Parameters
     ----------
     folders
-        Absolute, or relative to the home folder.
+        Absolute paths, or paths relative to the home folder.
     runtime
         The container program.
     tests
-        Options of ``sbatch``, by option: whether it would take a job with them is asked with ``--test-only``.
+        Sets of options for ``sbatch --test-only``, which checks a job without submitting it.
     """
     lines = [_HEAD, shlex.join(["section", "python", *remote_scripts.python_command()])]
-    for program in (*PROGRAMS, runtime, *FOR_PULLS.get(runtime, ())):
+    for program in (*PROGRAMS, runtime, *PULL_PROGRAMS.get(runtime, ())):
         lines.append(shlex.join(["section", f"program {program}", "sh", "-c", 'command -v -- "$0"', program]))
     for number, folder in enumerate(folders):
         lines.append(shlex.join(["section", f"folder {number}", "sh", "-c", _FOLDER, folder]))
@@ -138,5 +139,5 @@ _SECTION = re.compile(r"^\[([a-z]+(?: \S+)?)\]\n(.*?)^\[end (\d+)\]$", re.DOTALL
 
 
 def parse(text: str) -> Answer:
-    """Read the answer; a section that is missing is one that ended with 127."""
+    """Parse the output of `command`."""
     return Answer({name: SectionOutput(body.strip("\n"), int(code)) for name, body, code in _SECTION.findall(text)})

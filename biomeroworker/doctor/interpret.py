@@ -1,6 +1,6 @@
-"""What the front-end's answers mean for this configuration. Pure.
+"""Turn the front-end's answers into findings. Pure functions.
 
-Every finding that is not ok names the line of the ini that changes it, where one does.
+A finding that is not ok names the line of the ini to change, if a change of the ini can help.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from biomeroworker.cluster.transport.errors import python_fault
 from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.config import ClusterSettings, Settings
 from biomeroworker.config.fields import Located
-from biomeroworker.doctor.front_end import FOR_PULLS, PROGRAMS, Answer
+from biomeroworker.doctor.front_end import PROGRAMS, PULL_PROGRAMS, Answer
 from biomeroworker.domain.findings import Finding, fail, fault_of, ok, warn
 
-#: The folders that are asked about, by the key that names them.
+#: Keys of the ini that name the folders to check on the cluster.
 FOLDERS = ("slurm_data_path", "slurm_images_path", "slurm_converters_path")
-#: Seconds that clocks may be apart. Jobs are asked for with an hour's slack (`cluster.slurm`).
+#: Differences between the clocks. Job queries start one hour early (`cluster.slurm`), so half an hour is still safe.
 _SKEW_WARN_SECONDS, _SKEW_FAIL_SECONDS = 30.0, 1800.0
+#: A folder for which the file system has fewer free inodes is reported.
 _FEW_INODES = 100_000
-#: File systems that only one machine sees.
-_LOCAL = ("tmpfs", "ramfs", "overlayfs")
+#: A quota that is used to more than this share is reported as nearly full.
+_QUOTA_WARN_SHARE = 0.9
+#: Types of file systems that exist on one machine only.
+_LOCAL_FILE_SYSTEMS = ("tmpfs", "ramfs", "overlayfs")
 
 
 @dataclass(frozen=True)
 class Test:
-    """Options that some workflow's jobs have, and who they are."""
+    """A set of sbatch options to check, and the workflows whose jobs have these options."""
 
     workflows: tuple[str, ...]
     options: Mapping[str, str]
@@ -45,14 +48,14 @@ def examine(
     seen: tuple[float, float],
     runtime: str,
 ) -> Iterator[Finding]:
-    """The findings.
+    """Yield all findings about one front-end.
 
     Parameters
     ----------
     cluster
         The settings of the cluster that is examined.
     seen
-        This machine's clock before and after the question, in seconds since 1970.
+        This machine's clock before and after the query, in seconds since 1970.
     runtime
         The container program.
     """
@@ -64,14 +67,15 @@ def examine(
     yield from _quota(cluster, answer)
     yield _python(cluster, answer)
     yield _runtime(cluster, answer, runtime)
-    missing = [name for name in PROGRAMS if not answer.word(f"program {name}")]
+    missing = [name for name in PROGRAMS if not answer.value(f"program {name}")]
     if missing:
-        told = f"not on the PATH of commands over SSH: {', '.join(missing)}"
-        yield fail("slurm", told, "a login node with SLURM, or PATH in ~/.bashrc (not ~/.bash_profile) there", host)
+        message = f"not in the PATH of commands over SSH: {', '.join(missing)}"
+        remedy = "use a login node that has SLURM, or set PATH in ~/.bashrc (not ~/.bash_profile) on it"
+        yield fail("slurm", message, remedy, host)
         return
     config = answer.values("config")
     if answer["config"].code:
-        yield fail("slurm", f"slurmctld does not answer: {answer['config'].last}", "ask the site", host)
+        yield fail("slurm", f"slurmctld does not answer: {answer['config'].last}", "contact the site", host)
         return
     yield ok("slurm", f"{config.get('SLURM_VERSION', '')} {config.get('ClusterName', '')}".strip())
     yield from _accounting(answer, config)
@@ -83,19 +87,19 @@ def examine(
 
 
 def _clock(answer: Answer, seen: tuple[float, float]) -> Iterator[Finding]:
-    word = answer.word("clock")
-    if not word.isdigit():
+    remote = answer.value("clock")
+    if not remote.isdigit():
         return
-    there, (before, after) = float(word), seen
-    skew = max(0.0, before - 1 - there, there - after - 1)  # their clock is cut to the second
-    told = f"{skew:.0f} s apart" if skew else "the same on both sides"
+    there, (before, after) = float(remote), seen
+    skew = max(0.0, before - 1 - there, there - after - 1)  # the remote clock is given in whole seconds
+    message = f"{skew:.0f} s apart" if skew else "the same on both sides"
     remedy = "synchronise the clocks (chrony, ntpd)"
     if skew > _SKEW_FAIL_SECONDS:
-        yield fail("clock", told, remedy)
+        yield fail("clock", message, remedy)
     elif skew > _SKEW_WARN_SECONDS:
-        yield warn("clock", told, remedy)
+        yield warn("clock", message, remedy)
     else:
-        yield ok("clock", told)
+        yield ok("clock", message)
 
 
 def _python(cluster: ClusterSettings, answer: Answer) -> Finding:
@@ -112,143 +116,155 @@ def _environment(answer: Answer) -> Iterator[Finding]:
         yield warn(
             "environment",
             f"the account sets {', '.join(sorted(changing))}, which changes every job or container",
-            "unset them for commands over SSH, and say it in the ini instead (sbatch_<flag>, apptainer_tmpdir, …)",
+            "unset them for commands over SSH, and set the options in the ini (sbatch_<flag>, apptainer_tmpdir, …)",
         )
     else:
-        yield ok("environment", "nothing has to be forwarded, and nothing of the account's own changes jobs")
+        yield ok("environment", "no variable of the account changes jobs or containers")
 
 
 def _folder(cluster: ClusterSettings, key: str, lines: Sequence[str]) -> Iterator[Finding]:
     path, line = str(getattr(cluster.slurm, key)), cluster.line("SLURM", key)
     facts = dict(text.partition(" ")[::2] for text in lines)
     if "nearest" not in facts:
-        yield fail(key, f"{path} cannot be looked at", "a path on the cluster", line)
+        yield fail(key, f"{path} cannot be examined", "set it to a path on the cluster", line)
         return
-    if "there" not in facts:
+    if "exists" not in facts:
         if "can-be-made" in facts:
-            yield fail(key, f"{path} is not there", "biomeroworker init makes it", line)
+            yield fail(key, f"{path} does not exist", "create it: biomeroworker init", line)
         else:
-            yield fail(
-                key, f"{path} is not there, and {facts['nearest']} is not ours to make it in", "another path", line
-            )
+            message = f"{path} does not exist, and the account cannot write to {facts['nearest']}"
+            yield fail(key, message, "choose another path", line)
         return
     if "folder" not in facts or "writable" not in facts:
-        what = "is no folder" if "folder" not in facts else "cannot be written to by the account"
-        yield fail(key, f"{path} {what}", "another path, or access to it", line)
+        what = "is not a folder" if "folder" not in facts else "is not writable for the account"
+        yield fail(key, f"{path} {what}", "choose another path, or give the account access", line)
         return
-    kind = facts.get("type", "")
-    free = int(facts["free"]) / 1e6 * 1.024 if facts.get("free", "").isdigit() else None
-    told = f"{path}" + (f", {free:.0f} GB free" if free is not None else "") + (f" ({kind})" if kind else "")
-    if kind in _LOCAL:
-        yield warn(key, f"{told}: other nodes do not see this file system", "a path on shared storage", line)
+    file_system = facts.get("type", "")
+    free_gb = int(facts["free"]) * 1024 / 1e9 if facts.get("free", "").isdigit() else None
+    message = (
+        f"{path}{f', {free_gb:.0f} GB free' if free_gb is not None else ''}{f' ({file_system})' if file_system else ''}"
+    )
+    if file_system in _LOCAL_FILE_SYSTEMS:
+        yield warn(key, f"{message}: other nodes do not see this file system", "choose a path on shared storage", line)
         return
-    if key == "slurm_data_path" and free is not None and free < cluster.slurm.free_space_gb:
+    if key == "slurm_data_path" and free_gb is not None and free_gb < cluster.slurm.free_space_gb:
         guard = cluster.line("SLURM", "free_space_gb")
-        yield fail(
-            key, f"{told}; {cluster.slurm.free_space_gb:g} GB must stay free", "free space, or ask for less", guard
-        )
+        limit = f"{cluster.slurm.free_space_gb:g} GB must stay free"
+        yield fail(key, f"{message}; {limit}", "free some space, or lower the limit", guard)
     elif facts.get("inodes", "").isdigit() and 0 < int(facts["inodes"]) < _FEW_INODES:
-        yield warn(key, f"{told}; only {facts['inodes']} more files fit", "remove files, or another path", line)
+        yield warn(
+            key, f"{message}; room for {facts['inodes']} more files", "remove files, or choose another path", line
+        )
     else:
-        yield ok(key, told)
+        yield ok(key, message)
 
 
 def _quota(cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
-    """``quota -w -p``: file system, blocks, soft limit, hard limit, grace, files, soft, hard, grace; a star is over."""
+    """Read ``quota -w -p``: file system, blocks, soft limit, hard limit, grace, files, soft, hard, grace.
+
+    A star behind the blocks marks a quota that is exceeded.
+    """
+    setting = cluster.line("SLURM", "slurm_data_path")
+    remedy = "remove files, or choose a path on other storage"
     for line in answer["quota"].lines:
-        words = line.split()
-        if len(words) < 4 or not re.fullmatch(r"\d+\*?", words[1]):
+        columns = line.split()
+        if len(columns) < 4 or not re.fullmatch(r"\d+\*?", columns[1]):
             continue
-        used, limits = int(words[1].rstrip("*")), [int(word) for word in words[2:4] if word.isdigit() and int(word)]
+        used, limits = int(columns[1].rstrip("*")), [int(text) for text in columns[2:4] if text.isdigit() and int(text)]
         if not limits:
             continue
-        told = f"{used / 1e6:.1f} of {min(limits) / 1e6:.1f} GB on {words[0]}"
-        setting = cluster.line("SLURM", "slurm_data_path")
-        if words[1].endswith("*") or used >= min(limits):
-            yield fail("quota", f"{told}: full", "remove files, or a path on other storage", setting)
-        elif used > 0.9 * min(limits):
-            yield warn("quota", f"{told}: nearly full", "remove files, or a path on other storage", setting)
+        message = f"{used / 1e6:.1f} of {min(limits) / 1e6:.1f} GB on {columns[0]}"
+        if columns[1].endswith("*") or used >= min(limits):
+            yield fail("quota", f"{message}: full", remedy, setting)
+        elif used > _QUOTA_WARN_SHARE * min(limits):
+            yield warn("quota", f"{message}: nearly full", remedy, setting)
         else:
-            yield ok("quota", told)
+            yield ok("quota", message)
 
 
 def _runtime(cluster: ClusterSettings, answer: Answer, program: str) -> Finding:
     line = cluster.line("SLURM", "container_runtime")
-    missing = [name for name in FOR_PULLS.get(program, ()) if not answer.word(f"program {name}")]
-    if not answer.word(f"program {program}"):
-        told = f"{program} is not on the PATH of the login node"
+    missing = [name for name in PULL_PROGRAMS.get(program, ()) if not answer.value(f"program {name}")]
+    if not answer.value(f"program {program}"):
+        message = f"{program} is not in the PATH of the login node"
     elif answer["runtime"].code:
-        told = f"{program} does not work: {answer['runtime'].last}"
+        message = f"{program} does not work: {answer['runtime'].last}"
     elif missing:
-        told = f"{', '.join(missing)} not on the PATH of the login node: images cannot be pulled there"
+        message = f"{', '.join(missing)} not in the PATH of the login node: images cannot be pulled there"
     else:
         return ok("container runtime", answer["runtime"].last or program)
     if cluster.slurm.slurm_image_pull_via_sbatch:
-        return warn("container runtime", f"{told}; images are pulled by jobs, see --probe-nodes", "", line)
-    return fail("container runtime", told, "apptainer, singularity or charliecloud, whichever is there", line)
+        return warn("container runtime", f"{message}; images are pulled by jobs, see --probe-nodes", "", line)
+    return fail(
+        "container runtime",
+        message,
+        "set it to the one that the cluster has: apptainer, singularity or charliecloud",
+        line,
+    )
 
 
 def _accounting(answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
     kind = config.get("AccountingStorageType", "")
     if answer["accounting"].code:
-        told = f"sacct does not answer ({answer['accounting'].last})"
+        message = f"sacct does not answer ({answer['accounting'].last})"
         if kind.endswith("/none"):
-            told = "this cluster keeps no accounts of its jobs (AccountingStorageType none)"
+            message = "this cluster does not record finished jobs (AccountingStorageType none)"
         age = config.get("MinJobAge", "300 sec")
         yield warn(
             "sacct",
-            f"{told}: how a job ended is known from the queue only, for {age} after its end",
-            "poll_seconds well below that",
+            f"{message}: the final state of a job comes from the queue only, for {age} after its end",
+            "set poll_seconds well below that time",
         )
         return
     queue = {row[0] for row in answer.rows("queue", 2) if state_of(row[1]).is_terminal}
-    known = {row[0]: row[1] for row in answer.rows("accounting", 2)}
-    behind = sorted(job for job in queue if not state_of(known.get(job, "")).is_terminal)
-    window = answer.word("purge") or "not said"
-    told = f"keeps jobs for {'ever' if window == 'NONE' else window}"
+    states = {row[0]: row[1] for row in answer.rows("accounting", 2)}
+    behind = sorted(job for job in queue if not state_of(states.get(job, "")).is_terminal)
+    window = answer.value("purge")
+    message = {"": "gives no limit for old records", "NONE": "keeps records for ever"}.get(
+        window, f"keeps records for {window}"
+    )
     if behind:
-        yield warn(
-            "sacct", f"{told}; does not know yet how {len(behind)} of {len(queue)} ended jobs did", "it lags; wait"
-        )
+        missing = f"no final state yet for {len(behind)} of {len(queue)} ended jobs"
+        yield warn("sacct", f"{message}; {missing}", "the accounting database is behind; wait")
+    elif queue:
+        yield ok("sacct", f"{message}; has the final states of all {len(queue)} recent jobs")
     else:
-        yield ok(
-            "sacct",
-            f"{told}; " + (f"knows all {len(queue)} jobs that ended lately" if queue else "no job ended lately"),
-        )
+        yield ok("sacct", f"{message}; no job ended recently")
 
 
 def _partitions(settings: Settings, cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
-    there = {record["PartitionName"]: record for record in answer.records("partitions") if "PartitionName" in record}
+    known = {record["PartitionName"]: record for record in answer.records("partitions") if "PartitionName" in record}
     nodes: dict[str, list[str]] = {}
     for _, partition, state, *_ in answer.rows("nodes", 3):
         nodes.setdefault(partition.rstrip("*"), []).append(state)
     named = named_partitions(settings, cluster)
     if not named:
-        default = [name for name, record in there.items() if record.get("Default") == "YES"]
+        default = [name for name, record in known.items() if record.get("Default") == "YES"]
         if not default:
             line = cluster.line("SLURM", "slurm_default_partition")
-            yield fail("partition", f"the cluster has no default; there are {', '.join(there)}", "name one", line)
+            message = f"the cluster has no default partition; it has {', '.join(known)}"
+            yield fail("partition", message, "set one of these", line)
             return
         named = {default[0]: cluster.line("SLURM", "slurm_default_partition")}
     for name, line in named.items():
-        if name not in there:
-            yield fail(
-                f"partition {name}", f"there is none; there are {', '.join(sorted(there))}", "one of these", line
-            )
+        if name not in known:
+            message = f"does not exist; the cluster has {', '.join(sorted(known))}"
+            yield fail(f"partition {name}", message, "set one of these", line)
             continue
         states = nodes.get(name, [])
         usable = [state for state in states if not node_is_out(state)]
-        told = f"{len(usable)} of {len(states)} nodes take jobs, at most {there[name].get('MaxTime', '?')}"
-        if there[name].get("State", "UP") != "UP":
-            yield fail(f"partition {name}", f"is {there[name]['State']}", "another partition, or ask the site", line)
+        message = f"{len(usable)} of {len(states)} nodes accept jobs; time limit {known[name].get('MaxTime', '?')}"
+        remedy = "choose another partition, or contact the site"
+        if known[name].get("State", "UP") != "UP":
+            yield fail(f"partition {name}", f"is {known[name]['State']}", remedy, line)
         elif not usable:
-            yield fail(f"partition {name}", told, "another partition, or ask the site", line)
+            yield fail(f"partition {name}", message, remedy, line)
         else:
-            yield (ok if len(usable) == len(states) else warn)(f"partition {name}", told)
+            yield (ok if len(usable) == len(states) else warn)(f"partition {name}", message)
 
 
 def named_partitions(settings: Settings, cluster: ClusterSettings) -> dict[str, str]:
-    """The partitions that the configuration names, each with a line that names it."""
+    """The partitions that the configuration names, each with the first line of the ini that names it."""
     slurm = cluster.slurm
     given = [
         (slurm.slurm_default_partition, cluster.line("SLURM", "slurm_default_partition")),
@@ -270,91 +286,96 @@ def named_partitions(settings: Settings, cluster: ClusterSettings) -> dict[str, 
 def _gpus(settings: Settings, cluster: ClusterSettings, answer: Answer) -> Iterator[Finding]:
     slurm = cluster.slurm
     using = [name for name, one in settings.workflows_on(cluster.name).items() if one.use_gpu]
-    asks = slurm.gpu_gres or slurm.gpu_gpus
-    if not using and not asks:
+    requested = slurm.gpu_gres or slurm.gpu_gpus
+    if not using and not requested:
         return
-    by_partition: dict[str, set[str]] = {}
-    for _, partition, _, gres, *_ in answer.rows("nodes", 4):
+    offers = gpus_by_partition(answer.rows("nodes", 4))
+    offered = "; ".join(f"{name}: {', '.join(sorted(kinds))}" for name, kinds in sorted(offers.items()))
+    partition = slurm.gpu_partition or slurm.slurm_default_partition
+    without = [name for name in using if not requested and not requests_gpus(settings.workflows[name].job_params)]
+    if partition and partition not in offers:
+        message = f"partition {partition} has no GPUs ({offered or 'no partition has any'})"
+        yield fail("gpu", message, "choose a partition with GPUs", cluster.line("SLURM", "gpu_partition"))
+    elif without:
+        message = f"{', '.join(without)} would get no GPU, because no option requests one"
+        remedy = "set gpu_gres = gpu:1 (some sites: gpu_gpus = 1)"
+        yield fail("gpu", message, remedy, cluster.line("SLURM", "gpu_gres"))
+    elif requested:
+        where = partition or "the default partition"
+        yield ok("gpu", f"{requested} in {where} ({offered or 'sinfo lists no GPUs'})")
+
+
+def gpus_by_partition(rows: Sequence[Sequence[str]]) -> dict[str, set[str]]:
+    """The kinds of GPUs of each partition that has any, such as ``gpu:a100:4``.
+
+    ``rows`` are those of ``sinfo -N -o '%N|%P|%t|%G'``.
+    """
+    found: dict[str, set[str]] = {}
+    for _, partition, _, gres, *_ in rows:
         if kinds := {part.partition("(")[0] for part in gres.split(",") if part.startswith("gpu")}:
-            by_partition.setdefault(partition.rstrip("*"), set()).update(kinds)
-    line = cluster.line("SLURM", "gpu_partition")
-    where = slurm.gpu_partition or slurm.slurm_default_partition
-    offered = "; ".join(f"{name}: {', '.join(sorted(kinds))}" for name, kinds in sorted(by_partition.items()))
-    if where and where not in by_partition:
-        yield fail(
-            "gpu", f"partition {where} has no GPUs ({offered or 'nor has any other'})", "a partition that has", line
-        )
-    elif using and not asks:
-        key = cluster.line("SLURM", "gpu_gres")
-        named = [name for name in using if not _names_gpus(settings.workflows[name].job_params)]
-        if named:
-            yield fail(
-                "gpu",
-                f"{', '.join(named)} would get none: nothing asks for one",
-                "gpu:1 ([SLURM] gpu_gpus = 1 at some sites)",
-                key,
-            )
-    elif asks:
-        yield ok("gpu", f"{asks} in {where or 'the default partition'} ({offered or 'not told which there are'})")
+            found.setdefault(partition.rstrip("*"), set()).update(kinds)
+    return found
 
 
-def _names_gpus(options: Mapping[str, str]) -> bool:
+def requests_gpus(options: Mapping[str, str]) -> bool:
+    """Whether one of these sbatch options requests GPUs."""
     return any(name.replace("_", "-").startswith(("gpus", "gres")) for name in options)
 
 
 def _accounts(cluster: ClusterSettings, answer: Answer, config: Mapping[str, str]) -> Iterator[Finding]:
-    there = {row[0] for row in answer.rows("accounts", 1) if row[0]}
+    known = {row[0] for row in answer.rows("accounts", 1) if row[0]}
     enforced = "associations" in config.get("AccountingStorageEnforce", "")
     accounts = cluster.accounts
-    entries = [("user", accounts.user), ("group", accounts.group)]
     given = {
-        cluster.line("ACCOUNTS", f"{kind}.{who}"): account
-        for kind, who_of in entries
-        for who, account in who_of.items()
+        cluster.line("ACCOUNTS", f"{kind}.{name}"): account
+        for kind, entries in (("user", accounts.user), ("group", accounts.group))
+        for name, account in entries.items()
     }
     if account := cluster.slurm.sbatch.get("account"):
         given[cluster.line("SLURM", "sbatch_account")] = account
-    unknown = {line: account for line, account in given.items() if there and account not in there}
+    unknown = {line: account for line, account in given.items() if known and account not in known}
     for line, account in unknown.items():
-        told = f"our user has no account {account!r} in SLURM; it has {', '.join(sorted(there))}"
-        yield (fail if enforced else warn)("account", told, "one of these, or ask the site", line)
+        message = f"the cluster user has no account {account!r} in SLURM; it has {', '.join(sorted(known))}"
+        yield (fail if enforced else warn)("account", message, "set one of these, or contact the site", line)
     if accounts.required and not given:
-        yield fail(
-            "account",
-            "the site demands an account and none is given to anybody",
-            "group.<name> = <account>",
-            cluster.line("ACCOUNTS", "required"),
-        )
+        message = "required = true, but the ini assigns no account to a user or group"
+        yield fail("account", message, "add group.<name> = <account>", cluster.line("ACCOUNTS", "required"))
     elif not unknown:
-        yield ok(
-            "account", f"{', '.join(sorted(there)) or 'not told'}" + (f"; {len(given)} in the ini" if given else "")
-        )
+        listed = ", ".join(sorted(known)) or "sacctmgr lists none"
+        yield ok("account", f"{listed}{f'; {len(given)} in the ini' if given else ''}")
 
 
 def _test(settings: Settings, cluster: ClusterSettings, test: Test, answer: Answer, number: int) -> Finding:
-    """Whether sbatch would take such a job. It looks at everything but the present limits on the number of jobs."""
-    said = answer[f"test {number}"]
+    """Whether sbatch would accept a job with these options. It checks all but the current limits on numbers of jobs."""
+    output = answer[f"test {number}"]
     subject = f"sbatch for {', '.join(test.workflows)}"
-    if said.code == 0:
-        return ok(subject, said.last.removeprefix("sbatch: ") or "would be taken")
-    fault = classify_submission(Completed((), said.code, "", said.text.replace("allocation failure: ", "")))
+    if output.code == 0:
+        return ok(subject, output.last.removeprefix("sbatch: ") or "would accept the jobs")
+    fault = classify_submission(Completed((), output.code, "", output.text.replace("allocation failure: ", "")))
     hint = fault.hint.replace("<workflow>", test.workflows[0])
-    return fail(subject, str(fault), hint, _culprit(settings, cluster, test, fault.hint + said.text))
+    return fail(subject, str(fault), hint, _lines_of_options(settings, cluster, test, fault.hint + output.text))
 
 
-def _culprit(settings: Settings, cluster: ClusterSettings, test: Test, words: str) -> str:
-    """The lines of the ini that set the options that a refusal is about, for each the strongest; empty if none does."""
+def _lines_of_options(settings: Settings, cluster: ClusterSettings, test: Test, text: str) -> str:
+    """The lines of the ini that set the options named in ``text``; empty if there are none.
+
+    If several lines set an option, the one that takes precedence.
+    """
     lines: list[str] = []
     for option in test.options:
-        if not re.search(rf"(?:_job_|sbatch_|--){option}\b", words):
+        if not re.search(rf"(?:_job_|sbatch_|--){option}\b", text):
             continue
         flag = option.replace("-", "_")
         places: list[tuple[Located, str, str]] = [
-            *((settings, "WORKFLOWS", f"{name}_job_{word}") for name in test.workflows for word in (option, flag)),
+            *(
+                (settings, "WORKFLOWS", f"{name}_job_{spelling}")
+                for name in test.workflows
+                for spelling in (option, flag)
+            ),
             *(((cluster, "SLURM", f"gpu_{option}"),) if test.gpu else ()),
             *(((cluster, "SLURM", "slurm_default_partition"),) if option == "partition" else ()),
-            *((cluster, "SLURM", f"sbatch_{word}") for word in (option, flag)),
+            *((cluster, "SLURM", f"sbatch_{spelling}") for spelling in (option, flag)),
         ]
-        there = (part.line(section, key) for part, section, key in places if part.is_set(section, key))
-        lines += islice(there, 1)
+        present = (part.line(section, key) for part, section, key in places if part.is_set(section, key))
+        lines += islice(present, 1)
     return "; ".join(lines)

@@ -1,4 +1,4 @@
-"""What this machine and its neighbours are asked: the database, the work folder, OMERO."""
+"""Checks that need no cluster: the database, the work folder, OMERO."""
 
 from __future__ import annotations
 
@@ -20,47 +20,48 @@ from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.eventlog.store import schema
 from biomeroworker.eventlog.tables import EVENTS, TRACKING
 
-#: Of the work folder's disk, in bytes: less holds no export.
+#: Less free space on the disk of the work folder is reported: exports may not fit.
 _MIN_FREE_BYTES = 5e9
-#: Seconds to open the log and read what is unfinished.
+#: A database that takes longer to open the log and list the unfinished runs is reported as slow.
 _SLOW_SECONDS = 5.0
 
 
 def database(settings: Settings) -> Iterator[Finding]:
-    """Whether the log can be reached, is one of ours, and answers soon. Nothing is made in it."""
+    """Whether the database can be reached, has a log of this program, and answers in time. Creates no tables."""
     line = settings.line("ANALYTICS", "sqlalchemy_url")
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         state = _state(settings.database_url)
-        waiting = None
+        unfinished = None
         if state is _State.CURRENT:
             with RunLog.open(settings.database_url) as log:
-                waiting = len(log.unfinished())
-        took = time.monotonic() - begun
+                unfinished = len(log.unfinished())
+        seconds = time.monotonic() - started
     except Exception as error:
         fault = classify(error)
-        said = str(error).strip().splitlines()
-        yield fail(
-            "database", f"{settings.database_shown}: {said[0] if said else fault}", fault.hint or "is it up?", line
-        )
+        lines = str(error).strip().splitlines()
+        message = f"{settings.database_shown}: {lines[0] if lines else fault}"
+        yield fail("database", message, fault.hint or "check that the database server runs", line)
         return
-    told = f"{settings.database_shown}: {state.value if waiting is None else f'{waiting} unfinished runs'}"
-    told += f", answered in {took * 1000:.0f} ms"
+    message = (
+        f"{settings.database_shown}: {state.value if unfinished is None else f'{unfinished} unfinished runs'}, "
+        f"answered in {seconds * 1000:.0f} ms"
+    )
     if settings.database_url.startswith("sqlite"):
-        told += "; SQLite serves one supervisor on one machine"
+        message += "; SQLite supports one supervisor on one machine"
     else:
-        told += f"; no statement takes longer than {LIMITS['statement_timeout']}"
-    if took > _SLOW_SECONDS:
-        yield warn("database", f"{told}: slow", "a database nearer by", line)
+        message += f"; time limit of a statement {LIMITS['statement_timeout']}"
+    if seconds > _SLOW_SECONDS:
+        yield warn("database", f"{message}: slow", "use a database closer to this machine", line)
     else:
-        yield ok("database", told)
+        yield ok("database", message)
 
 
 class _State(enum.Enum):
-    """What is in a database, as words for the finding."""
+    """What a database contains; the values are texts for the finding."""
 
-    EMPTY = "empty, the tables are made at first use"
-    BIOMERO = "a log of biomero, whose read tables are made again at first use"
+    EMPTY = "empty, the tables are created at first use"
+    BIOMERO = "a log of biomero, whose read tables are rebuilt at first use"
     OTHER = "an event log of an earlier version, which is migrated at first use"
     CURRENT = "a log of this version"
 
@@ -89,24 +90,23 @@ def work_folder(settings: Settings) -> Finding:
     try:
         while not above.exists():
             above = above.parent
-    except OSError as error:  # above it is a folder that this account may not enter
-        told = f"{folder} cannot be looked at ({error.strerror})"
-        return fail("work folder", told, "another folder, or access to it", line)
+    except OSError as error:  # a folder above it cannot be entered
+        message = f"{folder} cannot be examined ({error.strerror})"
+        return fail("work folder", message, "choose another folder, or give the account access", line)
     if not above.is_dir() or not os.access(above, os.W_OK):
-        return fail("work folder", f"{folder} cannot be written to", "another folder, or access to it", line)
-    free = shutil.disk_usage(above).free
-    told = f"{folder}, {free / 1e9:.0f} GB free"
-    return (
-        ok("work folder", told)
-        if free > _MIN_FREE_BYTES
-        else warn("work folder", told, "free space, or another folder", line)
-    )
+        message = f"{folder} is not writable"
+        return fail("work folder", message, "choose another folder, or give the account access", line)
+    free_bytes = shutil.disk_usage(above).free
+    message = f"{folder}, {free_bytes / 1e9:.0f} GB free"
+    if free_bytes <= _MIN_FREE_BYTES:
+        return warn("work folder", message, "free some space, or choose another folder", line)
+    return ok("work folder", message)
 
 
 def omero(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """What OMERO says to the login that the supervisor has; nothing is asked where none is configured."""
+    """Check OMERO with the supervisor's login; without a configured login there is nothing to check."""
     if not any(environ.get(name) for name in ("OMERO_HOST", "OMERO_PASSWORD", "OMERO_LOCATOR", "ICE_CONFIG")):
-        yield ok("omero", "none is configured (OMERO_HOST is not set): only folders are served")
+        yield ok("omero", "not configured (OMERO_HOST is not set): only runs from folders are possible")
         return
     try:
         from biomeroworker.omero.checks import examine

@@ -1,7 +1,7 @@
-"""Look at each node of a partition from within: a small job each, all in one remote execution, with a deadline.
+"""Probe each node of a partition with a small job; all jobs in one remote command, with a deadline.
 
-A node that lacks a mount cannot write to it, so a job tells what it found by its exit code, which needs nothing but
-SLURM. Pure: builds a command, reads its answer.
+A job reports by its exit code, which needs nothing but SLURM: a node without the shared mount could not write a report.
+Pure: builds the command and parses its output.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from biomeroworker.config import ClusterSettings
 from biomeroworker.domain.cluster_paths import strip_home
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
-#: The bits of a job's exit code.
+#: The bits of a job's exit code: what the node lacks.
 NO_DATA, STALE, READ_ONLY, NO_IMAGES, NO_RUNTIME, NO_TEMPORARY = 1, 2, 4, 8, 16, 32
-#: Minutes that a probe's job may run.
+#: Time limit of a probe's job.
 JOB_MINUTES = 2
 
-#: $1 the probe's own folder below the data folder, $2 its token, $3 images, $4 container program.
+#: The job. $1: the probe's folder in the data folder, $2: its token, $3: the images folder, $4: the container program.
 _JOB = r"""#!/bin/bash
 code=0
 if [ ! -d "$1" ]; then code=$((code + 1))
 elif [ "$(cat -- "$1/token" 2>/dev/null)" != "$2" ]; then code=$((code + 2))
-elif ! : >"$1/$SLURM_JOB_ID.said"; then code=$((code + 4)); fi
+elif ! : >"$1/$SLURM_JOB_ID.written"; then code=$((code + 4)); fi
 [ -z "$3" ] || { [ -d "$3" ] && [ -r "$3" ]; } || code=$((code + 8))
 command -v -- "$4" >/dev/null 2>&1 || code=$((code + 16))
 temporary=${TMPDIR:-/tmp}/.biomero-$SLURM_JOB_ID
@@ -45,9 +45,9 @@ printf '%s' "$job" >"$folder/job.sh"
 [ -z "$images" ] || images=$(cd -- "$images" && pwd) || images=
 probe() {
   node=$1; shift
-  said=$(sbatch --parsable --job-name="$name" --nodelist="$node" --output=/dev/null --chdir=/ "$@" \
+  output=$(sbatch --parsable --job-name="$name" --nodelist="$node" --output=/dev/null --chdir=/ "$@" \
     "$folder/job.sh" "$folder" "$token" "$images" "$runtime" 2>&1 </dev/null) &&
-    printf 'asked %s %s\n' "$node" "${said%%;*}" || printf 'refused %s %s\n' "$node" "${said##*error: }"
+    printf 'submitted %s %s\n' "$node" "${output%%;*}" || printf 'refused %s %s\n' "$node" "${output##*error: }"
 }
 """
 
@@ -62,7 +62,7 @@ done
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a partition, as sinfo has it."""
+    """A node of a partition, as sinfo lists it."""
 
     name: str
     partition: str
@@ -71,12 +71,12 @@ class Node:
 
     @property
     def is_out(self) -> bool:
-        """Whether no job can start there now; one that boots would take too long."""
+        """Whether no job can start there within the deadline. A node that is switched off or boots accepts jobs."""
         return node_is_out(self.state) or self.state.startswith(("boot", "pow"))
 
 
 def nodes(rows: Sequence[Sequence[str]], partitions: Sequence[str]) -> list[Node]:
-    """The nodes of these partitions (of the default one where none is named), each once.
+    """List the nodes of these partitions, each once; without partitions those of the default partition.
 
     ``rows`` are those of ``sinfo -N -o '%N|%P|%t|%G|%E'``.
     """
@@ -91,18 +91,21 @@ def nodes(rows: Sequence[Sequence[str]], partitions: Sequence[str]) -> list[Node
 
 def command(
     cluster: ClusterSettings,
-    asked: Sequence[Node],
+    probed: Sequence[Node],
     options: Mapping[str, Mapping[str, str]],
     *,
     token: str,
     deadline: int,
     runtime: str = "",
 ) -> list[str]:
-    """One remote execution that submits the jobs, waits for them at most ``deadline`` seconds, and cleans up.
+    """Build one remote command that submits the jobs, waits for them at most ``deadline`` seconds, and cleans up.
 
-    ``options`` are sbatch's, by partition: what the site demands of every job there.
+    Parameters
+    ----------
+    options
+        Options of sbatch, by partition, that the site requires of every job there.
     """
-    words = {
+    variables = {
         "folder": f"{strip_home(cluster.slurm.slurm_data_path)}/.probe-{token}",
         "images": strip_home(cluster.slurm.slurm_images_path),
         "runtime": runtime,
@@ -111,9 +114,9 @@ def command(
         "deadline": str(deadline),
         "job": _JOB,
     }
-    lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
+    lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(_HEAD)
-    for node in asked:
+    for node in probed:
         given = {
             **options.get(node.partition, {}),
             "partition": node.partition,
@@ -130,9 +133,9 @@ def command(
 _FAULTS: tuple[tuple[int, str, str], ...] = (
     (NO_DATA, "does not see the data folder", "slurm_data_path"),
     (STALE, "sees another, or an older, data folder", "slurm_data_path"),
-    (READ_ONLY, "may not write to the data folder", "slurm_data_path"),
+    (READ_ONLY, "cannot write to the data folder", "slurm_data_path"),
     (NO_IMAGES, "does not see the images", "slurm_images_path"),
-    (NO_RUNTIME, "has no {runtime} on its PATH", "container_runtime"),
+    (NO_RUNTIME, "has no {runtime} in its PATH", "container_runtime"),
     (NO_TEMPORARY, "cannot write to its temporary folder", ""),
 )
 
@@ -140,16 +143,16 @@ _FAULTS: tuple[tuple[int, str, str], ...] = (
 def examine(
     cluster: ClusterSettings, found: Sequence[Node], text: str, *, deadline: int, runtime: str
 ) -> Iterator[Finding]:
-    """A line for each node.
+    """Yield one finding for each node.
 
     Parameters
     ----------
     found
-        All nodes, also those that nothing was asked of.
+        All nodes, including those that were not probed.
     text
-        What `command` printed.
+        The output of `command`.
     """
-    jobs: dict[str, str] = dict(re.findall(r"^asked (\S+) (\d+)", text, re.MULTILINE))
+    jobs: dict[str, str] = dict(re.findall(r"^submitted (\S+) (\d+)", text, re.MULTILINE))
     refused: dict[str, str] = dict(re.findall(r"^refused (\S+) (.*)$", text, re.MULTILINE))
     ended = {
         record["JobId"]: record
@@ -164,12 +167,12 @@ def examine(
         elif node.name in refused:
             yield warn(subject, f"not probed: {refused[node.name]}")
         elif node.name not in jobs or jobs[node.name] not in ended:
-            yield warn(subject, "not probed: nothing came of its job")
+            yield warn(subject, "not probed: SLURM did not report the state of its job")
         else:
-            yield _of_job(cluster, subject, node, ended[jobs[node.name]], deadline, runtime, exclude)
+            yield _job_finding(cluster, subject, node, ended[jobs[node.name]], deadline, runtime, exclude)
 
 
-def _of_job(
+def _job_finding(
     cluster: ClusterSettings,
     subject: str,
     node: Node,
@@ -183,8 +186,8 @@ def _of_job(
         return ok(subject, "sees the data and the images, and has the container program")
     if state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "CANCELLED"):
         reason = job.get("Reason", "")
-        told = f" ({reason})" if reason not in ("", "None") else ""
-        return warn(subject, f"not probed: its job did not end within {deadline} s{told}; {node.state}")
+        because = f" ({reason})" if reason not in ("", "None") else ""
+        return warn(subject, f"not probed: its job did not end within {deadline} s{because}; node state {node.state}")
     bits = int(code) if state == "FAILED" and code.isdigit() else 0
     faults = [(sentence.format(runtime=runtime), key) for bit, sentence, key in _FAULTS if bits & bit]
     if not faults or bits >= 2 * NO_TEMPORARY:
@@ -195,6 +198,6 @@ def _of_job(
     return fail(
         subject,
         ", ".join(sentence for sentence, _ in faults),
-        f"have the site mend it, or exclude it: {exclude} = {node.name}",
+        f"ask the site to repair it, or exclude it: {exclude} = {node.name}",
         "; ".join(dict.fromkeys(keys)) or exclude,
     )

@@ -1,7 +1,7 @@
-"""The way to the cluster, as far as it can be examined on this machine: keys, agent, known hosts.
+"""Check the SSH configuration on this machine: keys, agent, known hosts. Opens no connection.
 
-Nothing connects: a shared connection that is still up would hide that the next one will be refused. What the system's
-own tools say (``ssh -G``, ``ssh-keygen``, ``ssh-add``) is read, no configuration is parsed here.
+A shared connection that is still open would hide that the next login will fail. The checks parse the output of
+``ssh -G``, ``ssh-keygen`` and ``ssh-add``, not the configuration itself.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ from pathlib import Path
 from biomeroworker.config import ClusterSettings
 from biomeroworker.domain.findings import Finding, fail, ok, warn
 
+#: Time limit of one call of ssh, ssh-keygen or ssh-add.
 _TIMEOUT_SECONDS = 15.0
-#: RSA keys of fewer bits are reported as weak.
-_WEAK_RSA = 2048
+#: Shorter RSA keys are reported as weak.
+_MIN_RSA_BITS = 2048
 
 
 def examine(cluster: ClusterSettings) -> Iterator[Finding]:
-    """The findings, without connecting."""
+    """Yield the findings about the host of these cluster."""
     host = cluster.line("SSH", "host")
-    asked = _run([*_ssh(cluster), "-G", "--", cluster.ssh.host])
-    if asked.returncode:
+    resolved = _run([*_ssh(cluster), "-G", "--", cluster.ssh.host])
+    if resolved.returncode:
         file = cluster.line("SSH", "config_file")
-        said = asked.stderr.strip().splitlines()
-        yield fail("ssh configuration", said[-1] if said else "ssh does not read it", "mend the file", file)
+        errors = resolved.stderr.strip().splitlines()
+        yield fail("ssh configuration", errors[-1] if errors else "ssh cannot read it", "correct the file", file)
         return
     site: dict[str, list[str]] = {}
-    for line in asked.stdout.splitlines():
+    for line in resolved.stdout.splitlines():
         name, _, value = line.partition(" ")
         site.setdefault(name, []).append(value)
-    yield from _known(site, host)
+    yield _host_key(site, host)
     yield from _keys(site, host)
 
 
-def _known(site: dict[str, list[str]], setting: str) -> Iterator[Finding]:
+def _host_key(site: dict[str, list[str]], setting: str) -> Finding:
     name, port = _first(site, "hostname"), _first(site, "port") or "22"
     alias = _first(site, "hostkeyalias") or name
     sought = alias if port == "22" or _first(site, "hostkeyalias") else f"[{alias}]:{port}"
@@ -47,47 +48,38 @@ def _known(site: dict[str, list[str]], setting: str) -> Iterator[Finding]:
     ]
     strict = _first(site, "stricthostkeychecking")
     if strict in ("no", "off", "false"):
-        yield fail(
-            "host key", "host keys are not checked", "remove StrictHostKeyChecking from the SSH configuration", setting
-        )
-        return
+        remedy = "remove StrictHostKeyChecking from the SSH configuration"
+        return fail("host key", "host keys are not checked", remedy, setting)
     if _words(site, "knownhostscommand") and _first(site, "knownhostscommand") != "none":
-        yield ok("host key", "asked of KnownHostsCommand")
-        return
+        return ok("host key", "provided by KnownHostsCommand")
     for file in files:
         if file.is_file():
             found = _run(["ssh-keygen", "-F", sought, "-f", str(file)])
             kinds = sorted(set(re.findall(r"^\S+ (?:\S+ )?((?:ssh|ecdsa|sk)-\S+) ", found.stdout, re.MULTILINE)))
             if found.returncode == 0 and "# Host" in found.stdout:
-                yield ok("host key", f"{sought} is known ({', '.join(kinds) or 'by its authority'}) in {file}")
-                return
+                return ok("host key", f"{sought} is known ({', '.join(kinds) or 'by its authority'}) in {file}")
     where = files[0] if files else Path("~/.ssh/known_hosts")
-    remedy = f"compare it with what the site publishes, then: ssh-keyscan -p {port} {name} >> {where}"
+    remedy = f"compare its key with the one that the site publishes, then: ssh-keyscan -p {port} {name} >> {where}"
     if strict == "accept-new":
-        yield warn(
-            "host key", f"{sought} is in no known_hosts file; the first key it shows will be taken", remedy, setting
-        )
-    else:
-        yield fail("host key", f"{sought} is in no known_hosts file", remedy, setting)
+        message = f"{sought} is in no known_hosts file; ssh will accept any key at the first connection"
+        return warn("host key", message, remedy, setting)
+    return fail("host key", f"{sought} is in no known_hosts file", remedy, setting)
 
 
 def _keys(site: dict[str, list[str]], setting: str) -> Iterator[Finding]:
     agent = _agent(site)
     files = [Path(name).expanduser() for name in _words(site, "identityfile", split=False)]
-    there = [file for file in files if file.exists()]
-    only = _first(site, "identitiesonly") == "yes"
-    usable = bool(agent) and not only
-    for file in there:
-        finding = _key(file, agent, setting)
-        usable = usable or finding.level != "fail"
-        yield finding
-    if agent and not only:
+    existing = [file for file in files if file.exists()]
+    use_agent = bool(agent) and _first(site, "identitiesonly") != "yes"
+    for file in existing:
+        yield _key(file, agent, setting)
+    if use_agent:
         yield ok("ssh agent", f"offers {len(agent)} key{'s' if len(agent) > 1 else ''}")
-    if not there and not usable:
+    if not existing and not use_agent:
         yield fail(
             "ssh key",
-            f"there is none: looked for {', '.join(map(str, files)) or 'no file'}, and no agent offers one",
-            "IdentityFile in the SSH configuration, or SSH_AUTH_SOCK of an agent in the worker's environment",
+            f"no key: the SSH configuration names {', '.join(map(str, files)) or 'no file'}, and no agent has a key",
+            "set IdentityFile in the SSH configuration, or SSH_AUTH_SOCK in the worker's environment",
             setting,
         )
 
@@ -98,34 +90,33 @@ def _key(file: Path, agent: set[str], setting: str) -> Finding:
         mode = file.stat().st_mode
         readable = os.access(file, os.R_OK)
     except OSError as error:
-        return fail(subject, f"cannot be looked at ({error.strerror})", "let the worker's account read it", setting)
+        remedy = "give the worker's account read access"
+        return fail(subject, f"cannot be examined ({error.strerror})", remedy, setting)
     if not stat.S_ISREG(mode) or not readable:
-        return fail(subject, "is no file that this account can read", "let the worker's account read it", setting)
+        remedy = "give the worker's account read access"
+        return fail(subject, "is not a file that this account can read", remedy, setting)
     if stat.S_IMODE(mode) & 0o077 and file.stat().st_uid == os.getuid():
-        return fail(
-            subject,
-            f"has mode {stat.S_IMODE(mode):04o}: ssh does not use a key that others can read",
-            f"chmod 600 {file}",
-        )
+        message = f"has mode {stat.S_IMODE(mode):04o}: ssh ignores a key that others can read"
+        return fail(subject, message, f"chmod 600 {file}")
     described = _run(["ssh-keygen", "-l", "-f", str(file)])
     kind = re.match(r"(\d+) (\S+) .*\((\S+)\)\s*$", described.stdout)
     opened = _run(["ssh-keygen", "-y", "-P", "", "-f", str(file)])
     fingerprint = kind[2] if kind else ""
     if opened.returncode:
         if "passphrase" not in opened.stderr:
-            said = opened.stderr.strip().splitlines()
-            return fail(
-                subject, f"is no private key: {said[-1] if said else ''}", "make one: ssh-keygen -t ed25519", setting
-            )
+            errors = opened.stderr.strip().splitlines()
+            message = f"is not a private key: {errors[-1] if errors else ''}"
+            return fail(subject, message, "create one: ssh-keygen -t ed25519", setting)
         if fingerprint and fingerprint in agent:
-            return ok(subject, f"{_kind(kind)}; has a passphrase, and the agent holds it")
+            return ok(subject, f"{_kind(kind)}; has a passphrase, and the agent has the key")
         return fail(
             subject,
-            f"{_kind(kind)}; has a passphrase, and no agent holds it",
-            f"ssh-add {file} in the agent that SSH_AUTH_SOCK of the worker's environment names",
+            f"{_kind(kind)}; has a passphrase, and no agent has the key",
+            f"load it into the agent of the worker's SSH_AUTH_SOCK: ssh-add {file}",
         )
-    if kind and (kind[3] == "DSA" or (kind[3] == "RSA" and int(kind[1]) < _WEAK_RSA)):
-        return warn(subject, f"{_kind(kind)}: servers refuse it, or soon will", "make one: ssh-keygen -t ed25519")
+    if kind and (kind[3] == "DSA" or (kind[3] == "RSA" and int(kind[1]) < _MIN_RSA_BITS)):
+        message = f"{_kind(kind)}: current SSH servers refuse such keys"
+        return warn(subject, message, "create another: ssh-keygen -t ed25519")
     return ok(subject, _kind(kind))
 
 

@@ -1,4 +1,4 @@
-"""Each thing that a site can have wrong is broken for real, and the doctor must name it, and the line to change."""
+"""The tests break one thing after the other on a real cluster; the doctor must find it and name the line to change."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ChangedSite:
         return {finding.subject: finding for finding in deployment.doctor(**how)}  # type: ignore[arg-type]
 
     def line(self, key: str) -> str:
-        """Where a key stands in the ini."""
+        """File name and line number of a key of the ini."""
         text = (self.folder / "site.ini").read_text().splitlines()
         return f"site.ini:{next(number for number, line in enumerate(text, 1) if line.startswith(key))}:"
 
@@ -66,8 +66,8 @@ class ChangedSite:
             stream.write(line + "\n")
         self.shims.append(file)
 
-    def mend(self) -> None:
-        """Take back what was done on the cluster."""
+    def restore(self) -> None:
+        """Undo the changes on the cluster."""
         for file in self.shims:
             file.unlink(missing_ok=True)
         shutil.rmtree(Path(self.home) / "shims", ignore_errors=True)
@@ -115,10 +115,10 @@ def deployment(cluster: Sandbox, workflow: Path, tmp_path: Path) -> Iterator[Cha
     }
     made = ChangedSite(cluster, tmp_path, home, lines)
     yield made
-    made.mend()
+    made.restore()
 
 
-def test_a_good_site_is_said_to_be_one(deployment: ChangedSite) -> None:
+def test_a_correct_site_has_no_failures(deployment: ChangedSite) -> None:
     found = deployment.doctor()
     for subject in ("database", "work folder", "host key", "ssh", "clock", "environment", "slurm", "sacct", "account",
                     "slurm_data_path", "partition cpu", "sbatch for w", "workflow w"):  # fmt: skip
@@ -130,18 +130,18 @@ def test_a_good_site_is_said_to_be_one(deployment: ChangedSite) -> None:
 
 Wrong = tuple[str, str, str, str, str]
 
-#: Lines that do not hide one another, a few at a time: section, key, value, and what is said of it under which name.
+#: Wrong lines whose findings do not hide each other: section, key, value, subject and message of the finding.
 WRONG: list[list[Wrong]] = [
     [
         ("SLURM", "slurm_default_partition", "down", "partition down", "is DOWN"),
-        ("SLURM", "gpu_partition", "nope", "partition nope", "there are cpu"),
-        ("SLURM", "slurm_data_path", "/proc/data", "slurm_data_path", "is not ours to make it in"),
-        ("SLURM", "slurm_images_path", "doctor/none", "slurm_images_path", "is not there"),
-        ("SLURM", "slurm_converters_path", "/etc", "slurm_converters_path", "cannot be written to"),
+        ("SLURM", "gpu_partition", "nope", "partition nope", "the cluster has cpu"),
+        ("SLURM", "slurm_data_path", "/proc/data", "slurm_data_path", "the account cannot write to"),
+        ("SLURM", "slurm_images_path", "doctor/none", "slurm_images_path", "does not exist"),
+        ("SLURM", "slurm_converters_path", "/etc", "slurm_converters_path", "is not writable"),
         ("SLURM", "sbatch_part", "cpu", "options of w", "must be written out: partition"),
         ("WORKFLOWS", "w_repo", "/nowhere", "workflow w", "no descriptor there"),
-        ("ACCOUNTS", "required", "true", "account", "none is given to anybody"),
-        ("WORKER", "work_folder", "/etc/passwd/x", "work folder", "cannot be written to"),
+        ("ACCOUNTS", "required", "true", "account", "assigns no account"),
+        ("WORKER", "work_folder", "/etc/passwd/x", "work folder", "is not writable"),
     ],
     [
         ("SLURM", "free_space_gb", "9999999", "slurm_data_path", "must stay free"),
@@ -157,7 +157,7 @@ WRONG: list[list[Wrong]] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_line_is_named(deployment: ChangedSite, wrong: list[Wrong]) -> None:
+def test_a_finding_names_the_wrong_line(deployment: ChangedSite, wrong: list[Wrong]) -> None:
     for section, key, value, _, _ in wrong:
         workflow = key.partition("_job_")[0]
         if workflow != key:
@@ -165,17 +165,17 @@ def test_a_wrong_line_is_named(deployment: ChangedSite, wrong: list[Wrong]) -> N
         deployment.set(section, **{key: value})
     found = deployment.doctor()
     for _, key, _, subject, message in wrong:
-        told = found[subject]
-        assert told.level == ("warn" if key.startswith("group.") else "fail"), told
-        assert message in told.message, told
-        assert deployment.line(key) in told.setting, told
+        finding = found[subject]
+        assert finding.level == ("warn" if key.startswith("group.") else "fail"), finding
+        assert message in finding.message, finding
+        assert deployment.line(key) in finding.setting, finding
 
 
 @pytest.mark.slow
-def test_a_workflow_that_would_get_no_gpu_is_named(deployment: ChangedSite) -> None:
+def test_a_workflow_that_would_get_no_gpu_is_a_failure(deployment: ChangedSite) -> None:
     deployment.set("WORKFLOWS", w_use_gpu="true")
-    told = deployment.doctor()["gpu"]
-    assert (told.level, told.setting) == ("fail", "[SLURM] gpu_gres")
+    finding = deployment.doctor()["gpu"]
+    assert (finding.level, finding.setting) == ("fail", "[SLURM] gpu_gres")
 
 
 SHIMS = [
@@ -186,7 +186,7 @@ SHIMS = [
         ("apptainer", "echo 'FATAL: no user namespaces' >&2; exit 255", "container runtime", "fail", "no user namesp"),
     ],
     pytest.param(
-        [("squeue", "echo '987654|COMPLETED'", "sacct", "warn", "does not know yet how 1 of 1")],
+        [("squeue", "echo '987654|COMPLETED'", "sacct", "warn", "no final state yet for 1 of 1")],
         marks=pytest.mark.slow,
     ),
     pytest.param(
@@ -197,7 +197,7 @@ SHIMS = [
 
 
 @pytest.mark.parametrize("shims", SHIMS)
-def test_what_is_wrong_on_the_front_end_is_seen(
+def test_faults_of_the_front_end_are_found(
     deployment: ChangedSite, shims: list[tuple[str, str, str, str, str]]
 ) -> None:
     for program, script, *_ in shims:
@@ -209,7 +209,7 @@ def test_what_is_wrong_on_the_front_end_is_seen(
     assert (found["environment"].level, "SBATCH_PARTITION" in found["environment"].message) == ("warn", True)
 
 
-def test_a_key_that_others_can_read_is_named(deployment: ChangedSite) -> None:
+def test_a_key_that_others_can_read_is_a_failure(deployment: ChangedSite) -> None:
     file = deployment.key(mode=0o644)
     finding = deployment.doctor()[f"ssh key {file}"]
     assert (finding.level, finding.remedy) == ("fail", f"chmod 600 {file}")
@@ -229,26 +229,27 @@ def test_a_key_with_a_passphrase_needs_an_agent(deployment: ChangedSite, monkeyp
         asks = deployment.folder / "askpass"
         asks.write_text("#!/bin/sh\necho open sesame\n")
         asks.chmod(0o700)
-        told = {**os.environ, "SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS": str(asks), "SSH_ASKPASS_REQUIRE": "force"}
+        askpass = {"SSH_ASKPASS": str(asks), "SSH_ASKPASS_REQUIRE": "force"}
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(socket), **askpass}
         added = ["sh", "-c", 'for i in 1 2 3 4 5 6 7 8 9; do ssh-add "$0" && exit; sleep 0.2; done; exit 1', file]
-        subprocess.run(added, env=told, check=True, timeout=30, capture_output=True)
+        subprocess.run(added, env=environment, check=True, timeout=30, capture_output=True)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         finding = deployment.doctor()[f"ssh key {file}"]
-        assert (finding.level, "the agent holds it" in finding.message) == ("ok", True)
+        assert (finding.level, "the agent has the key" in finding.message) == ("ok", True)
     finally:
         agent.terminate()
         agent.wait(10)
 
 
 @pytest.mark.slow
-def test_what_is_no_key_is_said_to_be_none(deployment: ChangedSite) -> None:
+def test_a_file_that_is_not_a_key_is_a_failure(deployment: ChangedSite) -> None:
     file = deployment.key()
     file.write_text("not a key\n")
     finding = deployment.doctor()[f"ssh key {file}"]
-    assert (finding.level, "is no private key" in finding.message) == ("fail", True)
+    assert (finding.level, "is not a private key" in finding.message) == ("fail", True)
 
 
-def test_without_any_key_it_is_said_where_one_was_looked_for(
+def test_without_any_key_the_finding_names_the_files_that_were_tried(
     deployment: ChangedSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -256,7 +257,7 @@ def test_without_any_key_it_is_said_where_one_was_looked_for(
     assert f"{deployment.folder}/absent" in deployment.doctor()["ssh key"].message
 
 
-def test_an_unknown_host_key_is_named_with_what_to_do(deployment: ChangedSite) -> None:
+def test_an_unknown_host_key_is_a_failure_with_a_remedy(deployment: ChangedSite) -> None:
     (deployment.folder / "hosts").write_text("")
     deployment.ssh(f"UserKnownHostsFile {deployment.folder}/hosts", "GlobalKnownHostsFile /dev/null")
     found = deployment.doctor()
@@ -265,21 +266,21 @@ def test_an_unknown_host_key_is_named_with_what_to_do(deployment: ChangedSite) -
     assert found["ssh"].level == "fail"
 
 
-def test_unchecked_host_keys_are_refused(deployment: ChangedSite) -> None:
+def test_unchecked_host_keys_are_a_failure(deployment: ChangedSite) -> None:
     deployment.ssh("StrictHostKeyChecking no")
     found = deployment.doctor()
     assert (found["host key"].level, found["ssh"].level) == ("fail", "fail")
 
 
-def test_a_host_that_is_not_there_is_named_by_its_line(deployment: ChangedSite) -> None:
+def test_an_unreachable_host_is_a_failure_with_its_line(deployment: ChangedSite) -> None:
     deployment.ssh("HostName 127.0.0.1", "Port 1")
     found = deployment.doctor()
     assert found["ssh"].level == "fail"
     assert deployment.line("host") in found["ssh"].setting
-    assert "slurm" not in found, "nothing is said of what could not be asked"
+    assert "slurm" not in found, "no finding about parts that could not be examined"
 
 
-def test_each_cluster_is_examined_by_itself(deployment: ChangedSite) -> None:
+def test_each_cluster_has_its_own_findings(deployment: ChangedSite) -> None:
     deployment.lines["SSH:second"] = dict(deployment.lines["SSH"])
     deployment.lines["SLURM:second"] = {**deployment.lines["SLURM"], "slurm_default_partition": "nope"}
     deployment.set("WORKFLOWS", w_cluster="second")
@@ -305,7 +306,7 @@ def as_admin(cluster: Sandbox) -> Callable[..., str]:
     return run
 
 
-def test_each_node_is_looked_at_from_within(deployment: ChangedSite, as_admin: Callable[..., str]) -> None:
+def test_each_node_is_probed_by_a_job(deployment: ChangedSite, as_admin: Callable[..., str]) -> None:
     first, second = deployment.cluster.env["CLUSTER_NODES"].split(",")
     as_admin("scontrol", "update", f"nodename={second}", "state=drain", "reason=new disk")
     try:
@@ -321,7 +322,7 @@ def test_each_node_is_looked_at_from_within(deployment: ChangedSite, as_admin: C
     assert "biomero-probe" not in as_admin("squeue", "-h", "-o", "%j")
 
 
-def test_a_node_that_does_not_see_the_folders_is_named(deployment: ChangedSite) -> None:
+def test_a_node_that_does_not_see_the_folders_is_a_failure(deployment: ChangedSite) -> None:
     # a path that leads somewhere only from the home folder, where commands over SSH start, and probes do not
     link = Path(deployment.home) / "doctor/only-here"
     link.unlink(missing_ok=True)
@@ -336,9 +337,7 @@ def test_a_node_that_does_not_see_the_folders_is_named(deployment: ChangedSite) 
 
 
 @pytest.mark.slow
-def test_a_node_that_has_no_time_for_the_probe_is_not_called_bad(
-    deployment: ChangedSite, as_admin: Callable[..., str]
-) -> None:
+def test_a_busy_node_is_a_warning_not_a_failure(deployment: ChangedSite, as_admin: Callable[..., str]) -> None:
     first = deployment.cluster.env["CLUSTER_NODES"].split(",")[0]
     sleeper = deployment.cluster.ssh(
         "sbatch", "--parsable", "--partition=cpu", "--exclusive", f"--nodelist={first}", "--time=5",

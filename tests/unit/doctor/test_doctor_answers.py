@@ -1,4 +1,4 @@
-"""What the doctor makes of answers, and that its questions hold whatever stands in the ini."""
+"""The doctor's commands with unusual values of the ini, and the findings that it makes from outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings(tmp_path: Path, text: str = "") -> Settings:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine with these programs only; ``sbatch`` keeps the words that it was given."""
+    """The environment of a machine with these programs only; ``sbatch`` records its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "date", "id", "env", "sed", "timeout", "dirname", "df", "tail", "awk", "stat", "grep", "sort",
@@ -55,7 +55,7 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_what_stands_in_the_ini_is_asked_byte_for_byte_and_executes_nothing(
+def test_values_of_the_ini_reach_the_commands_unchanged_and_execute_nothing(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     strange = tmp_path / NASTY
@@ -63,23 +63,25 @@ def test_what_stands_in_the_ini_is_asked_byte_for_byte_and_executes_nothing(
     answer = front_end.parse(
         run(front_end.command([str(strange), "absent"], "nothing", [{"comment": NASTY, "hold": ""}]), environ)
     )
-    assert answer["folder 0"].lines[:3] == ["folder", "there", "writable"]
-    assert "there" not in answer["folder 1"].lines
+    assert answer["folder 0"].lines[:3] == ["folder", "exists", "writable"]
+    assert "exists" not in answer["folder 1"].lines
     assert "can-be-made" in answer["folder 1"].lines
     words = (tmp_path / "words").read_text().split("\0")
     assert words[:4] == ["--test-only", f"--comment={NASTY}", "--hold", "--wrap=true"]
-    assert answer.word("test 0") == "4711"
-    assert answer.word("program nothing") == ""
+    assert answer.value("test 0") == "4711"
+    assert answer.value("program nothing") == ""
     assert not (tmp_path / "injected").exists()
 
 
-def test_a_probe_executes_nothing_either_and_leaves_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_values_of_the_ini_reach_a_probe_unchanged_and_its_folder_is_removed(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
     (tmp_path / NASTY).mkdir()
-    found = settings(tmp_path).clusters[""]  # which would refuse such a path; the probe does not rely on that
+    found = settings(tmp_path).clusters[""]  # it would refuse such a path; the probe does not depend on that
     found = found.model_copy(update={"slurm": found.slurm.model_copy(update={"slurm_data_path": f"~/{NASTY}"})})
     nodes = [probe.Node("n1", "cpu", "idle")]
     command = probe.command(found, nodes, {"cpu": {"account": NASTY}}, token="abc", deadline=1, runtime="apptainer")
-    assert "asked n1 4711" in run(command, environ)
+    assert "submitted n1 4711" in run(command, environ)
     words = (tmp_path / "words").read_text().split("\0")
     assert f"--account={NASTY}" in words
     assert words[-5:-1] == [f"{tmp_path}/{NASTY}/.probe-abc", "abc", "", "apptainer"]
@@ -102,22 +104,23 @@ def probed(found: Settings, nodes: list[probe.Node], text: str) -> dict[str, Fin
     [
         (1, "does not see the data folder", "slurm_data_path"),
         (2, "another, or an older, data folder", "slurm_data_path"),
-        (4, "may not write", "slurm_data_path"),
+        (4, "cannot write", "slurm_data_path"),
         (8, "does not see the images", "slurm_images_path"),
         (16, "has no apptainer", "container_runtime"),
         (32, "temporary folder", "sbatch_exclude"),
         (17, "does not see the data folder, has no apptainer", "container_runtime"),
     ],
 )
-def test_a_node_says_by_its_exit_code_what_it_lacks(tmp_path: Path, code: int, message: str, line: str) -> None:
-    text = f"asked n1 12\njob JobId=12 JobName=p JobState=FAILED Reason=NonZeroExitCode ExitCode={code}:0 NodeList=n1\n"
-    told = probed(settings(tmp_path), [probe.Node("n1", "cpu", "idle")], text)["node n1"]
-    assert (told.level, message in told.message) == ("fail", True), told
-    assert line in told.setting
-    assert "sbatch_exclude = n1" in told.remedy
+def test_the_exit_code_of_a_probe_becomes_a_finding(tmp_path: Path, code: int, message: str, line: str) -> None:
+    job = f"JobId=12 JobName=p JobState=FAILED Reason=NonZeroExitCode ExitCode={code}:0 NodeList=n1"
+    text = f"submitted n1 12\njob {job}\n"
+    finding = probed(settings(tmp_path), [probe.Node("n1", "cpu", "idle")], text)["node n1"]
+    assert (finding.level, message in finding.message) == ("fail", True), finding
+    assert line in finding.setting
+    assert "sbatch_exclude = n1" in finding.remedy
 
 
-def test_nodes_that_cannot_be_asked_are_told_apart_from_bad_ones(tmp_path: Path) -> None:
+def test_a_node_that_could_not_be_probed_is_a_warning_not_a_failure(tmp_path: Path) -> None:
     nodes = [
         probe.Node("n1", "cpu", "drained*", "bad disk"),
         probe.Node("n2", "cpu", "alloc"),
@@ -125,10 +128,10 @@ def test_nodes_that_cannot_be_asked_are_told_apart_from_bad_ones(tmp_path: Path)
         probe.Node("n4", "cpu", "idle"),
         probe.Node("n5", "cpu", "idle"),
     ]
-    text = """asked n2 1
+    text = """submitted n2 1
 refused n3 Invalid account or account/partition combination specified
-asked n4 2
-asked n5 3
+submitted n4 2
+submitted n5 3
 job JobId=1 JobState=PENDING Reason=Resources ExitCode=0:0
 job JobId=2 JobState=COMPLETED Reason=None ExitCode=0:0
 job JobId=3 JobState=NODE_FAIL Reason=NodeDown ExitCode=0:1
@@ -152,7 +155,7 @@ CLUSTER = """[clock]
 """
 
 
-def test_a_cluster_without_slurm_s_commands_is_named_at_once(tmp_path: Path) -> None:
+def test_missing_slurm_commands_are_one_finding_and_end_the_examination(tmp_path: Path) -> None:
     found = {
         one.subject: one
         for one in examine_answer(settings(tmp_path), front_end.parse(CLUSTER), (1000.2, 1003.4), "apptainer")
@@ -187,7 +190,7 @@ def test_a_missing_or_too_old_python3_is_reported_with_the_host_and_what_to_do(
 
 
 @pytest.mark.parametrize(("there", "level"), [(1000, "ok"), (1040, "warn"), (960, "warn"), (9000, "fail")])
-def test_clocks_that_are_apart_are_told(tmp_path: Path, there: int, level: str) -> None:
+def test_a_difference_between_the_clocks_is_reported(tmp_path: Path, there: int, level: str) -> None:
     text = CLUSTER.replace("1000", str(there))
     found = {
         one.subject: one for one in examine_answer(settings(tmp_path), front_end.parse(text), (1000.0, 1001.0), "x")
@@ -195,7 +198,7 @@ def test_clocks_that_are_apart_are_told(tmp_path: Path, there: int, level: str) 
     assert found["clock"].level == level
 
 
-def test_a_site_without_accounting_is_told_what_that_means(tmp_path: Path) -> None:
+def test_a_site_without_accounting_gets_a_warning_with_the_consequence(tmp_path: Path) -> None:
     programs = "".join(f"[program {name}]\n/usr/bin/{name}\n\n[end 0]\n" for name in front_end.PROGRAMS)
     text = f"""{programs}[config]
 AccountingStorageType   = accounting_storage/none
@@ -209,26 +212,26 @@ Slurm accounting storage is disabled
 """
     found = {one.subject: one for one in examine_answer(settings(tmp_path), front_end.parse(text), (0, 0), "apptainer")}
     assert found["sacct"].level == "warn"
-    assert "keeps no accounts of its jobs" in found["sacct"].message
+    assert "does not record finished jobs" in found["sacct"].message
     assert "300 sec" in found["sacct"].message
 
 
-def test_every_section_that_is_missing_counts_as_not_answered() -> None:
-    assert front_end.parse("").word("clock") == ""
+def test_a_missing_section_counts_as_failed() -> None:
+    assert front_end.parse("").value("clock") == ""
     assert front_end.parse("").records("partitions") == []
 
 
-def test_a_database_is_looked_at_and_nothing_is_made_in_it(tmp_path: Path) -> None:
+def test_the_database_check_creates_no_tables(tmp_path: Path) -> None:
     found = settings(tmp_path)
-    told = list(local_checks.database(found))
-    assert (told[0].level, "empty" in told[0].message) == ("ok", True)
+    findings = list(local_checks.database(found))
+    assert (findings[0].level, "empty" in findings[0].message) == ("ok", True)
     assert not (tmp_path / ".local").exists()
     with RunLog.open(found.database_url) as log:
         log.accept({}, name="w", description="w", user=-1, group=-1)
     assert "1 unfinished runs" in next(iter(local_checks.database(found))).message
 
 
-def test_a_log_of_biomero_is_recognised_and_left_alone(tmp_path: Path) -> None:
+def test_a_log_of_biomero_is_recognised_and_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "old.sqlite"
     with contextlib.closing(sqlite3.connect(file)) as old:
         old.execute("create table workflowtracker_events (id integer primary key)")
@@ -238,14 +241,14 @@ def test_a_log_of_biomero_is_recognised_and_left_alone(tmp_path: Path) -> None:
         assert [row[0] for row in old.execute("select name from sqlite_master")] == ["workflowtracker_events"]
 
 
-def test_a_work_folder_that_cannot_be_looked_at_is_told_and_not_the_end(tmp_path: Path) -> None:
+def test_a_work_folder_that_cannot_be_examined_is_a_finding(tmp_path: Path) -> None:
     found = local_checks.work_folder(settings(tmp_path, f"[WORKER]\nwork_folder = {tmp_path}/{'x' * 300}\n"))
     assert (found.level, found.setting.partition(": ")[2]) == ("fail", "[WORKER] work_folder")
-    assert "cannot be looked at" in found.message
+    assert "cannot be examined" in found.message
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "level", "told"),
+    ("content", "mode", "level", "message"),
     [
         (None, 0o600, "fail", "cannot be read (FileNotFoundError)"),
         ("{", 0o600, "fail", "cannot be read"),
@@ -254,8 +257,8 @@ def test_a_work_folder_that_cannot_be_looked_at_is_told_and_not_the_end(tmp_path
         ('{"auths": {"reg.lab": {"auth": "bWU6cHc="}}}', 0o600, "ok", "a login for 1 of 1 images"),
     ],
 )
-def test_logins_for_registries_are_looked_at_before_a_pull_needs_them(
-    tmp_path: Path, content: str | None, mode: int, level: str, told: str
+def test_the_file_with_registry_logins_is_checked(
+    tmp_path: Path, content: str | None, mode: int, level: str, message: str
 ) -> None:
     file = tmp_path / "auth.json"
     if content is not None:
@@ -265,5 +268,5 @@ def test_logins_for_registries_are_looked_at_before_a_pull_needs_them(
     deployment = settings(tmp_path, configured + "[SSH]\nhost = nowhere.invalid\n")
     findings = {one.subject: one for one in examine(deployment, Clusters(deployment), Catalogue(deployment))}
     found = findings["registry credentials"]
-    assert (found.level, told in found.message) == (level, True), found
+    assert (found.level, message in found.message) == (level, True), found
     assert (found.setting.endswith("site.ini:2: [SLURM] registry_credentials")) == (level == "fail")
