@@ -1,8 +1,8 @@
-"""Serve scripts on an OMERO that runs already: ``biomeroworker attach``.
+"""Serve the scripts of a running OMERO server from outside its grid: ``biomeroworker attach``.
 
-A user-mode Processor lives in an ordinary session, through Glacier2; the server's own grid is not touched. It serves
-the scripts of the user who logs in; an administrator's serves official scripts too, for everybody. It comes back by
-itself when the server or the connection was gone, and takes itself off the server's list when it stops.
+A user-mode Processor uses an ordinary session through Glacier2; the server's grid is not changed. It serves the scripts
+of the user who logs in; that of an administrator also serves official scripts, for all users. When the session or the
+connection is lost, it logs in again. When it stops, it unregisters from the server.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import omero.util
 
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import Blocked, Fault
-from biomeroworker.node.processor import Processor, fresh
+from biomeroworker.node.processor import Processor, new_identity
 from biomeroworker.omero.connection.session import OmeroSession
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether the session still lives.
-CHECK = 10.0
-#: Seconds before the first retry of a login, and before a later one at most.
+#: Time between two checks of the session.
+CHECK_INTERVAL_SECONDS = 10.0
+#: Delay before the first retry of a login, and the longest delay before a later one.
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 60.0
 
 
 class Attached:
-    """One Processor in one session."""
+    """A Processor in a session. Takes ownership of the session."""
 
     def __init__(self, session: OmeroSession) -> None:
         self.session = session
@@ -47,14 +47,14 @@ class Attached:
             category=client.getCategory(),
         )
         try:
-            # the servant hears of its proxy, and registers with the server, in add_servant
-            context.add_servant(client.adapter, self.processor, fresh("BiomeroWorker", client.getCategory()))
+            # add_servant calls setProxy, in which the Processor registers with the server
+            context.add_servant(client.adapter, self.processor, new_identity("BiomeroWorker", client.getCategory()))
         except BaseException:
             self.processor.cleanup()
             raise
 
     def alive(self) -> bool:
-        """Whether the server still knows the session."""
+        """Whether the session still exists on the server."""
         try:
             self.session.sf.keepAlive(None)
         except (Ice.Exception, omero.ServerError):
@@ -62,13 +62,13 @@ class Attached:
         return True
 
     def close(self) -> None:
-        """Take it off the server's list, tell its scripts, log out."""
+        """Stop the Processor and its scripts (`Processor.cleanup`), and log out."""
         self.processor.cleanup()
         self.session.close()
 
 
 def accepted(session: OmeroSession) -> list[Any]:
-    """Whose scripts are served besides official ones (which a server takes from administrators' processors only)."""
+    """The users whose own scripts are served. A server gives official scripts to Processors of administrators only."""
     return [omero.model.ExperimenterI(session.user_id, False)]
 
 
@@ -78,14 +78,14 @@ def serve(
     *,
     ready: Callable[[OmeroSession], None] = lambda session: None,
 ) -> None:
-    """Serve until ``stop`` is set; log in again whenever the session is lost.
+    """Serve until ``stop`` is set; log in again when the session is lost.
 
     Parameters
     ----------
     login
-        Opens a session. What it raises as `Blocked` (a wrong password) ends the service; anything else is tried again.
+        Opens a session. `Blocked` (such as a wrong password) ends the service; other errors are retried.
     ready
-        Hears each time that the Processor is on the server's list.
+        Called each time that the Processor has been registered with the server.
     """
     failures = 0
     while not stop.is_set():
@@ -101,15 +101,15 @@ def serve(
         except (Fault, Ice.Exception, omero.ServerError, omero.ClientError) as error:
             failures += 1
             delay = backoff_delay(failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-            log.warning("OMERO cannot be served now (%s); next try in %.0f s", error, delay)
+            log.warning("cannot register a Processor with OMERO (%s); next attempt in %.0f s", error, delay)
             stop.wait(delay)
             continue
         failures = 0
         try:
             ready(session)
-            while not stop.wait(CHECK) and attached.alive():
+            while not stop.wait(CHECK_INTERVAL_SECONDS) and attached.alive():
                 pass
             if not stop.is_set():
-                log.warning("the session is gone; logging in again")
+                log.warning("the OMERO session was lost; logging in again")
         finally:
             attached.close()

@@ -1,19 +1,18 @@
-"""Our Processor: OMERO runs its scripts in it. A subclass of omero-py's, which stays as it is.
+"""The Processor in which OMERO runs its scripts: a subclass of omero-py's Processor.
 
-What it adds:
+It adds to omero-py's Processor:
 
-* scripts see only the variables that are listed in `biomeroworker.node.environment`;
-* so many run at once as `[NODE] scripts_at_once` says, further ones wait for their turn;
-* a job is over as soon as its script is, not when a client happens to ask, and has its output then;
-* a cancel by a user and the stop of the node are told apart (see `biomeroworker.node.script_process`);
-* parameters of scripts are answered from a cache (see `biomeroworker.node.parameters`);
-* a change of the configuration counts for what starts after it;
-* it leaves the server's list of processors when it stops.
+* scripts get only the environment variables that are listed in `biomeroworker.node.environment`;
+* at most `[NODE] scripts_at_once` scripts run at the same time, further ones wait in a queue;
+* a job gets its output and its final status as soon as its script ends, even if no client polls the process;
+* a user's cancel and the stop of the node reach a script as different signals (`biomeroworker.node.script_process`);
+* parameters of scripts come from a cache (`biomeroworker.node.parameters`);
+* a changed configuration applies to scripts that start after the change;
+* when it stops, each job gets its final status, and the Processor unregisters from the server.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -21,8 +20,10 @@ import sys
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import Ice
@@ -38,29 +39,29 @@ from omero_ext.path import path  # type: ignore[import-untyped]
 
 from biomeroworker.config import Settings
 from biomeroworker.config.live import LiveSettings
+from biomeroworker.node.deadline import run_until
 from biomeroworker.node.environment import script_environment
 from biomeroworker.node.input_types import converted_numbers
 from biomeroworker.node.parameter_files import ParameterFiles
 from biomeroworker.node.parameters import ENTRIES, ParameterCache, cache_key, config_state
-from biomeroworker.node.script_process import MESSAGE_LENGTH, MatlabProcess, ScriptProcess
+from biomeroworker.node.script_process import MESSAGE_CHARACTERS, STOP_CALL_TIMEOUT_MS, MatlabProcess, ScriptProcess
 from biomeroworker.node.script_queue import ScriptQueue
 from biomeroworker.node.sessions import close_session, open_for_owner
 from biomeroworker.omero.connection.session import ice_timeouts
 
-#: Seconds that scripts have while the node stops; IceGrid and docker kill a server that takes longer than 5 s and 10 s.
+#: Time limit of a stop: a process that is told to stop is killed after 8 s by `biomeroworker attach` (`cli.shutdown`),
+#: after 12 s by the container's start script.
+STOP_SECONDS = 7.0
+#: Part of it in which scripts can end after SIGHUP; in the rest the ends of all scripts are reported.
 STOP_GRACE_SECONDS = 3.0
-#: Seconds in which the output of ended scripts is uploaded while the node stops.
-STOP_REPORT_SECONDS = 4.0
-#: Milliseconds in which a server has to answer a processor that leaves.
-UNREGISTER_TIMEOUT_MS = 2_000
-#: Seconds between two looks at the scripts that run, and at the files of the configuration.
+#: Time between two checks of the running scripts, and of the configuration files.
 WATCH_INTERVAL_SECONDS = 0.2
 CONFIG_INTERVAL_SECONDS = 1.0
-#: Threads that report the ends of scripts to OMERO, each of which takes several calls.
-REPORTERS = 4
-#: How many scripts name their parameters at the same time.
+#: Threads that report the ends of scripts to OMERO; a report takes several calls.
+REPORT_THREADS = 4
+#: Maximum number of scripts that name their parameters at the same time.
 PARSES_AT_ONCE = 4
-#: What servers call the classes of omero-py's processes ("omero.process" is no module, and never was).
+#: Process classes by the name that a server sends. Servers also send "omero.process…", a module that does not exist.
 _CLASSES = {
     "": ScriptProcess,
     "omero.process.ProcessI": ScriptProcess,
@@ -74,7 +75,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Script:
-    """A script as OMERO keeps it, and what runs it."""
+    """A script as it is stored in OMERO, with its interpreter and the class of its process."""
 
     file: int
     sha1: str
@@ -88,7 +89,8 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
     def __init__(self, ctx: Any, **more: Any) -> None:
         self._live = LiveSettings(default=Settings.model_validate({}))
         self._queue: ScriptQueue[ScriptProcess] = ScriptQueue(lambda: self.settings.node.scripts_at_once)
-        self._reporters = ThreadPoolExecutor(REPORTERS, thread_name_prefix="report")
+        self._reporters = ThreadPoolExecutor(REPORT_THREADS, thread_name_prefix="report")
+        self._reports: dict[Future[None], ScriptProcess] = {}  #: that are under way or waiting for a thread
         self._wake = threading.Event()
         self._parameters = ParameterCache(ParameterFiles(self.settings.state / "dialogs", ENTRIES))
         self._parse_slots = threading.BoundedSemaphore(PARSES_AT_ONCE)
@@ -100,21 +102,32 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
 
     @property
     def settings(self) -> Settings:
-        """The settings in force."""
+        """The current settings."""
         return self._live.settings
 
-    # -- where scripts log in -----------------------------------------------------------------------------------------
+    # -- sessions and clients -----------------------------------------------------------------------------------------
+
+    def node_session(self, *, recreate: bool = True) -> Any:
+        """The Processor's session: that of its user if it is attached, otherwise an internal session of the grid.
+
+        Raises
+        ------
+        omero.ServerError
+            The internal session has ended; with ``recreate``: and no new one can be opened.
+        """
+        return self.use_session or self.ctx.getSession(recreate=recreate)
 
     def user_client(self, agent: str) -> Any:
         """A client for the script's session.
 
-        It goes through the router that we came through; inside a grid, where there is none, to ``OMERO_HOST`` and
-        ``OMERO_PORT``, else where the installation's ``etc/ice.config`` says, else to this host.
+        It connects through the router of the Processor's session. Inside a grid, which has no router, it connects to
+        ``OMERO_HOST`` and ``OMERO_PORT``, otherwise as ``etc/ice.config`` of the installation says, otherwise to this
+        host.
         """
         router, host = self.internal_session().ice_getRouter(), os.environ.get("OMERO_HOST")
         if router is not None:
             client = omero.client([f"--Ice.Default.Router={router}"], pmap=ice_timeouts())
-        elif host or not os.path.exists(self.cfg):  # noqa: PTH110  may be several files, by comma
+        elif host or not os.path.exists(self.cfg):  # noqa: PTH110  can be several files, separated by commas
             client = omero.client(host or "localhost", int(os.environ.get("OMERO_PORT") or 4064), pmap=ice_timeouts())
         else:
             client = super().user_client(agent)
@@ -122,12 +135,12 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         return client
 
     def find_launcher(self, current: Any) -> tuple[str, type[ScriptProcess]]:
-        """The interpreter and the class of the process, as the server's configuration names them."""
+        """The interpreter and the process class that the server's configuration names."""
         context = (current.ctx or {}) if current is not None else {}
         name = context.get("omero.process", "")
         if name not in _CLASSES:
             raise omero.ApiUsageException(
-                None, None, f"omero.process {name!r} is not known to this Processor; it has {', '.join(_CLASSES)}"
+                None, None, f"omero.process {name!r} is not known to this Processor; it knows {', '.join(_CLASSES)}"
             )
         return context.get("omero.launcher") or sys.executable, _CLASSES[name]
 
@@ -135,7 +148,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
 
     @remoted  # type: ignore[untyped-decorator]
     def parseJob(self, session: str, job: Any, current: Any = None) -> Any:
-        """The parameters of a script, from the cache if they are known; never behind scripts that run or wait."""
+        """The parameters of a script, from the cache if possible; does not wait for scripts that run."""
         file, handle = self.lookup(job)
         try:
             script = self._script(file, current)
@@ -144,7 +157,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
             answer = self._parameters.get(key, lambda: self._parse(script, session, job))
             if answer.params is not None:
                 handle.setStatus("Finished")
-            elif answer.source != "parsed":  # else the script's process has reported its end
+            elif answer.source != "parsed":  # after a parse of its own, the process has reported its end
                 handle.setStatus("Error")
             if answer.source == "cache":
                 self._parameters.refresh_later(key, lambda: self._parse_again(script, user, group))
@@ -157,12 +170,12 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         return config_state(self._live.files.digest(), environment, self.settings)
 
     def _parse(self, script: Script, session: str, job: Any = None) -> Any:
-        """Let the script name its parameters, in a session of the user who opens the dialog."""
+        """Run the script in parse mode, in a session of the user who opens the dialog; None if it fails."""
         client = self.user_client("OMERO.parseJob")
         try:
             client.joinSession(session).detachOnDestroy()
             process = self._prepare(script, client, session, job, {"omero.scripts.parse": "true"}, iskill=False)
-            # omero-py ends a script that has named its parameters with an exception, whose traceback helps no user
+            # omero-py ends a script that has named its parameters with an exception; its traceback is not an error
             process.needs_report = lambda: client.getOutput("omero.scripts.parse") is None
             with self._parse_slots:
                 process.activate()
@@ -181,7 +194,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
             client.closeSession()
 
     def _parse_again(self, script: Script, user: int, group: int) -> Any:
-        """The same in a session of our own making: that of the dialog may have ended."""
+        """Parse in a new session of the user, because the session of the dialog may have ended."""
         session = open_for_owner(self.internal_session(), user, group)
         try:
             return self._parse(script, session)
@@ -200,9 +213,11 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         self, client: Any, session: str, job: Any, current: Any, params: Any,
         properties: dict[str, str] | None = None, iskill: bool = True,
     ) -> tuple[Any, ScriptProcess]:  # fmt: skip
-        """Take a script: start it, or let it wait for its turn."""
+        """Start a script, or put it into the queue."""
         if not session or not job or not job.id:
             raise omero.ApiUsageException(None, None, "No null arguments")
+        if self.stop_event.is_set():  # of all exceptions, only this one makes the server end the job
+            raise omero.ValidationException(None, None, "The node is stopping: start the script again.")
         file, handle = self.lookup(job)
         try:
             script = self._script(file, current)
@@ -213,7 +228,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
             self._queue.add(process)
             self._start_scripts()
             if not process.wasActivated():
-                handle.setMessage(self._waiting_message(process))
+                handle.setMessage(self._queue_message(process))
             return proxy, process
         finally:
             handle.close()
@@ -231,7 +246,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         self, script: Script, client: Any, session: str, job: Any, properties: dict[str, str],
         params: Any = None, *, iskill: bool,
     ) -> ScriptProcess:  # fmt: skip
-        """The process with its folder, configuration and script."""
+        """Create the process with its folder, configuration and script."""
         properties |= {
             "omero.user": session,
             "omero.pass": session,
@@ -242,7 +257,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         process = script.kind(
             self.ctx, script.launcher, properties, params, iskill,
             omero_home=self.omero_home, settings=self.settings, leave_queue=self._queue.withdraw,
-            owner_client=lambda: self._owner_client(job),
+            owner_client=lambda: self._owner_client(job), node_session=self.node_session,
         )  # fmt: skip
         if job is not None:
             process.group = job.details.group.id.val
@@ -256,13 +271,15 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         return process
 
     def _owner_client(self, job: Any) -> Any:
-        """A client in a new session of a job's owner, to report with; None where we may not open one."""
+        """A client in a new session of a job's owner; None if the Processor may not open one, or without a job."""
+        if job is None:
+            return None
         try:
             session = open_for_owner(self.internal_session(), job.details.owner.id.val, job.details.group.id.val)
             client = self.user_client("OMERO.process")
             client.joinSession(session)
         except Exception as error:
-            self.logger.warning("job %s: no session to report its end with: %s", job.id.val, error)
+            self.logger.warning("job %s: cannot open a session to report its end: %s", job.id.val, error)
             return None
         return client
 
@@ -273,27 +290,36 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
         process.adapter = current.adapter
         return omero.grid.ProcessPrx.uncheckedCast(proxy)
 
-    def _waiting_message(self, process: ScriptProcess) -> str:
+    def _queue_message(self, process: ScriptProcess) -> str:
         waiting = self._queue.waiting()
         before = waiting.index(process) if process in waiting else 0
         setting = self.settings.line("NODE", "scripts_at_once")
         limit = self.settings.node.scripts_at_once
-        return f"Waiting for its turn: {limit} scripts run at once, {before} wait before it. {setting}"[:MESSAGE_LENGTH]
+        message = (
+            f"In the queue: {limit} scripts run at the same time, {before} scripts wait before this one. {setting}"
+        )
+        return message[:MESSAGE_CHARACTERS]
 
     def _start_scripts(self) -> None:
-        """Start as many waiting scripts as there is room for."""
-        for process in self._queue.take():
+        """Start waiting scripts up to the limit."""
+        for process in self._queue.take() if not self.stop_event.is_set() else ():
             try:
                 process.activate()
             except Exception as error:  # no interpreter, no memory, no processes left
                 self.logger.exception("starting %s", process)
                 self._queue.ended(process)
-                self._reporters.submit(process.never_started, "Error", f"could not be started: {error}")
+                self._report(process, process.report_not_started, "Error", f"could not be started: {error}")
             else:
-                self._reporters.submit(self._report_start, process)
+                self._report(process, self._report_start, process)
+
+    def _report(self, process: ScriptProcess, report: Callable[..., None], *arguments: Any) -> None:
+        """Call ``report`` in one of the threads for reports."""
+        future = self._reporters.submit(report, *arguments)
+        self._reports[future] = process
+        future.add_done_callback(lambda future: self._reports.pop(future, None))
 
     def _report_start(self, process: ScriptProcess) -> None:
-        """The job runs. Unless it has ended meanwhile: that is reported once, and last."""
+        """Set the job's status to Running, unless the script has ended: Running must never follow a final status."""
         try:
             with process._lock:
                 if process.isActive():
@@ -309,7 +335,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
     # -- watching -----------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Enforce limits, report ends, start what waits, follow the configuration."""
+        """Enforce limits, report ends, start waiting scripts, reload the configuration."""
         config_due = 0.0
         while not self.stop_event.is_set():
             self._wake.wait(WATCH_INTERVAL_SECONDS)
@@ -319,8 +345,8 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
                 try:
                     process.enforce_limits(now)
                     if process.has_exited() and self._queue.ended(process):
-                        self._reporters.submit(self._report_end, process)
-                except Exception:  # one script's trouble is not the others'
+                        self._report(process, self._report_end, process)
+                except Exception:  # the other scripts are not affected
                     self.logger.exception("watching %s", process)
             try:
                 if now >= config_due:
@@ -332,48 +358,47 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
 
     def _report_end(self, process: ScriptProcess) -> None:
         try:
-            process.poll()  # uploads its output, sets the job's status, informs clients
+            process.poll()  # uploads its output, sets the job's status, notifies clients
         except Exception:
             self.logger.exception("reporting the end of %s", process)
 
-    # -- leaving ------------------------------------------------------------------------------------------------------
+    # -- stopping -----------------------------------------------------------------------------------------------------
 
     def unregister(self) -> None:
-        """Leave the server's list, so that it does not ask a processor that is gone."""
+        """Remove this Processor from the server's list, so that the server does not call a stopped Processor."""
         if self._unregistered or self.prx is None:
             return
         self._unregistered = True
         try:
-            session = self.use_session or self.ctx.getSession(recreate=False)
-            resources = session.ice_invocationTimeout(UNREGISTER_TIMEOUT_MS).sharedResources()
-            resources = resources.ice_invocationTimeout(UNREGISTER_TIMEOUT_MS)
+            session = self.node_session(recreate=False).ice_invocationTimeout(STOP_CALL_TIMEOUT_MS)
+            resources = session.sharedResources().ice_invocationTimeout(STOP_CALL_TIMEOUT_MS)
             resources.removeProcessor(omero.grid.ProcessorPrx.uncheckedCast(self.prx))
             self.logger.info("Unregistered %s", self.prx)
-        except Exception as error:  # the server may have gone first
+        except Exception as error:  # the server may have stopped before
             self.logger.warning("Could not unregister: %s", type(error).__name__)
 
     def cleanup(self) -> None:
-        """Stop: signal all scripts at once, take no more, wait a little, report, then clean up as omero-py does."""
+        """Stop within `STOP_SECONDS`: signal and end all scripts, report their ends, and clean up as omero-py does.
+
+        Each step that needs OMERO has a thread of its own: when the server is silent or slow, one step does not delay
+        the others, and none delays the end of this process.
+        """
         if getattr(self, "resources", None) is None:
             return
+        deadline = time.monotonic() + STOP_SECONDS
         self.stop_event.set()
-        running = [process for process in self._queue.running() if not process.has_exited()]
-        for process in running:  # first of all: the server may be silent, and what stops us impatient
+        running, ending = self._queue.running(), list(self._reports.values())
+        for process in {*running, *ending}:
             process.stop_with_node(STOP_GRACE_SECONDS)
-        ends = [self._reporters.submit(process.stop_with_node, STOP_GRACE_SECONDS) for process in self._queue.waiting()]
         for process in list(self._parses):
             process.kill()
-        self.unregister()
-        end = time.monotonic() + STOP_GRACE_SECONDS
-        while time.monotonic() < end and not all(process.has_exited() for process in running):
-            time.sleep(0.05)
-        ends += [self._reporters.submit(process.cleanup) for process in self._queue.running()]
-        wait(ends, timeout=STOP_REPORT_SECONDS)
+        ends = [process.cleanup for process in {*running, *ending}]
+        ends += [partial(process.stop_with_node, STOP_GRACE_SECONDS) for process in self._queue.waiting()]
+        run_until(deadline, [*ends, partial(wait, list(self._reports)), self.unregister])
         self._reporters.shutdown(wait=False, cancel_futures=True)
-        with contextlib.suppress(Ice.CommunicatorDestroyedException):
-            super().cleanup()
+        run_until(deadline, [super().cleanup])
 
 
-def fresh(name: str, category: str = "") -> Any:
-    """A new identity: the server ignores a second subscription under one that it knows."""
+def new_identity(name: str, category: str = "") -> Any:
+    """A unique identity: a server ignores the registration of a second Processor under an identity that it knows."""
     return Ice.Identity(f"{name}-{Ice.generateUUID()}", category)

@@ -1,9 +1,12 @@
-"""One OMERO script on this node: its process, its limits, its end. A subclass of omero-py's process.
+"""The process of one OMERO script: its start, its limits and its end. A subclass of omero-py's process.
 
-A script ends by itself or is ended: by a user's cancel (SIGTERM, which our scripts record as a request to cancel the
-run), because the node stops or the session in OMERO has ended (SIGHUP: the run goes on without its script), or because
-it exceeds a limit. A script has time between the signal and SIGKILL. However it ended, its output is uploaded, and the
-last line of its stderr says why it was ended and which setting to change.
+A script ends on its own, or it is stopped: with SIGTERM when a user cancels it (our scripts then request the
+cancellation of their run), with SIGHUP when the node stops or its OMERO session ended (the run continues without the
+script), or with SIGKILL when it exceeds a limit or does not end in time after a signal. In each case its job gets a
+final status, its output is uploaded, and the last line of its stderr is the reason, with the setting to change.
+
+When the node stops, the status comes first and goes through the node's own session, because it can be killed itself
+before the output is uploaded; a job without a final status would stay Running for ever.
 """
 
 from __future__ import annotations
@@ -29,30 +32,36 @@ from biomeroworker.node import process_tree
 from biomeroworker.node.environment import script_environment, without_node
 from biomeroworker.node.sessions import close_session
 
-#: Seconds between SIGTERM and SIGKILL when a script is cancelled, as with omero-py.
+#: Time between SIGTERM and SIGKILL when a script is cancelled; the same as in omero-py.
 CANCEL_GRACE_SECONDS = 30.0
-#: Seconds between SIGHUP and SIGKILL when a script exceeds `script_hours`, or its session has ended.
+#: Time between SIGHUP and SIGKILL when a script exceeds `script_hours`, or its session has ended.
 HANGUP_GRACE_SECONDS = 30.0
-#: Letters that fit into the message of a job.
-MESSAGE_LENGTH = 255
-#: How often the end of a script is reported to OMERO while that does not answer, and the seconds between two tries.
-REPORT_TRIES, REPORT_INTERVAL_SECONDS = 5, 3.0
+#: Maximum length of a job's message in OMERO's database.
+MESSAGE_CHARACTERS = 255
+#: Attempts to report the end of a script while OMERO does not answer, and the time between two of them.
+REPORT_ATTEMPTS, REPORT_INTERVAL_SECONDS = 5, 3.0
+#: Time between two checks whether a process has ended.
+_POLL_SECONDS = 0.05
+#: Invocation timeout of a call to OMERO while the node stops.
+STOP_CALL_TIMEOUT_MS = 4_000
 
 _popen = functools.partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py has no types
-    """One script that waits, runs, or has ended.
+    """A script that waits in the queue, runs, or has ended.
 
     Parameters
     ----------
     settings
-        In force when the script was handed in.
+        The settings when the job was submitted.
     leave_queue
-        Called before a waiting script is given up; returns whether it was still waiting.
+        Removes the script from the queue; returns whether it was waiting there.
     owner_client
-        Makes a client in a new session of the job's owner, to report the end of a script whose session has ended; None
-        where that is not allowed.
+        Returns a client in a new session of the job's owner, to report the end of a script whose session has ended;
+        None if the Processor may not open such a session.
+    node_session
+        Returns the Processor's session; with ``recreate=False`` it raises instead of opening a new one.
     """
 
     # as omero-py sets them
@@ -67,29 +76,31 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
         self,
         *arguments: Any,
         settings: Settings,
-        leave_queue: Callable[[ScriptProcess], bool] = lambda process: False,
-        owner_client: Callable[[], Any] = lambda: None,
+        leave_queue: Callable[[ScriptProcess], bool],
+        owner_client: Callable[[], Any],
+        node_session: Callable[..., Any],
         **more: Any,
     ) -> None:
-        self.settings, self._leave_queue, self._owner_client = settings, leave_queue, owner_client
-        #: whether output and status of its job are to be reported; called when it has ended
+        self.settings, self._leave_queue = settings, leave_queue
+        self._owner_client, self._node_session = owner_client, node_session
+        #: called at its end: whether to upload its output and set its job's status
         self.needs_report: Callable[[], bool] = lambda: True
         self.signal_to_end = signal.SIGTERM
         self.grace_seconds = CANCEL_GRACE_SECONDS
-        self.reason = ""  #: why it was ended; empty if it ended by itself
-        self.adapter: Any = None  #: where its servant is
-        self.group = -1  #: of its job
+        self.reason = ""  #: why it was stopped; empty if it ended on its own
+        self.adapter: Any = None  #: the adapter of its servant
+        self.group = -1  #: the id of its job's group
         self._kill_at: float | None = None
-        self._killed = self._node_stops = False
+        self._is_started = self._killed = self._node_stops = False
         super().__init__(*arguments, Popen=_popen, **more)
 
     @property
     def job(self) -> str:
-        """The id of its job; empty for a script that is parsed in the background, whose end is reported nowhere."""
+        """The id of its job; empty for a parse in the background, which has no job."""
         return str(self.properties.get("omero.job", ""))
 
     def make_env(self) -> None:
-        """The environment of the script."""
+        """Set the environment of the script."""
         super().make_env()
         for name, value in script_environment(os.environ, self.settings.node.forward_env).items():
             self.env.set(name, value)
@@ -97,13 +108,18 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
 
     @locked  # type: ignore[untyped-decorator]
     def activate(self) -> None:
-        """Start it."""
+        """Start the script; raises if the node is stopping."""
+        if self._node_stops:
+            raise RuntimeError("the node is stopping")
         super().activate()
+        self._is_started = True
         process_tree.prefer_for_oom(self.pid)
+        if self._kill_at is not None:  # the stop of the node began during the start
+            self._signal()
 
-    # -- one truth about having ended ---------------------------------------------------------------------------------
-    # omero-py takes a process for done once its exit code is known, even if that was noticed in passing and nothing was
-    # cleaned up: the job's row then stays Running for ever and the output is lost. Here it is done after the clean-up.
+    # -- the end of the process and its report ------------------------------------------------------------------------
+    # omero-py treats a process as done as soon as its exit code is known, even before the clean-up: the job could then
+    # stay Running for ever, and the output could be lost. Here a process is done after its end has been reported.
 
     @locked  # type: ignore[untyped-decorator]
     def alreadyDone(self) -> bool:
@@ -112,12 +128,12 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
         return done
 
     def has_exited(self) -> bool:
-        """Whether the process is over, reported or not."""
-        return self.popen is None or self.popen.poll() is not None
+        """Whether the process has ended, reported or not; False before its start, too."""
+        return self.rcode is not None if self.popen is None else self.popen.poll() is not None
 
     @locked  # type: ignore[untyped-decorator]
     def deactivate(self) -> None:
-        """End it if it runs, upload its output, set the job's status; once, whoever calls."""
+        """Stop it if it runs, upload its output, and set the job's status. Further calls have no effect."""
         if not self.isActive() or self.stopped:
             return
         self.stopped = time.time()
@@ -125,7 +141,7 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
             self.shutdown()
             if self.rcode == -signal.SIGKILL and not self._killed and self.final_status is None:
                 self.reason = (
-                    "killed by SIGKILL, which this node did not send: by the kernel because memory ran out, or by an "
+                    "killed with SIGKILL, not by this node: by the kernel, because memory ran out, or by an "
                     f"administrator. If memory is short, lower {self._setting('scripts_at_once')} or "
                     f"{self._setting('script_memory_gb')}"
                 )
@@ -139,13 +155,15 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
         self.status(f"ended after {self.stopped - self.started:.0f} s")
 
     def _report(self) -> None:
-        """Upload output and set the status; tried again while OMERO does not answer, unless the node stops."""
+        """Upload the output and set the status; retried while OMERO does not answer, unless the node stops."""
         if not self.job or not self.needs_report():
             return
         if self.reason:
             with self.stderr_path.open("a") as stderr:
                 stderr.write(f"biomeroworker: {self.reason}\n")
-        for attempt in range(1, REPORT_TRIES + 1):
+        if self._node_stops:
+            self.report_status_at_stop()
+        for attempt in range(1, REPORT_ATTEMPTS + 1):
             client = self.tmp_client()
             if client is not None:
                 try:
@@ -154,48 +172,51 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
                     return
                 finally:
                     client.__del__()  # closes the session and ends its threads
-            if (
-                self._node_stops
-                or attempt == REPORT_TRIES
-                or self.stop_event.wait(
-                    backoff_delay(attempt, first=REPORT_INTERVAL_SECONDS, longest=REPORT_INTERVAL_SECONDS)
-                )
-            ):
+            delay = backoff_delay(attempt, first=REPORT_INTERVAL_SECONDS, longest=REPORT_INTERVAL_SECONDS)
+            if self._node_stops or attempt == REPORT_ATTEMPTS or self.stop_event.wait(delay):
                 break
-        self.logger.error("job %s: its end could not be reported to OMERO", self.job)
+        self.logger.error("job %s: its output could not be uploaded to OMERO", self.job)
+
+    def report_status_at_stop(self) -> None:
+        """Set the job's status through the node's session: no login, which takes long on a busy machine."""
+        try:
+            session = self._node_session(recreate=False).ice_invocationTimeout(STOP_CALL_TIMEOUT_MS)
+            self._set_status(session.createJobHandle().ice_invocationTimeout(STOP_CALL_TIMEOUT_MS), self.group)
+        except Exception as error:  # with the output, it is set once more in the script's session
+            self.logger.warning("job %s: its status could not be set in the node's session: %s", self.job, error)
 
     def tmp_client(self) -> Any:
-        """A client that reports the end: in the script's session, or in another of its owner's if that has ended."""
-        client = super().tmp_client()
-        if client is None and not self._node_stops:
-            client = self._owner_client()
+        """A client to report the end: in the script's session or, if that has ended, in a new one of its owner."""
+        client = super().tmp_client() or self._owner_client()
         if client is not None:
             client.ic.getProperties().setProperty("omero.job", self.job)
         return client
 
     def set_job_status(self, client: Any) -> None:
-        """The job's status, and why it was ended as its message."""
-        group = client.sf.getAdminService().getEventContext().groupId
-        handle = omero.processor.WithGroup(client.sf.createJobHandle(), group)
+        """Set the job's final status, with the reason as its message."""
+        self._set_status(client.sf.createJobHandle(), client.sf.getAdminService().getEventContext().groupId)
+
+    def _set_status(self, job_handle: Any, group: int) -> None:
+        handle = omero.processor.WithGroup(job_handle, group)
         status = self.final_status or ("Finished" if self.rcode == 0 else "Error")
         try:
             handle.attach(int(self.job))
-            handle.setStatusAndMessage(status, rstring(self.reason[:MESSAGE_LENGTH]) if self.reason else None)
+            handle.setStatusAndMessage(status, rstring(self.reason[:MESSAGE_CHARACTERS]) if self.reason else None)
         finally:
             handle.close()
 
-    # -- waiting for its turn -----------------------------------------------------------------------------------------
+    # -- waiting in the queue -----------------------------------------------------------------------------------------
 
-    def give_up_waiting(self, status: str, reason: str) -> bool:
-        """End it if it has not been started yet; returns whether that was so."""
+    def remove_from_queue(self, status: str, reason: str) -> bool:
+        """Remove it from the queue and report that; returns False if it was not waiting there."""
         if not self._leave_queue(self):
             return False
-        self.never_started(status, reason)
+        self.report_not_started(status, reason)
         return True
 
     @locked  # type: ignore[untyped-decorator]
-    def never_started(self, status: str, reason: str) -> None:
-        """Report a script that was never started."""
+    def report_not_started(self, status: str, reason: str) -> None:
+        """Report that the script was never started."""
         self.final_status, self.reason, self.rcode = status, reason, -int(signal.SIGTERM)
         self.stdout_path.touch()
         self.stderr_path.touch()
@@ -210,11 +231,12 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
     # -- limits -------------------------------------------------------------------------------------------------------
 
     def enforce_limits(self, now: float) -> None:
-        """End it if it exceeds a limit, or has not ended in time after a signal. ``now``: `time.monotonic`."""
-        if self.has_exited():
+        """Stop it if it exceeds a limit; kill it if its time after a signal is over. ``now``: `time.monotonic`."""
+        if not self._is_started or self.has_exited():
             return
         if self._kill_at is not None and now >= self._kill_at:
-            self._kill(f"{self.reason or 'cancelled'}; it did not end within {self.grace_seconds:.0f} s and was killed")
+            seconds = f"{self.grace_seconds:.0f} s"
+            self._kill(f"{self.reason or 'cancelled'}; killed, because it did not end within {seconds}")
             return
         node = self.settings.node
         limit = int(node.script_memory_gb * 1e9) if node.script_memory_gb else process_tree.machine_bytes() // 2
@@ -226,27 +248,28 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
             )
         elif node.script_hours and self._kill_at is None and time.time() - self.started > node.script_hours * 3600:
             self.hang_up(
-                f"ended after {node.script_hours:g} hours, the limit of {self._setting('script_hours')}; "
-                "a run that it followed goes on",
+                f"stopped after {node.script_hours:g} hours, the limit of {self._setting('script_hours')}; "
+                "the run that it followed continues",
                 HANGUP_GRACE_SECONDS,
             )
 
     def _setting(self, key: str) -> str:
         return self.settings.line("NODE", key)
 
-    # -- ending -------------------------------------------------------------------------------------------------------
+    # -- stopping -----------------------------------------------------------------------------------------------------
 
     def hang_up(self, reason: str, grace_seconds: float) -> None:
-        """Send SIGHUP: the run goes on without its script. Does not wait."""
+        """Send SIGHUP: the run continues without its script. Does not wait."""
         self.signal_to_end, self.grace_seconds, self.reason = signal.SIGHUP, grace_seconds, reason
         self._kill_at = time.monotonic() + grace_seconds
         self._signal()
 
     def stop_with_node(self, grace_seconds: float) -> None:
-        """The node stops: the same, and OMERO may not answer any more."""
+        """Stop it because the node stops. Does not wait, unless the script has not been started."""
         self._node_stops = True
-        if not self.give_up_waiting("Error", "not started: the node stopped first; start the script again"):
-            self.hang_up("ended because the node stopped; a run that it followed goes on", grace_seconds)
+        not_started = self.remove_from_queue("Error", "not started, because the node stopped; start the script again")
+        if not not_started and not self.has_exited():
+            self.hang_up("stopped together with the node; the run that it followed continues", grace_seconds)
 
     def _kill(self, reason: str) -> None:
         self.reason, self._killed = reason, True
@@ -254,7 +277,7 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
         process_tree.kill(self.pid)
 
     def _signal(self) -> None:
-        if not self.has_exited():
+        if self._is_started and not self.has_exited():
             self.logger.info("job %s: sending %s", self.job, self.signal_to_end.name)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, self.signal_to_end)
@@ -262,8 +285,8 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
     @perf  # type: ignore[untyped-decorator]
     @remoted  # type: ignore[untyped-decorator]
     def cancel(self, current: Any = None) -> bool:
-        """A user's cancel. A script that waits is over at once; one that runs is told, and killed after its time."""
-        if self.alreadyDone() or self.give_up_waiting("Cancelled", "cancelled before it was started"):
+        """Cancel it for a user: remove it from the queue, or send SIGTERM, and SIGKILL after `grace_seconds`."""
+        if self.alreadyDone() or self.remove_from_queue("Cancelled", "cancelled before it was started"):
             self.allcallbacks("processCancelled", True)
             return True
         if not self.wasActivated() or self.has_exited():
@@ -278,8 +301,8 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
     @perf  # type: ignore[untyped-decorator]
     @remoted  # type: ignore[untyped-decorator]
     def kill(self, current: Any = None) -> bool:
-        """A client's kill: no time to end."""
-        if self.alreadyDone() or self.give_up_waiting("Cancelled", "cancelled before it was started"):
+        """Kill it for a client, without a signal before."""
+        if self.alreadyDone() or self.remove_from_queue("Cancelled", "cancelled before it was started"):
             self.allcallbacks("processKilled", True)
             return True
         if self.wasActivated() and not self.has_exited():
@@ -291,8 +314,8 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
     @perf  # type: ignore[untyped-decorator]
     @remoted  # type: ignore[untyped-decorator]
     def shutdown(self, current: Any = None) -> None:
-        """Send the signal, wait, then kill."""
-        if self.alreadyDone() or self.give_up_waiting("Cancelled", "cancelled before it was started"):
+        """Send the signal unless that was done, wait for the end, and kill it after `grace_seconds`."""
+        if self.alreadyDone() or self.remove_from_queue("Cancelled", "cancelled before it was started"):
             return
         if not self.isRunning():
             return
@@ -304,7 +327,7 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
         while not self._take_exit_code():
             if self._kill_at is not None and time.monotonic() > self._kill_at and not self._killed:
                 self.enforce_limits(time.monotonic())
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
 
     def _take_exit_code(self) -> bool:
         if self.rcode is None and self.popen is not None:
@@ -314,7 +337,7 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
     @perf  # type: ignore[untyped-decorator]
     @remoted  # type: ignore[untyped-decorator]
     def wait(self, current: Any = None) -> int:
-        """Wait for its end; a script that is only asked for its parameters has `parse_seconds`."""
+        """Wait for its end. A script that only names its parameters is killed after `parse_seconds`."""
         seconds = self.settings.node.parse_seconds
         end = time.monotonic() + seconds if self.params is None else None
         while True:
@@ -328,15 +351,15 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
                 end = None
             if self.params is None and self.isActive():
                 self.enforce_limits(time.monotonic())
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
 
     # -- called by omero-py -------------------------------------------------------------------------------------------
 
     @perf  # type: ignore[untyped-decorator]
     def check(self) -> bool:
-        """Whether its session still lives; called about every minute, which keeps it alive."""
+        """Whether its session still exists; called about every minute, which keeps the session alive."""
         try:
-            self.ctx.getSession().getSessionService().getSession(self.uuid)
+            self._node_session().getSessionService().getSession(self.uuid)
         except Exception as error:
             self.logger.info("job %s: its session has ended (%s)", self.job, type(error).__name__)
             return False
@@ -344,31 +367,31 @@ class ScriptProcess(omero.processor.ProcessI):  # type: ignore[misc]  # omero-py
 
     @perf  # type: ignore[untyped-decorator]
     def cleanup(self) -> None:
-        """Its session has ended, or the node stops. Neither is a user's cancel. Waits only if the node stops."""
+        """Stop it because its session has ended or the node stops; waits for its end only if the node stops."""
         if self._node_stops or not self.wasActivated():
             self.deactivate()
         elif self.isActive() and not self.has_exited() and self._kill_at is None:
             self.hang_up(
-                "ended because its session in OMERO has ended (closed by the client, or omero.scripts.timeout passed); "
-                "a run that it followed goes on",
+                "stopped because its OMERO session ended (closed by the client, or after omero.scripts.timeout); "
+                "the run that it followed continues",
                 HANGUP_GRACE_SECONDS,
             )
-        self.give_up_waiting("Error", "not started: its session in OMERO has ended")
+        self.remove_from_queue("Error", "not started, because its OMERO session ended")
         self._close_session()
-        if self.adapter is not None and not self._node_stops:  # its session is over: clients cannot call it any more
+        if self.adapter is not None and not self._node_stops:  # without its session, clients can no longer call it
             self.ctx.servant_map.pop(self.prx, None)
             self.adapter.remove(self.prx.ice_getIdentity())
             self.adapter = None
 
     def _close_session(self) -> None:
-        """End the script's session, where this process is to do that."""
+        """Close the script's session, unless the caller of the script does that."""
         if not self.iskill:
             return
         try:
-            close_session(self.ctx.getSession(recreate=False), self.uuid)
-        except omero.ServerError as error:  # OMERO is away
+            close_session(self._node_session(recreate=False), self.uuid)
+        except omero.ServerError as error:  # OMERO does not answer
             self.logger.debug("closing a session: %s", type(error).__name__)
 
 
 class MatlabProcess(ScriptProcess, omero.processor.MATLABProcessI):  # type: ignore[misc]
-    """A script that MATLAB runs."""
+    """A script in MATLAB."""

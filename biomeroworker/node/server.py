@@ -13,7 +13,7 @@ import omero
 import omero.clients
 import omero.util
 
-from biomeroworker.node.processor import Processor, fresh
+from biomeroworker.node.processor import Processor, new_identity
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class ProcessorServer(omero.util.Server):  # type: ignore[misc]  # omero-py has 
             logging.getLogger().addHandler(printed())
         server = properties.getProperty("Ice.Admin.ServerId") or properties.getProperty("Ice.ServerId")
         adapter = properties.getProperty(f"{self.adapter_name}.AdapterId")
-        self.identity = Ice.Identity(f"biomeroworker-{server}", "") if server and adapter else fresh("Processor")
+        self.identity = Ice.Identity(f"biomeroworker-{server}", "") if server and adapter else new_identity("Processor")
         return super().run(args)
 
 

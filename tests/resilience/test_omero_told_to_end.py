@@ -127,7 +127,7 @@ import sys
 from biomeroworker.cli import main, shutdown
 shutdown.GRACE_SECONDS = 4.0
 from biomeroworker.node import attach
-attach.CHECK = 0.2
+attach.CHECK_INTERVAL_SECONDS = 0.2
 sys.argv = ["biomeroworker", "attach"]
 main()
 """

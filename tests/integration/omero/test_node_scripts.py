@@ -160,9 +160,9 @@ def test_a_script_above_the_limit_waits_with_a_message_and_starts_in_order(sessi
     third = start(session, script, ready=tmp_path / "third")
     status, message = job_of(session, second)
     assert status != "Running"
-    assert message.startswith("Waiting for its turn: 1 scripts run at once, 0 wait before it.")
+    assert message.startswith("In the queue: 1 scripts run at once, 0 scripts wait before this one.")
     assert "[NODE] scripts_at_once" in message
-    assert job_of(session, third)[1].startswith("Waiting for its turn: 1 scripts run at once, 1 wait before it.")
+    assert job_of(session, third)[1].startswith("In the queue: 1 scripts run at once, 1 scripts wait before this one.")
     assert second.poll() is None
     begun = time.monotonic()
     assert set(session.sf.getScriptService().getParams(upload("another")).inputs) == {"Seconds", "Eat", "Ready"}
@@ -207,7 +207,7 @@ def test_the_output_of_a_killed_script_is_uploaded(session, upload, node, tmp_pa
     os.kill(pids[-1], 9)
     assert finished(session, process) == "Error"
     assert stream(session, process, "stdout") == "some output\n"
-    assert "SIGKILL, which this node did not send" in stream(session, process, "stderr").splitlines()[-1]
+    assert "killed with SIGKILL, not by this node" in stream(session, process, "stderr").splitlines()[-1]
     process.close(False)
 
 
@@ -289,6 +289,6 @@ def test_a_node_that_is_stopped_uploads_the_output_of_its_scripts(session, uploa
         assert finished(session, process) == "Finished"
         assert (tmp_path / "ready").read_text() == "got SIGHUP"
         assert stream(session, process, "stdout") == "some output\n"
-        assert "ended because the node stopped" in stream(session, process, "stderr").splitlines()[-1]
+        assert "stopped together with the node" in stream(session, process, "stderr").splitlines()[-1]
     finally:
         icegridadmin(node, "server start Processor-0", timeout=60)
