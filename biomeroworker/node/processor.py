@@ -7,8 +7,7 @@ It adds to omero-py's Processor:
 * a job gets its output and its final status as soon as its script ends, even if no client polls the process;
 * a user's cancel and the stop of the node reach a script as different signals (`biomeroworker.node.script_process`);
 * parameters of scripts come from a cache (`biomeroworker.node.parameters`);
-* a changed configuration applies to scripts that start after the change;
-* when it stops, each job gets its final status, and the Processor unregisters from the server.
+* a changed configuration applies to scripts that start after the change; a stop gives each job its final status.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ from biomeroworker.node.script_queue import ScriptQueue
 from biomeroworker.node.sessions import close_session, open_for_owner
 from biomeroworker.omero.connection.session import ice_timeouts
 
-#: Time limit of a stop: a process that is told to stop is killed after 8 s by `biomeroworker attach` (`cli.shutdown`),
-#: after 12 s by the container's start script.
+#: Time limit of a stop. `biomeroworker attach` exits after 8 s in any case, the container kills it after 12 s.
 STOP_SECONDS = 7.0
 #: Part of it in which scripts can end after SIGHUP; in the rest the ends of all scripts are reported.
 STOP_GRACE_SECONDS = 3.0
@@ -102,7 +100,6 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
 
     @property
     def settings(self) -> Settings:
-        """The current settings."""
         return self._live.settings
 
     # -- sessions and clients -----------------------------------------------------------------------------------------
@@ -136,7 +133,7 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
 
     def find_launcher(self, current: Any) -> tuple[str, type[ScriptProcess]]:
         """The interpreter and the process class that the server's configuration names."""
-        context = (current.ctx or {}) if current is not None else {}
+        context = (current and current.ctx) or {}
         name = context.get("omero.process", "")
         if name not in _CLASSES:
             raise omero.ApiUsageException(
@@ -186,9 +183,8 @@ class Processor(omero.processor.ProcessorI):  # type: ignore[misc]  # omero-py h
                     self._parses.discard(process)
             found = client.getOutput("omero.scripts.parse")
             if found is None:
-                self.logger.warning(
-                    "script %s named no parameters: %s", script.file, process.reason or "see its stderr"
-                )
+                reason = process.reason or "see its stderr"
+                self.logger.warning("script %s named no parameters: %s", script.file, reason)
             return None if found is None else found.val
         finally:
             client.closeSession()
