@@ -12,32 +12,32 @@ _USAGE = ("elapsed_seconds", "cpu_seconds", "cpus", "gpus", "max_rss_bytes")
 
 
 class JobState(enum.IntEnum):
-    """What the scheduler says of a job, in the order in which a job can pass through."""
+    """State of a job as reported by the scheduler, in the order in which a job passes through them."""
 
-    UNKNOWN = 0  #: not heard of, or a word we do not know. Never success, never failure.
+    UNKNOWN = 0  #: not found, or an unknown state name. Counts neither as success nor as failure.
     PENDING = 1  #: accepted, waiting; includes requeued and held jobs
     RUNNING = 2  #: started; includes CONFIGURING, COMPLETING, SUSPENDED, STAGE_OUT
     COMPLETED = 3  #: the script ended with 0
-    FAILED = 4  #: the script ended otherwise
+    FAILED = 4  #: the script ended with another code
     CANCELLED = 5  #: by its user or an admin
     TIMEOUT = 6  #: over its time limit (or its deadline)
     OUT_OF_MEMORY = 7  #: killed for its memory
     NODE_FAIL = 8  #: its node was lost, or did not boot
-    PREEMPTED = 9  #: had to make way, and will not come back
+    PREEMPTED = 9  #: stopped in favour of another job, and not requeued
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the scheduler has done with the job."""
+        """Whether the job has ended."""
         return self >= JobState.COMPLETED
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What the scheduler says of one job (of one array task, when ``task`` is set).
+    """The status of one job (of one array task if ``task`` is set), as reported by the scheduler.
 
-    What it used is known once accounting has spoken of its end (``accounted``), seconds after the end itself:
-    ``elapsed_seconds`` by the clock, ``cpu_seconds`` of user and system time in all its processes, the ``cpus`` and the
-    ``gpus`` of any type that were allotted to it, and the largest ``max_rss_bytes`` of any of its processes.
+    Its resource usage is known when accounting has recorded its end (``accounted``), some seconds after the end:
+    ``elapsed_seconds`` (wall clock), ``cpu_seconds`` (user and system time of all its processes), the allocated
+    ``cpus`` and ``gpus`` of any type, and ``max_rss_bytes``, the largest of any of its processes.
     """
 
     name: str
@@ -55,17 +55,17 @@ class JobStatus:
     cpus: int | None = None
     gpus: int | None = None
     max_rss_bytes: int | None = None
-    progress: str | None = None  #: what the job itself says of how far it is (``43%``), while it runs
-    in_queue: bool = False  #: told by the queue itself, not by accounting
-    accounted: bool = False  #: accounting has said how it ended: no more is to come
-    unrecoverable: bool = False  #: it is not in the queue, and there is no accounting: no more is to come, of any kind
+    progress: str | None = None  #: the progress that the job itself reports (``43%``), while it runs
+    in_queue: bool = False  #: reported by squeue, not by accounting
+    accounted: bool = False  #: accounting has recorded its end: the status is final
+    unrecoverable: bool = False  #: not in the queue, and there is no accounting: how it ended can never be known
 
     @property
     def is_held(self) -> bool:
-        """Whether it certainly waits to be released, by its user or by an admin.
+        """Whether it certainly waits to be released, by its user or by an administrator.
 
-        Right after a release the queue tells the waiting tasks of an array, held and released, in one row with all of
-        their reasons: of no task of it is that certain then.
+        Right after a release, squeue prints one row for the waiting tasks of an array, held and released, with all
+        their reasons: then it is certain for none of them.
         """
         return self.state is JobState.PENDING and all(one.startswith("JobHeld") for one in self.reason.split(","))
 
@@ -122,9 +122,9 @@ class JobStatus:
 
 
 def by_task(found: Sequence[JobStatus], tasks: Iterable[int]) -> dict[int, JobStatus | None]:
-    """The status of each task of an array: its own, or that of the whole job, or None when nobody knows of it.
+    """The status of each task of an array: its own, or that of the whole job, or None if there is none.
 
-    Of waiting tasks that are cancelled together the queue says only that the job, without a number, is cancelled.
+    When waiting tasks are cancelled together, squeue prints only one row for the job, without a task.
     """
     own = {status.task: status for status in found}
     return {task: own.get(task, own.get(None)) for task in tasks}

@@ -1,23 +1,23 @@
-"""SLURM as pairs of pure functions: build a command, read its answer. Nothing here opens a connection.
+"""Build SLURM's commands and parse their answers, in pairs of pure functions. Nothing here opens a connection.
 
-Jobs are asked for by name, all in one remote execution: `squeue` for what the controller remembers (waiting, running,
-and finished within its ``MinJobAge``), `sacct` for the rest and for exit codes. What 22.05 taught about the two:
+Jobs are queried by name, all in one remote execution: `squeue` for the jobs in the controller's memory (waiting,
+running, and ended within ``MinJobAge``), `sacct` for the others and for exit codes. Behaviour observed with 22.05:
 
-* Times are the cluster's local ones, without a zone: both are asked in UTC. The user's own ``SQUEUE_*``, ``SACCT_*``
-  and ``SLURM_TIME_FORMAT`` variables change what is printed and are dropped.
-* Job ids are used again after a controller's reset; names (an attempt's id) are not.
-* For some seconds after a job's end accounting has no row, a row named "allocation", or a stale RUNNING: a job that
-  left the queue is UNKNOWN until accounting says how it ended. Absent is not done.
-* A refused submission leaves a FAILED row with the job's name behind, on no node: it never was a job.
-* A job that was never eligible (held, or begins later) is not in the window of ``sacct -S``: it is asked for by id
-  also.
-* squeue cuts the list of an array's waiting tasks at 64 bytes unless ``SLURM_BITSTR_LEN`` is 0. Once they are cancelled
-  together it has one row for all of them, without a task.
-* ``scontrol release`` does what it can and then ends with 1 if one task had ended; in one that it has forgotten, or a
-  list with a step, it does nothing at all.
-* Accounting's row for an array's waiting tasks (``55_[2,5]``) goes on naming tasks that have begun since and have rows
-  of their own, and says of all of them that they were cancelled when the last one was.
-* Accounting's reason is why a job waited, never how it ended; the queue's is both.
+* Times are local to the cluster, without a zone: both commands run in UTC. The user's ``SQUEUE_*``, ``SACCT_*`` and
+  ``SLURM_TIME_FORMAT`` variables change the output and are unset.
+* Job ids are reused after a reset of the controller; names (an attempt's id) are not.
+* For some seconds after the end of a job, accounting has no row, a row named "allocation", or a stale RUNNING: a job
+  that has left the queue is UNKNOWN until accounting has recorded its end. Absent does not mean done.
+* A refused submission leaves a FAILED row with the job's name, without a node: there was no job.
+* A job that was never eligible (held, or with a later start time) is not in the window of ``sacct -S``: it is also
+  queried by its id.
+* squeue truncates the list of an array's waiting tasks at 64 bytes unless ``SLURM_BITSTR_LEN`` is 0. When waiting tasks
+  are cancelled together, it prints one row for all of them, without a task.
+* ``scontrol release`` releases what it can, and then ends with 1 if one of the tasks had ended; it does nothing if it
+  does not know one of the tasks, or if the list has a step.
+* Accounting's row for an array's waiting tasks (``55_[2,5]``) also lists tasks that have started since and have rows of
+  their own, and reports all of them as cancelled when the last one was.
+* The reason in accounting is why a job waited, never how it ended; the reason in squeue is both.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from biomeroworker.errors import Permanent
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
-#: Longer lists of names do not fit into one argument (128 KiB, execve(2)); then all of the user's jobs are asked for.
+#: Longer lists of names do not fit into one argument (128 KiB, execve(2)); then all jobs of the user are queried.
 _MOST_NAME_BYTES = 60_000
-#: How far the clocks of worker and cluster may be apart.
+#: Maximum difference between the clocks of worker and cluster.
 _CLOCK_SLACK = timedelta(hours=1)
 
 
@@ -45,7 +45,7 @@ _CLOCK_SLACK = timedelta(hours=1)
 
 
 def submit_command(job: JobSpec) -> list[str]:
-    """The `sbatch` call for a job; the options' order does not matter, as none is given twice."""
+    """The `sbatch` call for a job. The order of options does not matter, because none occurs twice."""
     _checked([job.name])
     argv = ["sbatch", "--parsable", f"--job-name={job.name}", f"--output={job.stdout}", f"--chdir={job.workdir}"]
     if job.array:
@@ -66,9 +66,9 @@ _SENTENCE = re.compile(r"^Submitted batch job (\d+)(?: on cluster \S+)?\s*$", re
 
 
 def parse_submitted(text: str) -> int | None:
-    """The job id in sbatch's answer (``123``, ``123;cluster``, or its sentence); None if there is none.
+    """The job id in sbatch's output (``123``, ``123;cluster``, or a sentence); None if there is none.
 
-    A site's submit plugin may print around it, so the last such line counts.
+    A site's submit plugin may print other lines, so the last line of this form counts.
     """
     found = _PARSABLE.findall(text) or _SENTENCE.findall(text)
     return int(found[-1]) if found else None
@@ -83,8 +83,8 @@ user=$(id -un)
 """
 
 #: $1 names, comma-separated (may be empty: all), $2 since, $3 job ids, comma-separated (may be empty), $4 the data
-#: folder (may be empty): each running job's own file there says how far it is, read without a process for each.
-_ASK = (
+#: folder (may be empty), which has a progress file of each running job; it is read without a process per job.
+_STATUS = (
     _ENVIRONMENT
     + r"""
 rows=JobID,Submit,ElapsedRaw,ExitCode,MaxRSS,TotalCPU,AllocCPUS,AllocTRES,NodeList,State,Reason,JobName
@@ -98,9 +98,9 @@ echo '[progress]'
 printf '%s\n' "$queue" | while IFS='|' read -r _ task state _ _ _ _ name; do
   case $task/$state/$name in N/A/RUNNING/biomero-*-*) ;; *) continue ;; esac
   run=${name%-*}
-  said=
-  { read -r said <"biomero_${run#biomero-}/attempt-${name##*-}/progress"; } 2>/dev/null
-  [ -z "$said" ] || printf '%s %s\n' "$name" "$said"
+  progress=
+  { read -r progress <"biomero_${run#biomero-}/attempt-${name##*-}/progress"; } 2>/dev/null
+  [ -z "$progress" ] || printf '%s %s\n' "$name" "$progress"
 done
 echo "[end 0]"
 """
@@ -109,9 +109,9 @@ echo "[end 0]"
 
 @dataclass(frozen=True)
 class SchedulerSnapshot:
-    """What the scheduler said of our jobs, and which of its two voices spoke.
+    """The statuses that squeue and sacct reported, and which of the two answered (``queue``, ``accounting``).
 
-    ``unaccounted``: the site has no accounting, so what has left the queue is forgotten for good.
+    ``unaccounted``: the site has no accounting, so the end of a job that has left the queue cannot be known.
     """
 
     jobs: tuple[JobStatus, ...]
@@ -122,7 +122,7 @@ class SchedulerSnapshot:
     progress: Mapping[str, str] = field(default_factory=dict)
 
     def by_name(self, names: Sequence[str]) -> dict[str, list[JobStatus]]:
-        """The statuses of each name, array tasks in order; an empty list for a job that nobody knows."""
+        """The statuses of each name, array tasks in order; an empty list for an unknown job."""
         found: dict[str, list[JobStatus]] = {name: [] for name in names}
         for job in self.jobs:
             if job.name in found:
@@ -130,34 +130,34 @@ class SchedulerSnapshot:
         return found
 
     def unrecoverable(self, name: str) -> JobStatus | None:
-        """What is to be said of a job of which there is no row, if nothing will ever be said of it again."""
+        """The status of a job without a row, if its end can never be known; else None."""
         if not (self.queue and self.unaccounted):
             return None
-        reason = "the queue has forgotten it, and there is no accounting on this cluster"
+        reason = "it is no longer in the queue, and this cluster has no accounting"
         return JobStatus(name=name, job_id=-1, state=JobState.UNKNOWN, raw_state="", reason=reason, unrecoverable=True)
 
 
 def status_command(
     names: Sequence[str], since: datetime, job_ids: Sequence[int] = (), data_folder: str = ""
 ) -> list[str]:
-    """One remote execution that asks for all jobs of these names.
+    """One remote execution that queries all jobs of these names.
 
     Parameters
     ----------
     names
         Attempt ids, as given to ``sbatch --job-name``.
     since
-        Earliest submit time of any of them, with its zone.
+        Earliest submit time of any of them, with a time zone.
     job_ids
-        Ids where they are known: accounting then also finds jobs that were never eligible.
+        The known ids: with them accounting also finds jobs that were never eligible.
     data_folder
-        Where the runs' folders are, to read how far each running job says it is.
+        Has the folders of the runs, with the progress files of running jobs.
     """
     _checked(names)
     listed = ",".join(names)
     start = (since.astimezone(UTC) - _CLOCK_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
     ids = ",".join(str(one) for one in job_ids)
-    return ["sh", "-c", _ASK, "status", listed if len(listed) <= _MOST_NAME_BYTES else "", start, ids, data_folder]
+    return ["sh", "-c", _STATUS, "status", listed if len(listed) <= _MOST_NAME_BYTES else "", start, ids, data_folder]
 
 
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
@@ -166,43 +166,43 @@ _SECTION = re.compile(r"\[(squeue|sacct|progress)\]\n(.*?)^\[end (\d+)\]$", re.D
 
 
 def parse_status(text: str) -> SchedulerSnapshot:
-    """Merge what squeue and sacct said: the queue wins while a job is in it, accounting adds how it ended."""
+    """Merge the rows of squeue and sacct: squeue wins while a job is in the queue, sacct adds how it ended."""
     queued: dict[tuple[int, int | None], JobStatus] = {}
     accounted: dict[tuple[int, int | None], JobStatus] = {}
-    spoke = {"squeue": False, "sacct": False}
-    complaints: list[str] = []
+    answered = {"squeue": False, "sacct": False}
+    errors: list[str] = []
     progress: dict[str, str] = {}
-    for voice, body, code in _SECTION.findall(text):
-        if voice == "progress":
+    for source, body, code in _SECTION.findall(text):
+        if source == "progress":
             progress = {name: f"{min(int(float(number)), 100)}%" for name, number in _PROGRESS.findall(body)}
             continue
         if code != "0":
-            complaints += [line for line in body.splitlines() if line.strip()]
+            errors += [line for line in body.splitlines() if line.strip()]
             continue
-        spoke[voice] = True
-        if voice == "squeue":
+        answered[source] = True
+        if source == "squeue":
             queued.update(((job.job_id, job.task), job) for job in _queue_rows(body))
         else:
             _account(body, accounted)
-    _share_out(queued, accounted)
+    _expand_arrays(queued, accounted)
     merged = [
-        _merged(queued.get(key), accounted.get(key), spoke["squeue"])
+        _merged(queued.get(key), accounted.get(key), answered["squeue"])
         for key in sorted({*queued, *accounted}, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
     ]
-    text = "\n".join(complaints)
+    text = "\n".join(errors)
     return SchedulerSnapshot(
-        _newest(merged), spoke["squeue"], spoke["sacct"], text, bool(_NO_ACCOUNTING.search(text)), progress
+        _newest(merged), answered["squeue"], answered["sacct"], text, bool(_NO_ACCOUNTING.search(text)), progress
     )
 
 
 def cancel_command(names: Sequence[str]) -> list[str]:
-    """Cancel the user's own jobs of these names, arrays as a whole. One that has ended, or never was, is fine."""
+    """Cancel the user's own jobs of these names, with all tasks. An ended or missing job is no error."""
     _checked(names)
     program = _ENVIRONMENT + 'worst=0; for name do scancel -u "$user" --name="$name" || worst=$?; done; exit "$worst"'
     return ["sh", "-c", program, "cancel", *names]
 
 
-#: $1 a job's name, then its tasks: first all in one list, and one by one only where some have ended.
+#: $1 a job's name, $2 its tasks as a list, then one by one, for the case that some have ended.
 _RELEASE = (
     _ENVIRONMENT
     + r"""
@@ -225,7 +225,7 @@ exit "$worst"
 
 
 def release_command(name: str, tasks: Iterable[int]) -> list[str]:
-    """Let tasks of an array that was submitted with ``hold`` begin. One that has begun, or has ended, is fine."""
+    """Release tasks of an array that was submitted with ``hold``. A task that has started or ended is no error."""
     _checked([name])
     listed = sorted(set(tasks))
     return ["sh", "-c", _RELEASE, "release", name, array_expression(listed), *map(str, listed)]
@@ -235,18 +235,18 @@ def release_command(name: str, tasks: Iterable[int]) -> list[str]:
 
 
 def limits_command() -> list[str]:
-    """What the controller is configured with; read by `parse_limits`."""
+    """The configuration of the controller; parsed by `parse_limits`."""
     return ["scontrol", "show", "config"]
 
 
 def parse_limits(text: str) -> Limits | None:
-    """The limits in ``scontrol show config``, SLURM's own where it does not say; None when the answer is none."""
-    said = {
+    """The limits in ``scontrol show config``, with SLURM's defaults; None if the text is not its output."""
+    values = {
         key.strip(): value.strip() for key, bar, value in (line.partition("=") for line in text.splitlines()) if bar
     }
-    if "SLURM_VERSION" not in said and "MaxArraySize" not in said:
+    if "SLURM_VERSION" not in values and "MaxArraySize" not in values:
         return None
-    parameters = dict(item.partition("=")[::2] for item in said.get("SchedulerParameters", "").split(","))
+    parameters = dict(item.partition("=")[::2] for item in values.get("SchedulerParameters", "").split(","))
     default = Limits()
 
     def number(text: str, otherwise: int) -> int:
@@ -254,11 +254,11 @@ def parse_limits(text: str) -> Limits | None:
         return int(found[0]) if found else otherwise
 
     return Limits(
-        max_array_size=number(said.get("MaxArraySize", ""), default.max_array_size),
+        max_array_size=number(values.get("MaxArraySize", ""), default.max_array_size),
         max_array_tasks=number(parameters.get("max_array_tasks", ""), default.max_array_tasks),
-        max_job_count=number(said.get("MaxJobCount", ""), default.max_job_count),
-        min_job_age_seconds=number(said.get("MinJobAge", ""), default.min_job_age_seconds),
-        version=said.get("SLURM_VERSION", ""),
+        max_job_count=number(values.get("MaxJobCount", ""), default.max_job_count),
+        min_job_age_seconds=number(values.get("MinJobAge", ""), default.min_job_age_seconds),
+        version=values.get("SLURM_VERSION", ""),
     )
 
 
@@ -268,7 +268,7 @@ def parse_limits(text: str) -> Limits | None:
 def _checked(names: Sequence[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a job name of ours")
+            raise ValueError(f"{name!r} is not a job name of an attempt")
 
 
 def _queue_rows(body: str) -> Iterator[JobStatus]:
@@ -277,7 +277,7 @@ def _queue_rows(body: str) -> Iterator[JobStatus]:
         if len(columns) != 8 or not columns[0].isdigit():
             continue  # a warning between the rows
         job_id, tasks, word, submitted, elapsed, node, reason, name = columns
-        spent = words.duration(elapsed)
+        seconds = words.duration(elapsed)
         status = JobStatus(
             name=name.rstrip(),
             job_id=int(job_id),
@@ -286,7 +286,7 @@ def _queue_rows(body: str) -> Iterator[JobStatus]:
             reason=words.blank_to_empty(reason),
             node=words.blank_to_empty(node),
             submitted=words.parse_time(submitted),
-            elapsed_seconds=None if spent is None else int(spent),
+            elapsed_seconds=None if seconds is None else int(seconds),
             in_queue=True,
         )
         for task in words.tasks_of(tasks):
@@ -306,7 +306,7 @@ class _AccountingRow:
 
     @property
     def was_refused(self) -> bool:
-        """Whether it is what a refused submission leaves."""
+        """Whether it belongs to a submission that was refused."""
         return self.status.raw_state.startswith("FAILED") and not self.status.node and self.status.elapsed_seconds == 0
 
 
@@ -341,7 +341,7 @@ def _accounting_row(line: str) -> _AccountingRow | None:
 
 
 def _account(body: str, into: dict[tuple[int, int | None], JobStatus]) -> None:
-    """Read accounting's rows: a job's own first, then its steps, of which only the memory is of interest."""
+    """Parse accounting's rows: a job's own row comes first, then its steps, of which only the memory is used."""
     for row in filter(None, map(_accounting_row, body.splitlines())):
         for task in words.tasks_of(row.tasks):
             key = (row.status.job_id, task)
@@ -364,10 +364,12 @@ def _with_row(known: JobStatus | None, row: _AccountingRow, task: int | None) ->
     return None if row.was_refused else replace(row.status, task=task)
 
 
-def _share_out(queued: dict[tuple[int, int | None], JobStatus], accounted: Iterable[tuple[int, int | None]]) -> None:
-    """Let an array's one row in the queue, without a task, speak for those of its tasks that only accounting names.
+def _expand_arrays(
+    queued: dict[tuple[int, int | None], JobStatus], accounted: Iterable[tuple[int, int | None]]
+) -> None:
+    """Copy an array's row in squeue that has no task to those of its tasks that only accounting lists.
 
-    The row itself stays, for tasks that accounting does not name yet (`scheduler.by_task`).
+    The row itself remains, for tasks that accounting does not list yet (`scheduler.by_task`).
     """
     whole = {job_id: status for (job_id, task), status in queued.items() if task is None}
     for job_id, task in accounted:
@@ -375,12 +377,12 @@ def _share_out(queued: dict[tuple[int, int | None], JobStatus], accounted: Itera
             queued.setdefault((job_id, task), replace(whole[job_id], task=task))
 
 
-def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_spoke: bool) -> JobStatus:
+def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_answered: bool) -> JobStatus:
     if queued is None:
         assert accounted is not None
-        if queue_spoke and not accounted.state.is_terminal:
+        if queue_answered and not accounted.state.is_terminal:
             return replace(
-                accounted, state=JobState.UNKNOWN, reason="left the queue; accounting does not say yet how it ended"
+                accounted, state=JobState.UNKNOWN, reason="left the queue; accounting has not recorded its end yet"
             )
         return accounted
     if accounted is None or not queued.state.is_terminal or accounted.state is not queued.state:
@@ -390,7 +392,7 @@ def _merged(queued: JobStatus | None, accounted: JobStatus | None, queue_spoke: 
 
 
 def _newest(jobs: list[JobStatus]) -> tuple[JobStatus, ...]:
-    """Of several jobs with one name, the one that was submitted last; refused submissions are none at all."""
+    """Of several jobs with one name, the one that was submitted last; refused submissions do not count."""
     real = [job for job in jobs if not (job.state is JobState.FAILED and job.reason == "BadConstraints")]
     newest: dict[str, tuple[datetime, int]] = {}
     for job in real:

@@ -1,4 +1,4 @@
-"""SLURM's words, numbers and ranges, as its commands print them, read into values. Pure."""
+"""Parse states, numbers, times and ranges as SLURM's commands print them. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from biomeroworker.domain.job_status import JobState
 from biomeroworker.domain.ranges import format_ranges
 
-#: State words of squeue(1) and sacct(1), JOB STATE CODES. A word that is not here is UNKNOWN.
+#: State names of squeue(1) and sacct(1), JOB STATE CODES. All others are UNKNOWN.
 STATES: Mapping[str, JobState] = {
     "PENDING": JobState.PENDING,
     "REQUEUED": JobState.PENDING,
@@ -44,7 +44,7 @@ STATES: Mapping[str, JobState] = {
 
 
 def state_of(word: str) -> JobState:
-    """The state that a word of SLURM's means: ``CANCELLED by 2001`` and ``COMPLETED+`` too; UNKNOWN if it is new."""
+    """The state of a name as SLURM prints it, also ``CANCELLED by 2001`` and ``COMPLETED+``; UNKNOWN if it is new."""
     words = word.split()
     return STATES.get(words[0].rstrip("+").upper(), JobState.UNKNOWN) if words else JobState.UNKNOWN
 
@@ -58,9 +58,9 @@ def node_is_out(state: str) -> bool:
 
 
 def array_expression(tasks: Iterable[int], limit: int = 0) -> str:
-    """``1,3,7-9%4``: these tasks, at most ``limit`` of them at once (0: as many as there is room for).
+    """``1,3,7-9%4``: these tasks, at most ``limit`` at the same time (0: no limit).
 
-    Without steps (``0-8:2``), which sbatch and squeue know but scontrol refuses.
+    Without steps (``0-8:2``), which sbatch and squeue accept but scontrol refuses.
     """
     numbers = set(tasks)
     if not numbers or min(numbers) < 0:
@@ -70,7 +70,7 @@ def array_expression(tasks: Iterable[int], limit: int = 0) -> str:
 
 
 def tasks_of(expression: str) -> Iterator[int | None]:
-    """The tasks of one queue entry: ``N/A`` (no array), ``4``, or the waiting ones as ``0,5-7:2%2``."""
+    """The tasks of one row of squeue: ``N/A`` (no array), ``4``, or the waiting tasks as ``0,5-7:2%2``."""
     listed = expression.strip("[]").partition("%")[0]
     numbers: list[int | None] = []
     for part in listed.split(","):
@@ -85,7 +85,7 @@ def tasks_of(expression: str) -> Iterator[int | None]:
 
 
 def blank_to_empty(text: str) -> str:
-    """A word, or nothing where SLURM has a word for nothing."""
+    """The text; empty for the words that SLURM prints for no value."""
     return "" if text.strip() in ("None", "(null)", "N/A", "None assigned", "Unknown", "") else text.strip()
 
 
@@ -95,7 +95,7 @@ def count(text: str) -> int | None:
 
 
 def parse_time(text: str) -> datetime | None:
-    """A time, which was asked for in UTC."""
+    """A time, in UTC because the commands run with ``TZ=UTC``."""
     try:
         return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
     except ValueError:
@@ -131,7 +131,7 @@ def size(text: str) -> int | None:
 
 
 def gpus_of(tres: str) -> int | None:
-    """How many GPUs are in ``billing=1,cpu=1,gres/gpu:a100=2,gres/gpu=2,mem=20M``; None if nothing is said at all.
+    """How many GPUs are in ``billing=1,cpu=1,gres/gpu:a100=2,gres/gpu=2,mem=20M``; None if there is no entry.
 
     A site that counts GPUs by type only has no plain entry (slurm.conf(5), AccountingStorageTRES).
     """

@@ -1,8 +1,7 @@
-"""What can be asked of ``sbatch``: the vocabulary of its long options, and what excludes what. Pure.
+"""The long options of ``sbatch``: which exist, which are reserved, and which exclude each other. Pure.
 
-sbatch takes any unambiguous beginning of an option for the option, so that ``--out`` writes files like ``--output``.
-Here an option is written out, or it is refused: only then is a list of what is reserved complete. Options that a newer
-SLURM brings are passed on.
+sbatch accepts any unambiguous prefix of an option, so ``--out`` writes files like ``--output``. Here prefixes are
+refused, because only then is the list of reserved options complete. Options of newer SLURM versions are passed on.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ VALUED = frozenset(re.findall(r"\S+", """
     profile qos reservation resources resv-ports segment signal sockets-per-node switches thread-spec threads-per-core
     time time-min tmp tres-bind tres-per-task uid wait-all-nodes wckey wrap
 """))  # fmt: skip
-#: Options without one, or that can do without. In the ini: ``true``, ``false``, or for some a value.
+#: Options without a value, or with an optional one. In the ini: ``true``, ``false``, or for some a value.
 FLAGS = frozenset(re.findall(r"\S+", """
     contiguous disable-stdout-job-summary exclusive get-user-env help hold ignore-pbs nice no-bell no-kill no-requeue
     overcommit oversubscribe parsable propagate quiet reboot requeue spread-job stepmgr test-only usage use-min-nodes
@@ -29,19 +28,19 @@ FLAGS = frozenset(re.findall(r"\S+", """
 """))  # fmt: skip
 KNOWN = VALUED | FLAGS
 
-#: Not even a site sets these: they carry the run's identity, its job must not depend on who submits it, and squeue and
-#: sacct would not find a job that went to another cluster (that one gets sections of its own in the ini).
+#: Reserved also for sites: they define the identity of a run, or make its job depend on the submitting process. squeue
+#: and sacct do not find a job on another cluster; such a cluster gets its own sections in the ini.
 RESERVED = frozenset(re.findall(r"\S+", """
     array bb bbf chdir clusters container container-id error export export-file get-user-env gid help hold ignore-pbs
     input job-name nodefile open-mode output parsable test-only uid usage version wait wait-all-nodes wrap
 """))  # fmt: skip
-#: What a run may ask for itself: nothing that touches files, identity, or other people's jobs.
+#: What a run may set: nothing that affects files, its identity, or jobs of other users.
 ALLOWED_FOR_RUNS = frozenset(re.findall(r"\S+", """
     time time-min mem mem-per-cpu mem-per-gpu cpus-per-task cpus-per-gpu partition account qos gres gpus gpus-per-node
     constraint exclude reservation nice begin deadline dependency comment licenses requeue no-requeue mail-type
 """))  # fmt: skip
 
-#: Of each set one can be meant: what names one of them puts the others of weaker layers aside.
+#: Alternatives: an option of a stronger layer replaces the others of its set in weaker layers.
 _ALTERNATIVES: tuple[frozenset[str], ...] = (
     frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
     frozenset({"cpus-per-task", "cpus-per-gpu"}),
@@ -51,23 +50,23 @@ _ALTERNATIVES: tuple[frozenset[str], ...] = (
 _GPUS = frozenset({"gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"})
 _YES, _NO = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
 _NAME = re.compile(r"[a-z][a-z-]*")
-#: Dependencies on jobs; ``expand`` would change somebody else's.
+#: Dependencies on jobs; ``expand`` is not allowed, because it changes another job.
 _DEPENDENCY = re.compile(r"(?:singleton|after\w*:\d+(?:_\d+|\+\d+)?(?::\d+(?:_\d+|\+\d+)?)*)")
 
 
 def normalize(name: str) -> str:
-    """An option as sbatch spells it: ``cpus_per_task`` in an ini means ``--cpus-per-task``."""
+    """The name of an option in sbatch: ``cpus_per_task`` in an ini means ``--cpus-per-task``."""
     return name.strip().lower().replace("_", "-")
 
 
 def problem(name: str, value: str) -> str:
-    """Why an option cannot be passed on, as the rest of a sentence; empty where it can. ``name`` is `spelled`."""
+    """Why an option cannot be passed on, as the rest of a sentence; empty if it can. ``name`` is normalized."""
     if not _NAME.fullmatch(name):
         return "is not the name of an option of sbatch"
     if name in RESERVED:
-        return "is biomeroworker's own" + ("; other clusters are [SSH:<name>]" if name == "clusters" else "")
+        return "is reserved for biomeroworker" + ("; other clusters are [SSH:<name>]" if name == "clusters" else "")
     if name not in KNOWN and (meant := sorted(option for option in KNOWN if option.startswith(name))):
-        return f"must be written out: {', '.join(meant)}"
+        return f"must be written in full: {', '.join(meant)}"
     if any(character in value for character in "\n\r\0"):
         return "may not hold a line break"
     if name == "dependency" and not all(_DEPENDENCY.fullmatch(part) for part in re.split("[,?]", value)):
@@ -96,7 +95,7 @@ def _merge(found: MutableMapping[str, str], layer: Mapping[str, str]) -> None:
             found.pop(name, None)
         else:
             found[name] = "" if name in FLAGS and word in _YES else value
-        if name == "dependency":  # one that can never come true would keep the job waiting for ever
+        if name == "dependency":  # with a dependency that can never be met, the job would wait forever
             found.setdefault("kill-on-invalid-dep", "yes")
 
 

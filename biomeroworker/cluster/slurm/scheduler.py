@@ -1,7 +1,6 @@
-"""What a batch system is to the engine: jobs described as data, and its limits.
+"""Jobs for a batch system, as data, and its limits.
 
-The states of jobs are in `domain.job_status`, the pure functions for SLURM in `commands`; nothing here or there opens
-a connection.
+The states of jobs are in `domain.job_status`, the functions for SLURM in `commands`.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What is submitted: ``name`` is the attempt's id, by which the job is found again after any doubt.
+    """A job to submit: ``name`` is the attempt's id, which finds the job if its id is not known.
 
-    ``options`` are ``sbatch``'s long options without dashes; an empty value is an option without one. ``array`` lists
-    the tasks of an array job (``1,3,7-9%4``: at most four at once); ``hold`` keeps all of it waiting until it, or some
-    of its tasks, are released.
+    ``options`` are ``sbatch``'s long options without dashes; an empty value is an option without a value. ``array``
+    lists the tasks of an array job (``1,3,7-9%4``: at most four at the same time). With ``hold`` the tasks wait until
+    they are released.
     """
 
     name: str
@@ -31,16 +30,16 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one array job may be on a cluster, and for how long the queue remembers a job that has ended."""
+    """SLURM's limits for array jobs, and for how long squeue lists a job that has ended."""
 
-    max_array_size: int = 1001  #: slurm.conf's: the largest number of a task is one less
-    max_array_tasks: int = 0  #: SchedulerParameters=max_array_tasks; 0 is no limit of its own
+    max_array_size: int = 1001  #: MaxArraySize of slurm.conf: the largest task number is one less
+    max_array_tasks: int = 0  #: SchedulerParameters=max_array_tasks; 0 is no limit
     max_job_count: int = 10000
     min_job_age_seconds: int = 300
     version: str = ""
 
     @property
     def tasks(self) -> int:
-        """How many tasks an array that counts from 0 may have."""
+        """How many tasks an array may have, if they count from 0."""
         most = min(self.max_array_size, self.max_job_count)
         return max(0, min(most, self.max_array_tasks) if self.max_array_tasks else most)

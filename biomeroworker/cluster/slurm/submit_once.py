@@ -1,17 +1,18 @@
-"""Hand an attempt to the scheduler at most once, whoever tries, and however often.
+"""Submit an attempt to SLURM at most once, whatever number of processes try.
 
-The loss that this module prevents: two jobs of one attempt. Looking for a job before submitting it is not enough: a
-supervisor may be stopped for minutes between its look and its ``sbatch``, and by then another has taken the run. So
-two things are decided on the cluster, each by one atomic act in the attempt's folder:
+This module prevents two jobs of one attempt. To look for a job before it is submitted is not enough: a supervisor may
+be suspended for minutes between the look and its ``sbatch``, while another supervisor takes over the run. So two
+decisions are made on the cluster, each by one atomic operation in the attempt's folder:
 
 ``submitting/``
-    made with ``mkdir`` by whoever calls ``sbatch``, in the same remote execution; who comes second does not submit.
-    It keeps what sbatch said. A definite refusal gives it back.
+    A folder that the process which calls ``sbatch`` makes with ``mkdir``, in the same remote execution. A second
+    process does not submit. The folder holds the output of sbatch. It is removed if sbatch definitely refuses the job.
 ``holder``
-    a symbolic link to nothing, named after the job that may run in the attempt: made by the first job that starts, or
-    pointed at ``given-up`` by who gives the attempt up; a job that finds another name there ends at once.
+    A symbolic link whose target is only a name: the id of the job that may run in the attempt. The first job that
+    starts makes it, or `give_up_command` makes it with the name ``given-up``. A job that finds another name there ends
+    immediately.
 
-Pure: builds commands and reads answers.
+Pure: builds commands and parses answers.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from dataclasses import dataclass
 
 from biomeroworker.cluster.slurm import commands
 from biomeroworker.cluster.slurm.scheduler import JobSpec
-from biomeroworker.cluster.slurm.submit_errors import DOUBT, SubmissionUncertain
+from biomeroworker.cluster.slurm.submit_errors import UNCERTAIN, SubmissionUncertain
 
 CLAIM, HOLDER, GIVEN_UP = "submitting", "holder", "given-up"
 
 
 class AttemptClaimed(SubmissionUncertain):
-    """Somebody has called sbatch for this attempt before, or is about to, and its answer is not known.
+    """Another call of sbatch for this attempt was made, or is being made, and its result is not known.
 
-    ``seconds`` is for how long nothing has been heard of that, by the cluster's clock.
+    ``seconds`` is the time since then, by the cluster's clock.
     """
 
     def __init__(self, message: str, *, seconds: float, detail: str = "") -> None:
@@ -38,13 +39,13 @@ class AttemptClaimed(SubmissionUncertain):
 
 
 class AttemptAbandoned(SubmissionUncertain):
-    """The attempt was given up: whatever job of it turns up will do nothing. It takes a new attempt."""
+    """The attempt was abandoned: a job of it that appears later does nothing. A new attempt is needed."""
 
 
-#: $1 the attempt's folder, $2 what sbatch says when it does not know (an extended regular expression), then the call.
-#: What sbatch says goes into files first: a link that is lost meanwhile must not kill it, nor lose its answer.
+#: $1 the attempt's folder, $2 messages of sbatch after which the result is uncertain (an extended regular expression),
+#: then the call. The output of sbatch goes into files first: a lost connection must neither kill it nor lose the output.
 _SUBMIT = rf"""
-folder=$1 doubt=$2; shift 2
+folder=$1 uncertain=$2; shift 2
 claim=$folder/{CLAIM}
 trap '' HUP
 if holder=$(readlink -- "$folder/{HOLDER}"); then printf '[holder] %s\n' "$holder"; exit 0; fi
@@ -53,7 +54,7 @@ if complaint=$(mkdir -- "$claim" 2>&1); then
   "$@" >"$claim/answer" 2>"$claim/complaints" </dev/null; status=$?
   cat -- "$claim/answer"; cat -- "$claim/complaints" >&2
   if [ "$status" -ne 0 ] && {{ [ "$status" -le 128 ] || [ "$status" -ge 192 ]; }} &&
-    ! grep -Eiq -e "$doubt" -- "$claim/answer" "$claim/complaints"; then rm -rf -- "$claim"; fi
+    ! grep -Eiq -e "$uncertain" -- "$claim/answer" "$claim/complaints"; then rm -rf -- "$claim"; fi
   exit "$status"
 fi
 [ -d "$claim" ] || {{ echo "$complaint" >&2; exit 1; }}
@@ -62,14 +63,14 @@ cat -- "$claim/answer" 2>/dev/null
 exit 0
 """
 
-#: $1 the attempt's folder. Says who holds it now: ``given-up``, or the job that was first. In a folder that is gone
-#: no job can do anything.
+#: $1 the attempt's folder. Prints its holder: ``given-up``, or the job that started first. Without the folder no job
+#: can start.
 _GIVE_UP = rf"""
 ln -sT -- {GIVEN_UP} "$1/{HOLDER}" 2>/dev/null
 readlink -- "$1/{HOLDER}" || {{ [ -d "$1" ] && exit 1; echo {GIVEN_UP}; }}
 """
 
-#: $1 how many folders follow; they are given up, then the rest is called.
+#: $1 how many folders follow; their attempts are abandoned, then the rest is called.
 _CANCEL = rf"""
 count=$1; shift
 while [ "$count" -gt 0 ]; do ln -sT -- {GIVEN_UP} "$1/{HOLDER}" 2>/dev/null; shift; count=$((count - 1)); done
@@ -79,7 +80,7 @@ exec "$@"
 
 @dataclass(frozen=True)
 class Submission:
-    """The answer to `submit_command`: a job, or who was there before."""
+    """The answer to `submit_command`: a job, or the state of an earlier submission."""
 
     job_id: int | None
     given_up: bool = False
@@ -88,11 +89,11 @@ class Submission:
 
 def submit_command(job: JobSpec) -> list[str]:
     """One remote execution that claims the attempt in ``job.workdir`` and, only then, calls sbatch."""
-    return ["sh", "-c", _SUBMIT, "submit", job.workdir, DOUBT, *commands.submit_command(job)]
+    return ["sh", "-c", _SUBMIT, "submit", job.workdir, UNCERTAIN, *commands.submit_command(job)]
 
 
 def parse_submission(text: str) -> Submission:
-    """Read the answer of an execution that ended with 0."""
+    """Parse the answer of an execution that ended with exit code 0."""
     first, _, rest = text.partition("\n")
     word, _, value = first.partition(" ")
     if word == "[holder]":
@@ -103,15 +104,15 @@ def parse_submission(text: str) -> Submission:
 
 
 def give_up_command(folder: str) -> list[str]:
-    """Let no job begin in this attempt any more, unless one has; read by `parse_holder`."""
+    """Prevent jobs from starting in this attempt, unless one has started; parsed by `parse_holder`."""
     return ["sh", "-c", _GIVE_UP, "give-up", folder]
 
 
 def parse_holder(text: str) -> int | None:
-    """The job that has begun in the attempt; None when it is given up now."""
+    """The job that has started in the attempt; None if the attempt is abandoned now."""
     return int(text) if text.strip().isdigit() else None
 
 
 def cancel_command(names: Sequence[str], folders: Sequence[str]) -> list[str]:
-    """Cancel the jobs of these names; one that the scheduler brings up later will find its folder given up."""
+    """Cancel the jobs of these names, and abandon the attempts in these folders, so that later jobs do nothing."""
     return ["sh", "-c", _CANCEL, "cancel", str(len(folders)), *folders, *commands.cancel_command(names)]

@@ -138,7 +138,7 @@ WRONG: list[list[Wrong]] = [
         ("SLURM", "slurm_data_path", "/proc/data", "slurm_data_path", "the account cannot write to"),
         ("SLURM", "slurm_images_path", "doctor/none", "slurm_images_path", "does not exist"),
         ("SLURM", "slurm_converters_path", "/etc", "slurm_converters_path", "is not writable"),
-        ("SLURM", "sbatch_part", "cpu", "options of w", "must be written out: partition"),
+        ("SLURM", "sbatch_part", "cpu", "options of w", "must be written in full: partition"),
         ("WORKFLOWS", "w_repo", "/nowhere", "workflow w", "no descriptor there"),
         ("ACCOUNTS", "required", "true", "account", "assigns no account"),
         ("WORKER", "work_folder", "/etc/passwd/x", "work folder", "is not writable"),

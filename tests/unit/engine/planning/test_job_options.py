@@ -48,7 +48,9 @@ def test_a_run_may_not_set_options_for_files_or_its_identity(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["output", "outpu", "wrap", "test-only", "job_name"])
 def test_a_site_may_not_set_these_options(tmp_path, name):
-    with pytest.raises(ConfigError, match=r"ini:2: \[SLURM\] sbatch_.*(biomeroworker's own|must be written out)"):
+    with pytest.raises(
+        ConfigError, match=r"ini:2: \[SLURM\] sbatch_.*(reserved for biomeroworker|must be written in full)"
+    ):
         job_options.check(settings(tmp_path, f"sbatch_{name} = x"), request())
 
 
