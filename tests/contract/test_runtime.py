@@ -226,7 +226,7 @@ def test_a_missing_image_is_reported_with_the_next_step(world: World) -> None:
 
 
 def test_a_failed_pull_of_an_unknown_image_leaves_no_file(world: World) -> None:
-    with pytest.raises(Permanent, match=r"there is no image|does not give us"):
+    with pytest.raises(Permanent, match=r"there is no image|denies access"):
         world.site.images.pull("workflows/absent", f"{world.image}:v99")
     assert world.site.transport.list_dir(f"{world.site.remote_paths.images}/workflows/absent") == []
 

@@ -1,16 +1,16 @@
-"""Apptainer, and Singularity before it was called so: the same words on the command line.
+"""Apptainer, and its predecessor Singularity, which has the same command line.
 
-How a workflow is isolated. Its files are the image's and the folders that it is given, each under its own path; its
-home is the first of these (the run's folder), not the account's: what lies in a person's home (``~/.local`` packages,
-start-up files) must not change a result, and what a workflow caches there must have room, which the small memory file
-system of ``--containall`` has not. ``/tmp`` is the node's. Variables stay, because a job learns its GPUs, its cores and
-its threads from them; only those that make an interpreter or the loader take code from elsewhere are dropped.
+Isolation of a workflow: it sees the files of its image and the bound folders, each under its own path. Its home is the
+first of these folders (the run's folder), not that of the account. So packages in ``~/.local`` and start-up files do
+not change a result, and caches of the workflow have more room than in the small memory file system of ``--containall``.
+``/tmp`` is that of the node. Environment variables are passed on, because a job gets its GPUs, cores and threads from
+them, except those that make an interpreter or the loader use code from outside the image.
 
-What a shell would evaluate. The entry point of an OCI image, together with its arguments, is by default evaluated by a
-shell in the image: a parameter with the value ``$(id)`` would run id. ``--no-eval`` ends that, but programs before
-Apptainer 1.1 and SingularityCE 3.10 lack it, and images that were made by these ignore it. Which of the two a node has
-is known on the node alone, so it is asked there, at the start of the container: where a shell would evaluate, an
-argument that holds a character that means something to it is refused, and any other runs.
+Evaluation by a shell: by default, a shell in the image evaluates the entry point of an OCI image together with its
+arguments, so a parameter with the value ``$(id)`` would run id. ``--no-eval`` prevents this, but Apptainer before 1.1
+and SingularityCE before 3.10 do not have it, and images that they made ignore it. Only the node knows its version, so
+it is checked there when the container starts: if a shell would evaluate the arguments, an argument with a special
+character is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _RUN = r"""
 program=$1 image=$2 own=$3
 shift 3
 command -v -- "$program" >/dev/null 2>&1 ||
-  { printf 'FATAL: %s is not to be found on %s\n' "$program" "$(uname -n)" >&2; exit 255; }
+  { printf 'FATAL: %s was not found on %s\n' "$program" "$(uname -n)" >&2; exit 255; }
 eval=--no-eval
 "$program" run --help 2>&1 | grep -q -e '--no-eval' || eval=
 seen=0 risky=
@@ -55,8 +55,8 @@ if [ -n "$risky" ]; then
   esac
   [ -n "$safe" ] || {
     printf 'biomeroworker: a shell in this image, or this %s, would evaluate the argument %s\n' "$program" "$risky"
-    echo 'biomeroworker: it may not hold a dollar sign, a backquote, a backslash or a double quote;'
-    echo 'biomeroworker: Apptainer 1.1 and SingularityCE 3.10 or newer, and an image pulled by them, take any'
+    echo 'biomeroworker: it must not contain a dollar sign, a backquote, a backslash or a double quote;'
+    echo 'biomeroworker: with Apptainer 1.1, SingularityCE 3.10 or newer, and an image pulled by them, all are allowed'
     exit 64
   } >&2
 fi
@@ -84,12 +84,12 @@ class Apptainer:
     program
         Its name or path on the cluster.
     binds
-        Further folders of the cluster that every container sees, e.g. where links in the data folder lead; also
+        Additional folders of the cluster that all containers see, e.g. the targets of links in the data folder; also
         ``/source:/target``.
     insecure_registries
-        ``host`` or ``host:port`` of registries that speak HTTP; those on the loopback device always may.
+        ``host`` or ``host:port`` of registries that use HTTP; those on the loopback device always may.
     tmpdir, cachedir
-        Where images are unpacked and layers kept while they are pulled; empty: the program's own choice.
+        Where pulls unpack images and store layers; empty: the program's default.
     """
 
     suffix = ".sif"
@@ -115,7 +115,7 @@ class Apptainer:
         return [*_env(), "sh", "-c", _RUN, "run", self.program, image, str(len(words)), *words]
 
     def exec_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
-        """The argv that runs a program in the image; no shell evaluates that one's arguments."""
+        """The argv that runs a program in the image; no shell evaluates its arguments."""
         return [*_env(), self.program, "--silent", "exec", *self._words(image, binds, gpu)]
 
     def _words(self, image: str, binds: Sequence[str], gpu: bool) -> list[str]:
@@ -125,7 +125,7 @@ class Apptainer:
         return [*words, *(["--nv"] if gpu else []), image]
 
     def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
-        """Put an image at ``target``, at once or not at all."""
+        """Put an image at ``target``, atomically."""
         words = [] if self._cachedir else ["--disable-cache"]
         if reference.is_loopback or reference.registry in self._insecure:
             words.append("--no-https")
@@ -141,7 +141,7 @@ class Apptainer:
         )
 
     def outdated(self, record: Mapping[str, Any]) -> str:
-        """An image is never: it does not depend on the configuration."""
+        """Always empty: an image does not depend on the configuration."""
         return ""
 
 

@@ -1,18 +1,18 @@
-"""Charliecloud: ``ch-image`` pulls, ``mksquashfs`` packs, ``ch-run`` runs; none of them needs any privilege.
+"""Charliecloud: ``ch-image`` pulls, ``mksquashfs`` packs, ``ch-run`` runs; all of them without privileges.
 
-ch-run knows neither entry points nor the image's environment, cannot make a folder in a read-only image to bind to, and
-tells a death by a signal as exit code 1. What is missing is added here, so that a container runs as under Apptainer:
+ch-run ignores entry points and the image's environment, cannot make a mount point in a read-only image, and returns
+exit code 1 after a signal. This module adds what is missing, so that a container runs as with Apptainer:
 
-* At the pull, what the image's configuration says (entry point, command, environment) is kept beside the image in
-  ``<image>.entry``, and mount points for the configured folders are made in the image before it is packed. An image
-  with other mount points than the configuration asks for now is pulled anew by ``biomeroworker init``.
-* A run's folder lies below the data folder, which is a mount point; a skeleton of the data folder that holds this
-  run's folder alone is bound there first. So a container sees its own run and not the others.
-* The entry point is started by the image's ``/bin/sh`` where there is one, which tells a signal as 128 and its number.
-* For GPUs the node's own NVIDIA libraries are bound below ``/ch``, with links to just these, at the time of the run:
-  nothing of a driver is baked into the image.
+* The pull stores entry point, command and environment of the image's configuration beside the image in
+  ``<image>.entry``, and makes mount points for the configured folders before the image is packed. If the configured
+  folders change, ``biomeroworker init`` pulls the image again.
+* A run's folder is below the data folder, which is a mount point. A skeleton of the data folder with only this run's
+  folder is bound there first. So a container sees its own run and no other.
+* The image's ``/bin/sh``, if there is one, starts the entry point, and returns 128 plus the number of a signal.
+* For GPUs the node's NVIDIA libraries are bound below ``/ch``, with links to only these, at the time of the run: the
+  image contains no part of a driver.
 
-``ch-image`` speaks HTTPS only: for an insecure registry the certificate is not checked. ``ch-run`` has to be built with
+``ch-image`` uses only HTTPS: for an insecure registry the certificate is not checked. ``ch-run`` must be built with
 SquashFS support (``libsquashfuse``).
 """
 
@@ -27,8 +27,8 @@ from biomeroworker.cluster.containers.runtime import Reference, plain
 from biomeroworker.domain.cluster_paths import is_below_home
 from biomeroworker.errors import ConfigError
 
-#: Run by the login node's python3, which ch-image needs too. Arguments: the home folder, the unpacked image, the folder
-#: for what it writes, the mount points. Items of ``entry`` end with NUL and begin with a letter for what they are.
+#: Run by the login node's python3, which ch-image needs too. Arguments: the home folder, the unpacked image, the output
+#: folder, the mount points. Items of ``entry`` end with NUL; their first letter is their kind.
 _PREPARE = r"""
 import json, os, sys
 
@@ -64,7 +64,7 @@ with open(os.path.join(out, "facts"), "w", encoding="ascii") as stream:
     stream.write(", " + json.dumps(facts)[1:-1])
 """
 
-#: $1 the program above, $2 whether the registry's certificate is left unchecked; then the mount points.
+#: $1 the program above, $2 whether to skip the check of the registry's certificate; then the mount points.
 _FETCH = r"""
 fetch() {
   prepare=$1 unchecked=$2
@@ -91,13 +91,13 @@ fetch() {
 }
 """
 
-#: bash. $1 ch-run, $2 run or exec, $3 image, $4 gpu or empty, $5 how many folders, $6 how many further binds; then
-#: these, then the container's own words.
+#: bash. $1 ch-run, $2 run or exec, $3 image, $4 gpu or empty, $5 number of folders, $6 number of additional binds; then
+#: these, then the words of the container.
 _RUN = r"""
 program=$1 verb=$2 image=$3 gpu=$4 folders=("${@:7:$5}") binds=("${@:7+$5:$6}")
 shift "$((6 + $5 + $6))"
 fatal() { printf 'FATAL: %s on %s\n' "$*" "$(uname -n)" >&2; exit 255; }
-program=$(command -v -- "$program") || fatal "$1 is not to be found"
+program=$(command -v -- "$program") || fatal "$1 was not found"
 [[ -r $image ]] || fatal "the image $image cannot be read"
 [[ -r $image.entry ]] || fatal "$image.entry cannot be read (biomeroworker init makes it)"
 export USER=${USER:-$(id -un)}
@@ -117,7 +117,7 @@ read_entry() {
 }
 read_entry
 
-# The quotes are taken off by ch-run, whatever is between them. The image's variables count, as with Apptainer.
+# ch-run removes the quotes. The image's variables are set, as with Apptainer.
 set_variable() { options+=("--set-env=$1='$2'"); }
 set_variable PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin libraries=
@@ -181,7 +181,7 @@ words=("$@")
 if [[ $verb == run ]]; then
   [[ $# -gt 0 ]] || words=("${cmd[@]}")
   words=("${entry[@]}" "${words[@]}")
-  [[ ${#words[@]} -gt 0 ]] || fatal "the image $image says no program to run, and none was given; it could not start"
+  [[ ${#words[@]} -gt 0 ]] || fatal "the image $image has neither an entry point nor a command, and none was given"
 fi
 exec "$program" "${options[@]}" "--cd=$place" "$image" -- "${launcher[@]}" "${words[@]}"
 """
@@ -195,11 +195,11 @@ class Charliecloud:
     data
         The data folder of runs: absolute, or below the cluster user's home.
     binds
-        Further folders of the cluster that every container sees; also ``/source:/target``.
+        Additional folders of the cluster that all containers see; also ``/source:/target``.
     insecure_registries
-        ``host`` or ``host:port`` of registries whose certificate is not checked; never is it on the loopback device.
+        ``host`` or ``host:port`` of registries whose certificate is not checked, like those on the loopback device.
     tmpdir
-        Where images are unpacked while they are pulled; empty: beside the image.
+        Where pulls unpack images; empty: beside the image.
     """
 
     suffix = ".sqfs"
@@ -239,7 +239,7 @@ class Charliecloud:
         return [*env, "bash", "-c", _RUN, "container", *options]
 
     def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
-        """Put an image at ``target``, at once or not at all."""
+        """Put an image at ``target``, atomically."""
         unchecked = reference.is_loopback or reference.registry in self._insecure
         return pull_script.pull_command(
             _FETCH,
@@ -252,7 +252,7 @@ class Charliecloud:
         )
 
     def outdated(self, record: Mapping[str, Any]) -> str:
-        """An image is, when folders are configured for which it has no mount points."""
+        """Names configured folders for which the image has no mount point."""
         there = record.get("mounts")
         missing = [mount for mount in self._mounts if not isinstance(there, list) or mount not in there]
-        return f"it was made without a mount point for {', '.join(missing)}" if missing else ""
+        return f"it has no mount point for {', '.join(missing)}" if missing else ""

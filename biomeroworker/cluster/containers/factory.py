@@ -1,4 +1,4 @@
-"""The container runtime that a configuration asks for."""
+"""Make the container runtime of a configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def runtime_of(settings: SlurmSettings) -> Runtime:
-    """The runtime of one cluster's ``[SLURM]`` section; raises `ConfigError` for what it cannot do."""
+    """The runtime of one cluster's ``[SLURM]`` section; raises `ConfigError` for settings that it does not support."""
     binds = split_binds(settings.slurm_data_bind_path or "")
     tmpdir = _below_home(settings.apptainer_tmpdir)
     if settings.container_runtime == "charliecloud":
@@ -45,5 +45,5 @@ def binds_below_home(settings: SlurmSettings) -> list[str]:
 
 
 def _below_home(path: str | None) -> str:
-    """A folder as the remote programs take it, which start at the home folder; empty if it is not set."""
+    """A folder for remote programs, which start in the home folder; empty if it is not set."""
     return paths.expand_home(path, "") if path else ""

@@ -1,7 +1,7 @@
-"""The images of one cluster: which are there, and bringing those that are not.
+"""The images of one cluster: find them, list their versions, pull them.
 
-Each question is one remote execution; an image that was seen is believed to be there for a while, because the job's own
-preflight looks again.
+Each query is one remote execution. An image that was found is not looked up again for some minutes, because the job's
+preflight checks it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from biomeroworker.errors import Permanent
 
 #: The key of the converter that workflows on TIFF need.
 TIFF_CONVERTER = "zarr_to_tiff"
-_SEEN_SECONDS = 600.0
+_CACHE_SECONDS = 600.0
 _PULL_SECONDS = 7200.0
 
-#: Runs a pull's argv, with the login on stdin, to its end; on the login node or in a job.
+#: Runs the argv of a pull with the credentials on stdin, on the login node or in a job.
 Runner = Callable[[Sequence[str], bytes], Completed]
 
 
@@ -33,9 +33,9 @@ class Images:
     Parameters
     ----------
     converter_images
-        Image by key, as the ini's ``[CONVERTERS]`` gives them.
-    logins
-        Names and passwords by registry; the cluster user's own logins are used where there is none.
+        Image by key, from ``[CONVERTERS]`` of the ini.
+    credentials
+        Name and password for the registry of an image; without, the account's own login on the cluster is used.
     """
 
     def __init__(
@@ -44,24 +44,24 @@ class Images:
         container: Runtime,
         remote_paths: RemotePaths,
         converter_images: Mapping[str, str],
-        logins: Callable[[Reference], RegistryCredentials | None] = lambda reference: None,
+        credentials: Callable[[Reference], RegistryCredentials | None] = lambda reference: None,
     ) -> None:
         self._transport, self._runtime = transport, container
-        self._paths, self._converter_images, self._logins = remote_paths, dict(converter_images), logins
+        self._paths, self._converter_images, self._credentials = remote_paths, dict(converter_images), credentials
         self._lock = threading.Lock()
-        self._seen: dict[tuple[str, str], tuple[float, Image]] = {}
+        self._found: dict[tuple[str, str], tuple[float, Image]] = {}
 
     def image(self, workflow_path: str, reference: str, version: str = "") -> Image:
-        """The image of a workflow, which must be on the cluster.
+        """The image of a workflow on the cluster; `Permanent` if it is not there.
 
-        ``version`` is the tag; empty means the reference's own, or the newest there is when it has none.
+        ``version`` is the tag; empty means the tag of the reference, or the newest on the cluster if it has none.
         """
         wanted = Reference.parse(reference)
         newest = not version and not wanted.tag and not wanted.digest
         return self._find(self._workflow_file(workflow_path, wanted.at(version)), wanted.at(version), newest)
 
     def converter(self, key: str = TIFF_CONVERTER) -> Image:
-        """A converter's image, which must be configured and on the cluster."""
+        """A configured converter's image on the cluster; `Permanent` if it is not there."""
         reference = self._converter_images.get(key, "")
         if not reference:
             raise Permanent(
@@ -83,63 +83,62 @@ class Images:
         return {path: found.get(folder, []) for path, folder in folders.items()}
 
     def pull(self, workflow_path: str, reference: str, run: Runner | None = None) -> Image:
-        """Bring a workflow's image to the cluster; one that is there already, and usable, stays as it is."""
+        """Pull a workflow's image to the cluster; one that is there and can be used is not pulled again."""
         wanted = Reference.parse(reference)
         return self._pull(self._workflow_file(workflow_path, wanted), wanted, run or self._on_the_login_node)
 
     def pull_converter(self, key: str, reference: str, run: Runner | None = None) -> Image:
-        """Bring a converter's image to the cluster."""
+        """Pull a converter's image to the cluster."""
         wanted = Reference.parse(reference)
         return self._pull(self._converter_file(key, wanted), wanted, run or self._on_the_login_node)
 
-    # -- how ---------------------------------------------------------------------------------------------------------
+    # -- details------------------------------------------------------------------------------------------------------
 
     def _find(self, path: str, wanted: Reference, newest: bool) -> Image:
         with self._lock:
-            when, seen = self._seen.get((path, str(wanted)), (0.0, None))
-        if seen and time.monotonic() - when < _SEEN_SECONDS:
-            return seen
-        asked = (path, str(wanted))
-        look = self._look(path)
-        own = [name for name in look.beside if name.startswith(f"{wanted.name}_")]
-        if not look.there and newest and (there := runtime.versions(own)):
-            wanted = wanted.at(there[0])
+            when, image = self._found.get((path, str(wanted)), (0.0, None))
+        if image and time.monotonic() - when < _CACHE_SECONDS:
+            return image
+        key = (path, str(wanted))
+        probe = self._probe(path)
+        versions = runtime.versions(name for name in probe.beside if name.startswith(f"{wanted.name}_"))
+        if not probe.there and newest and versions:
+            wanted = wanted.at(versions[0])
             path = f"{posixpath.dirname(path)}/{runtime.image_file(wanted, self._runtime.suffix)}"
-            look = self._look(path)
-        if not look.there:
-            there = runtime.versions(own)
+            probe = self._probe(path)
+        if not probe.there:
             raise Permanent(
                 f"the image {wanted} is not on the cluster",
-                hint="biomeroworker init pulls it" + (f"; there is {', '.join(there)}" if there else ""),
+                hint="biomeroworker init pulls it" + (f"; there is {', '.join(versions)}" if versions else ""),
             )
-        if problem := self._runtime.outdated(look.record):
-            raise Permanent(f"the image {wanted} cannot be run: {problem}", hint="biomeroworker init pulls it anew")
-        image = Image(self._paths.absolute(path), wanted.version, look.digest)
+        if problem := self._runtime.outdated(probe.record):
+            raise Permanent(f"the image {wanted} cannot be run: {problem}", hint="biomeroworker init pulls it again")
+        image = Image(self._paths.absolute(path), wanted.version, probe.digest)
         with self._lock:
-            self._seen[asked] = (time.monotonic(), image)
+            self._found[key] = (time.monotonic(), image)
         return image
 
-    def _look(self, path: str) -> ImageProbe:
+    def _probe(self, path: str) -> ImageProbe:
         answer = self._transport.run(runtime.probe_command(path, self._runtime.suffix), timeout=60)
-        look = runtime.parse_probe(answer.stdout)
-        if not answer.ok or not look.home:
+        probe = runtime.parse_probe(answer.stdout)
+        if not answer.ok or not probe.home:
             raise remote_file_fault(f"looking for {path}", answer.stderr)
-        self._paths.learn_home(look.home)
-        return look
+        self._paths.learn_home(probe.home)
+        return probe
 
     def _pull(self, path: str, wanted: Reference, run: Runner) -> Image:
-        look = self._look(path)
-        if look.there and look.digest and not self._runtime.outdated(look.record):
-            return Image(self._paths.absolute(path), wanted.version, look.digest)
-        replace = look.there and bool(self._runtime.outdated(look.record))
-        login = self._logins(wanted)
-        command = self._runtime.pull_command(wanted, path, replace=replace)
-        answer = run(command, login.lines if login else b"")
+        probe = self._probe(path)
+        outdated = bool(self._runtime.outdated(probe.record))
+        if probe.there and probe.digest and not outdated:
+            return Image(self._paths.absolute(path), wanted.version, probe.digest)
+        credentials = self._credentials(wanted)
+        command = self._runtime.pull_command(wanted, path, replace=probe.there and outdated)
+        answer = run(command, credentials.lines if credentials else b"")
         if not answer.ok:
             raise _pull_fault(wanted, answer)
         record = runtime.parse_record(answer.stdout.rpartition("record ")[2])
         with self._lock:
-            self._seen.clear()
+            self._found.clear()
         return Image(self._paths.absolute(path), wanted.version, runtime.digest_in(record))
 
     def _on_the_login_node(self, command: Sequence[str], stdin: bytes) -> Completed:
@@ -156,7 +155,7 @@ class Images:
 
 
 def _pull_fault(reference: Reference, answer: Completed) -> Exception:
-    """Why an image could not be pulled: it does not exist, we may not, or the way there is cut for now."""
+    """Why an image could not be pulled: it does not exist, access is denied, or a temporary failure."""
     evidence = tail(answer.stderr)
     lower = answer.stderr.lower()
     if any(words in lower for words in ("manifest unknown", "name unknown", "not found in registry", "status 404")):
@@ -164,16 +163,14 @@ def _pull_fault(reference: Reference, answer: Completed) -> Exception:
             f"there is no image {reference}", hint="check the descriptor's container image", detail=evidence
         )
     if any(words in lower for words in ("unauthorized", "denied: ", "authentication required", "no further authentic")):
-        # Charliecloud says the same of an image that does not exist
+        # Charliecloud reports an image that does not exist in the same way
         return Permanent(
-            f"the registry does not give us {reference}",
+            f"the registry denies access to {reference}",
             hint="check the image's name; [SLURM] registry_credentials, or log in to the registry on the cluster",
             detail=evidence,
         )
     if "server gave http response to https client" in lower:
-        return Permanent(
-            f"the registry of {reference} speaks HTTP", hint="[SLURM] insecure_registries", detail=evidence
-        )
+        return Permanent(f"the registry of {reference} uses HTTP", hint="[SLURM] insecure_registries", detail=evidence)
     if answer.returncode == 127:
         return Permanent(
             "the container program is not on the cluster's PATH", hint="[SLURM] container_runtime", detail=evidence

@@ -1,7 +1,7 @@
-"""Bring many images to a cluster: a few at a time, each for itself, on the login node or in jobs.
+"""Pull several images to a cluster, a few in parallel, on the login node or in jobs.
 
-One image that cannot be had does not keep the others away. Nothing is lost by being interrupted: what is there stays,
-and a pull that was handed to the scheduler goes on; asking again finds its job by name and waits for that one.
+A failed pull does not affect the others. After an interruption, images on the cluster remain and submitted jobs
+continue: the next call finds such a job by its name and waits for it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from biomeroworker.cluster.transport.errors import remote_file_fault, tail
 from biomeroworker.cluster.transport.transport import Completed, Transport
 from biomeroworker.errors import Fault, Permanent, Transient, classify
 
-#: Seconds between two questions about a pull's job, and between two words about pulls that last.
+#: Polling interval for a pull's job, and interval of progress reports.
 POLL_INTERVAL_SECONDS = 3.0
 REPORT_INTERVAL_SECONDS = 30.0
-#: A job that neither queue nor folder knows for so long is gone.
-_GONE_SECONDS = 60.0
-#: A front end that is away for so long is not waited for any more; the next ``init`` adopts the job.
-_AWAY_SECONDS = 600.0
+#: A job that is not in the queue and has no exit code in its folder for this time has failed.
+_LOST_SECONDS = 60.0
+#: A login node that is unreachable for this time is not waited for; the next ``init`` finds the job again.
+_UNREACHABLE_SECONDS = 600.0
 
-#: bash, run by sbatch in the folder of the pull. The login's file is open, and gone, before anything is run.
+#: bash, run by sbatch in the folder of the pull. The file with the credentials is opened and removed before the pull.
 _JOB = (
     f"#!/bin/bash\n{remote.shell_function('read_words')}"
     r"""
@@ -40,8 +40,8 @@ mv -f code.part code
 """
 )
 
-#: $1 folder, $2 job name. What became of the pull; nothing while its job waits or runs.
-_ASK = r"""
+#: $1 folder, $2 job name. Prints the exit code and output of the pull, or the states of its jobs.
+_STATUS = r"""
 cd
 if [ -s "$1/code" ]; then
   code=$(cat "$1/code"); printf 'ended %s\n' "$code"; cat "$1/answer"; cat "$1/complaint" >&2
@@ -50,7 +50,7 @@ else
 fi
 """
 
-#: $1 folder, $2 job name, then the sbatch command; on stdin the login. Adopts a job of that name.
+#: $1 folder, $2 job name, then the sbatch command; on stdin the credentials. Does nothing if a job of that name exists.
 _SUBMIT = r"""
 umask 077
 cd
@@ -66,7 +66,7 @@ fi
 
 @dataclass(frozen=True)
 class PullRequest:
-    """An image to have: a workflow's (``folder`` is its path below the images) or a converter's (``folder`` empty)."""
+    """An image to pull: of a workflow (``folder``: its path below the images) or of a converter (no ``folder``)."""
 
     name: str
     reference: str
@@ -75,7 +75,7 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class PullResult:
-    """What became of one of them: an image, or the fault that kept it away."""
+    """The result of one request: an image or a fault."""
 
     request: PullRequest
     seconds: float
@@ -91,8 +91,8 @@ def pull_all(
     max_parallel: int,
     run: Runner | None = None,
 ) -> list[PullResult]:
-    """Pull them, at most ``max_parallel`` at a time; each has a result. Progress is reported line by line."""
-    outcomes: list[PullResult] = []
+    """Pull images, at most ``max_parallel`` at a time; one result per request. ``report`` gets lines of progress."""
+    results: list[PullResult] = []
     with ThreadPoolExecutor(max_workers=max_parallel, thread_name_prefix="pull") as pool:
         started: dict[Future[PullResult], PullRequest] = {}
         for one in wanted:
@@ -102,19 +102,19 @@ def pull_all(
             while left:
                 done, left = wait(left, timeout=REPORT_INTERVAL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
-                    outcomes.append(future.result())
-                    report(f"[{len(outcomes)}/{len(wanted)}] {_summary(outcomes[-1])}")
+                    results.append(future.result())
+                    report(f"[{len(results)}/{len(wanted)}] {_summary(results[-1])}")
                 if not done:
                     names = ", ".join(started[future].name for future in left if future.running())
-                    report(f"[{len(outcomes)}/{len(wanted)}] still pulling {names}")
+                    report(f"[{len(results)}/{len(wanted)}] still pulling {names}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return sorted(outcomes, key=lambda outcome: wanted.index(outcome.request))
+    return sorted(results, key=lambda result: wanted.index(result.request))
 
 
 def _pull(images: Images, wanted: PullRequest, run: Runner | None, report: Callable[[str], None]) -> PullResult:
-    begun = time.monotonic()
+    started = time.monotonic()
     report(f"{wanted.name}: {wanted.reference}")
     try:
         if wanted.folder:
@@ -122,16 +122,16 @@ def _pull(images: Images, wanted: PullRequest, run: Runner | None, report: Calla
         else:
             image = images.pull_converter(wanted.name, wanted.reference, run)
     except Exception as error:
-        return PullResult(wanted, time.monotonic() - begun, fault=classify(error))
-    return PullResult(wanted, time.monotonic() - begun, image)
+        return PullResult(wanted, time.monotonic() - started, fault=classify(error))
+    return PullResult(wanted, time.monotonic() - started, image)
 
 
-def _summary(outcome: PullResult) -> str:
-    if outcome.image:
-        return f"{outcome.request.name}: {outcome.image.version} is there ({outcome.seconds:.0f} s)"
-    fault = outcome.fault
+def _summary(result: PullResult) -> str:
+    if result.image:
+        return f"{result.request.name}: {result.image.version} is on the cluster ({result.seconds:.0f} s)"
+    fault = result.fault
     hint = f" ({fault.hint})" if fault and fault.hint else ""
-    return f"{outcome.request.name}: {fault}{hint}"
+    return f"{result.request.name}: {fault}{hint}"
 
 
 class PullJobs:
@@ -140,16 +140,16 @@ class PullJobs:
     Parameters
     ----------
     folder
-        On the cluster, for what travels to the jobs and back; relative to the home folder.
+        On the cluster, for the input and output of the jobs; relative to the home folder.
     options
-        Long options of ``sbatch``; an empty value is an option without one.
+        Long options of ``sbatch``; an empty value is an option without a value.
     """
 
     def __init__(self, transport: Transport, folder: str, options: Mapping[str, str]) -> None:
         self._transport, self._folder, self._options = transport, folder, dict(options)
 
     def __call__(self, command: Sequence[str], stdin: bytes) -> Completed:
-        """One pull, to its end. Its job is named after its command, so that two of the same are one job."""
+        """Run one pull to its end. Its job is named after the command, so that equal pulls share a job."""
         name = f"biomero-pull-{hashlib.sha256(chr(0).join(command).encode()).hexdigest()[:16]}"
         folder = f"{self._folder}/{name}"
         self._transport.write_file(f"{folder}/argv", remote.encode_words(command))
@@ -159,7 +159,7 @@ class PullJobs:
         if not answer.ok:
             self._transport.remove(folder)
             raise Permanent(
-                "sbatch does not take the job that would pull the image",
+                "sbatch refuses the job that pulls the image",
                 hint="[SLURM] image_pull_cpus, image_pull_mem, slurm_default_partition, sbatch_<flag>",
                 detail=tail(answer.stderr),
             )
@@ -173,13 +173,13 @@ class PullJobs:
         yield "job.sh"
 
     def _await(self, folder: str, name: str, command: Sequence[str]) -> Completed:
-        unknown_since, heard = None, time.monotonic()
+        unknown_since, answered = None, time.monotonic()
         while True:
             try:
-                answer = self._transport.run(["sh", "-c", _ASK, "ask", folder, name], timeout=90)
-                heard = time.monotonic()
-            except Transient:  # the job does not need us
-                if time.monotonic() - heard > _AWAY_SECONDS:
+                answer = self._transport.run(["sh", "-c", _STATUS, "status", folder, name], timeout=90)
+                answered = time.monotonic()
+            except Transient:  # the job continues without a connection
+                if time.monotonic() - answered > _UNREACHABLE_SECONDS:
                     raise
                 time.sleep(POLL_INTERVAL_SECONDS)
                 continue
@@ -188,9 +188,9 @@ class PullJobs:
                 return Completed(tuple(command), int(word.split()[1]), rest, answer.stderr)
             if word.startswith("jobs ") and not word.removeprefix("jobs ").strip():
                 unknown_since = unknown_since or time.monotonic()
-                if time.monotonic() - unknown_since > _GONE_SECONDS:
-                    said = self._transport.run(["sh", "-c", 'cd; tail -n 20 "$1/slurm.out"', "tail", folder]).stdout
-                    raise remote_file_fault(f"the job {name}, which pulls an image, ended without a word", said)
+                if time.monotonic() - unknown_since > _LOST_SECONDS:
+                    output = self._transport.run(["sh", "-c", 'cd; tail -n 20 "$1/slurm.out"', "tail", folder]).stdout
+                    raise remote_file_fault(f"the job {name}, which pulls an image, ended without an exit code", output)
             else:
                 unknown_since = None
             time.sleep(POLL_INTERVAL_SECONDS)

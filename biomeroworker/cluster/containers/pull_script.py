@@ -1,9 +1,9 @@
-"""The program that brings one image to the cluster, the same for all runtimes but for how it is fetched. Pure.
+"""The program that pulls one image to the cluster; runtimes differ only in the function that fetches it. Pure.
 
-A job must never see half an image, and a pull may be killed anywhere. So it works in a folder of its own beside the
-image and renames at the end: the record first, the image last; an image without a record is only ever somebody else's,
-and gets one here. The folder is locked for as long as anything works in it: one that can be locked is a dead pull's
-leftover, and the next pull beside it removes it. Two pulls of one image end with one whole image.
+A job must never see an incomplete image, and a pull may be killed at any point. So it works in a folder of its own
+beside the image and renames at the end: the record first, the image last. An image without a record was not pulled by
+this program, and gets a record here. The folder is locked while the pull runs: a folder that can be locked was left by
+a killed pull, and the next pull removes it. Two pulls of one image result in one complete image.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from biomeroworker.cluster.containers.runtime import Reference
 
-#: Options: $1 target, $2 reference, $3 folder for what is temporary, $4 folder for layers (empty: the program's own
-#: choice), $5 program, $6 whether to replace what is there; the rest goes to `fetch`. On stdin: name and password.
+#: $1 target, $2 reference, $3 temporary folder, $4 folder for layers (both empty: the program's default), $5 program,
+#: $6 whether to replace an existing image; the rest goes to `fetch`. On stdin: name and password.
 _FRAME = r"""
 set -eu
 cd
@@ -32,30 +32,30 @@ record() {
   printf '{"reference": "%s", "sha256": "%s", "recorded": "%s", "runtime": "%s"%s}\n' \
     "$reference" "${digest%% *}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${program##*/}: $version" "$2"
 }
-sweep() {
-  [ ! -L "$1/elsewhere" ] || sweep "$(readlink -- "$1/elsewhere")"
+clear() {
+  [ ! -L "$1/elsewhere" ] || clear "$(readlink -- "$1/elsewhere")"
   chmod -R u+rwX -- "$1" 2>/dev/null || :
   rm -rf -- "$1"
 }
 for old in "$beside"/.pull-*; do
   [ -d "$old" ] || continue
   if [ -e "$old/lock" ]; then
-    if ( exec 8>>"$old/lock" && flock -n 8 ) 2>/dev/null; then sweep "$old"; fi
+    if ( exec 8>>"$old/lock" && flock -n 8 ) 2>/dev/null; then clear "$old"; fi
   elif [ -n "$(find "$old" -maxdepth 0 -mmin +60)" ]; then
-    sweep "$old"
+    clear "$old"
   fi
 done
 if [ "$replace" = yes ] || [ ! -s "$target" ]; then
   needed "$program"
   folder=$(mktemp -d -- "$beside/.pull-XXXXXXXX")
-  trap 'sweep "$folder"' EXIT
+  trap 'clear "$folder"' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
   exec 9>"$folder/new-lock"
   flock -n 9 || :
   mv -- "$folder/new-lock" "$folder/lock"  # no other pull may find it before it is locked
   facts=
   fetch "$@" >&2 </dev/null
-  [ -s "$folder/image" ] || { echo "$program left no image" >&2; exit 1; }
+  [ -s "$folder/image" ] || { echo "$program made no image" >&2; exit 1; }
   [ ! -e "$folder/facts" ] || facts=$(cat "$folder/facts")
   record "$folder/image" "$facts" >"$folder/record"
   [ ! -e "$folder/entry" ] || mv -f -- "$folder/entry" "$target.entry"
@@ -85,11 +85,11 @@ def pull_command(
     Parameters
     ----------
     fetch
-        A shell function ``fetch`` that puts the image into ``$folder/image``; it may leave ``$folder/entry``, published
-        beside the image, and ``$folder/facts``, more of the record. It finds ``$reference``, ``$program``, ``$tmpdir``,
-        ``$cachedir``, ``$username``, ``$password``.
+        A shell function ``fetch`` that writes the image to ``$folder/image``. It may also write ``$folder/entry``,
+        which is published beside the image, and ``$folder/facts``, which becomes part of the record. It uses
+        ``$reference``, ``$program``, ``$tmpdir``, ``$cachedir``, ``$username`` and ``$password``.
     words
-        What ``fetch`` is called with.
+        The arguments of ``fetch``.
     """
     options = [target, str(reference), tmpdir, cachedir, program, "yes" if replace else "no"]
     return ["sh", "-c", fetch + _FRAME, "pull", *options, *words]

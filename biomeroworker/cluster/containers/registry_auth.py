@@ -1,7 +1,7 @@
 """Names and passwords for container registries, from a file as docker and podman write it.
 
-The file stays on the machine that this program runs on; what the cluster gets, it gets on stdin, for one pull. See
-containers-auth.json(5) for the format: keys are registries, or registries with the beginning of a path.
+The file is not copied to the cluster: each pull gets its credentials on stdin. See containers-auth.json(5) for the
+format: keys are registries, or registries with the first part of a path.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from pathlib import Path
 from biomeroworker.cluster.containers.runtime import Reference, RegistryCredentials
 from biomeroworker.errors import ConfigError
 
-#: How the file calls Docker Hub, which references do not name.
+#: Names of Docker Hub in the file; references do not name it.
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 def reader(file: Path | None) -> Callable[[Reference], RegistryCredentials | None]:
-    """What finds the login for an image; the file is read when it is asked, so a new token needs no restart."""
+    """A function that finds the credentials for an image; it reads the file each time, so new ones need no restart."""
     return lambda reference: login_for(reference, file) if file else None
 
 
 def login_for(reference: Reference, file: Path) -> RegistryCredentials | None:
-    """The login of the file for this image; the longest key that fits counts.
+    """The credentials in the file for this image; the longest matching key counts.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, is open to others, or its entry holds no name and password. Never shows a value.
+        The file cannot be read, other accounts can read it, or its entry has no name and password. The message
+        contains no value of the file.
     """
     try:
         if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(f"[SLURM] registry_credentials: {file} is open to other accounts: chmod 600")
+            raise ConfigError(f"[SLURM] registry_credentials: other accounts can read {file}: chmod 600")
         entries = json.loads(file.read_text()).get("auths", {})
         keys = {_key(key): key for key in entries}
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"[SLURM] registry_credentials: {file} cannot be read ({type(error).__name__})"
-        ) from None  # a message of the JSON parser may show a part of the file
+        ) from None  # a message of the JSON parser may contain a part of the file
     registries = [reference.registry] if reference.registry else list(_HUB)
     for registry in registries:
         parts = [registry, *reference.path.split("/")]

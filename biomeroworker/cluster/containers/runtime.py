@@ -1,9 +1,8 @@
-"""Containers on the cluster: what an image is called there, how it gets there, how it is run. Pure.
+"""Container images on the cluster: references, file names, versions; and the interface of the runtimes. Pure.
 
-A runtime (`apptainer`, `charliecloud`) builds command lines; this module names things. An image's file is called as
-existing deployments call it, ``<images>/<workflow path>/<name>_<version>.sif``, so what was pulled before is found
-again. Beside it lies a record, ``<image>.json``, with the reference that it was pulled from and the SHA-256 of the
-file: what provenance cites.
+A runtime (`apptainer`, `charliecloud`) builds command lines. The file of an image has the same name as in existing
+deployments, ``<images>/<workflow path>/<name>_<version>.sif``, so that their images are found. Beside it is a record,
+``<image>.json``, with the reference that was pulled and the SHA-256 of the file, for provenance.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a reference; `ConfigError` if it is none."""
+        """Parse a reference; `ConfigError` if it is not one."""
         match = _REFERENCE.fullmatch(text.strip().removeprefix("docker://"))
         if not match:
             raise ConfigError(f"{text!r} does not name a container image (org/name:tag)")
@@ -52,12 +51,12 @@ class Reference:
 
     @property
     def version(self) -> str:
-        """What the reference asks for: its tag, else (a part of) its digest, else ``latest``."""
+        """The version that the reference names: its tag, else a part of its digest, else ``latest``."""
         return self.tag or (f"sha256-{self.digest[7:19]}" if self.digest else "latest")
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the registry is on the same machine, where container tools speak HTTP."""
+        """Whether the registry is on the same machine, where container tools use HTTP."""
         host = self.registry.partition(":")[0]
         return host == "localhost" or host.startswith("127.")
 
@@ -71,14 +70,14 @@ class Reference:
 
     def __str__(self) -> str:
         prefix = f"{self.registry}/" if self.registry else ""
-        # A registry is asked by digest alone: with both, tools disagree on what wins.
+        # Only the digest, if there is one: tools disagree on which wins if both are given.
         suffix = f"@{self.digest}" if self.digest else f":{self.version}"
         return f"{prefix}{self.path}{suffix}"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that is on the cluster: ``digest`` is ``sha256:`` of the file, empty when nobody recorded it."""
+    """An image on the cluster: ``digest`` is ``sha256:`` of the file, empty if there is no record of it."""
 
     path: str
     version: str
@@ -86,7 +85,7 @@ class Image:
 
 
 class Runtime(Protocol):
-    """How one container program is called. Every prefix is an argv; what is appended arrives byte for byte."""
+    """The command lines of one container program. A prefix is an argv; words that are appended arrive unchanged."""
 
     program: str
     suffix: str
@@ -95,8 +94,8 @@ class Runtime(Protocol):
         """The argv that runs the image's own entry point; its arguments are appended.
 
         ``binds`` are folders that the container sees under their own paths; the first is its home. The exit code is
-        the entry point's, 128 and the signal's number where one ended it. 255 and a line ``FATAL: …`` is the
-        runtime's own failure.
+        that of the entry point, or 128 plus the number of a signal. 255 with a line ``FATAL: …`` means that the runtime
+        itself failed.
         """
         ...
 
@@ -105,30 +104,30 @@ class Runtime(Protocol):
         ...
 
     def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
-        """Put an image at ``target``, at once or not at all; what is there stays, or is replaced. Prints the record.
+        """Put an image at ``target``, atomically, unless it exists or is to be replaced. Prints the record.
 
-        Name and password for the registry are read from stdin, a line each (`RegistryCredentials.lines`); none if it is
+        Name and password for the registry are read from stdin, one per line (`RegistryCredentials.lines`), if it is not
         empty.
         """
         ...
 
     def outdated(self, record: Mapping[str, Any]) -> str:
-        """Why an image with this record cannot be run as things are configured now; empty if it can."""
+        """Why an image with this record cannot be run with the present configuration; empty if it can."""
         ...
 
 
 @dataclass(frozen=True)
 class RegistryCredentials:
-    """A name and a password, or token, for a registry. It travels on stdin, and is in no argv, log or event."""
+    """Name and password (or token) for a registry. They are sent on stdin, and are in no argv, log or event."""
 
     username: str
     password: str = field(repr=False)
 
     @property
     def lines(self) -> bytes:
-        """As `Runtime.pull_command` reads it."""
+        """As `Runtime.pull_command` reads them."""
         if any(character in self.username + self.password for character in "\n\r\0"):
-            raise ConfigError("a name or password for a registry may not hold a line break")
+            raise ConfigError("the name and password for a registry must not contain a line break")
         return f"{self.username}\n{self.password}\n".encode()
 
 
@@ -153,9 +152,10 @@ def converter_file(key: str, reference: Reference, suffix: str = ".sif") -> str:
     return f"convert_{key}_{reference.version}{suffix}"
 
 
-# -- what is there -----------------------------------------------------------------------------------------------------
+# -- images on the cluster
+# -----------------------------------------------------------------------------------------------------
 
-#: $1 suffix, then any number of folders. Says the home folder first, then of each folder its images' names.
+#: $1 suffix, then any number of folders. Prints the home folder, then the names of the images in each folder.
 _LIST = r"""
 suffix=$1; shift
 printf 'home %s\n' "$(cd && pwd)"
@@ -167,8 +167,8 @@ for folder do
 done
 """
 
-#: $1 image, $2 suffix. Says the home folder, the record, and the names of the images beside it.
-_LOOK = r"""
+#: $1 image, $2 suffix. Prints the home folder, whether the image exists, its record, and the images in its folder.
+_PROBE = r"""
 printf 'home %s\n' "$(cd && pwd)"
 cd || exit
 [ ! -s "$1" ] || { echo there; [ ! -r "$1.json" ] || { printf 'record '; tr -d '\n' <"$1.json"; echo; }; }
@@ -178,7 +178,7 @@ find "${1%/*}/" -maxdepth 1 -type f -size +0 -name "*$2" -printf 'image %f\n' 2>
 
 
 def list_versions_command(folders: Sequence[str], suffix: str) -> list[str]:
-    """One execution that lists the images of all folders (relative ones are below the home folder)."""
+    """One remote execution that lists the images of all folders; relative ones start at the home folder."""
     return ["sh", "-c", _LIST, "images", suffix, *folders]
 
 
@@ -197,13 +197,13 @@ def parse_versions(text: str) -> dict[str, list[str]]:
 
 
 def probe_command(image: str, suffix: str) -> list[str]:
-    """One execution that says whether an image is there, what its record says, and what lies beside it."""
-    return ["sh", "-c", _LOOK, "image", image, suffix]
+    """One remote execution that looks for an image, its record, and the other images in its folder."""
+    return ["sh", "-c", _PROBE, "image", image, suffix]
 
 
 @dataclass(frozen=True)
 class ImageProbe:
-    """The answer to `look_command`."""
+    """The answer to `probe_command`."""
 
     home: str
     there: bool
@@ -212,12 +212,12 @@ class ImageProbe:
 
     @property
     def digest(self) -> str:
-        """``sha256:`` of the image's file, as recorded; empty when nobody did."""
+        """``sha256:`` of the image's file from its record; empty if there is none."""
         return digest_in(self.record)
 
 
 def parse_probe(text: str) -> ImageProbe:
-    """Read the answer to `look_command`; a record that cannot be read counts as none."""
+    """Parse the answer to `probe_command`; an invalid record counts as none."""
     home, there, record, beside = "", False, {}, []
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
@@ -233,7 +233,7 @@ def parse_probe(text: str) -> ImageProbe:
 
 
 def parse_record(text: str) -> dict[str, Any]:
-    """What a record says; nothing if it cannot be read."""
+    """The fields of a record; none if it is invalid."""
     try:
         record = json.loads(text)
     except ValueError:
@@ -242,7 +242,7 @@ def parse_record(text: str) -> dict[str, Any]:
 
 
 def digest_in(record: Mapping[str, Any]) -> str:
-    """The digest in a record, as ``sha256:…``; empty if it holds none."""
+    """The digest in a record, as ``sha256:…``; empty if there is none."""
     digest = str(record.get("sha256", ""))
     return f"sha256:{digest}" if re.fullmatch(r"[0-9a-f]{64}", digest) else ""
 
@@ -251,7 +251,7 @@ _LIKE_A_VERSION = re.compile(r"[vV]?\d|latest$|sha256-")
 
 
 def version_of(name: str) -> str:
-    """The version in an image's file name: what follows the last underscore after which it looks like one."""
+    """The version in an image's file name: the shortest part after an underscore that looks like a version."""
     words = name.rpartition(".")[0].split("_")
     tails = ["_".join(words[at:]) for at in range(len(words) - 1, 0, -1)]
     return next((tail for tail in tails if _LIKE_A_VERSION.match(tail)), tails[0] if tails else "")
@@ -263,7 +263,7 @@ def versions(names: Iterable[str]) -> list[str]:
 
 
 def version_key(version: str) -> tuple[object, ...]:
-    """Sorts versions as people count: numbers as numbers, a pre-release before its release, words before versions."""
+    """Sort key: numbers by value, a pre-release before its release, words before numbers."""
     numbers = re.match(r"[vV]?(\d+(?:\.\d+)*)", version)
     if not numbers:
         return (0, (), 0, version)

@@ -43,7 +43,8 @@ class AttemptAbandoned(SubmissionUncertain):
 
 
 #: $1 the attempt's folder, $2 messages of sbatch after which the result is uncertain (an extended regular expression),
-#: then the call. The output of sbatch goes into files first: a lost connection must neither kill it nor lose the output.
+#: then the call. The output of sbatch goes into files first: a lost connection must neither kill it nor lose the
+#: output.
 _SUBMIT = rf"""
 folder=$1 uncertain=$2; shift 2
 claim=$folder/{CLAIM}

@@ -65,11 +65,11 @@ def test_a_private_image_is_pulled_only_with_the_workers_credentials(
     closed_registry = closed_registries[name]
     runtime: Runtime = Apptainer() if name == "apptainer" else Charliecloud(data="data")
     folder, reference = f"private-{uuid4().hex[:8]}", f"{closed_registry}/lab/closed:v1"
-    with pytest.raises(Permanent, match="does not give us") as caught:
+    with pytest.raises(Permanent, match="denies access") as caught:
         Images(transport, runtime, folders(transport, folder), {}).pull("w", reference)
     assert "registry_credentials" in caught.value.hint
     wrong = registry_auth.reader(auth_file(tmp_path / "wrong.json", closed_registry, ("ada", "wrong")))
-    with pytest.raises(Permanent, match="does not give us"):
+    with pytest.raises(Permanent, match="denies access"):
         Images(transport, runtime, folders(transport, folder), {}, wrong).pull("w", reference)
     right = registry_auth.reader(auth_file(tmp_path / "right.json", f"{closed_registry}/lab", LOGIN))
     image = Images(transport, runtime, folders(transport, folder), {}, right).pull("w", reference)

@@ -220,7 +220,7 @@ def test_a_job_that_sbatch_refuses_names_the_settings(transport: FakeTransport, 
 def test_a_job_that_vanishes_is_not_waited_for_for_ever(
     transport: FakeTransport, jobs: PullJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull, "_GONE_SECONDS", 0.3)
+    monkeypatch.setattr(pull, "_LOST_SECONDS", 0.3)
     with pytest.raises(Transient, match="without a word"):
         jobs(["sh", "-c", "kill -9 $PPID"], b"")
 
