@@ -363,7 +363,7 @@ def load(file: Path) -> Any:
     except OSError as error:
         raise Unreadable(f"{_shown(file)} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise Unconvertible(f"{_shown(file)} is no JSON: {error}") from error
+        raise Unconvertible(f"{_shown(file)} is not valid JSON: {error}") from error
 
 
 def attributes(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Lay out an attempt's folder: the fixed job script and, beside it, everything that it reads.
+"""Write an attempt's folder: the fixed job script, and the files that it reads.
 
-Nothing is put *into* the script. Words travel NUL-separated, settings as plain lines that nothing evaluates, so no
-value needs quoting and none can become a command.
+The script itself contains no values. Words are separated by NUL, settings are plain lines that no shell evaluates, so
+no value needs quoting and none can become a command.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from biomeroworker.workflows.parameters import Folders
 
 SCRIPT = "job.sh"
 CONVERTER = "convert.py"
-STDOUT = "slurm.out"  #: the job's own output, as the scheduler keeps it
-OUT = "out"  #: below the attempt's folder: what the workflow made
+STDOUT = "slurm.out"  #: the output of the job script, written by SLURM
+OUT = "out"  #: below the attempt's folder: the results of the workflow
 
-#: Below this much free space a run would end half-way: what the job wants of the data folder, and of ``$TMPDIR``.
+#: Free space that the preflight requires in the data folder and in ``$TMPDIR``.
 MIN_FREE_BYTES = 1 << 30
 MIN_TEMPORARY_BYTES = 64 << 20
 
 
 def task_name(task: int | str) -> str:
-    """The folder of a task below its attempt's; of every task with sbatch's ``%a``."""
+    """The folder of a task below that of its attempt; sbatch's ``%a`` stands for each task."""
     return f"task-{task}"
 
 
 def folders(remote_attempt: str, *, tiff: bool, task: int | None = None) -> Folders:
-    """Where a container finds its data: the converted TIFFs of this attempt, or the run's OME-Zarr.
+    """The folders of a container: as input the converted TIFFs of this attempt, or the run's OME-Zarr.
 
-    A ``task`` of an array works on the chunk of its number, and has a folder of its own in the attempt's.
+    A ``task`` of an array works on the chunk with its number, and has its own folder in that of the attempt.
     """
     attempt = PurePosixPath(remote_attempt)
     number = attempt.name.rpartition("-")[2]
@@ -59,20 +59,20 @@ def prepare_attempt(
     data_folder: str,
     converter_image: str = "",
 ) -> None:
-    """Write an attempt's folder, locally, as it will lie on the cluster; may be repeated.
+    """Write an attempt's folder, locally, as it will be on the cluster; may be repeated.
 
     Parameters
     ----------
     remote_attempt
         The folder's absolute path on the cluster.
     prefix
-        Words that start the workflow's container through its entry point, up to its own arguments.
+        Words that start the workflow's container through its entry point; its arguments follow.
     converter_prefix
         Words that start a program inside the converter's image; None when the workflow reads OME-Zarr itself.
     arguments
-        The container's own, from `parameters.arguments`; by task, for an array.
+        Arguments of the container, from `parameters.arguments`; by task for an array.
     image_path, converter_image, data_folder
-        Checked by the job's preflight, on the node.
+        Paths that the job's preflight checks on the node.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def prepare_attempt(
     if not PurePosixPath(remote_attempt).is_absolute():
         raise Permanent(f"the attempt's folder must be an absolute path on the cluster, not {remote_attempt!r}")
     if not program(prefix):
-        raise Permanent("no command is known that starts the container")
+        raise Permanent("there is no command that starts the container")
     settings = {
         "program": program(prefix),
         "image": image_path,
@@ -94,7 +94,7 @@ def prepare_attempt(
     }
     for key, value in settings.items():
         if any(character in value for character in "\n\r\0"):
-            raise Permanent(f"{key} holds a line break or a NUL byte: {value!r}")
+            raise Permanent(f"{key} contains a line break or a NUL byte: {value!r}")
     attempt_folder.mkdir(parents=True, exist_ok=True)
     for name in (SCRIPT, CONVERTER):
         (attempt_folder / name).write_text(remote.read(name), encoding="utf-8")
@@ -112,7 +112,7 @@ def prepare_attempt(
 
 
 def program(prefix: Sequence[str]) -> str:
-    """The program that a prefix starts in the end: behind ``env``, its ``-u NAME`` options and its variables."""
+    """The program that a prefix starts, after ``env`` with its options and variables."""
     words = list(prefix)
     if words and PurePosixPath(words[0]).name == "env":
         words = words[1:]
@@ -124,5 +124,5 @@ def program(prefix: Sequence[str]) -> str:
 def _write_words(file: Path, words: Sequence[str]) -> None:
     for word in words:
         if "\0" in word:
-            raise Permanent(f"an argument may not hold a NUL byte: {word!r}")
+            raise Permanent(f"an argument must not contain a NUL byte: {word!r}")
     file.write_bytes(remote.encode_words(words))

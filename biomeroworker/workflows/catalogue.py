@@ -1,6 +1,6 @@
-"""The workflows of this deployment: what the configuration names, described by their descriptors.
+"""The workflows of this deployment: those of the configuration, with their descriptors.
 
-A workflow whose descriptor is bad is switched off with its message; the others are not touched by it.
+A workflow with an invalid descriptor is disabled with a message; the others are not affected.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from biomeroworker.workflows import refresh
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.store import Network
 
-#: For how long a descriptor is not read again: who edits one should see it soon, and a supervisor runs for months.
+#: After this time a descriptor is read again, so that an edited one takes effect soon.
 _RELOAD_SECONDS = 60.0
 
 
 class Catalogue:
-    """Descriptors by the names that the configuration gives to workflows, read when they are first asked for.
+    """Descriptors by the names of workflows in the configuration, read at their first use.
 
     Parameters
     ----------
     network
-        Whether the web may be asked: never for a dialog, which must open at once.
+        Whether descriptors may be fetched from the web: never for a dialog, which must open immediately.
     """
 
     def __init__(self, settings: Settings, network: Network = Network.IF_STALE) -> None:
@@ -53,17 +53,17 @@ class Catalogue:
                 _check_image(workflow)
             except ConfigError as error:
                 self.problems[name] = str(error)
-                raise RequestRejected(f"workflow {name!r} is switched off: {error}") from error
+                raise RequestRejected(f"workflow {name!r} is disabled: {error}") from error
             self._loaded[name] = time.monotonic(), workflow
             self.problems.pop(name, None)
         return workflow
 
     def versions(self, name: str) -> list[str]:
-        """The versions that were on the cluster when that was last looked at, newest first. Asks nobody."""
+        """The cached versions on the cluster, newest first; needs no network."""
         return refresh.versions_of(self._settings).get(name, [])
 
     def usable(self) -> Iterator[tuple[str, Workflow]]:
-        """The workflows that can run; what is wrong with the others is in `problems`."""
+        """The workflows that can run; the errors of the others are in `problems`."""
         for name in self.names():
             try:
                 yield name, self.get(name)
@@ -79,7 +79,7 @@ class Catalogue:
 
 
 def _check_image(workflow: Workflow) -> None:
-    """What no registry can have would stop whoever looks for the images of all workflows."""
+    """Refuse an invalid image name here, because it would break queries for the images of all workflows."""
     try:
         Reference.parse(workflow.container_image)
     except ConfigError as error:

@@ -1,7 +1,6 @@
-"""A workflow as its authors describe it, read into one typed model whatever the format.
+"""The model of a workflow, for all formats of descriptors.
 
-`Workflow` is what the rest of the package knows; `readers` reads the three kinds of descriptor into it and `store`
-finds them on disk or on the web.
+`readers` parses the three formats into it, and `store` finds descriptors on disk or on the web.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class ParameterType(enum.StrEnum):
-    """What kind of value a parameter takes."""
+    """The type of a parameter's value."""
 
     STRING = "string"
     INTEGER = "integer"
     FLOAT = "float"
-    NUMBER = "number"  #: BIAFLOWS' Number: whole or not, the descriptor does not say
+    NUMBER = "number"  #: BIAFLOWS' Number, with or without a fraction
     BOOLEAN = "boolean"
     IMAGE = "image"  #: this and the following: files, given as a path
     FILE = "file"
@@ -28,7 +27,7 @@ class ParameterType(enum.StrEnum):
     EXECUTABLE = "executable"
 
 
-#: Inputs of these types are folders of files to a container that declares flags for them (bilayers).
+#: For inputs of these types a container with flags for them (bilayers) gets a folder of files.
 FOLDER_TYPES = frozenset({
     ParameterType.IMAGE, ParameterType.FILE, ParameterType.ARRAY, ParameterType.MEASUREMENT, ParameterType.EXECUTABLE,
 })  # fmt: skip
@@ -36,7 +35,7 @@ _NUMERIC = frozenset({ParameterType.INTEGER, ParameterType.FLOAT, ParameterType.
 
 
 class Family(enum.StrEnum):
-    """Whose conventions the container's command line follows."""
+    """The conventions of the container's command line."""
 
     BIAFLOWS = "biaflows"
     BIOMERO = "biomero"
@@ -50,8 +49,8 @@ class _Frozen(BaseModel):
 class Parameter(_Frozen):
     """One input or output of a workflow.
 
-    ``command_line_flag`` has ``@id`` expanded already; empty means positional. ``set_by_server`` inputs are not the
-    user's to give. ``is_switch`` booleans are given by their flag's presence, others by the words True and False.
+    ``command_line_flag`` has ``@id`` expanded; empty means positional. A user cannot set ``set_by_server`` inputs. The
+    value of an ``is_switch`` boolean is the presence of its flag, that of others the word True or False.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -73,8 +72,8 @@ class Parameter(_Frozen):
     advanced: bool = False
     formats: tuple[str, ...] = ()
     sub_types: tuple[str, ...] = ()
-    depth: bool | None = None  #: whether an image may have planes in Z; None: the descriptor does not say
-    timepoints: bool | None = None  #: the same for time
+    depth: bool | None = None  #: whether an image may have several planes in Z; None: not declared
+    timepoints: bool | None = None  #: the same for time points
 
     @field_validator("command_line_flag", "value_key", "id")
     @classmethod
@@ -95,12 +94,12 @@ class Parameter(_Frozen):
             if not low <= self.default <= high:
                 raise ValueError(f"the default {self.default:g} is not between {low:g} and {high:g}")
         if self.choice_labels and len(self.choice_labels) != len(self.choices):
-            raise ValueError("there must be one label a choice")
+            raise ValueError("there must be one label per choice")
         return self
 
 
 class Workflow(_Frozen):
-    """One workflow: what it is called, which image holds it, what it takes and gives."""
+    """One workflow: its name, container image, inputs and outputs."""
 
     name: Annotated[str, Field(min_length=1)]
     description: str = ""
@@ -109,13 +108,13 @@ class Workflow(_Frozen):
     container_type: str = "docker"
     type: str = ""  #: BIAFLOWS' problem class, e.g. ``object-segmentation``
     command_line: str = ""
-    #: The program in the image that is called with the arguments (bilayers); empty: the image's own entry point
+    #: The program in the image that gets the arguments (bilayers); empty: the entry point of the image
     command: tuple[str, ...] = ()
     inputs: tuple[Parameter, ...] = ()
     outputs: tuple[Parameter, ...] = ()
-    fixed_arguments: tuple[str, ...] = ()  #: given to every run, after the parameters
+    fixed_arguments: tuple[str, ...] = ()  #: arguments of every run, after the parameters
     schema_version: str = ""
-    origin: str = ""  #: the file or address that it was read from
+    origin: str = ""  #: the file or address of the descriptor
 
     @field_validator("inputs", "outputs")
     @classmethod
@@ -123,23 +122,23 @@ class Workflow(_Frozen):
         seen: set[str] = set()
         for parameter in parameters:
             if parameter.id in seen:
-                raise ValueError(f"two parameters are called {parameter.id}")
+                raise ValueError(f"two parameters have the name {parameter.id}")
             seen.add(parameter.id)
         return parameters
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The inputs that are the user's to give."""
+        """The inputs that a user can set."""
         return tuple(one for one in self.inputs if not one.set_by_server or one.file_attachment)
 
     @property
     def format(self) -> Literal["tiff", "zarr"]:
-        """What the container reads: OME-Zarr if one of its image inputs says so, else TIFF."""
+        """The image format that the container reads: OME-Zarr if an image input declares it, else TIFF."""
         images = [one for one in self.inputs if one.type is ParameterType.IMAGE]
         zarr = any("zarr" in name.lower() for one in images for name in one.formats)
         return "zarr" if zarr or self.takes_plates else "tiff"
 
     @property
     def takes_plates(self) -> bool:
-        """Whether an image input is declared to be a whole plate."""
+        """Whether an image input accepts whole plates."""
         return any("plate" in one.sub_types for one in self.inputs if one.type is ParameterType.IMAGE)

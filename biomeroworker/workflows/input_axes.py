@@ -1,11 +1,9 @@
-"""Whether a workflow can take the images it is asked to, before any of them is moved.
+"""Check that a workflow accepts the axes of its input images, before a transfer. Pure.
 
-What a descriptor says of an image input's axes: bilayers' ``depth`` and ``timepoints`` (whether it takes more than one
-plane, more than one time point), and the sub-types that BIAFLOWS and biomero-schema name (``2D``, ``3D``, ``plate``).
-Where a descriptor is silent, everything is let through: a converter never drops an axis, so the workflow itself will
-say what it cannot do.
-
-Pure.
+A descriptor declares the axes of an image input with ``depth`` and ``timepoints`` (bilayers: whether it accepts more
+than one plane or time point), or with sub-types (BIAFLOWS and biomero-schema: ``2D``, ``3D``, ``plate``). Without a
+declaration all images are accepted: the converter drops no axis, so the workflow itself reports what it does not
+support.
 """
 
 from __future__ import annotations
@@ -16,29 +14,29 @@ from biomeroworker.domain.manifest import InputImage
 from biomeroworker.errors import Permanent
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
 
-#: Images that a message names.
+#: Number of images that a message names.
 _NAMED = 3
 
 
 def check(workflow: Workflow, images: Iterable[InputImage]) -> None:
-    """Raise `Permanent`, naming images and axis, when every image input of the workflow declares that it cannot."""
+    """Raise `Permanent`, with images and axis, if no image input of the workflow accepts the images."""
     inputs = [one for one in workflow.inputs if one.type is ParameterType.IMAGE]
     if not inputs:
         return
-    there = list(images)
+    all_images = list(images)
     for axis, size in (("Z", 2), ("T", 0)):
         if all(_takes(one, axis) is False for one in inputs):
-            unfit = [image for image in there if image.shape[size] > 1]
+            unfit = [image for image in all_images if image.shape[size] > 1]
             if unfit:
                 what = "planes (Z)" if axis == "Z" else "time points (T)"
                 raise Permanent(
-                    f"{workflow.name} takes no more than one of {what}, but {_names(unfit, size)}",
+                    f"{workflow.name} accepts no more than one of {what}, but {_names(unfit, size)}",
                     hint="choose other images, or another workflow",
                 )
 
 
 def _takes(one: Parameter, axis: str) -> bool | None:
-    """Whether an image input takes more than one along Z or T; None where its descriptor does not say."""
+    """Whether an image input accepts a size above one along Z or T; None if the descriptor does not declare it."""
     stated = one.depth if axis == "Z" else one.timepoints
     if stated is not None or axis == "T":
         return stated

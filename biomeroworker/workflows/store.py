@@ -1,10 +1,10 @@
-"""Find descriptors: in a file, in a folder, on the web; and keep what came from the web.
+"""Find descriptors in a file, in a folder or on the web, and cache those from the web.
 
-Opening a dialog must never need the network. What was fetched once is kept on disk and used while it is fresh; when it
-is stale it is used all the same if the network does not answer, or may not be asked.
+Opening a dialog must never need the network. A fetched descriptor is cached on disk and used while it is fresh. A stale
+one is used if the network does not answer, or must not be used.
 
-An address may hold a password or a token. Whoever opens the dialog reads what is said of a workflow, and the log keeps
-where each came from: neither ever has it.
+An address may contain a password or a token. It is masked in messages, which users of the dialog read, and in the event
+log, which stores the origin of descriptors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.descriptor import Workflow
 from biomeroworker.workflows.readers import DescriptorFault, read
 
-#: What a descriptor may be called in a repository, in the order in which they are looked for.
+#: File names of a descriptor in a repository, in the order in which they are tried.
 NAMES = ("descriptor.json", "descriptor.yaml", "descriptor.yml", "config.yaml", "config.yml")
 _SUFFIXES = (".json", ".yaml", ".yml")
 _LARGEST_BYTES = 4 << 20
@@ -42,16 +42,16 @@ TIMEOUT_SECONDS = 10.0
 
 
 class Network(enum.Enum):
-    """Whether the web may be asked."""
+    """Whether descriptors may be fetched from the web."""
 
-    NEVER = "never"  #: use what is kept, however old
-    IF_STALE = "if stale"  #: ask when what is kept is older than a day
-    ALWAYS = "always"  #: ask; what is kept is the fallback
+    NEVER = "never"  #: use the cache, even if it is stale
+    IF_STALE = "if stale"  #: fetch if the cache is stale
+    ALWAYS = "always"  #: fetch; the cache is the fallback
 
 
 @dataclass(frozen=True)
 class Found:
-    """A descriptor's text and where it came from."""
+    """A descriptor's text and its origin."""
 
     text: str
     origin: str
@@ -72,23 +72,25 @@ class DescriptorStore:
         Raises
         ------
         ConfigError
-            Nothing can be had there, or it is no good descriptor: names the file and the field.
+            There is no descriptor, or it is invalid: names the file and the field.
         """
         found = self._from_web(location, network) if is_address(location) else _from_disk(location)
         return parse(found.text, found.origin)
 
     def _from_web(self, location: str, network: Network) -> Found:
-        kept = self._cached(location)
-        is_fresh = kept is not None and kept.fetched is not None and _is_fresh(kept.fetched, location, self._fresh)
-        if kept is not None and (network is Network.NEVER or (network is Network.IF_STALE and is_fresh)):
-            return kept
+        cached = self._cached(location)
+        is_fresh = (
+            cached is not None and cached.fetched is not None and _is_fresh(cached.fetched, location, self._fresh)
+        )
+        if cached is not None and (network is Network.NEVER or (network is Network.IF_STALE and is_fresh)):
+            return cached
         if network is Network.NEVER:
-            raise ConfigError(f"{mask_credentials(location)}: was never fetched, and the network may not be asked now")
+            raise ConfigError(f"{mask_credentials(location)}: is not in the cache, and must not be fetched now")
         try:
             fetched = self._fetch(location)
         except ConfigError:
-            if kept is not None:
-                return kept
+            if cached is not None:
+                return cached
             raise
         self._write_cache(location, fetched)
         return fetched
@@ -98,17 +100,17 @@ class DescriptorStore:
         try:
             addresses = list(candidates(location))
         except ValueError as error:
-            raise ConfigError(f"{mask_credentials(location)} is not an address: {error}") from error
+            raise ConfigError(f"{mask_credentials(location)} is not a web address: {error}") from error
         for address in addresses:
             shown = mask_credentials(address)
             try:
                 text = self._get(address)
-                read(_content(text, shown))  # a web page with status 200 is no descriptor
+                read(_content(text, shown))  # a web page with status 200 is not a descriptor
                 return Found(text, shown, time.time())
             except requests.HTTPError as error:
                 tried.append(f"{shown}: {error.response.status_code}")
             except requests.RequestException as error:
-                # The host does not answer: the other names on it will not either.
+                # The host does not answer: other file names need not be tried.
                 raise ConfigError(f"{shown}: cannot be fetched ({type(error).__name__})") from None
             except DescriptorFault as error:
                 raise ConfigError(f"{shown}: {error}") from error
@@ -122,7 +124,7 @@ class DescriptorStore:
             for piece in answer.iter_content(65536):
                 body += piece
                 if len(body) > _LARGEST_BYTES or time.monotonic() > deadline:
-                    raise requests.Timeout(f"{address} sends too much, or too slowly")
+                    raise requests.Timeout(f"{address} is too large or too slow")
         try:
             return body.decode()
         except UnicodeDecodeError as error:
@@ -139,7 +141,7 @@ class DescriptorStore:
             return None
 
     def _write_cache(self, location: str, found: Found) -> None:
-        """Failing to keep it is no reason to fail; a half-written file is never seen."""
+        """Write the cache atomically; an error is ignored."""
         with contextlib.suppress(OSError):
             self._cache.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._cache, prefix=".part-")
@@ -149,7 +151,7 @@ class DescriptorStore:
 
 
 def _is_fresh(fetched: float, location: str, seconds: float) -> bool:
-    """What is pinned to a commit never changes. A clock that was set back makes nothing fresh."""
+    """A location with a commit never changes. A time in the future, after the clock was set back, is not fresh."""
     return bool(_COMMIT.search(location)) or 0 <= time.time() - fetched < seconds
 
 
@@ -159,10 +161,10 @@ def is_address(location: str) -> bool:
 
 
 def candidates(location: str) -> Iterator[str]:
-    """Addresses at which a location's descriptor may lie, likeliest first. Pure.
+    """Addresses at which a location's descriptor may be, most likely first. Pure.
 
-    In ``/tree/REF/PATH`` nothing says where the reference ends and the path begins, and references may hold slashes.
-    The forge knows: its raw addresses have the same form, so both go there unsplit.
+    In ``/tree/REF/PATH`` the end of the reference is not known, because references may contain slashes. Raw addresses
+    of the forge have the same form, so reference and path are passed on together.
     """
     parts = urlsplit(location)
     host, path = parts.netloc, parts.path.strip("/").removesuffix(".git")
@@ -186,7 +188,7 @@ def _in_forge(raw: str, rest: list[str]) -> Iterator[str]:
         return
     tail = "/".join(rest[1:])
     if tail.endswith(_SUFFIXES):
-        yield f"{raw}/{tail}"  # as the forge itself resolves it: reference and path in one
+        yield f"{raw}/{tail}"  # the forge separates reference and path
     else:
         yield from (f"{raw}/{tail}/{name}" for name in NAMES)
 
@@ -203,9 +205,9 @@ def _content(text: str, origin: str) -> Any:
     text = text.removeprefix("\ufeff")  # a byte order mark, which some editors write
     try:
         return json.loads(text) if origin.endswith(".json") else yaml.safe_load(text)
-    except Exception as error:  # YAML's own, and what Python says of a date, a number or a depth that cannot be
+    except Exception as error:  # errors of YAML, and of Python for invalid dates, numbers or nesting
         kind = "JSON" if origin.endswith(".json") else "YAML"
-        raise DescriptorFault("", f"is no {kind}: {' '.join(str(error).split())}") from error
+        raise DescriptorFault("", f"is not valid {kind}: {' '.join(str(error).split())}") from error
 
 
 def _from_disk(location: str) -> Found:
@@ -221,15 +223,15 @@ def _from_disk(location: str) -> Found:
             continue
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: cannot be read ({error})") from error
-    meant = _meant(location)
+    address = _web_address(location)
     raise ConfigError(
         f"{path}: no descriptor there; "
-        + (f"is {meant} meant?" if meant else f"looked for {', '.join(map(str, tried))}")
+        + (f"did you mean {address}?" if address else f"looked for {', '.join(map(str, tried))}")
     )
 
 
-def _meant(location: str) -> str:
-    """The address that was meant by what is none (``git@host:org/name``, ``github.com/org/name``); empty if none."""
+def _web_address(location: str) -> str:
+    """The web address for ``git@host:org/name`` or ``github.com/org/name``; empty for other text."""
     found = re.match(r"(?:ssh://)?(?:git@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[a-z]{2,})[:/]+(.+)", location)
     return f"https://{found[1]}/{found[2].removesuffix('.git')}" if found else ""
 

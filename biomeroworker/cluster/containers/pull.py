@@ -190,7 +190,7 @@ class PullJobs:
                 unknown_since = unknown_since or time.monotonic()
                 if time.monotonic() - unknown_since > _LOST_SECONDS:
                     output = self._transport.run(["sh", "-c", 'cd; tail -n 20 "$1/slurm.out"', "tail", folder]).stdout
-                    raise remote_file_fault(f"the job {name}, which pulls an image, ended without an exit code", output)
+                    raise remote_file_fault(f"the job {name} (image pull, no exit code)", output)
             else:
                 unknown_since = None
             time.sleep(POLL_INTERVAL_SECONDS)

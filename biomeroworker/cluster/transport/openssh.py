@@ -334,7 +334,7 @@ def _private(folder: Path | None) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
-        raise ConfigError(f"{folder} belongs to another account: the shared SSH connection needs a private folder")
+        raise ConfigError(f"{folder} is not a folder of this account: the shared SSH connection needs a private one")
     if about.st_mode & 0o077:
         folder.chmod(0o700)
     return folder

@@ -156,7 +156,7 @@ def test_what_is_asked_about_workflows(client):
     assert descriptor["container-image"]["type"] == "oci"
     assert detect_schema_format(descriptor) == "biomero-schema"
     assert DescriptorParserFactory.parse_descriptor(descriptor).parameters[0].id == "exit"
-    with pytest.raises(RequestRejected, match="switched off"):
+    with pytest.raises(RequestRejected, match="is disabled"):
         client.get_workflow_parameters("broken")
 
 

@@ -158,7 +158,7 @@ def test_the_socket_is_in_a_private_folder(sshd: OwnSshd, transport: OpenSshTran
     assert sshd.runtime.stat().st_mode & 0o777 == 0o700
     strange = sshd.root / "strange"
     strange.symlink_to(sshd.runtime)
-    with pytest.raises(ConfigError, match="not a folder of ours"):
+    with pytest.raises(ConfigError, match="not a folder of this account"):
         OpenSshTransport(sshd.alias, config_file=sshd.config, runtime_dir=strange)
 
 

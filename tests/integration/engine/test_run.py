@@ -117,7 +117,7 @@ def test_a_failed_container_fails_the_run_even_with_output_files(site, parameter
     ("workflow", "parameters", "message"),
     [
         ("obediant", {}, "did you mean 'obedient'"),
-        ("broken", {}, "switched off"),
+        ("broken", {}, "is disabled"),
         ("obedient", {"exit": 300}, "exit"),
         ("obedient", {"exit": "three"}, "exit"),
         ("obedient", {"colour": "red"}, "colour"),

@@ -143,11 +143,11 @@ def test_metadata_that_are_missing(tmp_path: Path, refused: Callable[..., str], 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no JSON"),
-        (b"{", "is no JSON"),
-        (b"\xff\xfe", "is no JSON"),
+        (b"", "is not valid JSON"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
         (b'"text"', "makes no sense"),
-        (b"[" * 100_000, "is no JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
     ],
 )
 def test_metadata_that_are_no_json(

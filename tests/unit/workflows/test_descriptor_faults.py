@@ -163,7 +163,7 @@ def test_a_bad_descriptor_switches_off_one_workflow_and_is_back_when_it_is_mende
     catalogue = Catalogue(deployment(tmp_path, good=f"{tmp_path}/good.json", bad=f"{tmp_path}/bad.yaml"))
     assert [name for name, _ in catalogue.usable()] == ["good"]
     assert "bad.yaml" in catalogue.problems["bad"]
-    with pytest.raises(RequestRejected, match="switched off"):
+    with pytest.raises(RequestRejected, match="is disabled"):
         catalogue.get("bad")
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(BIOMERO))
     assert sorted(name for name, _ in catalogue.usable()) == ["bad", "good"]
@@ -215,7 +215,7 @@ def test_yaml_that_python_cannot_hold_switches_off_one_workflow(tmp_path: Path, 
         },
     }))  # fmt: skip
     assert [name for name, _ in catalogue.usable()] == ["good"]
-    assert "bad.yaml: is no YAML" in catalogue.problems["bad"]
+    assert "bad.yaml: is not valid YAML" in catalogue.problems["bad"]
 
 
 @pytest.mark.parametrize("image", ["lab/x:v1:v2", "lab//x", "Lab/X:v1", "lab/x@sha256:12"])
@@ -231,10 +231,10 @@ def test_an_image_that_no_registry_can_have_switches_off_one_workflow(tmp_path: 
 @pytest.mark.parametrize(
     ("location", "told"),
     [
-        ("http://[bad", "http://.bad is not an address"),
-        ("git@github.com:lab/w.git", "is https://github.com/lab/w meant"),
-        ("github.com/lab/w", "is https://github.com/lab/w meant"),
-        ("ssh://git@git.lab.org/g/w", "is https://git.lab.org/g/w meant"),
+        ("http://[bad", "http://.bad is not a web address"),
+        ("git@github.com:lab/w.git", r"did you mean https://github.com/lab/w\?"),
+        ("github.com/lab/w", r"did you mean https://github.com/lab/w\?"),
+        ("ssh://git@git.lab.org/g/w", r"did you mean https://git.lab.org/g/w\?"),
         ("~nobody-at-all/w", "nobody-at-all"),
         ("a\0b", "cannot be read"),
     ],

@@ -193,7 +193,7 @@ def test_what_is_wrong_is_named_by_its_field(content: dict[str, Any], field: str
 def test_a_bad_descriptor_names_its_file() -> None:
     with pytest.raises(ConfigError, match=r"/etc/w/descriptor\.json: inputs\[2\]\.type: 'Colour'"):
         parse(json.dumps(_with(BIAFLOWS, "inputs", 2, "type", value="Colour")), "/etc/w/descriptor.json")
-    with pytest.raises(ConfigError, match=r"x\.json: is no JSON: Expecting"):
+    with pytest.raises(ConfigError, match=r"x\.json: is not valid JSON: Expecting"):
         parse("{", "x.json")
     with pytest.raises(ConfigError, match=r"x\.yaml: a descriptor is an object"):
         parse("- 1", "x.yaml")

@@ -32,8 +32,8 @@ FLAT = workflow({"depth": False, "timepoints": False})
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ({"z": 5}, r"flat takes no more than one of planes \(Z\), but name 2 \(image-2\) has 5"),
-        ({"t": 3}, r"flat takes no more than one of time points \(T\), but name 2 \(image-2\) has 3"),
+        ({"z": 5}, r"flat accepts no more than one of planes \(Z\), but name 2 \(image-2\) has 5"),
+        ({"t": 3}, r"flat accepts no more than one of time points \(T\), but name 2 \(image-2\) has 3"),
     ],
 )
 def test_what_a_workflow_says_that_it_cannot_take(shape: dict[str, int], words: str) -> None:

@@ -98,7 +98,7 @@ def test_a_stale_copy_serves_when_the_network_does_not(tmp_path: Path, site: Sit
 
 
 def test_a_dialog_never_waits_for_the_network(tmp_path: Path, site: Site) -> None:
-    with pytest.raises(ConfigError, match="never fetched"):
+    with pytest.raises(ConfigError, match="is not in the cache"):
         DescriptorStore(tmp_path).load(address(site), Network.NEVER)
     assert site.asked == []
 

@@ -211,7 +211,7 @@ def test_a_link_that_is_cut_while_a_job_pulls_is_waited_for(jobs: PullJobs, tran
 
 
 def test_a_job_that_sbatch_refuses_names_the_settings(transport: FakeTransport, jobs: PullJobs) -> None:
-    with pytest.raises(Permanent, match="does not take the job") as caught:
+    with pytest.raises(Permanent, match="refuses the job") as caught:
         PullJobs(transport, "images/.pulls", {"mem": "wrong"})(["true"], b"")
     assert "image_pull_mem" in caught.value.hint
     assert "Invalid --mem" in caught.value.detail
@@ -221,7 +221,7 @@ def test_a_job_that_vanishes_is_not_waited_for_for_ever(
     transport: FakeTransport, jobs: PullJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pull, "_LOST_SECONDS", 0.3)
-    with pytest.raises(Transient, match="without a word"):
+    with pytest.raises(Transient, match="no exit code"):
         jobs(["sh", "-c", "kill -9 $PPID"], b"")
 
 
