@@ -1,7 +1,7 @@
-"""What can go wrong, classed once, by type (the promise: every failure says what happens next).
+"""The classes of errors, and the report of an error to the user.
 
-A fault's *class* decides what the engine does with a run; nothing else looks at messages to decide. Code that meets a
-fault raises the class it means; `classify` gives a class to what libraries raise.
+The class of a `Fault` decides what the engine does with a run; no code decides by the text of a message. Code that
+detects a fault raises the right class; `classify` converts the exceptions of libraries.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ class BiomeroWorkerError(Exception):
 
 
 class ConfigError(BiomeroWorkerError):
-    """A setting is wrong or missing. The message names file, line and key."""
+    """A setting is wrong or missing. The message names the file, the line and the key."""
 
 
 class RequestRejected(BiomeroWorkerError):
-    """A request is not accepted: nothing was recorded, nothing runs. The message says what to change."""
+    """A request is not accepted: nothing is recorded and nothing runs. The message names what to change."""
 
 
 class Conflict(BiomeroWorkerError):
-    """Somebody else was faster: what was to be done fits no longer. Nothing is wrong; look anew."""
+    """Another process has changed the state, so this change is no longer valid. Read the state again."""
 
 
 class Fault(BiomeroWorkerError):
-    """Something failed while a run was carried.
+    """A step of a run failed.
 
     Parameters
     ----------
     message
-        What failed, for the person who reads it at night: names the thing, and where.
+        What failed, and where (path, host, job).
     hint
-        What to do about it; empty when there is nothing to do but wait.
+        What the reader can do; empty if waiting is enough.
     detail
         Evidence: the last lines of stderr, SLURM's state and reason. Never a secret.
     """
@@ -50,15 +50,15 @@ class Fault(BiomeroWorkerError):
 
 
 class Transient(Fault):
-    """Goes away by itself: retried with backoff."""
+    """A temporary fault: retried with backoff."""
 
 
 class Blocked(Fault):
-    """Needs a person: the run is paused, visibly, and goes on from the same step after ``biomeroworker resume``."""
+    """A person must fix the cause. The run is paused; ``biomeroworker resume`` continues it with the same step."""
 
 
 class Permanent(Fault):
-    """Will fail the same way again: the run fails now."""
+    """A retry would fail in the same way: the run fails."""
 
 
 class NodeFault(Transient):
@@ -71,7 +71,7 @@ class NodeFault(Transient):
 
 @dataclass(frozen=True)
 class Report:
-    """What a user is told of a fault: always all of it."""
+    """The complete description of a fault for the user."""
 
     stage: str
     kind: str
@@ -90,27 +90,26 @@ class Report:
 _TRANSIENT_ERRNO = {
     errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH,
     errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.EAGAIN, errno.EINTR, socket.EAI_AGAIN,
-    # this machine's, or a file server's, bad moment
+    # temporary states of the worker host or of a file server
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EBUSY,
 }  # fmt: skip
 _BLOCKED_ERRNO = {
     **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT), "free space on it; most of what a run needs is in [WORKER] work_folder"
+        (errno.ENOSPC, errno.EDQUOT), "free disk space; [WORKER] work_folder needs most of it"
     ),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give the worker's account access"),
-    errno.EIO: "the storage reports a broken read or write: have it looked at",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give the account of the worker access"),
+    errno.EIO: "the storage reports a read or write error: check the disk or the file server",
 }
 
-#: Of what a database's driver raises, that which says that the statement itself is wrong.
+#: Exceptions of database drivers for a statement that is wrong. Others are faults of the connection or the server.
 _WRONG_STATEMENT = {"IntegrityError", "DataError", "ProgrammingError", "NotSupportedError"}
 
 
 def classify(error: BaseException) -> Fault:
-    """The fault that an exception is: itself if it is one, else by its type. The unknown is permanent.
+    """Convert an exception to a `Fault`, by its type. A `Fault` is returned as it is; an unknown type is permanent.
 
-    `OSError` is classed by its errno. A time-out is transient, and so is a database that cannot be reached, is slow, or
-    ended the session; a statement that it does not accept is not. Whoever was overtaken has only to look anew.
-    Anything else is a defect or a refusal and will not get better by trying again.
+    `OSError` is classified by its errno. These are transient: a timeout; a database that cannot be reached, is slow, or
+    has closed the connection; a `Conflict`. A statement that the database rejects is permanent.
     """
     if isinstance(error, Fault):
         return error
@@ -119,7 +118,7 @@ def classify(error: BaseException) -> Fault:
         return Transient(str(error))
     if isinstance(error, ConfigError | RequestRejected):
         return Permanent(str(error))
-    if isinstance(error, subprocess.TimeoutExpired):  # its own text would tell the whole command line
+    if isinstance(error, subprocess.TimeoutExpired):  # its own text contains the whole command line
         command = error.cmd if isinstance(error.cmd, str) else str(next(iter(error.cmd), ""))
         return Transient(f"{command.split(' ')[0]} did not end within {error.timeout:g} s")
     if isinstance(error, TimeoutError):
@@ -129,33 +128,31 @@ def classify(error: BaseException) -> Fault:
             return Transient(text)
         if error.errno in _BLOCKED_ERRNO:
             where = f": {error.filename}" if error.filename else ""
-            return Blocked(
-                f"this machine says {os.strerror(error.errno).lower()}{where}", hint=_BLOCKED_ERRNO[error.errno]
-            )
-    if _is_passing_in_a_database(error):
+            return Blocked(f"worker host: {os.strerror(error.errno).lower()}{where}", hint=_BLOCKED_ERRNO[error.errno])
+    if _is_transient_database_error(error):
         return Transient(text)
     return Permanent(text)
 
 
-def _is_passing_in_a_database(error: BaseException) -> bool:
-    """By the names of its types, so that those who need no database need not load one."""
+def _is_transient_database_error(error: BaseException) -> bool:
+    """Compares the names of types, so that this module does not import the libraries of the database."""
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
-    if ("eventsourcing", "IntegrityError") in kinds:  # another process recorded first, again and again
+    if ("eventsourcing", "IntegrityError") in kinds:  # another process recorded first at each attempt
         return True
     names = {name for package, name in kinds if package == "sqlalchemy"}
     if "DBAPIError" in names:
         return not names & _WRONG_STATEMENT
-    return "TimeoutError" in names  # no connection became free in the pool
+    return "TimeoutError" in names  # the connection pool had no free connection
 
 
 def report(fault: Fault, stage: str, run: str, *, outcome: Literal["retry", "paused", "ended"] | None = None) -> Report:
-    """What to tell the user of a fault that was met at ``stage``.
+    """Describe a fault of ``stage`` to the user.
 
     Parameters
     ----------
     outcome
-        What came of it for the run, which decides what is to be done next; by default what a fault of this class
-        leads to as long as nobody has lost patience.
+        What the engine did with the run; it determines the next step. Default: what the class of the fault leads to
+        before the retry budget is used up.
     """
     match fault:
         case Transient():
@@ -166,9 +163,9 @@ def report(fault: Fault, stage: str, run: str, *, outcome: Literal["retry", "pau
             kind, usual = "permanent", "ended"
     match outcome or usual:
         case "retry":
-            step = "it is tried again by itself"
+            step = "will be retried automatically"
         case "paused":
-            step = f"after mending it: biomeroworker resume {run}"
+            step = f"fix the cause, then run: biomeroworker resume {run}"
         case _:
-            step = f"after mending it: biomeroworker retry {run}"
+            step = f"fix the cause, then run: biomeroworker retry {run}"
     return Report(stage, kind, str(fault), fault.detail, f"{fault.hint}; {step}" if fault.hint else step)

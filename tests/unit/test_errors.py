@@ -77,7 +77,7 @@ def test_the_report_of_a_paused_run_has_the_resume_command():
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        ("retry", "it is tried again by itself"),
+        ("retry", "will be retried automatically"),
         ("paused", "biomeroworker resume abc"),
         ("ended", "biomeroworker retry abc"),
     ],
@@ -89,7 +89,7 @@ def test_the_next_step_depends_on_the_outcome_and_not_on_the_class(fault, outcom
 
 
 def test_without_an_outcome_the_next_step_depends_on_the_class():
-    assert "tried again by itself" in report(Transient("link down"), "transferring", "abc").next_step
+    assert "will be retried automatically" in report(Transient("link down"), "transferring", "abc").next_step
     assert "biomeroworker retry abc" in report(Permanent("exit 3"), "running", "abc").next_step
 
 

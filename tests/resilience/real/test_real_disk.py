@@ -157,7 +157,7 @@ def test_a_worker_without_room_for_an_export_waits_for_a_person(
     run_id = world.accept_large(9_000_000)
     with world.supervised():
         reason = paused(world, run_id)
-        assert "this machine says no space left" in reason
+        assert "worker host: no space left" in reason
         disk.grow(64)
         resume(world, run_id)
         world.await_run(run_id, 120)
@@ -173,7 +173,7 @@ def test_a_worker_without_room_for_the_results_waits_for_a_person(
     with world.supervised():
         world.await_run(run_id, 60, RunState.RUNNING)
         taken = disk.fill()
-        assert "this machine says no space left" in paused(world, run_id)
+        assert "worker host: no space left" in paused(world, run_id)
         taken.unlink()
         resume(world, run_id)
         world.await_run(run_id, 120)
