@@ -94,9 +94,7 @@ _TRANSIENT_ERRNO = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EBUSY,
 }  # fmt: skip
 _BLOCKED_ERRNO = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT), "free disk space; [WORKER] work_folder needs most of it"
-    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space; [WORKER] work_folder needs most of it"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give the account of the worker access"),
     errno.EIO: "the storage reports a read or write error: check the disk or the file server",
 }

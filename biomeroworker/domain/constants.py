@@ -1,7 +1,7 @@
-"""Names that scripts, annotations and dashboards share: parameter names of OMERO scripts, words for progress.
+"""Names that scripts, annotations and dashboards share: parameters of OMERO scripts, states of progress.
 
 The literal strings are a contract: scripts use them as parameter names and in map annotations, dashboards compare
-them. The classes are namespaces and are never made.
+them. The classes are namespaces without instances.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ IMAGE_IMPORT_SCRIPT = "SLURM_Get_Results.py"
 LABELS_TO_ROIS_SCRIPT = "Labels2Rois.py"
 RUN_WF_BATCHED_SCRIPT = "SLURM_Run_Workflow_Batched.py"
 RUN_WF_SCRIPT = "SLURM_Run_Workflow.py"
-#: Brings images home: the task under which existing dashboards show an import.
+#: The name under which existing dashboards show the import task.
 IMAGE_IMPORT_TASK = "SLURM_Import_Results.py"
 
-#: Ten colours that are told apart easily, for the ROIs of different runs.
+#: Ten colours that are easy to distinguish, for the ROIs of different runs.
 QUALITATIVE_COLOR_SCHEME = (
     "#147EB3",
     "#29A634",
@@ -222,7 +222,7 @@ class workflow_batched:  # noqa: N801
 
 
 class workflow_status:  # noqa: N801
-    """Words that dashboards read for the progress of a run."""
+    """The states that dashboards show for a run."""
 
     CONVERTING = "CONVERTING"
     DONE = "DONE"
@@ -238,7 +238,7 @@ class workflow_status:  # noqa: N801
 
 
 def resolve_workflow_color(color_override: str | None, workflow_id: UUID | str) -> str:
-    """The colour asked for, else one that is the same for a run wherever it is drawn."""
+    """The requested colour, else a colour that is the same for all ROIs of a run."""
     if color_override and color_override.strip():
         return color_override.strip()
     return QUALITATIVE_COLOR_SCHEME[UUID(str(workflow_id)).int % len(QUALITATIVE_COLOR_SCHEME)]

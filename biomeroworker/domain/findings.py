@@ -1,4 +1,4 @@
-"""What the doctor says: one line each."""
+"""The findings of `biomeroworker doctor`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """The result of one check.
 
-    ``setting`` is the line of the ini (or the variable) to change, where one is: ``/etc/x.ini:12: [SLURM] key``.
+    ``setting`` is the line of the ini file, or the environment variable, to change: ``/etc/x.ini:12: [SLURM] key``.
     """
 
     level: Level
@@ -25,35 +25,35 @@ class Finding:
     setting: str = ""
 
     def for_cluster(self, cluster: str) -> Finding:
-        """The same, said of a cluster with a name."""
+        """The same finding with the name of the cluster in front; unchanged for the cluster without a name."""
         return replace(self, subject=f"{cluster}: {self.subject}") if cluster else self
 
 
 def ok(subject: str, message: str) -> Finding:
-    """All is well."""
+    """A finding without a problem."""
     return Finding("ok", subject, message)
 
 
 def warn(subject: str, message: str, remedy: str = "", setting: str = "") -> Finding:
-    """It works, or may work; look at it."""
+    """A finding that needs attention: it works, or may work."""
     return Finding("warn", subject, message, remedy, setting)
 
 
 def fail(subject: str, message: str, remedy: str = "", setting: str = "") -> Finding:
-    """Runs will fail or be paused."""
+    """A finding that will make runs fail or pause."""
     return Finding("fail", subject, message, remedy, setting)
 
 
 def fault_of(subject: str, error: BaseException, remedy: str = "", setting: str = "") -> Finding:
-    """What an exception says, with the last line of its evidence."""
+    """A finding for an exception, with the last line of its evidence."""
     fault = classify(error)
     evidence = fault.detail.strip().splitlines()
     return fail(subject, f"{fault}: {evidence[-1]}" if evidence else str(fault), fault.hint or remedy, setting)
 
 
-def check(subject: str, look: Callable[[], str], remedy: str = "", setting: str = "") -> Finding:
-    """What a look tells, or why it told nothing."""
+def check(subject: str, examine: Callable[[], str], remedy: str = "", setting: str = "") -> Finding:
+    """Call ``examine``: a finding with the text that it returns, or with the exception that it raises."""
     try:
-        return ok(subject, look())
+        return ok(subject, examine())
     except Exception as error:
         return fault_of(subject, error, remedy, setting)

@@ -1,8 +1,8 @@
-"""What travels with the pixels: one manifest with the inputs, one with the results.
+"""The manifests of a run: one lists the inputs, one the results.
 
-Inputs are named by id on the cluster (``image-<id>.ome.zarr``), never by the user's file name, so results are matched
-to inputs exactly, many to one. The user's names travel here, as data, and come back at import. Both manifests are
-JSON; the job reads the first and writes the second, so they hold nothing but what JSON can.
+On the cluster, inputs are named by id (``image-<id>.ome.zarr``), never by the user's file name, so that results are
+matched to inputs exactly, many to one. The manifest contains the user's names as data, for the import. Both manifests
+are JSON: the job reads the first and writes the second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _INPUT_KEY = re.compile(r"(?:^|[^A-Za-z0-9])(image|plate)-(\d+)(?=[^0-9]|$)")
 
 
 def _contained(path: str) -> str:
-    """A relative path that stays below its folder, as POSIX text; raises ValueError otherwise."""
+    """Return a relative POSIX path that does not leave its folder; raises ValueError for any other path."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
         raise ValueError(f"{path!r} is not a path below the run's folder")
@@ -36,7 +36,7 @@ class _Frozen(BaseModel):
 
 
 class PhysicalSize(_Frozen):
-    """The size of one pixel along one axis; ``unit`` is a UDUNITS-2 name as OME-NGFF 0.4 wants it (``micrometer``)."""
+    """The size of one pixel along one axis; ``unit`` is a UDUNITS-2 name, as in OME-NGFF 0.4 (``micrometer``)."""
 
     value: float
     unit: str = "micrometer"
@@ -46,7 +46,7 @@ class InputImage(_Frozen):
     """One image (or plate) of the run.
 
     ``key`` (``image-<id>``, ``plate-<id>``) names it on the cluster and in the names of its results; ``shape`` is
-    TCZYX in pixels; ``origin`` is the source's own reference (an OMERO id, a file name), opaque to everyone else.
+    TCZYX in pixels; ``origin`` is a reference that only the source interprets (an OMERO id, a file name).
     """
 
     key: Annotated[str, Field(pattern=r"^(image|plate)-\d+$")]
@@ -60,17 +60,17 @@ class InputImage(_Frozen):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Of a plate: where its fields lie in it (``A/1/0``), wells in reading order; nothing for an image."""
+        """The paths of the fields of a plate (``A/1/0``), wells in reading order; empty for an image."""
         return tuple(name for name in self.origin if "/" in name)
 
 
 def folder_name(chunk: int) -> str:
-    """The folder of a chunk below ``in/``: its number with zeros in front, as `job.sh` writes it too."""
+    """The folder of a chunk below ``in/``: its number with leading zeros, as in `job.sh`."""
     return f"{chunk:04d}"
 
 
 class Chunk(_Frozen):
-    """The inputs of one task of a run that is split: these images, or of one plate these ``fields`` (none: all)."""
+    """The inputs of one array task: images, or ``fields`` of one plate (empty: all fields)."""
 
     keys: tuple[str, ...]
     fields: tuple[str, ...] = ()
@@ -78,14 +78,14 @@ class Chunk(_Frozen):
 
 @dataclass(frozen=True)
 class Portion:
-    """An input, or of a plate some fields: what is exported at once. No ``fields``: all of it."""
+    """The unit of export: an input, or some ``fields`` of a plate (empty: all of the input)."""
 
     image: InputImage
     fields: tuple[str, ...] = ()
 
 
 class InputManifest(_Frozen):
-    """All that a run sends. ``chunks`` tells which task works on what; a run that is one job has none."""
+    """All inputs of a run. ``chunks`` has the inputs of each array task; it is empty if the run is one job."""
 
     run: str
     images: tuple[InputImage, ...]
@@ -96,7 +96,7 @@ class InputManifest(_Frozen):
         return next((image for image in self.images if image.key == key), None)
 
     def portions(self, chunk: int | None = None) -> tuple[Portion, ...]:
-        """What a chunk consists of; everything if none is named."""
+        """The parts of a chunk; all inputs if ``chunk`` is None."""
         if chunk is None:
             return tuple(Portion(image) for image in self.images)
         wanted = self.chunks[chunk]
@@ -105,7 +105,7 @@ class InputManifest(_Frozen):
 
 
 class ResultFile(_Frozen):
-    """One file that the workflow left in ``out/``; ``sha256`` is of the file as it lies on the cluster."""
+    """One file that the workflow left in ``out/``; ``sha256`` is that of the file on the cluster."""
 
     path: ContainedPath
     size: int
@@ -113,13 +113,13 @@ class ResultFile(_Frozen):
 
     @property
     def input_key(self) -> str | None:
-        """The key of the input whose id stands in the file's name (``image-12_mask.tif`` → ``image-12``), if any."""
+        """The key of the input whose id is in the file name (``image-12_mask.tif`` → ``image-12``), or None."""
         found = _INPUT_KEY.search(PurePosixPath(self.path).name)
         return f"{found[1]}-{found[2]}" if found else None
 
 
 class ResultManifest(_Frozen):
-    """All that a run got back; the third witness of its success."""
+    """All results of a run. Success also needs the final state of the scheduler and the exit marker of the job."""
 
     run: str
     attempt: int

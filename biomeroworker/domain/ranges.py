@@ -1,4 +1,4 @@
-"""Numbers of chunks as an event keeps them: ``0-3,7``, however many there are. Pure."""
+"""Numbers as a short text for an event: ``0-3,7``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def format_ranges(numbers: Iterable[int]) -> str:
-    """``0-3,7`` of 0, 1, 2, 3 and 7; empty of none."""
+    """Format numbers: ``0-3,7`` for 0, 1, 2, 3 and 7; an empty text for no numbers."""
     spans: list[list[int]] = []
     for number in sorted(set(numbers)):
         if spans and number == spans[-1][1] + 1:
@@ -17,7 +17,7 @@ def format_ranges(numbers: Iterable[int]) -> str:
 
 
 def parse_ranges(text: str) -> tuple[int, ...]:
-    """The inverse of `written`."""
+    """Parse what `format_ranges` returns."""
     numbers: list[int] = []
     for span in filter(None, text.split(",")):
         first, _, last = span.partition("-")

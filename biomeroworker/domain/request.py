@@ -1,4 +1,4 @@
-"""The request of a run: all that is needed to start it, committed when it is accepted."""
+"""The request of a run: all that is needed to execute it, recorded when the run is accepted."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class RecordedRequest(BaseModel):
     workflow: str = ""  #: its name in the configuration
     version: str = ""  #: of the image; empty for the newest on the cluster
     parameters: dict[str, str | int | float | bool | None] = {}  #: by parameter id; checked against the descriptor
-    source: str = ""  #: the name of the `Source` that has the inputs and takes the results
-    inputs: dict[str, Any] = {}  #: how the source finds them: {"type": "Dataset", "ids": [1]} or {"folder": "…"}
-    outputs: dict[str, Any] = {}  #: what the source is to do with the results
+    source: str = ""  #: name of the `Source` that exports the inputs and imports the results
+    inputs: dict[str, Any] = {}  #: in the form of the source: {"type": "Dataset", "ids": [1]} or {"folder": "…"}
+    outputs: dict[str, Any] = {}  #: what the source does with the results
     user: int = -1  #: OMERO's ids, -1 for none
     group: int = -1
     user_name: str = ""
     group_name: str = ""
     email: str = ""
-    job_options: dict[str, str] = Field(default_factory=dict)  #: sbatch options of this run alone
-    use_gpu: bool | None = None  #: against what the configuration says of the workflow; None: as it says
+    job_options: dict[str, str] = Field(default_factory=dict)  #: sbatch options of this run only
+    use_gpu: bool | None = None  #: overrides the configuration of the workflow; None: no override
     batch_size: int = Field(default=0, ge=0)  #: images (fields of a plate) per job of an array; 0: all in one job
-    only: dict[str, str] = {}  #: of the inputs only these: key (``image-7``, ``plate-5/A/1/0``) and name; empty: all
-    retry_of: str = ""  #: the run whose request this was
+    only: dict[str, str] = {}  #: a part of the inputs: key (``image-7``, ``plate-5/A/1/0``) and name; empty: all
+    retry_of: str = ""  #: the run that had this request before
 
 
 class RunRequest(RecordedRequest):
-    """All that a run needs, as it is committed when the run is accepted. Holds no secret."""
+    """All that a run needs. Contains no secret."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,7 +1,7 @@
-"""Where a run comes from and where its results go.
+"""The interface between the engine and a source of runs.
 
-The engine carries runs; a *source* knows what a run's inputs and results mean. OMERO is one (`biomeroworker.omero`),
-a folder on disk is another (`FolderSource`); the engine never assumes either.
+The engine executes runs; a *source* exports their inputs and imports their results. There are two sources: OMERO
+(`biomeroworker.omero`) and a folder on disk (`FolderSource`). The engine depends on neither.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Protocol
 from biomeroworker.domain.manifest import InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
 
-#: Told a fraction from 0 to 1 and a word about what is going on.
+#: Called with the finished fraction, from 0 to 1, and a short description of the activity.
 ProgressCallback = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is written on everything that a run makes."""
+    """The origin of results, recorded on each object that a run imports."""
 
     run: str
     attempt: int
@@ -34,7 +34,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Output:
-    """One thing that stage-out made (an OMERO object, a file): what it is, its reference, and from which result."""
+    """One object that stage-out made (an OMERO object, a file): its kind, its reference, and the result file."""
 
     kind: str
     reference: str
@@ -51,21 +51,19 @@ class Guard(Protocol):
 
 
 class Source(Protocol):
-    """Stage in, stage out. Both may be called again after a crash and must then adopt what is there."""
+    """Stage in, stage out. Both may be called again after a crash, and must then reuse what exists."""
 
     def check(self, request: RunRequest) -> None:
-        """Raise `RequestRejected` when the request's inputs cannot be had (unknown ids, no such folder): before
-        acceptance.
-        """
+        """Raise `RequestRejected` before acceptance if the inputs do not exist (unknown ids, no such folder)."""
         ...
 
     def list_inputs(self, run: str, request: RunRequest) -> InputManifest:
-        """All that the run is to work on, in the order in which it is to be worked on; no pixel is read for it.
+        """List the inputs in their processing order. Reads no pixels.
 
         Raises
         ------
         biomeroworker.errors.Permanent
-            Something that was asked for is gone, or is nothing that can be exported.
+            A requested object does not exist any more, or cannot be exported.
         """
         ...
 
@@ -78,7 +76,7 @@ class Source(Protocol):
         report: ProgressCallback,
         guard: Guard,
     ) -> None:
-        """Export these inputs into ``folder`` as OME-Zarr at their ``path``; what lies there already is whole."""
+        """Export these inputs into ``folder`` as OME-Zarr, at their ``path``. What exists there is complete."""
         ...
 
     def stage_out(
@@ -91,5 +89,5 @@ class Source(Protocol):
         report: ProgressCallback,
         guard: Guard,
     ) -> list[Output]:
-        """Bring the results in ``folder`` home; returns what was made or adopted."""
+        """Import the results in ``folder``; returns what was made, or found from an earlier attempt."""
         ...

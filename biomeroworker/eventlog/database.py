@@ -1,4 +1,4 @@
-"""The database behind a URL, set up so that a killed process or a restarted server costs nothing."""
+"""Database engines whose waits are bounded, and which survive a killed process and a restarted server."""
 
 from __future__ import annotations
 
@@ -16,46 +16,49 @@ from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.errors import ConfigError
 from biomeroworker.eventlog.tables import BINARY_IDS, EVENTS
 
-#: How long one writer of a SQLite file waits for another.
+#: Seconds that a writer of a SQLite file waits for another one.
 BUSY_SECONDS = 30
 
-#: How long a session of PostgreSQL waits for a lock, for a statement, and is idle within a transaction.
+#: Limits of a session of PostgreSQL: waiting for a lock, one statement, idle inside a transaction.
 LIMITS = {"lock_timeout": "10s", "statement_timeout": "60s", "idle_in_transaction_session_timeout": "30s"}
-#: The same where all events are read again.
+#: The same for transactions that read all events.
 LONG_LIMITS = {"lock_timeout": "5min", "statement_timeout": "1h", "idle_in_transaction_session_timeout": "10min"}
 
 
 def connect(url: str) -> Engine:
-    """An engine for ``postgresql+psycopg2://…`` or ``sqlite:///file``; nothing is connected yet.
+    """Make an engine for ``postgresql+psycopg2://…`` or ``sqlite:///file``, without connecting.
 
-    Statements in error messages come without their parameters, and the URL's password is shown nowhere.
+    Error messages contain neither the parameters of statements nor the password in the URL.
+
+    Raises
+    ------
+    ConfigError
+        The URL is invalid, or names another database system.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise ConfigError(
-            "the database's URL cannot be read; it is like postgresql+psycopg2://user@host/name"
-        ) from None
+        raise ConfigError("the database URL is invalid; its form is postgresql+psycopg2://user@host/name") from None
     match parsed.get_backend_name():
         case "postgres" | "postgresql":
             if "+" not in parsed.drivername:
                 parsed = parsed.set(drivername="postgresql+psycopg2")
             return create_engine(
                 parsed,
-                pool_pre_ping=True,  # a server that was restarted meanwhile is noticed before a statement is lost
+                pool_pre_ping=True,  # detects a server that was restarted, before a statement fails
                 hide_parameters=True,
                 connect_args=_bounded(parsed),
             )
         case "sqlite":
             return _sqlite(parsed)
         case other:
-            raise ConfigError(f"the log can be kept in PostgreSQL or SQLite, not in {other!r}")
+            raise ConfigError(f"the event log needs PostgreSQL or SQLite, not {other!r}")
 
 
 def _bounded(url: URL) -> dict[str, Any]:
-    """Nothing waits without end: not for a server that vanished, nor for a lock that somebody else forgot."""
+    """Connection options that bound each wait: for a server that vanished, and for a lock that is not released."""
     options = [f"-c {name}={value}" for name, value in LIMITS.items()]
-    asked = url.query.get("options", ())  # the URL's own come last, and win
+    extra = url.query.get("options", ())  # those of the URL come last, so they override
     return {
         "connect_timeout": 10,
         "keepalives": 1,
@@ -64,12 +67,12 @@ def _bounded(url: URL) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 20000,
         "application_name": "biomeroworker",
-        "options": " ".join([*options, *([asked] if isinstance(asked, str) else asked)]),
+        "options": " ".join([*options, *([extra] if isinstance(extra, str) else extra)]),
     }
 
 
 def allow_long(connection: Connection) -> None:
-    """Let this transaction take the time that all events need."""
+    """Set the limits of this transaction to those for reading all events."""
     if connection.dialect.name == "postgresql":
         for name, value in LONG_LIMITS.items():
             connection.exec_driver_sql(f"SET LOCAL {name} = '{value}'")
@@ -84,7 +87,7 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver's guesses
+        connection.isolation_level = None  # the listener below begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         _write_ahead(cursor)
@@ -107,9 +110,9 @@ def _has_binary_ids(cursor: Any) -> bool:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """Switch a new file to a write-ahead log: readers do not wait for the writer.
+    """Switch a new file to write-ahead logging, so that readers do not wait for the writer.
 
-    The switch does not wait as other statements do when several processes open a new file at once.
+    ``busy_timeout`` does not apply to this switch, so it is retried while another process opens the same new file.
     """
     end = time.monotonic() + BUSY_SECONDS
     for attempt in itertools.count(1):

@@ -1,4 +1,4 @@
-"""What existing scripts and shells ask of the read tables, under the names they know."""
+"""Queries of the read tables for existing scripts, under the names of biomero."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ Named = tuple[str, str | None]
 
 
 class Base(DeclarativeBase):
-    """Base of the mapped classes; the tables are those of the log."""
+    """Base of the mapped classes. They map the tables of the event log."""
 
     metadata = metadata
 
 
 class JobView(Base):
-    """A job and whose it is."""
+    """A job with its user, group and task."""
 
     __table__ = VIEWS.jobs
 
 
 class JobProgressView(Base):
-    """How far a job is."""
+    """Status and progress of a job."""
 
     __table__ = VIEWS.job_progress
 
 
 class WorkflowProgressView(Base):
-    """How far a run is."""
+    """Status and progress of a run."""
 
     __table__ = VIEWS.workflow_progress
 
 
 class TaskExecution(Base):
-    """When a task began and ended, and how."""
+    """Start, end and status of a task."""
 
     __table__ = VIEWS.task_execution
 
 
 class _View:
-    """Questions to the read tables. They are never behind the events, so there is nothing to bring up to date."""
+    """Queries of the read tables, which are always up to date with the events."""
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self.recorder = recorder
@@ -62,10 +62,10 @@ class _View:
 
 
 class JobAccounting(_View):
-    """Whose jobs there are."""
+    """Jobs by user and group."""
 
     def get_jobs(self, user: int | None = None, group: int | None = None) -> dict[int | None, list[int]]:
-        """Job ids by user; where only a group is asked for, its jobs under None."""
+        """Job ids by user. If only a group is given, all its jobs are under None."""
         jobs = VIEWS.jobs.c
         query = select(jobs.user, jobs.slurm_job_id).order_by(jobs.slurm_job_id)
         query = query.where(jobs.user == user) if user is not None else query
@@ -76,13 +76,13 @@ class JobAccounting(_View):
         return dict(found)
 
     def get_task_id(self, job_id: int) -> UUID | None:
-        """The task that a job belongs to."""
+        """The task of a job."""
         rows = self._rows(select(VIEWS.jobs.c.task_id).where(VIEWS.jobs.c.slurm_job_id == int(job_id)))
         return rows[0].task_id if rows else None
 
 
 class JobProgress(_View):
-    """How far jobs are."""
+    """Status and progress of jobs."""
 
     @property
     def job_status(self) -> dict[int, dict[str, str | None]]:
@@ -94,16 +94,16 @@ class JobProgress(_View):
 
 
 class WorkflowProgress(_View):
-    """How far runs are."""
+    """Status and progress of runs."""
 
     @property
     def workflows(self) -> dict[UUID, dict[str, Any]]:
-        """The line of each run by its id."""
+        """The row of each run, by its id."""
         return {row.workflow_id: dict(row._mapping) for row in self._rows(select(VIEWS.workflow_progress))}
 
 
 class WorkflowAnalytics(_View):
-    """How often tasks ran, how long they took, how they failed."""
+    """Counts, durations and failures of tasks."""
 
     def _tasks(self, *columns: Any, user: int | None, group: int | None) -> Select[Any]:
         tasks = VIEWS.task_execution.c
@@ -112,13 +112,13 @@ class WorkflowAnalytics(_View):
         return query.where(tasks.group_id == group) if group is not None else query
 
     def get_task_counts(self, user: int | None = None, group: int | None = None) -> dict[Named, int]:
-        """How often each task ran, by name and version."""
+        """The number of executions of each task, by name and version."""
         tasks = VIEWS.task_execution.c
         query = self._tasks(func.count(), user=user, group=group).group_by(tasks.task_name, tasks.task_version)
         return {(name, version): count for name, version, count in self._rows(query)}
 
     def get_average_task_duration(self, user: int | None = None, group: int | None = None) -> dict[Named, float]:
-        """Seconds from beginning to end, on average over the tasks that ended."""
+        """Mean seconds from start to end of the tasks that have ended, by name and version."""
         tasks = VIEWS.task_execution.c
         query = self._tasks(tasks.start_time, tasks.end_time, user=user, group=group)
         taken: dict[Named, list[float]] = defaultdict(list)
@@ -127,7 +127,7 @@ class WorkflowAnalytics(_View):
         return {named: sum(seconds) / len(seconds) for named, seconds in taken.items()}
 
     def get_task_failures(self, user: int | None = None, group: int | None = None) -> dict[Named, list[str]]:
-        """The messages of the tasks that failed."""
+        """The messages of the tasks that failed, by name and version."""
         tasks = VIEWS.task_execution.c
         query = self._tasks(tasks.error_type, user=user, group=group).where(tasks.error_type.is_not(None))
         found: dict[Named, list[str]] = defaultdict(list)
@@ -138,7 +138,7 @@ class WorkflowAnalytics(_View):
     def get_task_usage_over_time(
         self, task_name: str, user: int | None = None, group: int | None = None
     ) -> dict[date, int]:
-        """How often a task began, by day (UTC)."""
+        """The number of starts of a task, by day (UTC)."""
         tasks = VIEWS.task_execution.c
         found: dict[date, int] = defaultdict(int)
         query = self._tasks(tasks.start_time, user=user, group=group).where(tasks.task_name == task_name)

@@ -1,7 +1,7 @@
-"""The tables: the events, the four views that dashboards read, and our own small ones.
+"""The tables: the events, the read tables, and our own tables.
 
 Names and columns of `workflowtracker_events` and of the ``biomero_*`` tables are a contract with existing databases
-and dashboards. Times are UTC in columns without a time zone, whatever the session's time zone is.
+and dashboards. Times are UTC, in columns without a time zone; they do not depend on the time zone of the session.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ EVENTS = Table(
     sqlite_autoincrement=True,
 )
 
-#: Up to which event the read tables are, and in which version of their making.
+#: The last event that is projected to the read tables, and the version of the projections.
 TRACKING = Table(
     "biomeroworker_tracking",
     metadata,
@@ -89,7 +89,7 @@ TRACKING = Table(
     Column("version", Integer, nullable=False),
 )
 
-#: Who carries a run, and until when (seconds since 1970 by the database's clock).
+#: The supervisor that executes a run, and the end of its lease (seconds since 1970 by the clock of the database).
 LEASES = Table(
     "biomeroworker_lease",
     metadata,
@@ -98,8 +98,8 @@ LEASES = Table(
     Column("until", Float, nullable=False),
 )
 
-#: What is to be told of an end, by which way: written with the terminal event itself. Times are seconds since 1970 by
-#: the database's clock; a row is somebody's to deliver until ``until``.
+#: Notifications about ended runs, one for each channel, recorded in the transaction of the terminal event. Times are
+#: seconds since 1970 by the clock of the database; until ``until``, a row is claimed by its ``holder``.
 OUTBOX = Table(
     "biomeroworker_outbox",
     metadata,
@@ -112,7 +112,7 @@ OUTBOX = Table(
     Column("holder", String, nullable=False),
     Column("until", Float, nullable=False),
     Column("closed", Float),
-    Column("outcome", Text, nullable=False),  # of a closed row what became of it, of an open one why it failed last
+    Column("outcome", Text, nullable=False),  # closed row: the result; open row: the last error
     Index("biomeroworker_outbox_once", "run_id", "channel", unique=True),
     Index(
         "biomeroworker_outbox_open",
@@ -123,7 +123,7 @@ OUTBOX = Table(
     sqlite_autoincrement=True,
 )
 
-#: Runs whose folder on the cluster was removed (``swept``), or could not be yet (again from ``due`` on).
+#: Ended runs whose folder on the cluster was removed (at ``swept``), or is to be removed (next attempt at ``due``).
 CLEANUP = Table(
     "biomeroworker_swept",
     metadata,
@@ -149,7 +149,7 @@ OWN_TABLES = (TRACKING, LEASES, OUTBOX, CLEANUP, PENDING_CANCELS)
 
 @dataclass(frozen=True)
 class Views:
-    """The read tables: all of them can be made again from the events."""
+    """The read tables, which can be made again from the events."""
 
     jobs: Table
     job_progress: Table
@@ -159,12 +159,12 @@ class Views:
     tasks: Table
 
     def all(self) -> tuple[Table, ...]:
-        """Every one of them."""
+        """All read tables."""
         return (self.jobs, self.job_progress, self.workflow_progress, self.task_execution, self.runs, self.tasks)
 
 
 def define_views(meta: MetaData, prefix: str = "", *, temporary: bool = False) -> Views:
-    """The read tables, or, with ``prefix`` and ``temporary``, their doubles for a rebuild beside them."""
+    """Define the read tables, or with ``prefix`` and ``temporary`` copies of them for a rebuild."""
     prefixes = ["TEMPORARY"] if temporary else []
     indexes = (
         []
@@ -172,7 +172,7 @@ def define_views(meta: MetaData, prefix: str = "", *, temporary: bool = False) -
         else [
             Index("biomeroworker_run_created", "started"),
             Index("biomeroworker_run_user", "user"),
-            # the supervisor asks for these every few seconds; ended runs must not cost anything
+            # supervisors query these every few seconds, so ended runs must not be read
             Index(
                 "biomeroworker_run_open",
                 "run_id",

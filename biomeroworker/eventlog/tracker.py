@@ -1,4 +1,4 @@
-"""The application of the log, with the programming interface that existing scripts call."""
+"""The event-sourced application of the log, with the methods that existing scripts call."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def retry_on_conflict(change: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-#: More runs, with their tasks, than one supervisor carries: a round over all must not read their events again.
+#: More than the runs and tasks of one supervisor, so that a round over all runs does not read their events again.
 CACHED_AGGREGATES = 5000
 
 
@@ -67,22 +67,23 @@ class AnyIdRepository(Repository[UUID]):
 
 
 class WorkflowTracker(Application[UUID]):
-    """Runs and tasks, recorded one event at a time, as existing scripts do it.
+    """Records runs and tasks one event at a time, as existing scripts do.
 
-    What ended stays ended: a second end is left out, with a warning, because the scripts that send one cannot know.
+    A run or task ends once. A second end is not recorded; for a run a warning is logged. Scripts cannot know that the
+    run has ended, so it is no error.
     """
 
     name = APPLICATION
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self._recorder = recorder
-        # the repository brings a cached aggregate up to date in place and copies it afterwards, outside its own lock:
-        # two threads that read the same run could get a copy of half a change
+        # the repository updates a cached aggregate in place and copies it later, outside its lock: without this lock,
+        # a thread could get a copy of a partial change
         self._reading = threading.Lock()
         super().__init__()
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
-        """Ours alone: variables left in the environment by other programs must not change how the log is kept."""
+        """Without the variables of the process: those of other programs must not change how events are recorded."""
         return Environment(name, env)
 
     def construct_mapper(self) -> Mapper[UUID]:
@@ -94,15 +95,15 @@ class WorkflowTracker(Application[UUID]):
         return AnyIdRepository(self.events, cache_maxsize=CACHED_AGGREGATES)
 
     def construct_recorder(self) -> SQLRecorder:
-        """The one that was given."""
+        """The recorder of the constructor."""
         return self._recorder
 
     def run(self, run_id: UUID | str) -> WorkflowRun:
-        """A run, as of now."""
+        """A run in its current state."""
         return cast(WorkflowRun, self._get(run_id, WorkflowRun))
 
     def task(self, task_id: UUID | str) -> Task:
-        """A task, as of now."""
+        """A task in its current state."""
         return cast(Task, self._get(task_id, Task))
 
     def _get(self, aggregate_id: UUID | str, kind: type[WorkflowRun] | type[Task]) -> WorkflowRun | Task:
@@ -112,13 +113,13 @@ class WorkflowTracker(Application[UUID]):
         except (AggregateNotFoundError, ValueError):
             found = None
         if not isinstance(found, kind):
-            raise NoSuchRun(f"there is no {'run' if kind is WorkflowRun else 'task'} {aggregate_id} in the log")
+            raise NoSuchRun(f"the event log has no {'run' if kind is WorkflowRun else 'task'} {aggregate_id}")
         return found
 
     def run_with_tasks(self, run_id: UUID) -> tuple[WorkflowRun, dict[UUID, Task]]:
-        """A run and those of its tasks that are known here, as of now: one statement for all that we have seen before.
+        """A run and its cached tasks in their current state, read with one statement if the run is cached.
 
-        Tasks that others have added meanwhile are not among them.
+        Tasks that are not cached are missing, for instance those that another process has added.
         """
         with self._reading:
             cache = self.repository.cache
@@ -140,7 +141,7 @@ class WorkflowTracker(Application[UUID]):
         return self.run(run_id), {}
 
     def save_and_cache(self, *aggregates: WorkflowRun | Task) -> None:
-        """Save, and keep what was saved to go on from there the next time; the caller must let go of it."""
+        """Save aggregates and cache them for the next change. The caller must not use them afterwards."""
         self.save(*aggregates)
         with self._reading:
             cache = self.repository.cache
@@ -184,14 +185,14 @@ class WorkflowTracker(Application[UUID]):
 
     @retry_on_conflict
     def start_workflow(self, workflow_id: UUID | str) -> None:
-        """Record that a run began."""
+        """Record the start of a run."""
         run = self.run(workflow_id)
         run.start_workflow()
         self.save(run)
 
     @retry_on_conflict
     def complete_workflow(self, workflow_id: UUID | str) -> None:
-        """Record its good end."""
+        """Record success."""
         run = self.run(workflow_id)
         if self._is_open(run, "completed"):
             run.complete_workflow()
@@ -199,15 +200,15 @@ class WorkflowTracker(Application[UUID]):
 
     @retry_on_conflict
     def fail_workflow(self, workflow_id: UUID | str, error_message: str) -> None:
-        """Record its bad end."""
+        """Record failure."""
         run = self.run(workflow_id)
         if self._is_open(run, f"failed ({error_message})"):
             run.fail_workflow(error_message)
             self.save(run)
 
-    def _is_open(self, run: WorkflowRun, word: str) -> bool:
+    def _is_open(self, run: WorkflowRun, event: str) -> bool:
         if run.state.is_terminal:
-            logger.warning("run %s is %s already; not recorded that it %s", run.id, run.state, word)
+            logger.warning("run %s is already %s; not recorded: %s", run.id, run.state, event)
         return not run.state.is_terminal
 
     # -- tasks --------------------------------------------------------------------------------------------------------
@@ -219,36 +220,36 @@ class WorkflowTracker(Application[UUID]):
         self.save(task)
 
     def start_task(self, task_id: UUID | str) -> None:
-        """Record that work on a task began."""
+        """Record the start of a task."""
         self._change(task_id, lambda task: task.start_task())
 
     def complete_task(self, task_id: UUID | str, message: str) -> None:
-        """Record its good end."""
+        """Record success."""
         self._change(task_id, lambda task: None if task.ended else task.complete_task(message))
 
     def fail_task(self, task_id: UUID | str, error_message: str) -> None:
-        """Record its bad end."""
+        """Record failure."""
         self._change(task_id, lambda task: None if task.ended else task.fail_task(error_message))
 
     def add_job_id(self, task_id: UUID | str, slurm_job_id: int | str) -> None:
-        """Record the scheduler's number for a task, once."""
+        """Record the SLURM job id of a task, once."""
         self._change(task_id, lambda task: None if slurm_job_id in task.job_ids else task.add_job_id(slurm_job_id))
 
     def add_result(self, task_id: UUID | str, result: Any) -> None:
-        """Record what a command left behind, without its environment."""
+        """Record the result of a command, without its environment."""
         self._change(task_id, lambda task: task.add_result(result))
 
     def update_task_status(self, task_id: UUID | str, status: str) -> None:
-        """Record the scheduler's word for a task, when it changed."""
+        """Record the SLURM state of a task, if it has changed."""
         self._change(task_id, lambda task: None if task.status == status else task.update_task_status(status))
 
     def update_task_progress(self, task_id: UUID | str, progress: str | None) -> None:
-        """Record how far a task is, when it changed."""
+        """Record the progress of a task, if it has changed."""
         self._change(task_id, lambda task: None if task.progress == progress else task.update_task_progress(progress))
 
 
 class NoOpWorkflowTracker:
-    """Stands where tracking is off: every method may be called and does nothing."""
+    """Replaces the tracker if tracking is off: each method can be called and does nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def nothing(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""A change to a run: the run and its tasks, loaded, changed and saved together."""
+"""A change of a run and its tasks, which are loaded, changed and saved together."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from biomeroworker.eventlog.tracker import WorkflowTracker
 
 
 class RunUnitOfWork:
-    """A run and those of its tasks that a change touches, to be saved together.
+    """A run and the tasks that a change uses.
 
-    The ids of a run's tasks follow from the run's own, so that a step that is taken twice finds its task.
+    The id of a task is derived from the id of the run and the role, so a step that is repeated finds its task.
     """
 
     def __init__(self, tracker: WorkflowTracker, run_id: UUID) -> None:
@@ -23,7 +23,7 @@ class RunUnitOfWork:
         self.run, self._tasks = tracker.run_with_tasks(run_id)
 
     def task(self, role: str) -> Task | None:
-        """The run's task for this role, if it has begun."""
+        """The task of the run for this role, or None if it has not started."""
         task_id = uuid5(self.run.id, role)
         if task_id not in self._tasks and task_id in self.run.tasks:
             self._tasks[task_id] = self._tracker.task(task_id)
@@ -32,7 +32,7 @@ class RunUnitOfWork:
     def begin_task(
         self, role: str, name: str, version: str, inputs: Any, params: Mapping[str, Any], *, started: bool = True
     ) -> None:
-        """Begin the task for this role, once."""
+        """Create the task for this role, once, and start it if ``started``."""
         if self.task(role) is not None:
             return
         task: Task = Task._create(
@@ -50,13 +50,13 @@ class RunUnitOfWork:
             task.begin()
 
     def end_task(self, role: str, result: str) -> None:
-        """End the task for this role well, once."""
+        """Record success of the task for this role, once."""
         task = self.task(role)
         if task is not None:
             task.succeed(result)
 
     def fail_tasks(self, message: str) -> None:
-        """Whatever is still open ends badly."""
+        """Record failure of all tasks that have not ended."""
         for task_id in self.run.tasks:
             task = self._tasks.get(task_id) or self._tracker.task(task_id)
             if not task.ended:
@@ -64,7 +64,7 @@ class RunUnitOfWork:
                 task.fail(message)
 
     def commit(self) -> WorkflowRun:
-        """Save all in one transaction, the run last, and return a copy of the run; this object is used up then."""
+        """Save everything in one transaction, the run last; returns a copy of the run. Do not use this object again."""
         saved = copy.deepcopy(self.run)
         saved.collect_events()
         self._tracker.save_and_cache(*self._tasks.values(), self.run)

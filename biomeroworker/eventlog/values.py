@@ -1,4 +1,4 @@
-"""What may stand in an event: plain values, and no secret."""
+"""The values of events: plain JSON values without secrets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from biomeroworker.errors import RequestRejected
 _SECRET_WORDS = frozenset({
     "password", "passwd", "pwd", "passphrase", "secret", "token", "credential", "credentials", "apikey", "privatekey",
 })  # fmt: skip
-#: What PostgreSQL's text, or UTF-8, has no place for: a container may print it, a file may be called so.
+#: Characters that PostgreSQL or UTF-8 cannot store. They occur in the output of containers and in file names.
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 
 
 def to_json_values(value: Any) -> Any:
-    """``value`` as JSON knows it (dates and UUIDs stay: the log has words for them), with logins in URLs masked.
+    """Convert a value to JSON values, with credentials in URLs masked. Dates and UUIDs remain as they are.
 
-    What was recorded now and what is read back tomorrow must be equal, or "nothing changed" could not be told.
+    A recorded value and the value that is read back must be equal, because an unchanged value is not recorded again.
     """
     match value:
         case None | bool() | int() | float() | datetime() | UUID():
@@ -39,16 +39,16 @@ def to_json_values(value: Any) -> Any:
             return str(value)
         case Iterable():
             return [to_json_values(item) for item in value]
-    raise TypeError(f"cannot be written to the log: {value!r}")
+    raise TypeError(f"an event cannot contain this value: {value!r}")
 
 
 def sanitize(text: str) -> str:
-    """``text`` as the log keeps it: no password, and nothing that a database refuses, which would leave no record."""
+    """Mask credentials, and replace characters that a database refuses, so that the text can be recorded."""
     return _UNKEPT.sub("\ufffd", mask_credentials(text))
 
 
 def refuse_secrets(value: Any, path: str = "request") -> None:
-    """Raise `RequestRejected` when a request carries something that looks like a password: the log is for ever."""
+    """Raise `RequestRejected` if a request contains what looks like a password: events are never deleted."""
     match value:
         case Mapping():
             for key, item in value.items():
@@ -56,13 +56,13 @@ def refuse_secrets(value: Any, path: str = "request") -> None:
                 whole = re.sub(r"[^a-z]", "", str(key).lower())
                 if item and isinstance(item, str) and (words & _SECRET_WORDS or whole in _SECRET_WORDS):
                     raise RequestRejected(
-                        f"{path}.{key} looks like a secret: a run's request is kept for ever, leave it out"
+                        f"{path}.{key} looks like a secret. Requests are recorded permanently: remove it"
                     )
                 refuse_secrets(item, f"{path}.{key}")
         case str():
             if mask_credentials(value) != value:
                 raise RequestRejected(
-                    f"{path} holds a URL with a password: a run's request is kept for ever, leave it out"
+                    f"{path} contains a URL with a password. Requests are recorded permanently: remove the password"
                 )
         case list() | tuple() | set() | frozenset():
             for number, item in enumerate(value):
@@ -70,9 +70,9 @@ def refuse_secrets(value: Any, path: str = "request") -> None:
 
 
 def whole_percent(progress: str | float | None) -> str | None:
-    """A job's progress as ``43%``: whole percents are all that is recorded, so that a chatty job cannot fill the log.
+    """The progress of a job in whole percents (``43%``), so that a job with frequent updates cannot fill the log.
 
-    Text that holds no number is kept as it is.
+    A text without a number is returned as it is.
     """
     if progress is None:
         return None

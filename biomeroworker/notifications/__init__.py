@@ -1,1 +1,1 @@
-"""Notify people and programs of the ends of runs: an e-mail on request, a webhook for every end."""
+"""Notifications about ended runs: an e-mail if the request has an address, a webhook for each run."""

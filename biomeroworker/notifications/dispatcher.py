@@ -1,7 +1,7 @@
-"""Deliver what the outbox holds, until nothing is due: at least once each, and patiently.
+"""Deliver the notifications of the outbox, each at least once.
 
-A server that is down costs one failed delivery per backoff, however much waits for it. No transaction is open while
-anything travels.
+While a server is down, there is one failed delivery for each backoff delay, for any number of notifications. No
+transaction is open during a delivery.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from biomeroworker.notifications.message import RunEnded
 
 logger = logging.getLogger(__name__)
 
-#: For how long a notice is ours: far longer than any delivery takes.
+#: Seconds for which a notification is claimed: much longer than any delivery.
 CLAIM_SECONDS = 300.0
-#: After so many seconds a round ends though more is due.
+#: Seconds after which a round ends, even if more notifications are due.
 ROUND_SECONDS = 30.0
-#: Delivered rows are kept so many days, for whoever asks what became of a letter.
+#: Days until the rows of delivered notifications are deleted. Until then their result can be looked up.
 KEEP_DAYS = 90.0
 
 
 class Dispatcher:
-    """Delivers notices of the ends of runs.
+    """Delivers the notifications about ended runs.
 
-    Raises ConfigError when what the settings call for is not there.
+    Raises
+    ------
+    ConfigError
+        The settings need a password that is not in the environment.
     """
 
     def __init__(self, log: RunLog, settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
@@ -42,39 +45,39 @@ class Dispatcher:
         self._channels = channels.channels(settings.notifications, environ)
         self._patience = settings.notifications.give_up_days * 86400
         self._holder = uuid.uuid4().hex
-        self._failures: dict[str, int] = {}  # in a row, by channel
-        self._paused_until: dict[str, float] = {}  # channels that failed are left alone until then
+        self._failures: dict[str, int] = {}  # consecutive, by channel
+        self._paused_until: dict[str, float] = {}  # by channel that has failed
 
     def deliver(self) -> int:
-        """Deliver what is due, for at most a round; how many notices were dealt with for good."""
+        """Deliver what is due, for one round at most; returns the number of closed notifications."""
         end = time.monotonic() + ROUND_SECONDS
-        dealt = 0
+        closed = 0
         while time.monotonic() < end:
             now = time.monotonic()
-            resting = [channel for channel, until in self._paused_until.items() if until > now]
-            notice = self._log.outbox.claim(self._holder, CLAIM_SECONDS, without=resting)
+            paused = [channel for channel, until in self._paused_until.items() if until > now]
+            notice = self._log.outbox.claim(self._holder, CLAIM_SECONDS, without=paused)
             if notice is None:
                 break
-            dealt += self._handle(notice)
-        return dealt
+            closed += self._handle(notice)
+        return closed
 
     def purge(self) -> None:
-        """Forget what was delivered long ago."""
+        """Delete the rows of notifications that were closed long ago."""
         self._log.outbox.purge(KEEP_DAYS)
 
     def _handle(self, notice: Notice) -> bool:
-        """Deliver one notice; whether that is the last that is to be done about it."""
+        """Deliver one notification; returns whether it is closed."""
         try:
             outcome = self._send(notice)
         except Permanent as error:
-            logger.warning("%s of run %s is given up: %s", notice.channel, notice.run_id, error)
-            outcome = f"given up: {error}"
-        except Exception as error:  # whatever it is, the notice must be neither lost nor in the way of others
+            logger.warning("%s for run %s is abandoned: %s", notice.channel, notice.run_id, error)
+            outcome = f"abandoned: {error}"
+        except Exception as error:  # no error may lose this notification or block the others
             if time.time() - notice.recorded < self._patience:
                 self._postpone(notice, error)
                 return False
-            logger.warning("%s of run %s is given up: %s", notice.channel, notice.run_id, error)
-            outcome = f"given up after {notice.tries + 1} tries: {error}"
+            logger.warning("%s for run %s is abandoned: %s", notice.channel, notice.run_id, error)
+            outcome = f"abandoned after {notice.tries + 1} attempts: {error}"
         else:
             self._failures.pop(notice.channel, None)
         self._log.outbox.close(notice, self._holder, outcome)
@@ -85,13 +88,13 @@ class Dispatcher:
         try:
             ended = RunEnded.from_run(self._log.run(notice.run_id))
         except NoSuchRun:
-            return "there is no such run"
+            return "the run does not exist"
         if channel is None:
             if notice.channel == EMAIL and ended.email:
-                raise Permanent("an e-mail was asked for, but [NOTIFICATIONS] smtp_host is not set")
+                raise Permanent("an e-mail was requested, but [NOTIFICATIONS] smtp_host is not set")
             return "not configured"
         if not channel.accepts(ended):
-            return "not asked for"
+            return "not requested"
         channel.deliver(ended)
         return "delivered"
 
@@ -99,7 +102,7 @@ class Dispatcher:
         delay = backoff_delay(notice.tries + 1)
         self._log.outbox.postpone(notice, self._holder, delay, str(error))
         if notice.tries == 0:
-            logger.warning("%s of run %s is tried again: %s", notice.channel, notice.run_id, error)
+            logger.warning("%s for run %s failed and will be retried: %s", notice.channel, notice.run_id, error)
         if getattr(error, "channel", False):
             failures = self._failures[notice.channel] = self._failures.get(notice.channel, 0) + 1
             self._paused_until[notice.channel] = time.monotonic() + backoff_delay(failures)

@@ -1,4 +1,4 @@
-"""What is told of the end of a run: a document for machines, an e-mail for people. Pure."""
+"""The content of a notification about an ended run: JSON for a webhook, text for an e-mail."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
-#: What does not belong into a header or a line: whatever is no printable character, line ends among them.
+#: Characters that are not printable, among them line ends: they may be neither in a header nor in a line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_SUBJECT_CHARACTERS = 150
-_WORDS = {RunState.DONE: "is done", RunState.FAILED: "has failed", RunState.CANCELLED: "was cancelled"}
+_OUTCOMES = {RunState.DONE: "is done", RunState.FAILED: "has failed", RunState.CANCELLED: "was cancelled"}
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run that has ended, as it is told."""
+    """The facts about an ended run that notifications contain."""
 
     run: UUID
     workflow: str
@@ -39,12 +39,12 @@ class RunEnded:
     ended: datetime
     attempts: int = 0
     job_ids: tuple[int, ...] = ()
-    report: dict[str, Any] = field(default_factory=dict)  #: why it failed; of a good end what was made
-    email: str = ""  #: who wants a letter
+    report: dict[str, Any] = field(default_factory=dict)  #: of a failure its cause, of a success what was made
+    email: str = ""  #: address for an e-mail; empty for none
 
     @classmethod
     def from_run(cls, run: WorkflowRun) -> RunEnded:
-        """Out of the log; nothing follows an end, so it reads the same whenever it is told."""
+        """Take the facts from the run. They never change, because no event follows the end of a run."""
         request = run.recorded_request
         return cls(
             run=run.id,
@@ -63,21 +63,21 @@ class RunEnded:
         )
 
     @property
-    def word(self) -> str:
-        """What became of it, after its name."""
+    def outcome(self) -> str:
+        """The verb for a sentence that begins with the name of the workflow."""
         if self.state is RunState.DONE and self.report.get("failed"):
             return "is partly done"
-        return _WORDS.get(self.state, self.state.value)
+        return _OUTCOMES.get(self.state, self.state.value)
 
     @property
     def key(self) -> str:
-        """The same for every delivery of this end: by it a receiver knows what it has been told already."""
+        """The id of the notification. It is the same in each delivery, so that a receiver recognises a repetition."""
         return f"{self.run}.{self.state.value}"
 
 
 def build_payload(ended: RunEnded) -> bytes:
-    """The JSON that a web service is sent. No address of a person is in it."""
-    told = {
+    """The JSON document for a webhook. It contains no e-mail address."""
+    document = {
         "event": "run.ended",
         "id": ended.key,
         "run": str(ended.run),
@@ -93,23 +93,23 @@ def build_payload(ended: RunEnded) -> bytes:
         "job_ids": list(ended.job_ids),
         "report": ended.report,
     }
-    return json.dumps(told, default=str).encode()
+    return json.dumps(document, default=str).encode()
 
 
 def build_email(ended: RunEnded, sender: str) -> EmailMessage:
-    """The e-mail to who asked for it.
+    """The e-mail to the address in the request.
 
     Raises
     ------
     Permanent
-        What was given is not one plain address.
+        The address is invalid.
     """
     if not is_address(ended.email):
-        raise Permanent("the address that was given is not one plain e-mail address")
+        raise Permanent("the e-mail address of the request is invalid; it must be one address such as ada@example.org")
     message = EmailMessage(policy=SMTP)
     message["From"] = _mailbox(sender, "biomeroworker")
     message["To"] = _mailbox(ended.email)
-    subject = one_line(f"{ended.workflow} {ended.word}")
+    subject = one_line(f"{ended.workflow} {ended.outcome}")
     if ended.report.get("message") and (ended.state is RunState.FAILED or ended.report.get("failed")):
         subject += ": " + one_line(str(ended.report["message"]))
     message["Subject"] = (
@@ -117,13 +117,13 @@ def build_email(ended: RunEnded, sender: str) -> EmailMessage:
     )
     message["Date"] = ended.ended
     message["Message-ID"] = f"<{ended.key}@{sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday greeting wants to answer this
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
     message.set_content(_body(ended), cte="quoted-printable")
     return message
 
 
 def one_line(text: str) -> str:
-    """A text without anything that could end a line."""
+    """Replace all characters that are not printable, so that the text is one line."""
     return " ".join(_UNPRINTABLE.sub(" ", text).split())
 
 
@@ -133,7 +133,7 @@ def _mailbox(address: str, name: str = "") -> Address:
 
 def _body(ended: RunEnded) -> str:
     lines = [
-        f"The run of {one_line(ended.workflow)} {one_line(ended.version)}".rstrip() + f" {ended.word}.",
+        f"The run of {one_line(ended.workflow)} {one_line(ended.version)}".rstrip() + f" {ended.outcome}.",
         "",
         f"run:       {ended.run}",
         f"accepted:  {ended.accepted:%Y-%m-%d %H:%M:%S} UTC",

@@ -1,7 +1,6 @@
-"""From events to rows: what each event means for the tables that dashboards and lists read.
+"""Projections: how each event changes the read tables.
 
-Everything that a step needs to know is in the rows or in the event. Nothing is remembered between events but in the
-tables, so it does not matter which process projects which event.
+A handler uses only its event and the rows. No other state exists between events, so any process can project any event.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from biomeroworker.domain.constants import (
 from biomeroworker.eventlog.aggregates.states import RunState, after_observation
 from biomeroworker.eventlog.projections.row_cache import RowCache
 
-#: To be raised when the meaning of an event for the rows changes: read tables of another version are made again.
+#: Increase it when a handler or a read table changes. Read tables of another version are made again from the events.
 VERSION = 2
 
 Handler = Callable[[RowCache, UUID, Mapping[str, Any], datetime], None]
 
 _HELPERS = ("_slurm_", "slurm_", "convert_")
-#: The tasks that import results, and then make ROIs of them.
+#: The tasks that import results and make ROIs.
 _IMPORTERS = (IMAGE_IMPORT_SCRIPT.lower(), IMAGE_IMPORT_TASK.lower())
 
 
 def project(rows: RowCache, topic: str, subject: UUID, attributes: Mapping[str, Any]) -> None:
-    """Bring the rows up to one event. Events that mean nothing to the read tables, and unknown ones, change nothing."""
+    """Apply one event to the rows. Events without a handler, also unknown ones, change nothing."""
     handler = _HANDLERS.get(topic.partition(":")[2])
     if handler is None:
         return
@@ -40,8 +39,8 @@ def project(rows: RowCache, topic: str, subject: UUID, attributes: Mapping[str, 
     handler(rows, subject, attributes, when.astimezone(UTC).replace(tzinfo=None))
 
 
-def concerned(events: Iterable[tuple[str, UUID, Mapping[str, Any]]]) -> tuple[set[UUID], set[UUID]]:
-    """The runs and tasks whose rows these events (topic, subject, attributes) need that they do not make themselves."""
+def affected_rows(events: Iterable[tuple[str, UUID, Mapping[str, Any]]]) -> tuple[set[UUID], set[UUID]]:
+    """The runs and tasks whose existing rows these events (topic, subject, attributes) need."""
     runs: set[UUID] = set()
     tasks: set[UUID] = set()
     made: set[UUID] = set()
@@ -73,7 +72,7 @@ def _workflow_initiated(rows: RowCache, run: UUID, event: Mapping[str, Any], whe
 
 
 def _run(rows: RowCache, run: UUID, when: datetime, **values: Any) -> None:
-    """Change a run's row, if the run is known."""
+    """Change the row of a run, if it exists."""
     if rows.get(rows.views.runs, run) is not None:
         rows.put(rows.views.runs, run, modified=when, **values)
 
@@ -95,7 +94,7 @@ def _workflow_started(rows: RowCache, run: UUID, event: Mapping[str, Any], when:
 
 def _workflow_completed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
     _progress(rows, run, status=workflow_status.DONE, progress="100%")
-    message = str((event.get("summary") or {}).get("message", ""))  # of a run that is only partly done
+    message = str((event.get("summary") or {}).get("message", ""))  # of a run that succeeded partly
     _run(rows, run, when, state=RunState.DONE.value, ended=when, paused=False, pause_reason="", message=message)
 
 
@@ -106,7 +105,7 @@ def _workflow_failed(rows: RowCache, run: UUID, event: Mapping[str, Any], when: 
 
 
 def _run_cancelled(rows: RowCache, run: UUID, event: Mapping[str, Any], when: datetime) -> None:
-    # dashboards have no word for it, and count what did not fail as going on
+    # dashboards have no state for it, and show each state but DONE and FAILED as active
     _progress(rows, run, status=workflow_status.FAILED)
     message = str(event["report"].get("message", "cancelled"))
     _run(rows, run, when, state=RunState.CANCELLED.value, ended=when, paused=False, pause_reason="", message=message)
@@ -225,11 +224,11 @@ def _task_failed(rows: RowCache, task: UUID, event: Mapping[str, Any], when: dat
         rows.put(rows.views.task_execution, task, end_time=when, status="FAILED", error_type=message)
 
 
-# -- words ------------------------------------------------------------------------------------------------------------
+# -- texts ------------------------------------------------------------------------------------------------------------
 
 
 def _show(rows: RowCache, task: UUID) -> None:
-    """Let the run's line say what its task says."""
+    """Copy status and progress of a task to the row of its run."""
     row = rows.get(rows.views.tasks, task)
     if row is None:
         return
@@ -239,9 +238,9 @@ def _show(rows: RowCache, task: UUID) -> None:
 
 
 def _words(name: str, status: str | None, progress: str | None) -> dict[str, str]:
-    """What dashboards show for a task of this name: the incumbent's words and percents.
+    """Status and progress of a run for dashboards while a task of this name is active, in the words of biomero.
 
-    The way of a run is 0 to 100 %, of which the job itself has 50 to 90 % (``67.2%`` when it says ``43%``).
+    A run goes from 0 to 100 %. Its job has the part from 50 to 90 %: 43 % of the job are ``67.2%`` of the run.
     """
     lower = name.lower()
     if lower == IMAGE_EXPORT_SCRIPT.lower():
@@ -275,7 +274,7 @@ def _number(job_id: Any) -> int | None:
         number = int(job_id)
     except (TypeError, ValueError):
         return None
-    return number if 0 <= number < 2**31 else None  # the views' columns are 32 bits wide; -1 stands for no job
+    return number if 0 <= number < 2**31 else None  # the columns have 32 bits; -1 means no job
 
 
 _HANDLERS: dict[str, Handler] = {

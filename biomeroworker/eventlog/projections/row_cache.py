@@ -1,4 +1,4 @@
-"""Rows of the read tables, held while some events are projected, and written back together."""
+"""A cache of rows of the read tables for the projection of some events. Changes are written together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Row = dict[str, Any]
 
 
 class RowCache:
-    """A unit of work over the read tables, inside the caller's transaction.
+    """A unit of work for the read tables, inside the caller's transaction.
 
-    Each row is read at most once and written at most once, so replaying a long history costs little more than
-    reading it; and what the events of one change need is read by one statement, and on PostgreSQL written by one.
+    Each row is read and written at most once, so the replay of a long history costs little more than reading it. The
+    rows for one change are read with one statement, and on PostgreSQL also written with one.
     """
 
     def __init__(self, connection: Connection, views: Views) -> None:
@@ -30,7 +30,7 @@ class RowCache:
         self._changed: dict[Table, dict[Any, Row]] = {}
 
     def get(self, table: Table, key: UUID | int) -> Row | None:
-        """The row of this primary key, as it is now; not to be changed but through `put`."""
+        """The row with this primary key, or None. Change it with `put` only."""
         known = (table.name, key)
         if known not in self._rows:
             (primary,) = table.primary_key.columns
@@ -39,7 +39,7 @@ class RowCache:
         return self._rows[known]
 
     def fetch(self, runs: Collection[UUID], tasks: Collection[UUID]) -> None:
-        """Read the rows of these runs and tasks, and of the runs and jobs of the tasks, at once."""
+        """Read the rows of these runs and tasks, and of the runs and jobs of the tasks, with one statement."""
         if not runs and not tasks:
             return
         views = self.views
@@ -65,10 +65,10 @@ class RowCache:
                 self._rows.setdefault((views.job_progress.name, task["job_id"]), None)
 
     def put(self, table: Table, key: UUID | int, **values: Any) -> None:
-        """Change these columns of a row, or make the row; columns not named are null in a new row."""
+        """Change these columns of a row, or add the row. In a new row, all other columns are null."""
         (primary,) = table.primary_key.columns
         if len(values) == len(table.columns) - 1 and (table.name, key) not in self._rows:
-            self._rows[table.name, key] = None  # nothing of an old row would be left: it need not be read
+            self._rows[table.name, key] = None  # all columns are replaced, so the old row is not needed
         before = self.get(table, key)
         base = dict.fromkeys(table.columns.keys()) if before is None else before
         row = {**base, **values, primary.name: key}
@@ -76,13 +76,13 @@ class RowCache:
             self._rows[table.name, key] = row
             self._changed.setdefault(table, {})[key] = row
 
-    def flush(self, *others: Executable) -> None:
-        """Write what changed, and execute these statements too."""
-        statements = [*(_upsert(table, rows, self._connection) for table, rows in self._changed.items()), *others]
+    def flush(self, *more: Executable) -> None:
+        """Write the changed rows, and execute more statements together with them."""
+        statements = [*(_upsert(table, rows, self._connection) for table, rows in self._changed.items()), *more]
         self._changed = {}
         if self._connection.dialect.name == "postgresql" and len(statements) > 1:
             *before, last = statements
-            for number, statement in enumerate(before):  # different tables, so their order means nothing
+            for number, statement in enumerate(before):  # the order is not relevant: each changes another table
                 last = last.add_cte(statement.cte(f"change_{number}"))
             statements = [last]
         for statement in statements:
@@ -105,7 +105,7 @@ def _upsert(table: Table, rows: dict[Any, Row], connection: Connection) -> Any:
 
 @functools.cache
 def _joined(views: Views) -> tuple[Sequence[Table], Select[Any]]:
-    """Runs with their tasks and what else is read of both: a line for each task, and one for a run without."""
+    """The query of `fetch`: one line for each task with its run and job, and one for a run without tasks."""
     runs, progress, tasks = views.runs, views.workflow_progress, views.tasks
     execution, jobs = views.task_execution, views.job_progress
     tables = (runs, progress, tasks, execution, jobs)

@@ -1,1 +1,1 @@
-"""Tables that are written in the same transactions as the events, and the recorder that writes them."""
+"""The recorder of events, and the tables that are written in the same transactions."""

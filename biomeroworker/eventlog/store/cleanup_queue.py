@@ -1,4 +1,4 @@
-"""Which ended runs still have a folder on the cluster, and whose removal was tried, so that nothing is asked twice."""
+"""The queue of ended runs whose folder on the cluster is to be removed, shared by all supervisors."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import CLEANUP, VIEWS
 
-#: A folder that could not be removed is tried again after an hour, doubling to a week.
+#: Seconds before the next attempt to remove a folder: an hour, doubling to a week.
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 3600.0, 7 * 86400.0
 
 
 class CleanupQueue:
-    """Questions about ended runs, and the notes of whoever removes their folders."""
+    """Claims runs for the removal of their folders, and records the results."""
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self._recorder = recorder
 
     def claim(self, older_than: timedelta, limit: int, seconds: float) -> list[UUID]:
-        """At most so many runs that ended longer ago and whose folder may still be there, oldest first.
+        """Claim runs that ended longer ago and whose folder may still exist, oldest first, at most ``limit``.
 
-        For ``seconds`` nobody else is given them. Only runs that were accepted here: others have no folder of ours.
+        No other supervisor gets them for ``seconds``. Runs of other programs are left out: they have no such folder.
         """
-        runs, swept = VIEWS.runs.c, CLEANUP.c
+        runs, queue = VIEWS.runs.c, CLEANUP.c
         before = datetime.now(UTC).replace(tzinfo=None) - older_than
         with self._recorder.engine.connect() as connection:
             now = self._recorder.now(connection)
             query = (
                 select(runs.run_id)
-                .outerjoin(CLEANUP, swept.run_id == runs.run_id)
+                .outerjoin(CLEANUP, queue.run_id == runs.run_id)
                 .where(runs.ended < before, runs.carried)
-                .where(or_(swept.run_id.is_(None), swept.swept.is_(None) & (swept.due <= now)))
+                .where(or_(queue.run_id.is_(None), queue.swept.is_(None) & (queue.due <= now)))
                 .order_by(runs.ended)
                 .limit(limit)
             )
@@ -51,15 +51,15 @@ class CleanupQueue:
             rows = [{"run_id": one, "due": now + seconds, "tries": 0, "problem": ""} for one in candidates]
             statement = insert(CLEANUP).values(rows)
             statement = statement.on_conflict_do_update(
-                index_elements=[swept.run_id],
+                index_elements=[queue.run_id],
                 set_={"due": statement.excluded.due},
-                where=swept.swept.is_(None) & (swept.due <= now),
+                where=queue.swept.is_(None) & (queue.due <= now),
             )
-            claimed = set(connection.execute(statement.returning(swept.run_id)).scalars())
+            claimed = set(connection.execute(statement.returning(queue.run_id)).scalars())
         return [one for one in candidates if one in claimed]
 
     def record_result(self, removed: Collection[UUID], problems: Mapping[UUID, str]) -> None:
-        """These folders are gone; those could not be removed, and why."""
+        """Record which folders were removed, and why others could not be removed (by run)."""
         with self._recorder.writing() as connection:
             now = self._recorder.now(connection)
             if removed:
@@ -68,11 +68,11 @@ class CleanupQueue:
             for run_id, problem in problems.items():
                 tries = connection.execute(select(CLEANUP.c.tries).where(CLEANUP.c.run_id == run_id)).scalar_one()
                 delay = backoff_delay(tries + 1, first=FIRST_DELAY_SECONDS, longest=LONGEST_DELAY_SECONDS)
-                again = update(CLEANUP).where(CLEANUP.c.run_id == run_id)
-                connection.execute(again.values(due=now + delay, tries=tries + 1, problem=problem))
+                later = update(CLEANUP).where(CLEANUP.c.run_id == run_id)
+                connection.execute(later.values(due=now + delay, tries=tries + 1, problem=problem))
 
     def end_states(self, run_ids: Iterable[UUID]) -> dict[UUID, tuple[RunState, datetime | None]]:
-        """Of these runs those that the log knows: their state, and when they ended (None: not yet)."""
+        """State and end time (None: not ended) of those of the runs that are in the event log."""
         runs = VIEWS.runs.c
         query = select(runs.run_id, runs.state, runs.ended).where(runs.run_id.in_(list(run_ids)))
         with self._recorder.engine.connect() as connection:

@@ -1,9 +1,9 @@
-"""Let only the holder of a run's lease record what happens to it.
+"""Fencing: only the holder of a run's lease may record events of the run.
 
-The loss that this module prevents: a supervisor that was stopped for longer than its lease, goes on in the middle of a
-step, and records a failure of a run that another one carries well. Before the engine touches a run it says under which
-lease (`held`); a write of this thread then commits only if the lease is still that holder's, which the same transaction
-sees to. Writes of people and scripts (accept, cancel, resume) need no lease.
+This prevents the following error: a supervisor is suspended for longer than its lease, continues in the middle of a
+step, and records a failure of a run that another supervisor executes by then. The engine executes each step inside
+`held`. A write of that thread commits only if the holder still has the lease; the transaction of the write checks it.
+Writes of users and scripts (accept, cancel, resume) need no lease.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from biomeroworker.eventlog.tables import LEASES
 
 
 class LeaseLost(NotAllowed):
-    """The run is carried by somebody else now: let go of it."""
+    """Another supervisor has the lease of the run: stop the step without recording anything."""
 
 
 _held: ContextVar[tuple[UUID, str] | None] = ContextVar("held", default=None)
@@ -29,7 +29,7 @@ _held: ContextVar[tuple[UUID, str] | None] = ContextVar("held", default=None)
 
 @contextmanager
 def held(run_id: UUID, holder: str) -> Iterator[None]:
-    """What this thread records meanwhile is of this run, on behalf of this holder; nobody's lease if it is empty."""
+    """Until exit, this thread records events of this run for this holder; an empty holder needs no lease."""
     token = _held.set((run_id, holder) if holder else None)
     try:
         yield
@@ -37,10 +37,10 @@ def held(run_id: UUID, holder: str) -> Iterator[None]:
         _held.reset(token)
 
 
-def question() -> ColumnElement[Any]:
-    """Who holds the run that this thread records, as a column of the first statement of its transaction.
+def holder_column() -> ColumnElement[Any]:
+    """The current holder of the run that this thread records, as a column for the first statement of its transaction.
 
-    The lease's row stays locked until the transaction ends: nobody takes the run over before.
+    The row of the lease is locked until the end of the transaction, so no supervisor acquires the run before.
     """
     claimed = _held.get()
     if claimed is None:
@@ -50,7 +50,7 @@ def question() -> ColumnElement[Any]:
 
 
 def verify(holder: str | None) -> None:
-    """Raise `LeaseLost` unless the answer names the holder on whose behalf this thread records."""
+    """Raise `LeaseLost` unless ``holder`` (from `holder_column`) is the holder for which this thread records."""
     claimed = _held.get()
     if claimed is not None and claimed[1] != holder:
-        raise LeaseLost(f"run {claimed[0]} is carried by somebody else")
+        raise LeaseLost(f"another supervisor has the lease of run {claimed[0]}")

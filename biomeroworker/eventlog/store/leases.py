@@ -20,9 +20,9 @@ class Leases:
         self._recorder = recorder
 
     def acquire(self, holder: str, seconds: float, *, only: UUID | None = None) -> set[UUID]:
-        """Lease every run that is to be carried and that nobody holds; the ones that are ``holder``'s since this call.
+        """Lease all runs that are to be executed and have no valid lease; returns those that this call has leased.
 
-        One statement, whatever the number of runs; it writes nothing when there is nothing to take.
+        One statement for any number of runs. Without free runs it writes nothing.
         """
         runs = VIEWS.runs.c
         with self._recorder.writing() as connection:
@@ -43,22 +43,22 @@ class Leases:
             return set(connection.execute(statement.returning(LEASES.c.run_id)).scalars())
 
     def renew(self, holder: str, seconds: float) -> set[UUID]:
-        """Prolong all leases of ``holder``; the runs that are still its own."""
+        """Extend all leases of ``holder``; returns the runs that it still has."""
         with self._recorder.writing() as connection:
             until = self._recorder.now(connection) + seconds
             statement = update(LEASES).where(LEASES.c.holder == holder).values(until=until)
             return set(connection.execute(statement.returning(LEASES.c.run_id)).scalars())
 
     def release(self, run_id: UUID, holder: str) -> None:
-        """Give a lease back, if it is still ``holder``'s."""
+        """Release a lease, if ``holder`` still has it."""
         with self._recorder.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.run_id == run_id, LEASES.c.holder == holder))
 
     def release_all(self, holder: str, *, keep: Iterable[UUID] = (), seconds: float = 0.0) -> None:
-        """Give all leases of ``holder`` back; those of the runs in ``keep`` run out in so many seconds."""
-        kept, ours = list(keep), LEASES.c.holder == holder
+        """Release all leases of ``holder``; those of the runs in ``keep`` expire in so many seconds."""
+        excepted, ours = list(keep), LEASES.c.holder == holder
         with self._recorder.writing() as connection:
-            connection.execute(delete(LEASES).where(ours, LEASES.c.run_id.not_in(kept)))
-            if kept:
+            connection.execute(delete(LEASES).where(ours, LEASES.c.run_id.not_in(excepted)))
+            if excepted:
                 until = self._recorder.now(connection) + seconds
                 connection.execute(update(LEASES).where(ours, LEASES.c.until > until).values(until=until))

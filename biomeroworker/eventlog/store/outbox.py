@@ -1,9 +1,9 @@
-"""What is still to be told of runs that have ended: written with the end itself, crossed off when it was delivered.
+"""Notifications about ended runs: recorded with the end of the run, closed after delivery.
 
-The loss that this module prevents: a run that ends while nobody can be told. A row per way of telling is inserted in
-the transaction of the terminal event, so there is no end without it. Whoever delivers claims a row for a while, lets
-go of the database, delivers, and closes the row; if it dies in between, the row is somebody else's once the claim has
-run out, and is delivered again: at least once, and never by two at the same time.
+This prevents that a notification is lost because its server does not answer. The transaction of the terminal event
+inserts a row for each channel, so no run ends without them. A dispatcher claims a row for a limited time, closes its
+connection to the database, delivers, and closes the row. If it dies in between, another dispatcher claims the row when
+the claim has expired. So a notification is delivered at least once, and never by two dispatchers at the same time.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from biomeroworker.eventlog.tables import OUTBOX
 
 @dataclass(frozen=True)
 class Notice:
-    """A row of the outbox that is ours to deliver until the claim runs out."""
+    """A row of the outbox that the caller may deliver until its claim expires."""
 
     number: int
     run_id: UUID
     channel: str
     recorded: float  #: seconds since 1970
-    tries: int  #: how many deliveries have failed before this one
+    tries: int  #: number of failed deliveries
 
 
 class Outbox:
-    """The rows that are not delivered yet. Nothing here waits for anything but the database."""
+    """The notifications that are not delivered yet. The methods use the database only."""
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self._recorder = recorder
 
     def waiting(self) -> int:
-        """How many notices are not delivered."""
+        """The number of notifications that are not delivered."""
         with self._recorder.engine.connect() as connection:
             query = select(func.count()).select_from(OUTBOX).where(OUTBOX.c.closed.is_(None))
             return int(connection.execute(query).scalar_one())
 
     def claim(self, holder: str, seconds: float, *, without: Collection[str] = ()) -> Notice | None:
-        """The notice that is due for longest, claimed for so long; None when none is. Writes nothing then.
+        """Claim the notification that is due first, for so many seconds; None, without writing, if none is due.
 
         Parameters
         ----------
         without
-            Channels that are not to be tried just now.
+            Channels to leave out.
         """
         row = OUTBOX.c
         due = select(row.id).where(row.closed.is_(None)).order_by(row.due, row.id).limit(1)
         due = due.where(row.channel.not_in(without)) if without else due
-        with self._recorder.engine.connect() as connection:  # to look costs no lock
+        with self._recorder.engine.connect() as connection:  # needs no lock
             free = due.where(row.due <= self._recorder.clock, row.until <= self._recorder.clock)
             if connection.execute(free).first() is None:
                 return None
@@ -69,13 +69,13 @@ class Outbox:
             return Notice(*found) if found is not None else None
 
     def close(self, notice: Notice, holder: str, outcome: str) -> None:
-        """The notice is delivered, or never will be."""
+        """Close the notification: it is delivered, or no further attempt is made."""
         with self._recorder.writing() as connection:
             now = self._recorder.now(connection)
             connection.execute(self._mine(notice, holder).values(closed=now, until=now, outcome=outcome))
 
     def postpone(self, notice: Notice, holder: str, seconds: float, problem: str) -> None:
-        """The delivery failed; the notice is due again after so long."""
+        """Record a failed delivery; the notification is due again after so many seconds."""
         with self._recorder.writing() as connection:
             now = self._recorder.now(connection)
             changed = self._mine(notice, holder).values(
@@ -84,13 +84,13 @@ class Outbox:
             connection.execute(changed)
 
     def purge(self, days: float) -> None:
-        """Remove the closed rows of runs that ended longer ago."""
+        """Delete rows that were closed more than ``days`` ago."""
         with self._recorder.writing() as connection:
             before = self._recorder.now(connection) - days * 86400
             connection.execute(delete(OUTBOX).where(OUTBOX.c.closed < before))
 
     @staticmethod
     def _mine(notice: Notice, holder: str) -> Update:
-        """Only while the claim is ours: a process that was stopped for long must not undo what another has done."""
+        """Update the row only if ``holder`` has the claim: a suspended process must not overwrite a later result."""
         row = OUTBOX.c
         return update(OUTBOX).where(row.id == notice.number, row.holder == holder, row.closed.is_(None))

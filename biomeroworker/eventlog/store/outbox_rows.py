@@ -12,15 +12,16 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from biomeroworker.eventlog.tables import OUTBOX
 
-#: The ways of telling. Which of them lead anywhere is known where the row is delivered, not where a run ends.
+#: The channels. A row is recorded for each; the dispatcher knows which of them are configured.
 EMAIL, WEBHOOK = "email", "webhook"
 
 _ENDS = tuple(f"WorkflowRun.{name}" for name in ("WorkflowCompleted", "WorkflowFailed", "RunCancelled"))
 
 
 def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:
-    """What writes, for each terminal event among these, a row per way of telling: to be executed in the transaction
-    that records them.
+    """Statements that insert a row for each channel and each terminal event among the events.
+
+    The caller executes them in the transaction that records the events.
     """
     ended = [event.originator_id for event in events if event.topic.endswith(_ENDS)]
     if not ended:
@@ -34,5 +35,5 @@ def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:
         for run_id in ended
         for channel in (EMAIL, WEBHOOK)
     ]  # fmt: skip
-    # another program may record a second end of a run; it is told once all the same
+    # another program may record a second end of a run; it causes no second notification
     return [insert(OUTBOX).values(rows).on_conflict_do_nothing()]

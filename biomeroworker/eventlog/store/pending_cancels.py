@@ -1,7 +1,7 @@
-"""Jobs that are still to be cancelled on a cluster that was away when their run was.
+"""Jobs that are still to be cancelled, on clusters that could not be reached when their run was cancelled.
 
-A cancelled run ends at once; its job may live on where nobody can reach it. What is owed is written down before the
-run's end is, and crossed out when the scheduler has said that the job is gone.
+A cancelled run ends immediately, but its job may still exist on a cluster that does not answer. The pending cancel is
+recorded before the end of the run, and deleted when the scheduler confirms that the job is gone.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class PendingCancel:
 
 
 class PendingCancels:
-    """The cancels that are owed. Any supervisor may deliver any of them, twice if need be."""
+    """The pending cancels. Any supervisor may send any of them, also more than once."""
 
     def __init__(self, recorder: SQLRecorder) -> None:
         self._recorder = recorder
 
     def add(self, run_id: UUID, names: Iterable[str], since: datetime) -> None:
-        """Write down that the jobs of these names are to be cancelled."""
+        """Record that the jobs with these names are to be cancelled."""
         when = since.astimezone(UTC).replace(tzinfo=None)
         rows = [{"name": name, "run_id": run_id, "since": when} for name in names]
         if not rows:
@@ -45,13 +45,13 @@ class PendingCancels:
             connection.execute(insert(PENDING_CANCELS).on_conflict_do_nothing(index_elements=["name"]), rows)
 
     def all(self) -> list[PendingCancel]:
-        """All that is owed, oldest first."""
+        """All pending cancels, oldest first."""
         with self._recorder.engine.connect() as connection:
             rows = connection.execute(select(PENDING_CANCELS).order_by(PENDING_CANCELS.c.since, PENDING_CANCELS.c.name))
             return [PendingCancel(row.name, row.run_id, row.since.replace(tzinfo=UTC)) for row in rows]
 
     def remove(self, names: Iterable[str]) -> None:
-        """Cross out what was delivered."""
+        """Delete the cancels of these jobs."""
         done = list(names)
         if done:
             with self._recorder.writing() as connection:

@@ -1,13 +1,12 @@
-"""Events into the database, and with them, in the same transaction, all that is read from it.
+"""Records events and updates the read tables in the same transaction.
 
-The loss that this module prevents: an event without its row, a row without its event, an event counted twice. A write
-locks the position of the read tables, inserts its events, projects everything after the position and moves it, and
-commits once. So the order of event numbers is the order of commits, nobody can skip an event, and a process that is
-killed leaves nothing behind. Events that another program (or an older one) inserted without projecting are caught up by
-the next write.
+This prevents an event without its row, a row without its event, and an event that is projected twice. A write locks the
+position of the read tables, inserts its events, projects all events after the position, updates the position, and
+commits once. So event numbers are in commit order, no event is skipped, and a process that is killed leaves no partial
+change. The next write also projects events that another program has inserted without projecting them.
 
-The position row serialises writers of one log for the milliseconds that a write takes; readers wait for nobody. The
-lock of the whole events table that existing programs take is respected, as an INSERT conflicts with it.
+The row with the position serialises the writers of one database for the milliseconds of a write; readers do not wait.
+Existing programs lock the whole table of events. An INSERT conflicts with that lock, so both can write to one database.
 """
 
 from __future__ import annotations
@@ -58,10 +57,10 @@ from biomeroworker.eventlog.tables import APPLICATION, EVENTS, TRACKING, VIEWS, 
 
 logger = logging.getLogger(__name__)
 
-#: How many events are projected at a time when there are many.
+#: Number of events that are projected together when there are many.
 BATCH_EVENTS = 2000
 
-#: Up to so many events have their rows read together: those of a change, not those of a history.
+#: For up to so many events, one statement reads all their rows: events of one change, not of a long history.
 _READ_TOGETHER_EVENTS = 50
 
 #: Key of the advisory lock for making and migrating tables. It is a lock of the transaction, not of the session, so
@@ -70,7 +69,7 @@ _CREATE_LOCK_KEY = 0x62696F6D
 
 
 class SQLRecorder(ApplicationRecorder):
-    """The recorder of the log over SQLAlchemy, for PostgreSQL and SQLite alike."""
+    """Records events and updates the read tables, with SQLAlchemy, in PostgreSQL or SQLite."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -127,27 +126,27 @@ class SQLRecorder(ApplicationRecorder):
             logger.info("made the read tables from %d events", count)
 
     def rebuild(self) -> int:
-        """Make the read tables again from all events, beside the live ones, and swap their contents in one commit.
+        """Make the read tables again from all events, in temporary tables, and replace the rows in one commit.
 
-        Readers see the old rows until the new ones are complete. The tables themselves stay, and with them their
-        grants and whatever a dashboard built upon them.
+        Readers see the old rows until the new ones are complete. The tables are not dropped, so their grants and the
+        views of dashboards on them remain.
 
         Returns
         -------
-        How many events were read.
+        the number of events
         """
-        beside = MetaData()
-        doubles = define_views(beside, "rebuilt_", temporary=True)
+        temporary = MetaData()
+        copies = define_views(temporary, "rebuilt_", temporary=True)
         count, position = 0, 0
         with self.engine.connect() as connection:
             try:
                 with connection.begin():
-                    beside.create_all(connection, checkfirst=False)
+                    temporary.create_all(connection, checkfirst=False)
                 while True:
                     with connection.begin():
                         allow_long(connection)
                         events = self._after(connection, position)
-                        self._project(connection, doubles, events)
+                        self._project(connection, copies, events)
                     count += len(events)
                     if not events:
                         break
@@ -155,13 +154,13 @@ class SQLRecorder(ApplicationRecorder):
                 with self._writing(connection):
                     allow_long(connection)
                     self._position(connection)
-                    count += self._catch_up(connection, doubles, position)
-                    for live, double in zip(VIEWS.all(), doubles.all(), strict=True):
+                    count += self._catch_up(connection, copies, position)
+                    for live, copy in zip(VIEWS.all(), copies.all(), strict=True):
                         connection.execute(delete(live))
-                        connection.execute(insert(live).from_select(double.columns.keys(), select(double)))
+                        connection.execute(insert(live).from_select(copy.columns.keys(), select(copy)))
             finally:
                 with connection.begin():
-                    beside.drop_all(connection, checkfirst=True)
+                    temporary.drop_all(connection, checkfirst=True)
         return count
 
     def catch_up(self) -> int:
@@ -173,13 +172,13 @@ class SQLRecorder(ApplicationRecorder):
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction that writes."""
+        """A transaction that writes."""
         with self.engine.connect() as connection, self._writing(connection):
             yield connection
 
     @contextmanager
     def _writing(self, connection: Connection) -> Iterator[None]:
-        """A transaction that takes SQLite's one write lock at its beginning: a later upgrade could deadlock."""
+        """A transaction that takes the write lock of SQLite at its start: an upgrade of a read lock could deadlock."""
         connection.info["writes"] = True
         try:
             with connection.begin():
@@ -188,12 +187,12 @@ class SQLRecorder(ApplicationRecorder):
             connection.info.pop("writes", None)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> list[int]:
-        """Insert, project and commit; all or nothing.
+        """Insert events, project them, and commit.
 
         Raises
         ------
         eventsourcing.persistence.IntegrityError
-            Another process recorded an event of the same aggregate first.
+            Another process has recorded an event of the same aggregate first.
         """
         if not stored_events:
             return []
@@ -202,7 +201,7 @@ class SQLRecorder(ApplicationRecorder):
             numbers = self._insert(connection, stored_events)
             notices = outbox_rows.post(connection, stored_events)
             if numbers == list(range(position + 1, position + 1 + len(numbers))):
-                # nothing came in between: what is to be projected is known and need not be read
+                # no other event came between, so the events to project need not be read
                 self._project(connection, VIEWS, stored_events, self._moved_to(numbers[-1]), *notices)
             else:
                 for notice in notices:
@@ -211,7 +210,7 @@ class SQLRecorder(ApplicationRecorder):
         return numbers
 
     def _insert(self, connection: Connection, stored_events: Sequence[StoredEvent]) -> list[int]:
-        """One statement for all of them; their numbers, in their order."""
+        """Insert the events with one statement; returns their numbers in the same order."""
         rows = [
             {
                 "originator_id": stored.originator_id,
@@ -226,20 +225,20 @@ class SQLRecorder(ApplicationRecorder):
             return [int(number) for number in connection.execute(statement, rows).scalars()]
         except DatabaseIntegrityError as error:
             subjects = ", ".join(sorted({str(stored.originator_id) for stored in stored_events}))
-            raise IntegrityError(f"{subjects}: changed meanwhile") from error
+            raise IntegrityError(f"{subjects}: another process has recorded an event first") from error
 
     def _moved_to(self, position: int) -> Update:
         return update(TRACKING).where(TRACKING.c.application_name == APPLICATION).values(notification_id=position)
 
     def _position(self, connection: Connection, *, fenced: bool = False) -> int:
-        """The position of the read tables, locked until this transaction ends.
+        """The position of the read tables; the row is locked until the end of the transaction.
 
         Raises
         ------
         biomeroworker.eventlog.store.fence.LeaseLost
-            If ``fenced``: the run that this thread records is carried by somebody else.
+            If ``fenced``: another supervisor has the lease of the run that this thread records.
         """
-        query = select(TRACKING.c.notification_id, fence.question() if fenced else null())
+        query = select(TRACKING.c.notification_id, fence.holder_column() if fenced else null())
         query = query.where(TRACKING.c.application_name == APPLICATION).with_for_update()
         position, holder = connection.execute(query).one()
         if fenced:
@@ -247,7 +246,7 @@ class SQLRecorder(ApplicationRecorder):
         return int(position)
 
     def _catch_up(self, connection: Connection, views: Views, position: int) -> int:
-        """Project all after ``position``; of the live tables the position moves with them."""
+        """Project all events after ``position``. For the live tables, the position is recorded too."""
         count = 0
         while events := self._after(connection, position):
             self._project(connection, views, events)
@@ -264,7 +263,7 @@ class SQLRecorder(ApplicationRecorder):
         return _notifications(connection, query)
 
     def _project(
-        self, connection: Connection, views: Views, events: Sequence[StoredEvent], *others: Executable
+        self, connection: Connection, views: Views, events: Sequence[StoredEvent], *statements: Executable
     ) -> None:
         rows = RowCache(connection, views)
         facts = []
@@ -272,13 +271,13 @@ class SQLRecorder(ApplicationRecorder):
             assert isinstance(event.originator_id, UUID)
             facts.append((event.topic, event.originator_id, self.attributes(event)))
         if len(facts) <= _READ_TOGETHER_EVENTS:
-            rows.fetch(*handlers.concerned(facts))
+            rows.fetch(*handlers.affected_rows(facts))
         for fact in facts:
             handlers.project(rows, *fact)
-        rows.flush(*others)
+        rows.flush(*statements)
 
     def attributes(self, event: StoredEvent) -> dict[str, Any]:
-        """What stands in an event."""
+        """The attributes of an event."""
         attributes: dict[str, Any] = self._transcoder.decode(event.state)
         return attributes
 
@@ -311,7 +310,7 @@ class SQLRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> list[Notification]:
-        """The events of all aggregates, in the order of their commits."""
+        """The events of all aggregates, in commit order."""
         query = select(EVENTS).order_by(EVENTS.c.id).limit(limit)
         if start is not None:
             query = query.where(EVENTS.c.id >= start if inclusive_of_start else EVENTS.c.id > start)
@@ -321,13 +320,13 @@ class SQLRecorder(ApplicationRecorder):
             return _notifications(connection, query)
 
     def events_of(self, aggregates: Sequence[UUID]) -> list[Notification]:
-        """The events of these aggregates together, in the order of their commits."""
+        """The events of these aggregates, in commit order."""
         query = select(EVENTS).where(EVENTS.c.originator_id.in_(aggregates)).order_by(EVENTS.c.id)
         with self.engine.connect() as connection:
             return _notifications(connection, query)
 
     def events_after(self, versions: Mapping[UUID, int]) -> list[Notification]:
-        """The events of these aggregates that are newer than the versions given, oldest first; one statement."""
+        """The events of these aggregates after the given versions, oldest first, with one statement."""
         event = EVENTS.c
         newer = [and_(event.originator_id == one, event.originator_version > known) for one, known in versions.items()]
         query = select(EVENTS).where(or_(*newer)).order_by(event.originator_id, event.originator_version)
@@ -341,25 +340,25 @@ class SQLRecorder(ApplicationRecorder):
             return newest
 
     def max_tracking_id(self, application_name: str) -> int | None:
-        """Up to which event the read tables are."""
+        """The number of the last event that is projected to the read tables."""
         query = select(TRACKING.c.notification_id).where(TRACKING.c.application_name == application_name)
         with self.engine.connect() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def now(self, connection: Connection) -> float:
-        """The database's clock, in seconds since 1970: the one clock that all supervisors share."""
+        """The time of the database, in seconds since 1970: the clock that all supervisors share."""
         return float(connection.execute(select(self.clock)).scalar_one())
 
     @property
     def clock(self) -> ColumnElement[float]:
-        """The same, as part of a statement."""
+        """The time of the database, as an expression for a statement."""
         if self.engine.dialect.name == "sqlite":
             return literal_column("(julianday('now') - 2440587.5) * 86400.0", Float)
         return literal_column("extract(epoch FROM clock_timestamp())", Float)
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> NoReturn:
-        """Not offered: the read tables are never behind, and the notification log can be polled."""
-        raise NotImplementedError("poll the notification log instead")
+        """Not supported. The read tables are always up to date; other readers poll the notification log."""
+        raise NotImplementedError("subscriptions are not supported; poll the notification log")
 
 
 def _notifications(connection: Connection, query: Select[Any]) -> list[Notification]:

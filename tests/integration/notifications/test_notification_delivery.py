@@ -183,7 +183,7 @@ def test_a_notification_expires_after_days_and_is_logged(
     hook.script = ["500"]
     Dispatcher(log, settings(), {}).deliver()
     assert log.outbox.waiting() == 0
-    assert any(row.outcome.startswith("given up after 1 tries: ") and "500" in row.outcome for row in _rows(log))
+    assert any(row.outcome.startswith("abandoned after 1 attempts: ") and "500" in row.outcome for row in _rows(log))
 
 
 def test_an_email_is_retried_after_a_temporary_refusal_and_not_after_a_permanent_one(
@@ -198,7 +198,7 @@ def test_an_email_is_retried_after_a_temporary_refusal_and_not_after_a_permanent
     Dispatcher(log, settings(), {}).deliver()
     assert post.letters == []
     (row,) = [row for row in _rows(log) if row.channel == "email"]
-    assert "given up" in row.outcome
+    assert "abandoned" in row.outcome
     assert "550 no such user" in row.outcome
 
 

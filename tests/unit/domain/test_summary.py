@@ -9,18 +9,18 @@ def test_counts_are_words():
     assert describe_outputs({}) == "nothing was made"
 
 
-def test_what_was_left_out_is_a_sentence_and_not_a_count_of_something_strange():
+def test_what_was_not_imported_is_a_sentence_and_not_a_count_of_an_internal_kind():
     assert describe_outputs({"Image": 2, "RoiLeftOut": 1}).startswith(
         "2 images, no ROIs from 1 label image of a whole plate"
     )
     assert "RoiLeftOut" not in describe_outputs({"RoiLeftOut": 3})
 
 
-def test_rois_that_had_nowhere_to_lie_are_told_of():
-    assert "you may only look at its original" in describe_outputs({"Table": 1, "RoiReadOnly": 1})
+def test_missing_rois_are_reported_with_the_reason():
+    assert "you may only view its original" in describe_outputs({"Table": 1, "RoiReadOnly": 1})
 
 
-def test_results_that_are_elsewhere_than_asked_for_are_told_of():
+def test_results_in_another_dataset_than_requested_are_reported():
     assert describe_outputs({"Image": 2, "DatasetGone": 1}).startswith(
-        "2 images, the dataset named for them cannot take them"
+        "2 images, the requested dataset is not available any more"
     )
