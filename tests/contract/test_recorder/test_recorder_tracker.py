@@ -86,7 +86,7 @@ def test_an_ended_task_does_not_change(log: RunLog, caplog: pytest.LogCaptureFix
     log.tracker.complete_workflow(run)
     assert newest(log) == before
     assert log.run(run).state is RunState.FAILED
-    assert "is failed already" in caplog.text
+    assert "is already failed" in caplog.text
 
 
 def test_the_status_of_tasks_can_be_queried(log: RunLog) -> None:
