@@ -15,7 +15,7 @@ from rich.table import Table
 from sandbox import deployment
 from sandbox.env import as_shell, variables
 from sandbox.errors import SandboxError
-from sandbox.orchestrator import Sandbox, insist_on_root
+from sandbox.orchestrator import Sandbox, require_root
 from sandbox.root import Root, default_root
 
 
@@ -26,30 +26,30 @@ def _names(text: str) -> list[str]:
 def _port(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     if not number.isdigit() or not 0 < int(number) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not PART=NUMBER")
+        raise argparse.ArgumentTypeError(f"{text!r}: write PART=NUMBER")
     return name, int(number)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="start what is down")
-    up.add_argument("--only", type=_names, default=[], metavar="PART,…", help="these parts and what they need")
-    up.add_argument("--without", type=_names, default=[], metavar="PART,…", help="all but these")
-    up.add_argument("--port", type=_port, action="append", default=[], metavar="PART=NUMBER", help="not a free one")
-    down = commands.add_parser("down", help="stop everything; data is kept")
-    down.add_argument("--purge", action="store_true", help="remove all data and the cluster account too")
-    commands.add_parser("status", help="ask every part; exit code 1 when one is down")
-    commands.add_parser("env", help="print how to reach it, as shell assignments")
+    up = commands.add_parser("up", help="start all parts that do not run")
+    up.add_argument("--only", type=_names, default=[], metavar="PART,…", help="only these parts and their requirements")
+    up.add_argument("--without", type=_names, default=[], metavar="PART,…", help="all parts except these")
+    up.add_argument("--port", type=_port, action="append", default=[], metavar="PART=NUMBER", help="port of a part")
+    down = commands.add_parser("down", help="stop all parts; the data is not removed")
+    down.add_argument("--purge", action="store_true", help="also remove all data and the account of the cluster")
+    commands.add_parser("status", help="check all parts; exit code 1 if one is down")
+    commands.add_parser("env", help="print the addresses as shell assignments")
     for command in commands.choices.values():
-        command.add_argument("--root", type=Path, default=None, help="where its state lives (or $SANDBOX_ROOT)")
+        command.add_argument("--root", type=Path, default=None, help="folder of the sandbox; default: $SANDBOX_ROOT")
     return parser
 
 
 def _show(sandbox: Sandbox, console: Console) -> int:
     answers = sandbox.status()
     if not answers:
-        console.print(f"nothing was started in {sandbox.root.path}")
+        console.print(f"there is no sandbox in {sandbox.root.path}")
         return 1
     table = Table("part", "port", "pid", "health", "", title=str(sandbox.root.path), title_justify="left")
     for answer in answers:
@@ -60,7 +60,7 @@ def _show(sandbox: Sandbox, console: Console) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
     console = Console(highlight=False)
     try:
@@ -68,16 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sandbox = Sandbox(root)
         if options.command == "env":
             if not root.exists:
-                raise SandboxError(f"nothing was started in {root.path}")
+                raise SandboxError(f"there is no sandbox in {root.path}")
             print(as_shell(root), end="")
             return 0
         if options.command == "status":
             return _show(sandbox, console)
-        insist_on_root()
+        require_root()
         if options.command == "down" and not root.exists:
-            console.print(f"nothing was started in {root.path}")
+            console.print(f"there is no sandbox in {root.path}")
             return 0
-        began = time.monotonic()
+        started = time.monotonic()
         with root.locked():
             if options.command == "down":
                 sandbox.down(lambda line: console.print(f"  {line}"), purge=options.purge)
@@ -85,12 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sandbox.use_ports(dict(options.port))
                 sandbox.up(sandbox.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
                 deployment.write(root.path, variables(root))
-        console.print(f"{options.command}: {root.path} ({time.monotonic() - began:.1f} s)")
+        console.print(f"{options.command}: {root.path} ({time.monotonic() - started:.1f} s)")
     except SandboxError as problem:
         print(f"sandbox: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("sandbox: interrupted; what was started runs on (status shows it, down ends it)", file=sys.stderr)
+        print("sandbox: interrupted; started parts continue to run: see status, or use down", file=sys.stderr)
         return 130
     return 0
 

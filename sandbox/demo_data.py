@@ -1,4 +1,4 @@
-"""The demo's images in OMERO: put there before the run, fetched and scored after it."""
+"""The images of the demo in OMERO: imported before the run; results downloaded and scored after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import omero.clients  # first: the parts of omero-py import one another in a circle
+import omero.clients  # first, because modules of omero-py import each other in a circle
 import tifffile
 from omero.gateway import BlitzGateway
 from omero.model.enums import UnitsLength
@@ -17,13 +17,13 @@ from sandbox.errors import SandboxError
 from sandbox.images import Sample, samples
 from sandbox.score import Score, overlay, score
 
-#: The account and group of the demo: made once per server, with a new password each time.
+#: The account and group of the demo, created once per server; the password changes with each demo.
 USER, GROUP = "biomeroworker-demo", "biomeroworker-demo"
 
 
 @dataclass(frozen=True)
-class Put:
-    """What was put into OMERO."""
+class DemoData:
+    """The imported objects."""
 
     user: str
     project: int
@@ -31,8 +31,8 @@ class Put:
     images: dict[str, int]
 
 
-def put(address: tuple[str, int], root_password: str, password: str) -> Put:
-    """Make the demo's account, project and dataset, and the two images with pixel sizes and channel names."""
+def put(address: tuple[str, int], root_password: str, password: str) -> DemoData:
+    """Create the account, a project, a dataset, and the two images with pixel sizes and channel names."""
     _account(address, root_password, password)
     with _connected(address, USER, password) as connection:
         update = connection.getUpdateService()
@@ -44,7 +44,7 @@ def put(address: tuple[str, int], root_password: str, password: str) -> Put:
         project = update.saveAndReturnObject(project)
         dataset_id = project.linkedDatasetList()[0].id.val
         made = {sample.name: _image(connection, dataset_id, sample) for sample in samples()}
-        return Put(USER, project.id.val, dataset_id, made)
+        return DemoData(USER, project.id.val, dataset_id, made)
 
 
 def _account(address: tuple[str, int], root_password: str, password: str) -> None:
@@ -86,8 +86,8 @@ def _image(connection: BlitzGateway, dataset_id: int, sample: Sample) -> int:
     return int(image.getId())
 
 
-def scores(address: tuple[str, int], data: Put, password: str, run: str, output: Path) -> dict[str, Score]:
-    """The score of each image's label image against the ground truth; writes ``overlay.png``."""
+def scores(address: tuple[str, int], data: DemoData, password: str, run: str, output: Path) -> dict[str, Score]:
+    """Score the label image of each image against the ground truth; also writes ``overlay.png``."""
     found, rows = {}, []
     with _connected(address, data.user, password) as connection:
         for sample in samples():
@@ -100,7 +100,7 @@ def scores(address: tuple[str, int], data: Put, password: str, run: str, output:
 
 
 def _labels_of(connection: BlitzGateway, run: str, name: str) -> np.ndarray[Any, Any]:
-    """The pixels (ZYX) of the label image that the run made from an image, found by its provenance."""
+    """The pixels (ZYX) of the run's label image for an image, found by its provenance annotation."""
     query = (
         "select i from Image i join i.annotationLinks l join l.child a, MapAnnotation m join m.mapValue v "
         "where m.id = a.id and v.name = 'Workflow_ID' and v.value = :run and i.name like :name"
@@ -108,7 +108,7 @@ def _labels_of(connection: BlitzGateway, run: str, name: str) -> np.ndarray[Any,
     parameters = omero.sys.ParametersI().add("run", rstring(run)).add("name", rstring(f"{name}%"))
     rows = connection.getQueryService().findAllByQuery(query, parameters)
     if len(rows) != 1:
-        raise SandboxError(f"the run made {len(rows)} label images of {name}, not one")
+        raise SandboxError(f"the run imported {len(rows)} label images for {name}, expected 1")
     image = connection.getObject("Image", rows[0].id.val)
     pixels = image.getPrimaryPixels()
     return np.stack(list(pixels.getPlanes([(z, 0, 0) for z in range(image.getSizeZ())])))
@@ -118,8 +118,8 @@ def _zyx(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return pixels if pixels.ndim == 3 else pixels[np.newaxis]
 
 
-class _connected:  # noqa: N801  reads as a function
-    """A gateway for as long as the block runs."""
+class _connected:  # noqa: N801  used like a function
+    """A connected gateway for the duration of the block."""
 
     def __init__(self, address: tuple[str, int], user: str, password: str) -> None:
         self._gateway = BlitzGateway(user, password, host=address[0], port=address[1], secure=True)

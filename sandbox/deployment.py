@@ -1,4 +1,4 @@
-"""The worker's own configuration for a sandbox: what an admin would write by hand for a site like this one."""
+"""Write the configuration of biomeroworker for a sandbox."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-#: The workflow of the demo, as the configuration calls it.
+#: Name of the demo's workflow in the configuration.
 WORKFLOW = "nuclei"
 IMAGE = "lab/w_nucleisegmentation"
 CONVERTER = "lab/convert_zarr_to_tiff"
@@ -16,15 +16,15 @@ VERSION = "v1.0.0"
 
 
 def config_path(root: Path) -> Path:
-    """Where `write` puts the ini file."""
+    """The ini file that `write` creates."""
     return root / "worker" / "slurm-config.ini"
 
 
 def write(root: Path, env: Mapping[str, str]) -> Path | None:
     """Write ``worker/slurm-config.ini`` and the workflow's descriptor, with the addresses of this sandbox.
 
-    ``env`` is what ``python -m sandbox env`` prints. Returns the path of the ini file; None, and nothing is written,
-    for a sandbox without a cluster or a registry.
+    ``env`` has the variables of ``python -m sandbox env``. Returns the path of the ini file; None for a sandbox without
+    cluster or registry, for which no file is written.
     """
     if "REGISTRY" not in env or "CLUSTER_HOME" not in env:
         return None
@@ -56,7 +56,7 @@ def write(root: Path, env: Mapping[str, str]) -> Path | None:
     path = config_path(root)
     partial = path.with_suffix(".part")
     with partial.open("w") as file:
-        partial.chmod(0o600)  # the database's password stands in it
+        partial.chmod(0o600)  # contains the password of the database
         ini.write(file)
     partial.replace(path)
     return path

@@ -1,4 +1,4 @@
-"""How to reach a running sandbox, as environment variables."""
+"""The addresses of a sandbox as environment variables."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from sandbox.root import Root
 
 
 def variables(root: Root) -> dict[str, str]:
-    """Name and value of each; only of the parts that were ever asked for."""
-    asked = set(root.asked())
+    """The variables of the requested parts."""
+    parts = set(root.requested_parts())
     found = {"SANDBOX_ROOT": str(root.path), "PYTHON": sys.executable}
-    if "sshd" in asked:
+    if "sshd" in parts:
         found |= {
             "SSH_CONFIG": str(ssh_config(root)),
             "SSH_HOST": ALIAS,
             "CLUSTER_USER": cluster_user(root),
             "CLUSTER_HOME": str(cluster_home(root)),
         }
-    if "slurmctld" in asked:
+    if "slurmctld" in parts:
         found |= {"SLURM_CONF": str(slurm_conf(root)), "CLUSTER_NODES": f"{node_name(root, 1)},{node_name(root, 2)}"}
-    if "postgres" in asked:
+    if "postgres" in parts:
         found["SQLALCHEMY_URL"] = Postgres(root).url()
-    if "glacier2" in asked:
+    if "glacier2" in parts:
         found |= {
             "OMERO_HOST": "127.0.0.1",
             "OMERO_PORT": str(root.port("glacier2")),
             "OMERO_ROOT_PASSWORD": root.secret("omero-root"),
         }
-    if "icegrid-registry" in asked:
+    if "icegrid-registry" in parts:
         found["ICE_REGISTRY"] = f"127.0.0.1:{root.port('icegrid-registry')}"
-    if "registry" in asked:
+    if "registry" in parts:
         found["REGISTRY"] = f"127.0.0.1:{root.port('registry')}"
-    if {"sshd", "registry"} <= asked:
+    if {"sshd", "registry"} <= parts:
         found["BIOMERO_CONFIG"] = str(config_path(root.path))
     return found
 
 
 def as_shell(root: Root) -> str:
-    """One quoted assignment a line."""
+    """The variables as shell assignments, one per line."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables(root).items())

@@ -1,4 +1,4 @@
-"""What can go wrong while the sandbox is handled, in words for a terminal."""
+"""Errors of the sandbox, with messages for the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class SandboxError(Exception):
-    """Something about the sandbox as a whole: its root folder, its options, the machine."""
+    """An error of the sandbox: its root folder, its options, the machine."""
 
 
 class PartError(SandboxError):
@@ -16,11 +16,11 @@ class PartError(SandboxError):
         text = f"{part}: {message}"
         if log is not None and log.exists():
             tail = log.read_text(errors="replace").splitlines()[-lines:]
-            text += f"\n  the end of {log}:" + "".join(f"\n    {line}" for line in tail)
+            text += f"\n  last lines of {log}:" + "".join(f"\n    {line}" for line in tail)
         super().__init__(text)
         self.part = part
         self.log = log
 
 
 class Unhealthy(Exception):
-    """What a probe found wrong, in a few words."""
+    """A part does not work; the message is the reason."""

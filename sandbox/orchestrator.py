@@ -1,4 +1,4 @@
-"""All parts of one sandbox together: which are asked for, in what order they start, how all is taken down."""
+"""All parts of a sandbox: selection, start in order, status, stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox.root import Root
 
 @dataclass(frozen=True)
 class Health:
-    """What `status` shows of one part."""
+    """The status of one part."""
 
     part: str
     port: int | None
@@ -30,69 +30,69 @@ class Health:
     detail: str
 
 
-def insist_on_root() -> None:
-    """Raises `SandboxError` for whoever may not start daemons under accounts of their own."""
+def require_root() -> None:
+    """Raise `SandboxError` if this process is not root."""
     if os.geteuid() != 0:
-        raise SandboxError("the sandbox needs root: its daemons run under accounts of their own")
+        raise SandboxError("the sandbox needs root, because its daemons run under different accounts")
 
 
 def expand(names: Iterable[str]) -> set[str]:
-    """Part names for part and group names."""
+    """The names of parts for names of parts and groups."""
     known = {part.name for part in PARTS}
     found: set[str] = set()
     for name in names:
         if name not in known and name not in GROUPS:
-            raise SandboxError(f"no part is called {name}; there are {', '.join([*sorted(GROUPS), *sorted(known)])}")
+            raise SandboxError(f"unknown part {name}; choose from: {', '.join([*sorted(GROUPS), *sorted(known)])}")
         found.update(GROUPS.get(name, (name,)))
     return found
 
 
 class Sandbox:
-    """One sandbox."""
+    """A sandbox."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
         self.parts: dict[str, Part] = {part.name: part(root) for part in PARTS}
 
     def choose(self, only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Part]:
-        """The parts asked for and all that they need, in starting order."""
+        """The requested parts and the parts that they need, in the order of their start."""
         wanted = expand(only) if only else set(self.parts)
         wanted -= expand(without)
-        for part in reversed(list(self.parts.values())):  # needs point backwards only
+        for part in reversed(list(self.parts.values())):  # a part only needs earlier parts
             if part.name in wanted:
                 wanted.update(part.needs)
         return [part for part in self.parts.values() if part.name in wanted]
 
     def use_ports(self, given: Mapping[str, int]) -> None:
-        """Use these ports for parts that do not run yet."""
+        """Set the ports of parts that do not run."""
         for name, port in given.items():
             if (part := self.parts.get(name)) is None or not part.listens:
                 listening = ", ".join(part.name for part in self.parts.values() if part.listens)
-                raise SandboxError(f"{name} has no port; these have: {listening}")
+                raise SandboxError(f"{name} has no port; parts with a port: {listening}")
             if part.process() is not None and port != self.root.known_port(name):
-                raise SandboxError(f"{name} runs on port {self.root.known_port(name)}: take it down to change that")
+                raise SandboxError(f"{name} runs on port {self.root.known_port(name)}: stop the sandbox to change it")
         self.root.set_ports(given)
 
-    def up(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
-        """Start what is down. Stops at the first part that fails; what runs stays for a look."""
+    def up(self, parts: Sequence[Part], report: Callable[[str], None]) -> None:
+        """Start the parts that do not run. Stops at the first failure; the other parts continue to run."""
         for folder in ("run", "log", "etc"):
             self.root.folder(folder)
-        asked = set(self.root.asked()) | {part.name for part in parts}
-        self.root.remember_asked([name for name in self.parts if name in asked])
+        requested = set(self.root.requested_parts()) | {part.name for part in parts}
+        self.root.remember_requested([name for name in self.parts if name in requested])
         for part in parts:
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                fresh = part.start()
+                was_down = part.start()
             except Unhealthy as why:
                 raise PartError(part.name, str(why), part.log) from why
-            if fresh:
-                say(f"{part.name} is up ({time.monotonic() - began:.1f} s)")
+            if was_down:
+                report(f"{part.name} is up ({time.monotonic() - started:.1f} s)")
 
     def status(self) -> list[Health]:
-        """Ask every part that was ever asked for, all at once."""
-        chosen = [self.parts[name] for name in self.root.asked() if name in self.parts]
+        """Check all requested parts in parallel."""
+        chosen = [self.parts[name] for name in self.root.requested_parts() if name in self.parts]
 
-        def look(part: Part) -> Health:
+        def check(part: Part) -> Health:
             port = self.root.known_port(part.name)
             try:
                 return Health(part.name, port, part.pid(), True, part.health())
@@ -100,29 +100,29 @@ class Sandbox:
                 return Health(part.name, port, part.pid(), False, str(why))
 
         with ThreadPoolExecutor(max_workers=8) as pool:
-            return list(pool.map(look, chosen))
+            return list(pool.map(check, chosen))
 
-    def down(self, say: Callable[[str], None], purge: bool = False) -> None:
-        """Stop everything that was started here, newest first, and what it left; with `purge` remove all data too."""
+    def down(self, report: Callable[[str], None], purge: bool = False) -> None:
+        """Stop all parts in reverse order and end remaining processes; with ``purge`` also remove all data."""
         parts = list(reversed(self.parts.values()))
         for part in parts:
             if part.process() is not None:
                 part.before_down()
         for part in parts:
             if part.stop():
-                say(f"{part.name} is down")
+                report(f"{part.name} is down")
         for process in marked(self.root.path):
-            say(f"ended {process.name()} ({process.pid}), left behind")
+            report(f"ended remaining process {process.name()} ({process.pid})")
             process.stop(2)
         self._unmount()
         if purge:
             for part in parts:
                 part.purge()
             shutil.rmtree(self.root.path)
-            say(f"{self.root.path} is removed")
+            report(f"{self.root.path} is removed")
 
     def _unmount(self) -> None:
-        """Take away mounts below the root, innermost first."""
+        """Unmount file systems below the root, innermost first."""
         points = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines()]
         for point in sorted((p for p in points if self.root.path in p.parents), reverse=True):
             with contextlib.suppress(subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""What all parts share: start, stop, health, port and pid of one process that stays."""
+"""The base classes of the parts: start, stop, health, port and process ID of one daemon."""
 
 from __future__ import annotations
 
@@ -18,85 +18,85 @@ from sandbox.root import Root, port_is_free
 
 TEMPLATES = Path(__file__).parent / "etc"
 
-#: What daemons and probes find programs on; Debian keeps most daemons in sbin.
+#: PATH of daemons and clients. Debian installs most daemons in sbin.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Part:
-    """One part of the sandbox. Subclasses say how it is configured, started and asked for its health."""
+    """One part of the sandbox. Subclasses define its configuration, its command and its health check."""
 
-    #: Unique, and what ``--only`` takes.
+    #: Unique; the name for ``--only``.
     name: str
     #: Names of the parts that must be healthy before this one starts.
     needs: tuple[str, ...] = ()
-    #: The account it runs as; None is the one who calls.
+    #: The account that runs it; None: the account of the caller.
     user: str | None = None
-    #: Whether it listens on a port of its own, remembered under its name.
+    #: Whether it has a port, which is stored under its name.
     listens = True
-    #: Whether processes that it started must end with it, so that none is left when it starts again.
+    #: Whether its child processes must be ended before it starts again.
     owns_children = False
-    #: Programs without which it cannot start.
+    #: Programs that it needs.
     programs: tuple[str, ...] = ()
-    #: Seconds until it must be healthy, and until it is killed when asked to end.
-    patience = 20.0
+    #: Seconds until it must be healthy after its start, and until it is killed at its stop.
+    timeout_seconds = 20.0
     stop_signal = signal.SIGTERM
 
     def __init__(self, root: Root) -> None:
         self.root = root
 
-    # -- what a subclass says ------------------------------------------------------------------------------------
+    # -- for subclasses to define --------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Write the configuration and make the folders; run before every start."""
+        """Write the configuration and create the folders; called before every start."""
 
     def command(self) -> list[str]:
-        """The process to start, in the foreground."""
+        """The argv of the daemon, in the foreground."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """What the process needs beyond the few variables that all get."""
+        """Environment variables in addition to those of all parts."""
         return {}
 
     def ready(self) -> None:
-        """Raise `Unhealthy` until `settle` can run."""
+        """Raise `Unhealthy` until `initialize` can run."""
         self.probe()
 
-    def settle(self) -> None:
-        """Make what must exist inside the running part (accounts, databases); harmless when repeated."""
+    def initialize(self) -> None:
+        """Create accounts and databases in the running part, if they do not exist."""
 
     def probe(self) -> str:
-        """Use the part as a client would; say in a few words what was seen, or raise `Unhealthy`."""
+        """Use the part as a client does. Returns a short description, or raises `Unhealthy`."""
         raise NotImplementedError
 
     def before_down(self) -> None:
-        """Run before any part is stopped, while all that it needs still works."""
+        """Called before any part is stopped."""
 
     def purge(self) -> None:
-        """Remove what the part left outside the root."""
+        """Remove the files and accounts of the part outside the root."""
 
-    # -- what all parts do ---------------------------------------------------------------------------------------
+    # -- the same for all parts ----------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port of the part."""
         return self.root.port(self.name)
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """The file with the output of the part."""
         return self.root.log(self.name)
 
     def process(self) -> Process | None:
-        """The running process, if it runs."""
+        """The process; None if it does not run."""
         return Process.recorded(self.root.pid_file(self.name))
 
     def pid(self) -> int | None:
-        """Its pid, if it runs."""
+        """The process ID; None if it does not run."""
         process = self.process()
         return process.pid if process else None
 
     def health(self) -> str:
-        """What the probe saw; raises `Unhealthy`."""
+        """The description from `probe`; raises `Unhealthy`."""
         if self.process() is None:
             raise Unhealthy("not running")
         return self.probe()
@@ -110,28 +110,26 @@ class Part:
         return True
 
     def start(self) -> bool:
-        """Bring it up; False when it was up already. Raises `PartError`."""
+        """Start the part; False if it was running. Raises `PartError`."""
         if self.is_healthy():
             return False
         process = self.process()
         if process is None:
             process = self._launch()
         self.wait(self.ready, process)
-        self.settle()
+        self.initialize()
         self.wait(self.probe, process)
         return True
 
     def _launch(self) -> Process:
         for program in self.programs:
             if shutil.which(program, path=PATH) is None and not Path(program).exists():
-                raise PartError(
-                    self.name, f"{program} is not installed (tools/install-packages installs what is needed)"
-                )
+                raise PartError(self.name, f"{program} is not installed: run tools/install-packages")
         if self.listens and not port_is_free(self.port):
             raise PartError(
                 self.name,
                 f"port {self.port} on 127.0.0.1 is in use by another process; "
-                f"free it, or give another with --port {self.name}=NUMBER",
+                f"end that process, or choose another port with --port {self.name}=NUMBER",
             )
         if self.owns_children:
             for orphan in marked(self.root.path, self.name):
@@ -143,27 +141,28 @@ class Part:
         process.record(self.root.pid_file(self.name))
         return process
 
-    def wait(self, question: Callable[[], object], process: Process | None = None) -> None:
-        """Ask until the answer is not `Unhealthy`, the process is gone, or patience ends."""
-        deadline = time.monotonic() + self.patience
+    def wait(self, check: Callable[[], object], process: Process | None = None) -> None:
+        """Repeat ``check`` until it does not raise `Unhealthy`; `PartError` if the process ends, or at a timeout."""
+        deadline = time.monotonic() + self.timeout_seconds
         pause = 0.02
         while True:
             if process is not None and not process.alive():
-                raise PartError(self.name, "ended as soon as it was started", self.log)
+                raise PartError(self.name, "the process ended right after its start", self.log)
             try:
-                question()
+                check()
                 return
             except Unhealthy as why:
                 if time.monotonic() > deadline:
-                    raise PartError(self.name, f"not healthy after {self.patience:.0f} s: {why}", self.log) from why
+                    message = f"not healthy after {self.timeout_seconds:.0f} s: {why}"
+                    raise PartError(self.name, message, self.log) from why
             time.sleep(pause)
             pause = min(pause * 1.5, 0.25)
 
     def stop(self) -> bool:
-        """End it; False when it did not run."""
+        """Stop the part; False if it did not run."""
         process = self.process()
         if process is not None:
-            process.stop(self.patience, self.stop_signal)
+            process.stop(self.timeout_seconds, self.stop_signal)
         self.root.pid_file(self.name).unlink(missing_ok=True)
         return process is not None
 
@@ -174,7 +173,7 @@ class Part:
         target.write_text(Template((TEMPLATES / template).read_text()).substitute(values))
         return target
 
-    def ask(
+    def run_client(
         self,
         argv: Sequence[str],
         env: Mapping[str, str] | None = None,
@@ -183,7 +182,7 @@ class Part:
         user: str | None = None,
         timeout: float = 5,
     ) -> str:
-        """Run a client program, as `user` if one is named; its output, or `Unhealthy` with its last complaint."""
+        """Run a client program, as ``user`` if given, and return its output; raises `Unhealthy` with its last error."""
         account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         try:
             done = subprocess.run(
@@ -196,44 +195,44 @@ class Part:
                 timeout=timeout,
                 **account,
             )
-        except subprocess.TimeoutExpired as gone:
-            raise Unhealthy(f"{Path(argv[0]).name} got no answer within {timeout:.0f} s") from gone
+        except subprocess.TimeoutExpired as error:
+            raise Unhealthy(f"{Path(argv[0]).name}: no answer within {timeout:.0f} s") from error
         if done.returncode:
             lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
             errors = [line for line in lines[:-1] if "[ERROR]" in line][-3:]
             raise Unhealthy(f"{Path(argv[0]).name}: {'; '.join([*errors, lines[-1]])}")
         return str(done.stdout)
 
-    def insist(self, argv: Sequence[str], env: Mapping[str, str] | None = None, **options: Any) -> str:
-        """Run a program that must succeed; its output, or `PartError`."""
+    def must_run(self, argv: Sequence[str], env: Mapping[str, str] | None = None, **options: Any) -> str:
+        """Run a program and return its output; raises `PartError` if it fails."""
         try:
-            return self.ask(argv, env, **options)
+            return self.run_client(argv, env, **options)
         except Unhealthy as why:
             raise PartError(self.name, str(why), self.log) from why
 
 
 class Provision(Part):
-    """A part that is no process: something on the machine that is made, looked at and taken back."""
+    """A part without a daemon, such as an account: created, checked and undone."""
 
     listens = False
 
-    def make(self) -> None:
-        """Make it."""
+    def create(self) -> None:
+        """Create it."""
         raise NotImplementedError
 
-    def take_back(self) -> bool:
-        """Undo what must not outlast `down`; False when nothing was to be undone."""
+    def undo(self) -> bool:
+        """Undo what must not remain after `down`; False if there was nothing to undo."""
         return False
 
     def health(self) -> str:
-        """What the probe saw; raises `Unhealthy`."""
+        """The description from `probe`; raises `Unhealthy`."""
         return self.probe()
 
     def start(self) -> bool:
-        """Make it unless it is there."""
+        """Create it if it does not exist; False if it exists."""
         if self.is_healthy():
             return False
-        self.make()
+        self.create()
         try:
             self.probe()
         except Unhealthy as why:
@@ -241,5 +240,5 @@ class Provision(Part):
         return True
 
     def stop(self) -> bool:
-        """Take back what must not outlast `down`."""
-        return self.take_back()
+        """Undo what must not remain after `down`."""
+        return self.undo()

@@ -1,8 +1,8 @@
-"""Start, recognise and stop processes without a supervisor.
+"""Start, identify and stop processes without a supervisor.
 
-A process is known by its pid *and* the time the kernel says it started, so a recycled pid is never taken for ours.
-Every process also carries the root of its sandbox in its environment, which children inherit: that is how `down`
-finds what a killed parent left behind.
+A process is identified by its ID *and* its start time, so that a process ID that the kernel uses again is not mistaken
+for it. The environment of each process names the root of its sandbox. Child processes inherit it, so `down` finds them
+even if their parent was killed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Process:
-    """A pid that cannot be mistaken: `started` is field 22 of ``/proc/PID/stat``, in clock ticks since boot."""
+    """A process; ``started`` is field 22 of ``/proc/PID/stat``, in clock ticks since boot."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The live process with this pid; None when there is none (a zombie counts as none)."""
+        """The running process with this ID; None if there is none, or a zombie."""
         try:
             text = (PROC / str(pid) / "stat").read_text()
         except OSError:
@@ -42,7 +42,7 @@ class Process:
 
     @classmethod
     def recorded(cls, file: Path) -> Process | None:
-        """The process that `file` names, if it still lives."""
+        """The process in a file of `record`; None if it does not run."""
         try:
             pid, started = (int(word) for word in file.read_text().split())
         except (OSError, ValueError):
@@ -51,37 +51,37 @@ class Process:
         return process if process.alive() else None
 
     def record(self, file: Path) -> None:
-        """Remember this process in `file`."""
+        """Write this process to a file."""
         file.write_text(f"{self.pid} {self.started}\n")
 
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether the process runs."""
         return Process.of(self.pid) == self
 
     def send(self, number: int) -> None:
-        """Send a signal, unless the process is gone."""
+        """Send a signal if the process runs."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def stop(self, patience: float, number: int = signal.SIGTERM) -> None:
-        """Ask it to end; kill it after `patience` seconds; return when it is gone."""
+    def stop(self, timeout: float, number: int = signal.SIGTERM) -> None:
+        """Send a signal, SIGKILL after ``timeout`` seconds, and wait until the process has ended."""
         self.send(number)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while self.alive():
             if time.monotonic() > deadline:
                 self.send(signal.SIGKILL)
             time.sleep(0.02)
 
     def uid(self) -> int:
-        """Whose it is; -1 once it is gone."""
+        """The user ID of the process; -1 if it has ended."""
         try:
             return (PROC / str(self.pid)).stat().st_uid
         except OSError:
             return -1
 
     def name(self) -> str:
-        """Its command's name, as the kernel keeps it."""
+        """The name of the command."""
         try:
             return (PROC / str(self.pid) / "comm").read_text().strip()
         except OSError:
@@ -95,7 +95,7 @@ def spawn(
     cwd: Path,
     user: str | None = None,
 ) -> Process:
-    """Start `argv` in a session of its own, both streams appended to `log`, as `user` when one is named."""
+    """Start a process in a new session, as ``user`` if given. Stdout and stderr are appended to ``log``."""
     options: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
     with log.open("ab") as out:
         child = subprocess.Popen(
@@ -109,30 +109,30 @@ def spawn(
             **options,
         )
     process = Process.of(child.pid) or Process(child.pid, 0)
-    child.returncode = 0  # it outlives us on purpose: no complaint when this object goes
+    child.returncode = 0  # the process continues after this program: suppress the warning of Popen
     return process
 
 
-def everything() -> Iterator[Process]:
-    """All live processes of the machine."""
+def all_processes() -> Iterator[Process]:
+    """All running processes of the machine."""
     for entry in PROC.iterdir():
         if entry.name.isdigit() and (process := Process.of(int(entry.name))):
             yield process
 
 
 def marked(root: Path, part: str | None = None) -> list[Process]:
-    """All live processes that carry `root`'s mark, or those of one part and their children."""
+    """All running processes of a sandbox, or of one of its parts, with their child processes."""
     marks = {f"{MARKER}={root}".encode()} | ({f"{MARKER_PART}={part}".encode()} if part else set())
-    return [process for process in everything() if marks <= set(_environment(process))]
+    return [process for process in all_processes() if marks <= set(_environment(process))]
 
 
 def owned_by(uid: int) -> list[Process]:
-    """All live processes of one account."""
-    return [process for process in everything() if process.uid() == uid]
+    """All running processes of a user."""
+    return [process for process in all_processes() if process.uid() == uid]
 
 
 def working_in(folder: Path, uid: int) -> list[Process]:
-    """Processes of an account whose working directory is `folder` (for those that wipe their environment)."""
+    """Processes of a user with this working directory, for programs that clear their environment."""
     found = []
     for process in owned_by(uid):
         with contextlib.suppress(OSError):

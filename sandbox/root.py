@@ -1,4 +1,4 @@
-"""The folder that holds one sandbox, and what it remembers: its tag, ports and passwords."""
+"""The root folder of a sandbox and its state: tag, ports and passwords."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from typing import Any
 
 from sandbox.errors import SandboxError
 
-#: Below the range from which the kernel takes ports for outgoing connections, so that a remembered port stays free.
-PORTS = (20000, 30000)
+#: Below the range that the kernel uses for outgoing connections, so that a chosen port remains free.
+PORT_RANGE = (20000, 30000)
 
-#: Unix sockets live under the root, and their paths end at 107 bytes.
-LONGEST_ROOT = 70
+#: The root contains Unix sockets, whose paths may have 107 bytes.
+MAX_ROOT_BYTES = 70
 
 
 def default_root() -> Path:
-    """``$SANDBOX_ROOT``, else a folder under the user's state home, else (root's home is closed) under ``/var/lib``.
+    """``$SANDBOX_ROOT``, otherwise a folder below the state home of the user, or below ``/var/lib``.
 
-    The database, the cluster and its user run under accounts of their own, and must be able to walk down to it.
+    ``/var/lib`` is used if other accounts cannot access the home folder, because the daemons have their own accounts.
     """
     if given := os.environ.get("SANDBOX_ROOT"):
         return Path(given)
@@ -38,7 +38,7 @@ def default_root() -> Path:
 
 
 def _closed_ancestor(path: Path) -> Path | None:
-    """The first existing folder on the way to `path` that other accounts cannot walk through."""
+    """The first folder in a path that other accounts cannot access; None if there is none."""
     for folder in (path, *path.parents):
         if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
             return folder
@@ -46,39 +46,40 @@ def _closed_ancestor(path: Path) -> Path | None:
 
 
 class Root:
-    """One sandbox's folder. Opening it makes the folder; nothing else is started or changed."""
+    """The root folder of a sandbox."""
 
     def __init__(self, path: Path) -> None:
         self.path = path = path.absolute()
-        if len(str(path)) > LONGEST_ROOT:
-            raise SandboxError(f"the path of the root is too long for Unix sockets (over {LONGEST_ROOT} bytes): {path}")
+        if len(str(path)) > MAX_ROOT_BYTES:
+            message = f"the path of the root is too long for Unix sockets (over {MAX_ROOT_BYTES} bytes): {path}"
+            raise SandboxError(message)
         if set(str(path)) - set(string.ascii_letters + string.digits + "/._-"):
-            raise SandboxError(f"the path of the root may hold letters, digits and . _ - only: {path}")
+            raise SandboxError(f"the path of the root may contain only letters, digits and . _ -: {path}")
         if closed := _closed_ancestor(path):
-            raise SandboxError(f"{closed} is closed to other accounts, so nothing under it can be a sandbox's root")
+            raise SandboxError(f"other accounts cannot access {closed}: choose a root outside of it")
         self._file = path / "state.json"
         self._state: dict[str, Any] = {}
         self.reload()
 
     @property
     def exists(self) -> bool:
-        """Whether `up` ran here."""
+        """Whether `up` was called for this root."""
         return self._file.exists()
 
     def reload(self) -> None:
-        """Read what the folder remembers."""
+        """Read the state."""
         if not self.exists:
             return
         try:
             self._state = json.loads(self._file.read_text())
         except PermissionError as closed:
             raise SandboxError(
-                f"{self._file} holds passwords: only the one who started the sandbox reads it"
+                f"{self._file} contains passwords: only the account that started the sandbox can read it"
             ) from closed
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder and keep every other `up` and `down` of this root waiting."""
+        """Create the folder and lock it against other calls of `up` and `down`."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o755)
         lock = self.path / "lock"
         with lock.open("w") as handle:
@@ -97,12 +98,12 @@ class Root:
 
     @property
     def tag(self) -> str:
-        """Four letters that tell this root from others: in the names of its account and its nodes."""
+        """Four letters that identify the root, for the names of its account and nodes."""
         digest = hashlib.sha256(str(self.path).encode()).digest()
         return "".join(string.ascii_lowercase[byte % 26] for byte in digest[:4])
 
     def folder(self, name: str, mode: int = 0o755, owner: str | None = None) -> Path:
-        """A folder below the root, made with this mode and owner when it is not there."""
+        """A folder below the root, created with this mode and owner if it does not exist."""
         path = self.path / name
         if not path.is_dir():
             path.mkdir(parents=True)
@@ -112,22 +113,22 @@ class Root:
         return path
 
     def log(self, part: str) -> Path:
-        """Where a part's output goes."""
+        """The file with the output of a part."""
         return self.path / "log" / f"{part}.log"
 
     def pid_file(self, part: str) -> Path:
-        """Where a part's process is remembered."""
+        """The file with the process of a part."""
         return self.path / "run" / f"{part}.pid"
 
     def secret(self, name: str) -> str:
-        """A password, made when it is first asked for; letters and digits only."""
+        """A password of letters and digits, created at the first call."""
         if name not in self._state["secrets"]:
             self._state["secrets"][name] = secrets.token_hex(12)
             self._save()
         return str(self._state["secrets"][name])
 
     def port(self, name: str) -> int:
-        """The port of a part, chosen free when it is first asked for and kept from then on."""
+        """The port of a part, chosen at the first call and stored."""
         ports = self._state.get("ports", {})
         if name not in ports:
             taken = set(ports.values())
@@ -136,33 +137,33 @@ class Root:
         return int(ports[name])
 
     def known_port(self, name: str) -> int | None:
-        """The port of a part if it was chosen."""
+        """The port of a part; None if none was chosen yet."""
         port = self._state.get("ports", {}).get(name)
         return None if port is None else int(port)
 
-    def asked(self) -> list[str]:
-        """The parts that `up` was ever asked for."""
+    def requested_parts(self) -> list[str]:
+        """All parts that were requested from `up`."""
         return list(self._state.get("parts", []))
 
-    def remember_asked(self, names: Sequence[str]) -> None:
-        """Remember them."""
-        if names != self.asked():
+    def remember_requested(self, names: Sequence[str]) -> None:
+        """Store the requested parts."""
+        if names != self.requested_parts():
             self._state["parts"] = list(names)
             self._save()
 
     def set_ports(self, given: Mapping[str, int]) -> None:
-        """Use these ports from now on."""
+        """Store these ports."""
         self._state["ports"].update(given)
         self._save()
 
 
 def free_port(taken: Collection[int] = ()) -> int:
-    """A port on which nothing listens, of those that ``$SANDBOX_PORTS`` (``FIRST-LAST``) names and not of ``taken``.
+    """A free port that is not in ``taken``, from the range ``$SANDBOX_PORTS`` (``FIRST-LAST``) if that is set.
 
-    Programs that start several sandboxes at once give each a range of its own: between the choice of a port and the
-    start of its server, another one could choose it too.
+    Use a different range for each of several simultaneous sandboxes. Otherwise two of them may choose the same port,
+    because a port is used only when its server starts.
     """
-    first, last = PORTS
+    first, last = PORT_RANGE
     if given := os.environ.get("SANDBOX_PORTS"):
         first, last = (int(number) for number in given.split("-"))
     candidates = (port for port in iter(lambda: first + secrets.randbelow(last - first), None) if port not in taken)
@@ -170,7 +171,7 @@ def free_port(taken: Collection[int] = ()) -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback address."""
+    """Whether a server can use this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
-"""How well objects were found: F1 at an intersection over union, and a picture to see it.
+"""Score of a segmentation: F1 at a threshold of the intersection over union, and a figure.
 
-Matching is one to one and maximal: as many pairs as can be had at the threshold (at 0.5 and above, an object has at
-most one partner, so there is nothing to choose).
+Objects are matched one to one, with the maximum number of pairs at the threshold. At 0.5 and above, an object has at
+most one partner.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Labels = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Score:
-    """Matched objects, and how many there are in the truth and in the result."""
+    """Numbers of matched objects, of objects in the ground truth, and of objects in the result."""
 
     matched: int
     truth: int
@@ -28,7 +28,7 @@ class Score:
 
     @property
     def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN); 1 where there was nothing to find and nothing was found."""
+        """2 TP / (2 TP + FP + FN); 1 if neither image has objects."""
         total = self.truth + self.found
         return 2 * self.matched / total if total else 1.0
 
@@ -36,7 +36,7 @@ class Score:
 def score(truth: Labels, found: Labels, iou: float = 0.5) -> Score:
     """Compare two label images of the same shape (0 is background)."""
     if truth.shape != found.shape:
-        raise ValueError(f"the truth has shape {truth.shape}, the result {found.shape}")
+        raise ValueError(f"the ground truth has shape {truth.shape}, the result {found.shape}")
     names, one = np.unique(truth, return_inverse=True)
     others, two = np.unique(found, return_inverse=True)
     pairs = (one.ravel(), two.ravel())
@@ -48,7 +48,7 @@ def score(truth: Labels, found: Labels, iou: float = 0.5) -> Score:
 
 
 def overlay(rows: Sequence[tuple[str, Labels, Labels, Labels]], target: Path) -> None:
-    """Draw ``image | ground truth | result`` for each ``(title, image, truth, found)``; of stacks, the middle plane."""
+    """Draw ``image | ground truth | result`` for each ``(title, image, truth, found)``; for stacks the middle plane."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""The parts, in the order in which they start; every part comes after those that it needs."""
+"""All parts in the order of their start: each after the parts that it needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PARTS: tuple[type[Part], ...] = (
     Processor,
 )
 
-#: Names for several parts at once, for ``--only`` and ``--without``.
+#: Names of groups of parts, for ``--only`` and ``--without``.
 GROUPS: dict[str, tuple[str, ...]] = {
     "cluster": ("account", "sshd", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd-1", "slurmd-2"),
     "omero": ("icegrid-registry", "icegrid-node", "blitz", "glacier2", "tables", "processor"),

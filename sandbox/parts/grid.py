@@ -1,4 +1,4 @@
-"""OMERO.grid: IceGrid's registry and node and the Glacier2 router from Debian, and the servers that the node starts."""
+"""OMERO.grid: registry and node of IceGrid and the Glacier2 router from Debian, and the servers of the node."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from sandbox.parts.postgres import Postgres
 from sandbox.root import Root
 
 CHECKOUT = Path(__file__).parents[2]
-#: The folder whose `runProcessor` module must be found before the one of omero-py.
+#: The folder with the `runProcessor` module, which must precede that of omero-py.
 NODE_MODULES = CHECKOUT / "biomeroworker/node"
 APPLICATION = "OMERO"
-#: How often a server may end at once before that is taken for its answer.
-TRIES = 3
-#: Variables of the one who calls `up` that the grid's servers see too.
+#: Maximum number of starts of a server that ends immediately.
+MAX_STARTS = 3
+#: Prefixes of environment variables that `up` passes to the servers.
 PASSED_ON = ("BIOMERO", "SQLALCHEMY_URL", "OMERO_LOG_LEVEL", "SSH_AUTH_SOCK")
 
 
 def icegridadmin(part: Part, command: str, timeout: float = 10) -> str:
-    """Ask IceGrid's registry."""
+    """Run a command of icegridadmin and return its output."""
     config = part.root.path / "etc/icegrid-admin.cfg"
-    return part.ask(["icegridadmin", f"--Ice.Config={config}", "-e", command], timeout=timeout)
+    return part.run_client(["icegridadmin", f"--Ice.Config={config}", "-e", command], timeout=timeout)
 
 
-def greet(port: int) -> None:
-    """Connect to an Ice server, which speaks first; one that hangs accepts the connection and stays silent."""
+def check_ice_greeting(port: int) -> None:
+    """Check that an Ice server sends its first message; a server that hangs accepts connections but sends nothing."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             if connection.recv(4) != b"IceP":
-                raise Unhealthy(f"what listens on port {port} does not speak Ice")
-    except OSError as refused:
-        raise Unhealthy(f"port {port}: {refused}") from refused
+                raise Unhealthy(f"the server on port {port} does not use the Ice protocol")
+    except OSError as error:
+        raise Unhealthy(f"port {port}: {error}") from error
 
 
 def ssl_port(root: Root) -> int:
-    """Where clients log in."""
+    """The port for the login of clients."""
     return root.port("glacier2")
 
 
@@ -53,33 +53,33 @@ class IceGridRegistry(Part):
     programs = ("icegridregistry", "icegridadmin")
 
     def prepare(self) -> None:
-        """Write its configuration and that of icegridadmin."""
+        """Write the configurations of the registry and of icegridadmin."""
         etc = self.root.folder("etc")
         values = {"data": self.root.folder("grid/registry", 0o700), "port": self.port, "registry": self.port}
         self.write("icegrid-registry.cfg", etc / "icegrid-registry.cfg", values)
         self.write("icegrid-admin.cfg", etc / "icegrid-admin.cfg", values)
 
     def command(self) -> list[str]:
-        """In the foreground."""
+        """The argv."""
         return ["icegridregistry", f"--Ice.Config={self.root.path / 'etc/icegrid-registry.cfg'}"]
 
     def probe(self) -> str:
-        """Icegridadmin gets an answer."""
+        """The registry answers icegridadmin."""
         return f"icegridadmin: {icegridadmin(self, 'registry list').strip()}"
 
 
 class IceGridNode(Part):
-    """What starts OMERO's servers, restarts them when they die, and ends them when it ends."""
+    """The node: starts the servers of OMERO, restarts them, and stops them at its end."""
 
     name = "icegrid-node"
     needs = ("icegrid-registry",)
     listens = False
-    owns_children = True  # a killed node's servers run on, and a new node would start each a second time
+    owns_children = True  # the servers of a killed node continue, and a new node would start each again
     programs = ("icegridnode",)
-    patience = 30.0
+    timeout_seconds = 30.0
 
     def prepare(self) -> None:
-        """Write the configuration and the servers' password file."""
+        """Write the configuration and the password file of the servers."""
         password = self.root.path / "etc/omero-root-password"
         password.touch(mode=0o600)
         password.write_text(self.root.secret("omero-root"))
@@ -91,18 +91,18 @@ class IceGridNode(Part):
         self.write("icegrid-node.cfg", self.root.folder("etc") / "icegrid-node.cfg", values)
 
     def command(self) -> list[str]:
-        """In the foreground."""
+        """The argv."""
         return ["icegridnode", f"--Ice.Config={self.root.path / 'etc/icegrid-node.cfg'}"]
 
     def environment(self) -> dict[str, str]:
-        """The servers' environment too: the module path with our `runProcessor` first, and where the run log is."""
+        """Also the environment of the servers: the path of our `runProcessor`, and the database."""
         passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        run_log = {"SQLALCHEMY_URL": Postgres(self.root).url()} if "postgres" in self.root.asked() else {}
+        run_log = {"SQLALCHEMY_URL": Postgres(self.root).url()} if "postgres" in self.root.requested_parts() else {}
         return {
             "PYTHON": sys.executable,
             "PYTHONPATH": f"{NODE_MODULES}:{CHECKOUT}",
             "PYTHONUNBUFFERED": "1",
-            "OMERO_STARTUP_WAIT": "0",  # else omero-py's servers sit still for ten seconds
+            "OMERO_STARTUP_WAIT": "0",  # otherwise the servers of omero-py wait for ten seconds
             "OMERO_ROOT_PASSWORD_FILE": str(self.root.path / "etc/omero-root-password"),
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "OMERO_HOST": "127.0.0.1",
@@ -113,26 +113,26 @@ class IceGridNode(Part):
         }
 
     def probe(self) -> str:
-        """The registry knows the node and can reach it."""
+        """The registry can reach the node."""
         if "is up" not in icegridadmin(self, "node ping master"):
-            raise Unhealthy("the registry cannot reach it")
+            raise Unhealthy("the registry cannot reach the node")
         return "icegridadmin: node is up"
 
 
 class GridServer(Provision):
-    """A server of the application; the node starts it and keeps it running."""
+    """A server of the application; the node starts and restarts it."""
 
     needs: tuple[str, ...] = ("icegrid-node",)
     server: str
-    #: As IceGrid knows it.
+    #: Its name in IceGrid.
     adapter: str
-    patience = 60.0
-    #: Seconds it must live after it was first seen active: omero-py's servers activate before they are done starting.
-    trial = 0.5
+    timeout_seconds = 60.0
+    #: Seconds that it must run after its activation: the servers of omero-py are active before their start is complete.
+    trial_seconds = 0.5
 
     @property
     def log(self) -> Path:
-        """Its own log if it writes one (omero-py's servers do), else what it prints, which the node writes."""
+        """The log of the server if it writes one, as those of omero-py do, otherwise its output."""
         own = self.root.path / "log" / f"{self.server}.log"
         return own if own.exists() else own.with_suffix(".out")
 
@@ -140,34 +140,36 @@ class GridServer(Provision):
         return icegridadmin(self, f"server state {self.server}").strip()
 
     def pid(self) -> int | None:
-        """As the node knows it."""
+        """The process ID from the node; None if it does not run."""
         try:
             found = re.search(r"pid = (\d+)", self._state())
         except Unhealthy:
             return None
         return int(found[1]) if found else None
 
-    def make(self) -> None:
-        """Give the registry the application as it is now; wait until the server is active."""
+    def create(self) -> None:
+        """Add the application to the registry, or update it, and wait until the server is active."""
         known = APPLICATION in icegridadmin(self, "application list").split()
         icegridadmin(self, f"application {'update' if known else 'add'} '{self._descriptor()}'", timeout=60)
         self._failures = 0
         self.wait(self._activate)
-        time.sleep(self.trial)
+        time.sleep(self.trial_seconds)
         self.wait(self._activate)
 
     def _activate(self) -> None:
-        """Start it if it is not starting: the node does so by itself only once, and late."""
+        """Start the server if it is inactive: the node tries only once, and late."""
         if self._state().startswith("inactive"):
-            if self._failures == TRIES:
-                raise PartError(self.name, f"ended {TRIES} times as soon as it was started", self.log, lines=30)
+            if self._failures == MAX_STARTS:
+                raise PartError(
+                    self.name, f"the server ended right after its start, {MAX_STARTS} times", self.log, lines=30
+                )
             self._failures += 1
             icegridadmin(self, f"server enable {self.server}")
-            icegridadmin(self, f"server start {self.server}", timeout=self.patience)
+            icegridadmin(self, f"server start {self.server}", timeout=self.timeout_seconds)
         self.probe()
 
     def _descriptor(self) -> Path:
-        """Servers that were not asked for, or not yet, are in the grid but not started."""
+        """Write the descriptor of the application; servers that were not requested are defined but not started."""
         started = {
             server: server.pid() is not None for server in (Blitz(self.root), Tables(self.root), Processor(self.root))
         }
@@ -185,14 +187,14 @@ class GridServer(Provision):
         return self.write("grid.xml", self.root.folder("etc") / "grid.xml", {**values, **activation})
 
     def probe(self) -> str:
-        """The node says that it is active, and it greets."""
+        """The node reports the server as active, and the server answers."""
         state = self._state()
         if not state.startswith("active"):
             raise Unhealthy(f"{self.server} is {state}")
         endpoints = icegridadmin(self, f"adapter endpoints {self.adapter}")
         if (found := re.search(r"tcp .*?-p (\d+)", endpoints)) is None:
             raise Unhealthy(f"{self.adapter} is not active")
-        greet(int(found[1]))
+        check_ice_greeting(int(found[1]))
         return f"{self.server} active, Ice on {found[1]}"
 
 
@@ -202,7 +204,7 @@ class Blitz(GridServer):
     name = "blitz"
     server = "Blitz-0"
     adapter = "BlitzAdapter"
-    trial = 0.0
+    trial_seconds = 0.0
 
 
 class Tables(GridServer):
@@ -215,7 +217,7 @@ class Tables(GridServer):
 
 
 class Processor(GridServer):
-    """Our Processor, as OMERO's grid starts it."""
+    """The Processor of biomeroworker."""
 
     name = "processor"
     needs = ("icegrid-node", "blitz")
@@ -224,19 +226,19 @@ class Processor(GridServer):
 
 
 class Glacier2(Part):
-    """The router: ``ssl`` for clients as they come, ``tcp`` for those that ask for an unencrypted connection."""
+    """The router: ``ssl`` for clients, ``tcp`` for unencrypted connections on request."""
 
     name = "glacier2"
     needs = ("icegrid-registry", "blitz")
     programs = ("glacier2router", "openssl")
 
     def prepare(self) -> None:
-        """Make a certificate once (clients do not verify it, as with a fresh OMERO.server); write the configuration."""
+        """Create a certificate once, which clients do not verify, and write the configuration."""
         certificates = self.root.folder("etc/glacier2", 0o700)
         if not (certificates / "server.pem").exists():
             subject = ["-subj", "/CN=localhost", "-days", "3650"]
             files = ["-keyout", str(certificates / "server.key"), "-out", str(certificates / "server.pem")]
-            self.insist(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files], timeout=30)
+            self.must_run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files], timeout=30)
         values = {
             "registry": self.root.port("icegrid-registry"),
             "certificates": certificates,
@@ -246,15 +248,15 @@ class Glacier2(Part):
         self.write("glacier2.cfg", self.root.folder("etc") / "glacier2.cfg", values)
 
     def command(self) -> list[str]:
-        """In the foreground."""
+        """The argv."""
         return ["glacier2router", f"--Ice.Config={self.root.path / 'etc/glacier2.cfg'}"]
 
     def probe(self) -> str:
-        """Both of its ports can be connected to; the unencrypted one says Ice's greeting at once."""
+        """Both ports accept connections; the unencrypted one uses the Ice protocol."""
         tcp, ssl = self.root.port("glacier2-tcp"), ssl_port(self.root)
-        greet(tcp)
+        check_ice_greeting(tcp)
         try:
             socket.create_connection(("127.0.0.1", ssl), timeout=5).close()
-        except OSError as refused:
-            raise Unhealthy(f"port {ssl}: {refused}") from refused
+        except OSError as error:
+            raise Unhealthy(f"port {ssl}: {error}") from error
         return f"Ice on {tcp}, SSL on {ssl}"

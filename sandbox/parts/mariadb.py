@@ -1,4 +1,4 @@
-"""MariaDB, which SLURM's accounting needs."""
+"""MariaDB for the accounting of SLURM."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from sandbox.part import Part
 
 
 class MariaDB(Part):
-    """A private server for slurmdbd."""
+    """The server for slurmdbd."""
 
     name = "mariadb"
     user = "mysql"
     programs = ("mariadbd", "mariadb-install-db", "mariadb")
 
     def prepare(self) -> None:
-        """Write the configuration; make the system tables once."""
+        """Write the configuration; create the system tables once."""
         self.root.folder("run/mariadb", 0o755, self.user)
         config = self.write("my.cnf", self.root.folder("etc") / "my.cnf", {"root": self.root.path, "port": self.port})
         data = self.root.path / "mariadb"
@@ -21,22 +21,22 @@ class MariaDB(Part):
             self.root.folder("mariadb", 0o700, self.user)
             options = ["--skip-test-db", "--auth-root-authentication-method=socket"]
             where = [f"--defaults-file={config}", f"--user={self.user}", f"--datadir={data}"]
-            self.insist(["mariadb-install-db", *where, *options], timeout=60)
+            self.must_run(["mariadb-install-db", *where, *options], timeout=60)
 
     def command(self) -> list[str]:
-        """The server itself; mysqld_safe would be a supervisor."""
+        """The server itself, because mysqld_safe is a supervisor."""
         return ["/usr/sbin/mariadbd", f"--defaults-file={self.root.path / 'etc/my.cnf'}"]
 
     def _sql(self, statement: str) -> str:
         socket = self.root.path / "run/mariadb/mysqld.sock"
-        return self.ask(["mariadb", "--no-defaults", "-N", "-S", str(socket), "-e", statement])
+        return self.run_client(["mariadb", "--no-defaults", "-N", "-S", str(socket), "-e", statement])
 
     def ready(self) -> None:
         """The server answers."""
         self._sql("SELECT 1")
 
-    def settle(self) -> None:
-        """Make SLURM's database and account."""
+    def initialize(self) -> None:
+        """Create the database and the account for SLURM."""
         self._sql(
             "CREATE DATABASE IF NOT EXISTS slurm_acct_db;"
             f"CREATE USER IF NOT EXISTS slurm@127.0.0.1 IDENTIFIED BY '{self.root.secret('mariadb')}';"
@@ -44,6 +44,6 @@ class MariaDB(Part):
         )
 
     def probe(self) -> str:
-        """SLURM's database can be named."""
+        """The database of SLURM exists."""
         self._sql("USE slurm_acct_db")
         return "USE slurm_acct_db"

@@ -1,4 +1,4 @@
-"""PostgreSQL, for the run log."""
+"""PostgreSQL for the events of runs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from sandbox.processes import working_in
 
 
 def programs_folder() -> Path:
-    """Where Debian keeps the server's programs: the newest version installed."""
+    """The folder of the newest installed server of Debian."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else Path("/usr/lib/postgresql/15/bin")
 
 
 class Postgres(Part):
-    """A database cluster of its own with a database and role ``biomero``."""
+    """A server with a database and role ``biomero``."""
 
     name = "postgres"
     user = "postgres"
     programs = (str(programs_folder() / "postgres"), "psql")
-    stop_signal = signal.SIGINT  # "fast": do not wait for clients to leave
+    stop_signal = signal.SIGINT  # fast shutdown: do not wait for clients
 
     @property
     def _data(self) -> Path:
         return self.root.path / "postgres"
 
     def prepare(self) -> None:
-        """Make the database cluster once, and wait for what a killed server left running."""
+        """Create the data folder once, and wait until processes of a killed server have ended."""
         self.root.folder("run/postgres", 0o755, self.user)
         if not (self._data / "PG_VERSION").exists():
             self._data.mkdir(exist_ok=True, mode=0o700)
@@ -40,21 +40,21 @@ class Postgres(Part):
             os.chown(self._data, uid, gid)
             initdb = [str(programs_folder() / "initdb"), "--pgdata", str(self._data), "--no-sync", "--encoding=UTF8"]
             access = ["--auth-local=peer", "--auth-host=scram-sha-256", "--locale=C.UTF-8"]
-            self.insist([*initdb, *access], user=self.user, timeout=60)
+            self.must_run([*initdb, *access], user=self.user, timeout=60)
         deadline = time.monotonic() + 10
         while left := working_in(self._data, getpwnam("postgres").pw_uid):
             if time.monotonic() > deadline:
                 raise PartError(
-                    self.name, f"pid {left[0].pid} of an earlier server still works in {self._data}", self.log
+                    self.name, f"process {left[0].pid} of an earlier server still uses {self._data}", self.log
                 )
             time.sleep(0.05)
-        # Nothing works there any more. A killed server's locks would still hold while its zombie waits to be reaped.
+        # No process uses the folder. Without this, the lock files of a killed server count while its zombie exists.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         for lock in (self.root.path / "run/postgres").glob(".s.PGSQL.*"):
             lock.unlink()
 
     def command(self) -> list[str]:
-        """Loopback only; no fsync, because a sandbox need not survive a power cut (a kill it does)."""
+        """Only on 127.0.0.1; without fsync, which is needed for a power failure but not for a kill."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -66,18 +66,18 @@ class Postgres(Part):
         return argv + [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
 
     def _psql(self, statement: str, env: dict[str, str] | None = None) -> str:
-        return self.ask(
+        return self.run_client(
             ["psql", "-h", str(self.root.path / "run/postgres"), "-p", str(self.port), "-XAtqc", statement, "postgres"],
             env,
             user=self.user,
         )
 
     def ready(self) -> None:
-        """The server answers its superuser."""
+        """The server answers the superuser."""
         self._psql("SELECT 1")
 
-    def settle(self) -> None:
-        """Make the role and its database."""
+    def initialize(self) -> None:
+        """Create the role and its database."""
         password = self.root.secret("postgres")
         if not self._psql("SELECT 1 FROM pg_roles WHERE rolname = 'biomero'"):
             self._psql(f"CREATE ROLE biomero LOGIN CREATEDB PASSWORD '{password}'")
@@ -85,11 +85,12 @@ class Postgres(Part):
             self._psql("CREATE DATABASE biomero OWNER biomero")
 
     def probe(self) -> str:
-        """``SELECT 1`` over TCP as the role that everybody uses."""
+        """``SELECT 1`` over TCP as role ``biomero``."""
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "biomero"]
-        self.ask(["psql", *where, "-XAtqwc", "SELECT 1", "biomero"], {"PGPASSWORD": self.root.secret("postgres")})
+        password = {"PGPASSWORD": self.root.secret("postgres")}
+        self.run_client(["psql", *where, "-XAtqwc", "SELECT 1", "biomero"], password)
         return "SELECT 1"
 
     def url(self) -> str:
-        """The address as SQLAlchemy takes it."""
+        """The URL for SQLAlchemy."""
         return f"postgresql+psycopg2://biomero:{self.root.secret('postgres')}@127.0.0.1:{self.port}/biomero"

@@ -1,4 +1,4 @@
-"""A container registry on loopback, from which the cluster pulls workflows."""
+"""A container registry on 127.0.0.1, from which the cluster pulls workflows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandbox.part import Part
 
 
 class Registry(Part):
-    """Debian's docker-registry, without TLS and without passwords, reachable from this machine only."""
+    """Debian's docker-registry, without TLS and without passwords."""
 
     name = "registry"
     user = "docker-registry"
@@ -21,17 +21,17 @@ class Registry(Part):
         self.write("registry.yml", self.root.folder("etc") / "registry.yml", {"storage": storage, "port": self.port})
 
     def command(self) -> list[str]:
-        """The server."""
+        """The argv."""
         return ["docker-registry", "serve", str(self.root.path / "etc/registry.yml")]
 
     def probe(self) -> str:
-        """``GET /v2/``, as every registry client begins."""
+        """``GET /v2/``, the first request of every client."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", "/v2/")
             status = connection.getresponse().status
-        except OSError as gone:
-            raise Unhealthy(f"GET /v2/: {gone}") from gone
+        except OSError as error:
+            raise Unhealthy(f"GET /v2/: {error}") from error
         finally:
             connection.close()
         if status != 200:

@@ -1,7 +1,7 @@
 """SLURM: munge, the accounting daemon, the controller and two virtual nodes.
 
-Node names carry the sandbox's tag. The tag keeps the cgroups of two sandboxes apart, because slurmd names its own after
-the node.
+The names of nodes contain the tag of the sandbox. slurmd names its cgroups after its node, so the tag separates the
+cgroups of two sandboxes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from sandbox.root import Root
 
 CLUSTER = "sandbox"
 CGROUPS = Path("/sys/fs/cgroup")
-#: Controllers that slurmd's cgroup/v1 plugin makes folders in.
+#: Controllers in which the cgroup/v1 plugin of slurmd creates folders.
 CONTROLLERS = ("memory", "freezer", "cpuset", "devices", "cpuacct", "cpu")
 
 
 def slurm_conf(root: Root) -> Path:
-    """What every SLURM command needs in ``SLURM_CONF``."""
+    """The value of ``SLURM_CONF`` for SLURM commands."""
     return root.path / "etc/slurm.conf"
 
 
@@ -37,15 +37,15 @@ def node_name(root: Root, number: int) -> str:
 
 
 def munge_socket(root: Root) -> Path:
-    """The socket of the sandbox's own munge."""
+    """The socket of munge."""
     return root.path / "run/munge/munge.socket"
 
 
 def has_cgroups() -> bool:
-    """Whether the controllers that slurmd needs are mounted as cgroup v1 and can be written.
+    """Whether the controllers that slurmd needs are mounted as cgroup v1 and are writable.
 
-    Without them jobs still run, but running out of memory looks like a failure, and a job that detaches a process
-    outlives `scancel`. ``SANDBOX_CGROUPS=no`` asks for that.
+    Without them jobs run, but out-of-memory is reported as FAILED, and detached processes of a job continue after
+    `scancel`. ``SANDBOX_CGROUPS=no`` disables cgroups.
     """
     if os.environ.get("SANDBOX_CGROUPS") == "no":
         return False
@@ -56,7 +56,7 @@ def has_cgroups() -> bool:
 
 
 class Munge(Part):
-    """Authentication between SLURM's daemons and commands."""
+    """Authentication between daemons and commands of SLURM."""
 
     name = "munge"
     user = "munge"
@@ -64,7 +64,7 @@ class Munge(Part):
     programs = ("/usr/sbin/munged", "munge", "unmunge")
 
     def prepare(self) -> None:
-        """Make the key once."""
+        """Create the key once."""
         self.root.folder("run/munge", 0o755, self.user)
         key = self.root.folder("etc/munge", 0o700, self.user) / "munge.key"
         if not key.exists():
@@ -75,7 +75,7 @@ class Munge(Part):
         munge_socket(self.root).unlink(missing_ok=True)
 
     def command(self) -> list[str]:
-        """In the foreground."""
+        """The argv."""
         run = self.root.path / "run/munge"
         return [
             "/usr/sbin/munged", "--foreground", f"--key-file={self.root.path / 'etc/munge/munge.key'}",
@@ -84,14 +84,14 @@ class Munge(Part):
         ]  # fmt: skip
 
     def probe(self) -> str:
-        """A credential goes round."""
-        credential = self.ask(["munge", "-n", "-S", str(munge_socket(self.root))])
-        self.ask(["unmunge", "-S", str(munge_socket(self.root))], text=credential)
+        """Create a credential and decode it."""
+        credential = self.run_client(["munge", "-n", "-S", str(munge_socket(self.root))])
+        self.run_client(["unmunge", "-S", str(munge_socket(self.root))], text=credential)
         return "munge | unmunge"
 
 
 class _Slurm(Part):
-    """What the SLURM daemons share: one configuration, written by whichever starts."""
+    """Base class of the SLURM daemons: each writes the common configuration."""
 
     user: str | None = "slurm"
 
@@ -101,13 +101,13 @@ class _Slurm(Part):
     environment = _env
 
     def prepare(self) -> None:
-        """Write all of SLURM's configuration."""
+        """Write the whole configuration of SLURM."""
         root, etc = self.root, self.root.folder("etc")
         root.folder("run/slurm", 0o755, "slurm")
         root.folder("slurm", 0o755, "slurm")
         for number in (0, 1):
             gpu = etc / f"fakegpu{number}"
-            if not gpu.exists():  # a null device: SLURM believes in a GPU only behind a character device
+            if not gpu.exists():  # a null device, because SLURM requires a character device for a GPU
                 os.mknod(gpu, stat.S_IFCHR | 0o666, os.makedev(1, 3))
                 gpu.chmod(0o666)
         values = {
@@ -129,40 +129,40 @@ class _Slurm(Part):
         os.chown(secret, root.folder("slurm").stat().st_uid, root.folder("slurm").stat().st_gid)
 
     def _srun_ports(self) -> str:
-        first = 30000 + 100 * (self.root.port("slurmctld") % 25)  # shared by chance is harmless: srun takes a free one
+        first = 30000 + 100 * (self.root.port("slurmctld") % 25)  # an overlap is harmless: srun uses a free port
         return f"{first}-{first + 99}"
 
 
 class Slurmdbd(_Slurm):
-    """Accounting: without it there is no sacct."""
+    """Accounting, for sacct."""
 
     name = "slurmdbd"
     needs = ("munge", "mariadb", "account")
     programs = ("/usr/sbin/slurmdbd", "sacctmgr")
 
     def command(self) -> list[str]:
-        """In the foreground."""
+        """The argv."""
         return ["/usr/sbin/slurmdbd", "-D"]
 
     def environment(self) -> dict[str, str]:
-        """Where slurm.conf is; slurmdbd looks for its own configuration beside it."""
+        """The path of slurm.conf; slurmdbd expects its configuration in the same folder."""
         return self._env()
 
     def probe(self) -> str:
-        """Accounting answers sacctmgr."""
-        self.ask(["sacctmgr", "-n", "-i", "list", "cluster"], self._env())
+        """The daemon answers sacctmgr."""
+        self.run_client(["sacctmgr", "-n", "-i", "list", "cluster"], self._env())
         return "sacctmgr list cluster"
 
-    def settle(self) -> None:
-        """Register the cluster and the account's association."""
+    def initialize(self) -> None:
+        """Register the cluster and the association of the account."""
         user = cluster_user(self.root)
         sacctmgr, env = ["sacctmgr", "-i", "-Q"], self._env()
-        if CLUSTER not in self.ask(["sacctmgr", "-n", "-P", "list", "cluster", "format=cluster"], env).split():
-            self.ask([*sacctmgr, "add", "cluster", CLUSTER], env)
-        if user not in self.ask(["sacctmgr", "-n", "-P", "list", "user", "format=user"], env).split():
-            with contextlib.suppress(Unhealthy):  # there already
-                self.ask([*sacctmgr, "add", "account", "lab", "Description=lab", "Organization=lab"], env)
-            self.ask([*sacctmgr, "add", "user", user, "Account=lab"], env)
+        if CLUSTER not in self.run_client(["sacctmgr", "-n", "-P", "list", "cluster", "format=cluster"], env).split():
+            self.run_client([*sacctmgr, "add", "cluster", CLUSTER], env)
+        if user not in self.run_client(["sacctmgr", "-n", "-P", "list", "user", "format=user"], env).split():
+            with contextlib.suppress(Unhealthy):  # exists already
+                self.run_client([*sacctmgr, "add", "account", "lab", "Description=lab", "Organization=lab"], env)
+            self.run_client([*sacctmgr, "add", "user", user, "Account=lab"], env)
 
 
 class Slurmctld(_Slurm):
@@ -173,27 +173,27 @@ class Slurmctld(_Slurm):
     programs = ("/usr/sbin/slurmctld", "scontrol")
 
     def prepare(self) -> None:
-        """Configuration and the folder of its state."""
+        """Write the configuration and create the state folder."""
         super().prepare()
         self.root.folder("slurm/ctld", 0o755, "slurm")
 
     def command(self) -> list[str]:
-        """In the foreground."""
+        """The argv."""
         return ["/usr/sbin/slurmctld", "-D"]
 
     def probe(self) -> str:
-        """``scontrol ping`` says UP."""
-        answer = self.ask(["scontrol", "ping"], self._env())
+        """``scontrol ping`` prints UP."""
+        answer = self.run_client(["scontrol", "ping"], self._env())
         if " is UP" not in answer:
             raise Unhealthy(answer.strip())
         return "scontrol ping"
 
     def before_down(self) -> None:
-        """Cancel all jobs and see them go, while the nodes can still end them properly."""
+        """Cancel all jobs and wait for their end, before the nodes are stopped."""
         with contextlib.suppress(Unhealthy):
-            self.ask(["scancel", "-u", cluster_user(self.root)], self._env())
+            self.run_client(["scancel", "-u", cluster_user(self.root)], self._env())
             deadline = time.monotonic() + 10
-            while self.ask(["squeue", "-h"], self._env()).strip() and time.monotonic() < deadline:
+            while self.run_client(["squeue", "-h"], self._env()).strip() and time.monotonic() < deadline:
                 time.sleep(0.1)
 
 
@@ -211,35 +211,35 @@ class Slurmd1(_Slurm):
         return node_name(self.root, self.number)
 
     def prepare(self) -> None:
-        """Only the spool folder: the configuration is the controller's."""
+        """Create the spool folder; the controller writes the configuration."""
         self.root.folder(f"slurm/{self._node}")
 
     def command(self) -> list[str]:
-        """In the foreground, as the node of this name."""
+        """The argv, with the name of the node."""
         return ["/usr/sbin/slurmd", "-D", "-N", self._node]
 
     def _state(self) -> str:
-        return self.ask(["sinfo", "-h", "-N", "-n", self._node, "-p", "cpu", "-o", "%t"], self._env()).strip()
+        return self.run_client(["sinfo", "-h", "-N", "-n", self._node, "-p", "cpu", "-o", "%t"], self._env()).strip()
 
     def ready(self) -> None:
-        """The controller has heard of the node."""
+        """The node is registered at the controller."""
         if (state := self._state()).endswith("*") or state.startswith(("unk", "down")):
             raise Unhealthy(f"node is {state}")
 
-    def settle(self) -> None:
-        """Undo a drain of the past: it survives restarts."""
+    def initialize(self) -> None:
+        """Undo an earlier drain, which remains after a restart."""
         if self._state().startswith("dr"):
-            self.ask(["scontrol", "update", f"nodename={self._node}", "state=resume"], self._env())
+            self.run_client(["scontrol", "update", f"nodename={self._node}", "state=resume"], self._env())
 
     def probe(self) -> str:
-        """The node is one that jobs can start on."""
+        """Jobs can start on the node."""
         state = self._state()
         if state not in ("idle", "mix", "alloc", "comp"):
             raise Unhealthy(f"sinfo: {self._node} is {state or 'unknown'}")
         return f"sinfo: {self._node} {state}"
 
     def stop(self) -> bool:
-        """End slurmd, then remove its cgroups, which it leaves behind."""
+        """Stop slurmd, then remove its cgroups, which it does not remove."""
         stopped = super().stop()
         for controller in CONTROLLERS:
             top = CGROUPS / controller / f"slurm_{self._node}"
@@ -257,7 +257,7 @@ class Slurmd2(Slurmd1):
 
 
 def _remove_cgroup(folder: Path) -> None:
-    """Empty a cgroup of processes that slurmd lost sight of, and remove it."""
+    """End remaining processes of a cgroup and remove it."""
     with contextlib.suppress(OSError):
         for word in (folder / "cgroup.procs").read_text().split():
             if process := Process.of(int(word)):

@@ -1,4 +1,4 @@
-"""``python -m sandbox.workflow --registry HOST:PORT``: build what is missing, push what the registry lacks."""
+"""``python -m sandbox.workflow --registry HOST:PORT``: build and push missing images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sandbox.workflow.build import build_and_push
 def main() -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.workflow", description=__doc__)
-    parser.add_argument("--registry", required=True, metavar="HOST:PORT", help="an OCI registry that speaks plain HTTP")
+    parser.add_argument("--registry", required=True, metavar="HOST:PORT", help="an OCI registry with plain HTTP")
     given = parser.parse_args()
-    begun = time.monotonic()
+    started = time.monotonic()
 
-    def say(what: str) -> None:
-        print(f"{time.monotonic() - begun:6.1f} s  {what}", flush=True)
+    def report(message: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {message}", flush=True)
 
     try:
-        for name, digest in build_and_push(given.registry, say).items():
+        for name, digest in build_and_push(given.registry, report).items():
             print(f"{given.registry}/{name} {digest}")
     except SandboxError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Build the images and push them, doing nothing that was done before."""
+"""Build the images and push them, if they do not exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONVERTER = HERE.parents[1] / "biomeroworker/remote/convert.py"
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its name in the registry, the files under ``/app``, and what its entry point runs."""
+    """One image: its name in the registry, the files in ``/app``, and its entry point."""
 
     name: str
     files: Mapping[str, Path]
@@ -44,7 +44,7 @@ IMAGES = (NUCLEI, CONVERT)
 
 
 def layout(image: Image, folder: Path, below: Sequence[Layer]) -> str:
-    """Write an image's OCI layout into ``folder`` (which must be empty) and return its manifest's digest."""
+    """Write the OCI layout of an image into an empty folder and return the digest of its manifest."""
     with tempfile.TemporaryDirectory() as scratch:
         app = Path(scratch) / "root/app"
         app.mkdir(parents=True)
@@ -58,31 +58,31 @@ def layout(image: Image, folder: Path, below: Sequence[Layer]) -> str:
     )
 
 
-def build_and_push(registry: str, say: Callable[[str], None]) -> dict[str, str]:
-    """Bring every image into the registry at ``HOST:PORT`` (plain HTTP); returns digests by ``name:tag``."""
-    base, science = layers(say)
+def build_and_push(registry: str, report: Callable[[str], None]) -> dict[str, str]:
+    """Build all images and push them to the registry ``HOST:PORT`` (plain HTTP); returns digests by ``name:tag``."""
+    base, science = layers(report)
     digests = {}
     for image in IMAGES:
         with tempfile.TemporaryDirectory() as scratch:
             digest = layout(image, Path(scratch), [base, science] if image.science else [base])
-            if held(registry, image) == digest:
-                say(f"{image.reference} is in the registry already")
+            if digest_in_registry(registry, image) == digest:
+                report(f"{image.reference} is already in the registry")
             else:
-                say(f"pushing {image.reference}")
+                report(f"pushing {image.reference}")
                 _push(Path(scratch), registry, image)
             digests[image.reference] = digest
     return digests
 
 
-def held(registry: str, image: Image) -> str | None:
-    """The digest of the image that the registry holds under this name and tag."""
+def digest_in_registry(registry: str, image: Image) -> str | None:
+    """The digest of the image with this name and tag in the registry; None if there is none."""
     connection = http.client.HTTPConnection(registry, timeout=10)
     try:
         connection.request("HEAD", f"/v2/{image.name}/manifests/{image.tag}", headers={"Accept": MANIFEST})
         answer = connection.getresponse()
         return answer.headers.get("Docker-Content-Digest") if answer.status == 200 else None
     except OSError as error:
-        raise SandboxError(f"no registry answers at {registry}: {error}") from error
+        raise SandboxError(f"the registry {registry} does not answer: {error}") from error
     finally:
         connection.close()
 
@@ -95,6 +95,6 @@ def _push(folder: Path, registry: str, image: Image) -> None:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
     except FileNotFoundError as missing:
-        raise SandboxError("skopeo is not installed (tools/install-packages installs what is needed)") from missing
+        raise SandboxError("skopeo is not installed: run tools/install-packages") from missing
     if done.returncode:
         raise SandboxError(f"{image.reference} could not be pushed: {done.stderr.strip()}")

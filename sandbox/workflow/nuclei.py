@@ -2,7 +2,7 @@
 """Find nuclei in fluorescence images: smoothing, Otsu's threshold, watershed of the distance transform; 2-D and 3-D.
 
 A BIAFLOWS-style workflow: reads every TIFF of ``--infolder``; for each it writes ``<stem>_mask.tif`` (labels, 0 is
-background) to ``--outfolder``, and for all together ``nuclei.csv``, with a row a nucleus.
+background) to ``--outfolder``, and for all together ``nuclei.csv``, with one row for each nucleus.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Stack:
-    """One channel of an image: TZYX pixels, and the size of a pixel in µm (1 where the file does not say)."""
+    """One channel of an image: TZYX pixels, and the size of a pixel in µm (1 if the file has none)."""
 
     name: str
     pixels: np.ndarray
@@ -51,7 +51,7 @@ class Stack:
 
     @classmethod
     def read(cls, file: Path) -> Stack:
-        """Read a TIFF; of several channels the one that is named like a nuclear stain, else the first."""
+        """Read a TIFF; of several channels the one with the name of a nuclear stain, otherwise the first."""
         with tifffile.TiffFile(file) as tiff:
             series = tiff.series[0]
             pixels, axes = series.asarray(), series.axes.replace("S", "C").replace("I", "Z").replace("Q", "Z")
@@ -70,9 +70,9 @@ def segment(image: np.ndarray, diameter: float, min_size: float, spacing: tuple[
     Parameters
     ----------
     diameter
-        Of a typical nucleus, in pixels of the last axis; 0 to estimate it from the image.
+        Diameter of a typical nucleus in pixels of the last axis; 0: estimate it from the image.
     min_size
-        In pixels; what is smaller is background.
+        In pixels; smaller objects become background.
     spacing
         Size of a pixel along each axis, relative to the last one.
     """
@@ -82,14 +82,14 @@ def segment(image: np.ndarray, diameter: float, min_size: float, spacing: tuple[
     scale = np.asarray(spacing)
     diameter = diameter or _estimate(image, scale)
     smooth = ndimage.gaussian_filter(image, NOISE * diameter / scale)
-    around = ndimage.gaussian_filter(smooth, NEIGHBOURHOOD * diameter / scale)
-    mask = _bright(smooth, 0.9) & (smooth > around)
+    local_mean = ndimage.gaussian_filter(smooth, NEIGHBOURHOOD * diameter / scale)
+    mask = _bright(smooth, 0.9) & (smooth > local_mean)
     mask = ndimage.binary_opening(mask)
     if image.ndim == 2:
         mask = ndimage.binary_fill_holes(mask)
     depth = ndimage.distance_transform_edt(mask, sampling=scale) / (0.35 * diameter)
     blur = BLUR * diameter / scale
-    relief = ndimage.gaussian_filter(image, blur) / np.maximum(around, 1e-6)
+    relief = ndimage.gaussian_filter(image, blur) / np.maximum(local_mean, 1e-6)
     landscape = (1 - BRIGHTNESS) * ndimage.gaussian_filter(depth, blur) + BRIGHTNESS * relief
     seeds = _summits(landscape, mask, APART * diameter / scale)
     labels = watershed(-landscape, seeds, mask=mask)
@@ -100,7 +100,7 @@ def segment(image: np.ndarray, diameter: float, min_size: float, spacing: tuple[
 
 
 def _bright(smooth: np.ndarray, share: float = 1.0) -> np.ndarray:
-    """Above Otsu's threshold, of the square root: shot noise and dim nuclei then weigh as they should."""
+    """Above Otsu's threshold of the square root, which balances shot noise and dim nuclei."""
     root = np.sqrt(np.maximum(smooth - np.percentile(smooth, 0.1), 0) + 1)
     return root > threshold_otsu(root) * share
 
@@ -115,7 +115,7 @@ def _estimate(image: np.ndarray, scale: np.ndarray) -> float:
 
 
 def _summits(landscape: np.ndarray, mask: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """A number at every local maximum of the mask's parts that has none higher within ``apart`` pixels (per axis)."""
+    """Number the local maxima of the mask that have no higher maximum within ``apart`` pixels (by axis)."""
     reach = np.maximum(1, np.round(apart).astype(int))
     parts = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))[0]
     box = np.ones(tuple(2 * reach + 1), bool)
@@ -126,7 +126,7 @@ def _summits(landscape: np.ndarray, mask: np.ndarray, apart: np.ndarray) -> np.n
 
 
 def measure(stack: Stack, time: int, labels: np.ndarray, pixels: np.ndarray) -> Iterator[dict[str, object]]:
-    """One row a nucleus; lengths in µm, sizes in µm² (2-D) or µm³ (3-D)."""
+    """One row for each nucleus; lengths in µm, sizes in µm² (2-D) or µm³ (3-D)."""
     axes = "zyx"[-labels.ndim :]
     volume = float(np.prod([stack.size[axis] for axis in axes]))
     for region in regionprops(labels, intensity_image=pixels):
@@ -170,7 +170,7 @@ def _metadata(text: str | None) -> tuple[dict[str, float], list[str]]:
 
 def _yes(word: str) -> bool:
     if word.lower() not in {"true", "false", "1", "0", "yes", "no"}:
-        raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+        raise argparse.ArgumentTypeError(f"{word!r}: write True or False")
     return word.lower() in {"true", "1", "yes"}
 
 
@@ -180,9 +180,9 @@ def main() -> int:
     parser.add_argument("--infolder", type=Path, required=True)
     parser.add_argument("--outfolder", type=Path, required=True)
     parser.add_argument("--gtfolder", type=Path, help="not used")
-    parser.add_argument("--local", action="store_true", help="not used: this workflow knows no server")
+    parser.add_argument("--local", action="store_true", help="not used")
     parser.add_argument("-nmc", "--no_metrics_computation", action="store_true", help="not used")
-    parser.add_argument("--diameter", type=float, default=0, help="of a nucleus in pixels; 0: estimated per image")
+    parser.add_argument("--diameter", type=float, default=0, help="diameter of a nucleus in pixels; 0: estimate it")
     parser.add_argument("--min_size", type=float, default=10, help="smallest nucleus in pixels (voxels in 3-D)")
     parser.add_argument("--export_csv", type=_yes, default=True)
     given = parser.parse_args()

@@ -1,7 +1,6 @@
-"""Write an OCI image layout (image-spec 1.1) by hand: a few JSON files around gzipped tar archives.
+"""Write an OCI image layout (image-spec 1.1): JSON files and gzipped tar archives.
 
-Everything is reproducible: the same files give the same digests, so a registry that has an image already is
-recognised by its digest alone.
+The layout is reproducible: equal files give equal digests, so the digest shows whether a registry has the image.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from typing import Any
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A gzipped tar archive; ``diff_id`` is the digest of what is inside the gzip, as the image's config wants it."""
+    """A gzipped tar archive; ``diff_id`` is the digest of the uncompressed archive, for the config of the image."""
 
     blob: Path
     digest: str
@@ -32,7 +31,7 @@ class Layer:
 
     @classmethod
     def cached(cls, blob: Path) -> Layer | None:
-        """The layer that was made before at this path, if it is there as it was written."""
+        """The layer at this path; None if it does not exist or is incomplete."""
         try:
             facts = json.loads(_facts(blob).read_text())
             layer = cls(blob, facts["digest"], facts["diff_id"], facts["size"])
@@ -42,14 +41,14 @@ class Layer:
 
     @classmethod
     def of_folder(cls, folder: Path, blob: Path) -> Layer:
-        """Pack a folder: sorted names, no times, owners by number, so that equal folders give equal layers."""
+        """Pack a folder with sorted names, no times and numeric owners, so that equal folders give equal layers."""
         tar = subprocess.Popen(
             ["tar", "--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0", "--format=gnu",
              "-C", str(folder), "-c", "."],
             stdout=subprocess.PIPE,
         )  # fmt: skip
         assert tar.stdout is not None
-        layer = cls._pack(iter(lambda: tar.stdout.read(_CHUNK), b""), blob)  # type: ignore[union-attr]
+        layer = cls._pack(iter(lambda: tar.stdout.read(_CHUNK_BYTES), b""), blob)  # type: ignore[union-attr]
         if tar.wait() != 0:
             _facts(blob).unlink()
             raise OSError(f"tar could not pack {folder}")
@@ -87,7 +86,7 @@ def write_layout(
 ) -> str:
     """Write an OCI layout of one image into an empty folder; returns the digest of its manifest.
 
-    ``more`` is laid over the image's ``config`` (``Env``, ``Cmd``, ``WorkingDir``, …).
+    ``more`` overrides the ``config`` of the image (``Env``, ``Cmd``, ``WorkingDir``, …).
     """
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)

@@ -1,9 +1,9 @@
-"""The root file systems under the images, as OCI layers in the cache.
+"""The root file systems of the images, as OCI layers in the cache.
 
-debootstrap lays Debian without recommended packages, pip adds wheels that the machine's own pip resolved, and what no
-container reads (caches, documentation, test suites of libraries) is taken out. One layer has what the converter needs,
-a second one, over it, what the segmentation needs besides. Both take a minute and are made once: their names in the
-cache are made of everything that went into them.
+debootstrap installs Debian without recommended packages, pip adds wheels, and unused files (caches, documentation,
+tests of libraries) are removed. The first layer has the packages of the converter, the second those that the
+segmentation needs in addition. Both take a minute and are created once; their file names contain a hash of the list of
+contents.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sandbox.errors import SandboxError
 from sandbox.workflow.oci import Layer
 
 SUITE = "bookworm"
-PYTHON = "3.11"  # what the suite has
+PYTHON = "3.11"  # the version in the suite
 PACKAGES = ("python3", "libgomp1")
-#: What the converter needs: the same as in biomeroworker/remote/convert_zarr_to_tiff.def.
+#: Packages of the converter, as in biomeroworker/remote/convert_zarr_to_tiff.def.
 WHEELS = ("numpy>=2,<3", "numcodecs>=0.16,<1", "google-crc32c>=1.5,<2", "tifffile>=2024.8")
-#: What a workflow needs besides; zarr for those that read OME-Zarr themselves.
+#: Further packages of workflows; zarr for those that read OME-Zarr.
 SCIENCE = ("scipy>=1.11,<2", "scikit-image>=0.24,<1", "zarr>=3.0,<4")
 
-#: Bind targets for runtimes that cannot make them in a read-only image (Charliecloud), open to every user.
+#: Mount points for runtimes that cannot create them in a read-only image (Charliecloud).
 MOUNT_POINTS = ("mnt/0", "mnt/1", "scratch", "work", "results", "data")
 
 _SURPLUS = (
@@ -43,42 +43,42 @@ _SURPLUS = (
 
 _LIBRARY = f"usr/local/lib/python{PYTHON}/dist-packages"
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """Where what takes long to make is kept between runs: ``$BIOMEROWORKER_CACHE`` or ``~/.cache/biomeroworker``."""
+    """The cache: ``$BIOMEROWORKER_CACHE`` or ``~/.cache/biomeroworker``."""
     return Path(os.environ.get("BIOMEROWORKER_CACHE") or Path.home() / ".cache/biomeroworker")
 
 
-def layers(say: Say) -> tuple[Layer, Layer]:
-    """The base and the science layer, from the cache or made now."""
+def layers(report: Report) -> tuple[Layer, Layer]:
+    """The base and the science layer, from the cache or newly created."""
     recipe = "\n".join((SUITE, PYTHON, *PACKAGES, *WHEELS, *SCIENCE, *MOUNT_POINTS, *_SURPLUS))
     key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     folder = cache_folder() / "workflow"
     folder.mkdir(parents=True, exist_ok=True)
     base, science = folder / f"base-{key}.tar.gz", folder / f"science-{key}.tar.gz"
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another sandbox may be at it: wait for what it makes
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another sandbox may be creating them
         known = Layer.cached(base), Layer.cached(science)
         if known[0] is not None and known[1] is not None:
             return known[0], known[1]
-        return _make(folder, base, science, say)
+        return _make(folder, base, science, report)
 
 
-def _make(folder: Path, base: Path, science: Path, say: Say) -> tuple[Layer, Layer]:
+def _make(folder: Path, base: Path, science: Path, report: Report) -> tuple[Layer, Layer]:
     if os.geteuid() != 0:
-        raise SandboxError("the workflow's root file system is made by debootstrap, which needs root, once")
-    # Not in /tmp: it may be mounted nodev, and debootstrap makes device nodes.
+        raise SandboxError("debootstrap needs root to create the root file system of the workflow")
+    # not in /tmp, which may be mounted nodev: debootstrap creates device nodes
     with tempfile.TemporaryDirectory(prefix="rootfs-", dir=folder) as scratch:
         root = Path(scratch) / "root"
-        say(f"laying Debian {SUITE} (about a minute, once)")
+        report(f"installing Debian {SUITE} (about a minute, once)")
         _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), debian_mirror()])
-        say("adding wheels: " + ", ".join(re.split("[<>=]", wheel)[0] for wheel in (*WHEELS, *SCIENCE)))
+        report("adding wheels: " + ", ".join(re.split("[<>=]", wheel)[0] for wheel in (*WHEELS, *SCIENCE)))
         _install(WHEELS, root / _LIBRARY)
         _strip(root)
         _compile(root, "/usr/lib/python" + PYTHON, "/" + _LIBRARY)
-        say("packing the layers")
+        report("packing the layers")
         lower = Layer.of_folder(root, base)
         upper = Path(scratch) / "science"
         _add_science(root, upper)
@@ -86,15 +86,15 @@ def _make(folder: Path, base: Path, science: Path, say: Say) -> tuple[Layer, Lay
 
 
 def _add_science(root: Path, upper: Path) -> None:
-    """What the science wheels bring beyond the base: installed beside it, compiled in it, moved to ``upper``."""
-    everything = upper.with_name("everything")
-    kept = upper.with_name("constraints.txt")
+    """Install the science wheels in a separate folder, compile them in the base, and move them to ``upper``."""
+    staging = upper.with_name("staging")
+    constraints = upper.with_name("constraints.txt")
     freeze = [sys.executable, "-m", "pip", "freeze", "--path", str(root / _LIBRARY)]
-    kept.write_text(subprocess.run(freeze, capture_output=True, text=True, check=True, timeout=60).stdout)
-    _install(SCIENCE, everything, f"--constraint={kept}")
-    new = [one.name for one in everything.iterdir() if not (root / _LIBRARY / one.name).exists()]
+    constraints.write_text(subprocess.run(freeze, capture_output=True, text=True, check=True, timeout=60).stdout)
+    _install(SCIENCE, staging, f"--constraint={constraints}")
+    new = [one.name for one in staging.iterdir() if not (root / _LIBRARY / one.name).exists()]
     for name in new:
-        (everything / name).rename(root / _LIBRARY / name)
+        (staging / name).rename(root / _LIBRARY / name)
     _strip(root)
     new = [name for name in new if (root / _LIBRARY / name).exists()]
     _compile(root, *(f"/{_LIBRARY}/{name}" for name in new))
@@ -107,7 +107,7 @@ def _add_science(root: Path, upper: Path) -> None:
 
 
 def debian_mirror() -> str:
-    """The Debian mirror that this machine uses itself."""
+    """The Debian mirror of this machine."""
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     if sources.exists() and (found := re.search(r"^URIs:\s*(\S+)", sources.read_text(), re.MULTILINE)):
         return found[1]
@@ -115,7 +115,7 @@ def debian_mirror() -> str:
 
 
 def _install(wheels: Sequence[str], target: Path, *options: str) -> None:
-    """Unpack wheels for the container's Python with our pip: the container needs neither pip nor certificates."""
+    """Install wheels for the container's Python with pip of this machine, so that the container needs no pip."""
     _run([
         sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:",
         "--root-user-action=ignore", "--implementation=cp", f"--python-version={PYTHON}",
@@ -138,16 +138,16 @@ def _strip(root: Path) -> None:
 
 
 def _compile(root: Path, *folders: str) -> None:
-    """Compile once here, since the image is read-only where it runs; by hash, since the layer drops all times."""
+    """Compile all modules, because the image is read-only; with hashes, because the layer has no times."""
     compileall = ["python3", "-m", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash", *folders]
-    _run(["chroot", str(root), *compileall], accept=(0, 1))  # 1: a file that is no Python of this version
+    _run(["chroot", str(root), *compileall], accept=(0, 1))  # 1: a file with syntax of another Python version
 
 
 def _run(argv: list[str], accept: tuple[int, ...] = (0,)) -> None:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=900)
     except FileNotFoundError as missing:
-        raise SandboxError(f"{argv[0]} is not installed (tools/install-packages installs what is needed)") from missing
+        raise SandboxError(f"{argv[0]} is not installed: run tools/install-packages") from missing
     if done.returncode not in accept:
         tail = (done.stderr or done.stdout).strip().splitlines()[-15:]
         raise SandboxError(f"{argv[0]} ended with {done.returncode}\n  " + "\n  ".join(tail))

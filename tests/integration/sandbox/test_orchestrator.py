@@ -177,4 +177,4 @@ def test_status_and_env_of_a_root_where_nothing_was_started_fail(new_sandbox: Ca
     for command in ("status", "env"):
         done = sandbox.run(command)
         assert done.returncode == 1
-        assert "nothing was started" in done.stdout + done.stderr
+        assert "there is no sandbox" in done.stdout + done.stderr
