@@ -6,6 +6,7 @@ them. The classes are namespaces without instances.
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 CLEANUP = "Cleanup?"
@@ -238,7 +239,16 @@ class workflow_status:  # noqa: N801
 
 
 def resolve_workflow_color(color_override: str | None, workflow_id: UUID | str) -> str:
-    """The requested colour, else a colour that is the same for all ROIs of a run."""
-    if color_override and color_override.strip():
-        return color_override.strip()
+    """The given colour (``#RRGGBB``), in capitals; without one, a colour of the scheme that the run's id selects.
+
+    Raises
+    ------
+    ValueError
+        The given colour has another form.
+    """
+    wanted = (color_override or "").strip()
+    if re.fullmatch("#[0-9A-Fa-f]{6}", wanted):
+        return wanted.upper()
+    if wanted:
+        raise ValueError(f"a colour has the form #RRGGBB, not {wanted!r}")
     return QUALITATIVE_COLOR_SCHEME[UUID(str(workflow_id)).int % len(QUALITATIVE_COLOR_SCHEME)]

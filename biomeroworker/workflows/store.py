@@ -74,8 +74,12 @@ class DescriptorStore:
         ConfigError
             There is no descriptor, or it is invalid: names the file and the field.
         """
-        found = self._from_web(location, network) if is_address(location) else _from_disk(location)
+        found = self.find(location, network)
         return parse(found.text, found.origin)
+
+    def find(self, location: str, network: Network = Network.IF_STALE) -> Found:
+        """The text of the descriptor at a location; raises ConfigError if there is none."""
+        return self._from_web(location, network) if is_address(location) else _from_disk(location)
 
     def _from_web(self, location: str, network: Network) -> Found:
         cached = self._cached(location)
@@ -105,7 +109,7 @@ class DescriptorStore:
             shown = mask_credentials(address)
             try:
                 text = self._get(address)
-                read(_content(text, shown))  # a web page with status 200 is not a descriptor
+                read(content_of(text, shown))  # a web page with status 200 is not a descriptor
                 return Found(text, shown, time.time())
             except requests.HTTPError as error:
                 tried.append(f"{shown}: {error.response.status_code}")
@@ -196,12 +200,13 @@ def _in_forge(raw: str, rest: list[str]) -> Iterator[str]:
 def parse(text: str, origin: str) -> Workflow:
     """A workflow from a descriptor's text; raises ConfigError that names the origin and the field."""
     try:
-        return read(_content(text, origin), origin)
+        return read(content_of(text, origin), origin)
     except DescriptorFault as error:
         raise ConfigError(f"{origin}: {error}") from error
 
 
-def _content(text: str, origin: str) -> Any:
+def content_of(text: str, origin: str) -> Any:
+    """The content of a descriptor: JSON or YAML, by the name of its file; raises `DescriptorFault` if it is neither."""
     text = text.removeprefix("\ufeff")  # a byte order mark, which some editors write
     try:
         return json.loads(text) if origin.endswith(".json") else yaml.safe_load(text)
@@ -236,4 +241,4 @@ def _web_address(location: str) -> str:
     return f"https://{found[1]}/{found[2].removesuffix('.git')}" if found else ""
 
 
-__all__ = ["DescriptorStore", "Found", "Network", "candidates", "is_address", "parse"]
+__all__ = ["DescriptorStore", "Found", "Network", "candidates", "content_of", "is_address", "parse"]

@@ -2,6 +2,17 @@
 
 from typing import Any
 
+from biomero_schema.models import (
+    BIOMERO_SCHEMA_VERSION,
+    Author,
+    Citation,
+    ContainerImage,
+    Institution,
+    OutputParameter,
+    Parameter,
+    WorkflowSchema,
+)
+
 from biomero.compat import removed
 from biomero.compat.schema import (
     DescriptorParserFactory,
@@ -13,9 +24,17 @@ from biomero.compat.schema import (
 )
 
 __all__ = [
+    "BIOMERO_SCHEMA_VERSION",
+    "Author",
+    "Citation",
+    "ContainerImage",
     "DescriptorParserFactory",
+    "Institution",
+    "OutputParameter",
+    "Parameter",
     "ParsedWorkflowDescriptor",
     "WorkflowDescriptorParser",
+    "WorkflowSchema",
     "convert_schema_type_to_omero",
     "convert_schema_type_to_omero_rtype",
     "detect_schema_format",

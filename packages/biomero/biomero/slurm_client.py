@@ -288,7 +288,7 @@ class SlurmClient(ClientConnection, ClientLog, ClientJobs):
         return self._workflows.convert_url(input_url, ext)
 
     def extract_parts_from_url(self, input_url: str) -> tuple[list[str], str]:
-        """The parts of a repository's path, and the reference after ``/tree/`` (default HEAD)."""
+        """The parts of an address between slashes, and the reference after ``/tree/`` (default ``master``)."""
         return self._workflows.extract_parts_from_url(input_url)
 
     # -- set-up -------------------------------------------------------------------------------------------------------

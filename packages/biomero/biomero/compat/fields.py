@@ -28,7 +28,7 @@ def kind_of(schema_type: str, default: Any) -> str:
     return kind
 
 
-def field(schema_type: str, default: Any, *args: Any, **more: Any) -> Any:
+def field(schema_type: str, default: Any, /, *args: Any, **more: Any) -> Any:
     """An ``omero.scripts`` field, made from the remaining arguments; a String for unknown types."""
     name, _ = _KINDS.get(kind_of(schema_type, default), _KINDS["string"])
     return getattr(importlib.import_module("omero.scripts"), name)(*args, **more)

@@ -35,17 +35,10 @@ CLIENT: Mapping[str, str] = {
 }
 
 #: The same for ``biomero.schema_parsers``.
-PARSERS: Mapping[str, str] = (
-    dict.fromkeys(
-        ("WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter"),
-        "WorkflowDescriptorParser.parse_descriptor(data) reads all formats",
-    )
-    | dict.fromkeys(
-        ("Author", "Citation", "ContainerImage", "Institution", "OutputParameter", "Parameter", "WorkflowSchema"),
-        "biomeroworker.workflows.descriptor has the model",
-    )
-    | {"create_class_instance": "importlib.import_module", "BIOMERO_SCHEMA_VERSION": "constants.schema_formats"}
-)
+PARSERS: Mapping[str, str] = dict.fromkeys(
+    ("WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter"),
+    "WorkflowDescriptorParser.parse_descriptor(data) reads all formats",
+) | {"create_class_instance": "getattr(importlib.import_module(module), name)(...)"}
 
 #: The same for ``biomero.database``.
 DATABASE: Mapping[str, str] = dict.fromkeys(

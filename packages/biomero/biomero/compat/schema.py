@@ -1,20 +1,25 @@
-"""Descriptors for scripts: biomero-schema's form as plain data, and the functions of ``biomero.schema_parsers``."""
+"""Descriptors for scripts: the model of biomero-schema, and the functions of ``biomero.schema_parsers``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
+
+from biomero_schema.models import ContainerImage, WorkflowSchema
+from pydantic import ValidationError
 
 from biomero.compat import fields
 from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import readers
 from biomeroworker.workflows.descriptor import Family, Parameter, Workflow
 
-_FORMATS = {
-    Family.BIAFLOWS: schema_formats.BIAFLOWS,
-    Family.BIOMERO: schema_formats.BIOMERO_SCHEMA,
-    Family.BILAYERS: schema_formats.BILAYERS,
-}
+#: What biomero has for descriptors that name no author and no citation.
+_NO_AUTHORS = [{"name": "Unknown", "email": None}]
+_NO_CITATIONS = [
+    {"name": "Unknown Tool", "license": "Unknown", "description": "No citation information available"}
+]  # fmt: skip
+_CONTAINER_TYPES = get_args(ContainerImage.model_fields["type"].annotation)
+_SCHEMA_VERSIONS = {Family.BILAYERS: "bilayers-1.0.0"}
 
 
 def read(descriptor_data: Any) -> Workflow:
@@ -25,19 +30,92 @@ def read(descriptor_data: Any) -> Workflow:
         raise ValueError(str(error)) from error
 
 
-def detect_schema_format(descriptor_data: Any) -> str:
-    """The format of a descriptor, as `schema_formats` names it; ValueError if unknown."""
-    return _FORMATS[read(descriptor_data).family]
+def detect_schema_format(descriptor_data: Mapping[str, Any]) -> str:
+    """The format of a descriptor or of a part of one: ``BIAFLOWS``, ``biomero-schema`` or ``bilayers``.
+
+    Raises
+    ------
+    ValueError
+        The format is CWL, OpenAPI or unknown.
+
+    Examples
+    --------
+    >>> detect_schema_format({"docker_image": {"name": "cellpose"}})
+    'bilayers'
+    """
+    if "cwlVersion" in descriptor_data:
+        raise ValueError("CWL descriptors are not supported")
+    if "openapi" in str(descriptor_data.get("$schema", "")).lower():
+        raise ValueError("OpenAPI descriptors are not supported")
+    version = str(descriptor_data.get("schema-version") or "").lower()
+    if version.startswith("biomero"):
+        return schema_formats.BIOMERO_SCHEMA
+    if version.startswith("cytomine") or {"container-image", "inputs"} <= set(descriptor_data):
+        return schema_formats.BIAFLOWS
+    if "docker_image" in descriptor_data:
+        return schema_formats.BILAYERS.lower()
+    raise ValueError(
+        f"the format of the descriptor is unknown; it has {', '.join(map(str, descriptor_data)) or 'no key'}"
+    )
 
 
 class WorkflowDescriptorParser:
-    """Reads descriptors."""
+    """Reads descriptors of all formats."""
 
-    @staticmethod
-    def parse_descriptor(descriptor_data: Mapping[str, Any], name: str | None = None) -> Workflow:
-        """A descriptor of any format, as one model; ValueError if it is invalid."""
-        workflow = read(descriptor_data)
-        return workflow.model_copy(update={"name": name}) if name else workflow
+    @classmethod
+    def parse_descriptor(cls, descriptor_data: Mapping[str, Any], name: str | None = None) -> WorkflowSchema:
+        """A descriptor of any format, as the model of biomero-schema.
+
+        Parameters
+        ----------
+        name
+            Accepted for code written for biomero, without effect.
+
+        Raises
+        ------
+        ValueError
+            The format is unknown, or a field is wrong.
+
+        Examples
+        --------
+        >>> parsed = WorkflowDescriptorParser.parse_descriptor({
+        ...     "name": "cells", "schema-version": "cytomine-0.1", "container-image": {"image": "lab/cells"},
+        ...     "inputs": [{"id": "size", "type": "Number", "default-value": 5}],
+        ... })
+        >>> parsed.container_image.image, parsed.inputs[0].type, parsed.requires_zarr
+        ('lab/cells', 'integer', False)
+        """
+        detect_schema_format(descriptor_data)
+        return as_schema(read(descriptor_data), descriptor_data)
+
+
+def as_schema(workflow: Workflow, content: Mapping[str, Any]) -> WorkflowSchema:
+    """A workflow in the model of biomero-schema.
+
+    Parameters
+    ----------
+    content
+        Its descriptor, for what `Workflow` does not have: authors, citations, the words of formats.
+    """
+    if workflow.family is Family.BIOMERO:
+        try:
+            return WorkflowSchema.model_validate(content)
+        except ValidationError:
+            pass  # the reader is more tolerant: it needs no citation
+    made = as_biomero_schema(workflow, content)
+    try:
+        return WorkflowSchema.model_validate(made)
+    except ValidationError:  # a problem class of its own
+        return WorkflowSchema.model_validate({**made, "problem-class": None})
+
+
+def describe(workflow: Workflow, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as plain data, with the keys of descriptor files, and with the bounds that an input has."""
+    described: dict[str, Any] = as_schema(workflow, content).model_dump(by_alias=True)
+    bounds = {one.id: {"minimum": one.minimum, "maximum": one.maximum} for one in workflow.inputs}
+    for one in described["inputs"]:
+        one.update({key: value for key, value in bounds.get(one["id"], {}).items() if value is not None})
+    return described
 
 
 def convert_schema_type_to_omero(
@@ -58,29 +136,59 @@ def convert_schema_type_to_omero_rtype(schema_type: str, default_value: Any, val
     return fields.value(schema_type, default_value, default_value if value is None else value)
 
 
-def as_biomero_schema(workflow: Workflow) -> dict[str, Any]:
+def as_biomero_schema(workflow: Workflow, content: Mapping[str, Any]) -> dict[str, Any]:
     """A workflow in the form of biomero-schema 0.1, keys as in its files."""
-    versions = {Family.BILAYERS: "bilayers-1.0.0"}
+    citations = _citations(content) or _NO_CITATIONS
+    bilayers = workflow.family is Family.BILAYERS
+    words = {str(one.get("id") or one.get("name")): one for key in _PARTS for one in content.get(key) or ()}
+    kind = workflow.container_type
     return {
-        "name": workflow.name,
+        "name": str((bilayers and citations[0].get("name")) or workflow.name),
         "description": workflow.description,
-        "schema-version": versions.get(workflow.family, "biomero-0.1"),
+        "schema-version": _SCHEMA_VERSIONS.get(workflow.family, "biomero-0.1"),
+        "authors": content.get("authors") or _NO_AUTHORS,
+        "institutions": content.get("institutions") or [],
+        "citations": citations,
         "problem-class": workflow.type or None,
-        "container-image": {"image": workflow.container_image, "type": workflow.container_type},
+        "configuration": content.get("configuration"),
+        "container-image": {
+            "image": workflow.container_image,
+            "type": kind if kind in _CONTAINER_TYPES else "docker",
+        },
         "command-line": workflow.command_line,
-        "inputs": [_parameter(one) for one in workflow.inputs],
-        "outputs": [_parameter(one) for one in workflow.outputs],
+        "inputs": [_parameter(one, words.get(one.id, {})) for one in workflow.inputs],
+        "outputs": [_parameter(one, words.get(one.id, {})) for one in workflow.outputs],
     }
 
 
-def _parameter(one: Parameter) -> dict[str, Any]:
+_PARTS = ("inputs", "parameters", "display_only", "outputs")
+
+
+def _citations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The citations as biomero-schema has them: each with a name and a license."""
+    listed = content.get("citations")
+    if isinstance(listed, Mapping):  # the older form of bilayers
+        listed = listed.get("algorithm")
+    found = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    return [
+        {
+            "name": str(one.get("name") or "Unknown Tool"),
+            "doi": one.get("doi"),
+            "license": str(one.get("license") or "Unknown"),
+            "description": one.get("description"),
+        }
+        for one in found
+    ]
+
+
+def _parameter(one: Parameter, words: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": one.id,
         "type": fields.kind_of(one.type.value, one.default),
         "name": one.name,
         "description": one.description,
-        "value-key": one.value_key,
-        "command-line-flag": one.command_line_flag,
+        "value-key": one.value_key or one.id.upper(),
+        "command-line-flag": one.command_line_flag or None,
         "default-value": one.default,
         "optional": one.optional,
         "set-by-server": one.set_by_server,
@@ -88,14 +196,13 @@ def _parameter(one: Parameter) -> dict[str, Any]:
         "value-choices-labels": list(one.choice_labels) or None,
         "output-dir-set": one.output_folder,
         "file-attachment": one.file_attachment,
-        "mode": "advanced" if one.advanced else "beginner",
-        "format": list(one.formats) or None,
-        "sub-type": list(one.sub_types) or None,
-        "minimum": one.minimum,
-        "maximum": one.maximum,
+        "file-count": words.get("file-count") or words.get("file_count"),
+        "mode": words.get("mode"),
+        "format": words.get("format"),
+        "sub-type": words.get("sub-type") or words.get("subtype"),
     }
 
 
-#: A parsed descriptor is a `Workflow`.
-ParsedWorkflowDescriptor = Workflow
+#: A parsed descriptor is the model of biomero-schema.
+ParsedWorkflowDescriptor = WorkflowSchema
 DescriptorParserFactory = WorkflowDescriptorParser

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from biomero.compat import fields
 from biomero.compat.remote_data import run_checked
-from biomero.compat.schema import as_biomero_schema
+from biomero.compat.schema import describe
 from biomeroworker.cluster.containers import runtime
 from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.deployment.deployment import Deployment
-from biomeroworker.errors import ConfigError
+from biomeroworker.errors import BiomeroWorkerError, ConfigError
 from biomeroworker.workflows.descriptor import Parameter
 from biomeroworker.workflows.refresh import Refresher, store_of
-from biomeroworker.workflows.store import Network, candidates, is_address
+from biomeroworker.workflows.store import Network, candidates, content_of, is_address, parse
 
 
 class Workflows:
@@ -71,7 +69,10 @@ class Workflows:
 
     def parse_docker_image_version(self, image: str) -> tuple[str | None, str]:
         """The tag of an image's reference (None if it has none), and the reference without it."""
-        parsed = Reference.parse(image)
+        try:
+            parsed = Reference.parse(image)
+        except BiomeroWorkerError:
+            return None, image
         return parsed.tag or None, f"{parsed.registry}/{parsed.path}".lstrip("/")
 
     # -- descriptors --------------------------------------------------------------------------------------------------
@@ -91,12 +92,15 @@ class Workflows:
         Refresher(self._deployment.settings, self._deployment.clusters).refresh()
 
     def generic_descriptor_from_github(self, workflow: str) -> dict[str, Any]:
-        """A workflow's descriptor as biomero-schema has it, whatever its own format: by name or by location."""
+        """A workflow's descriptor in the form of biomero-schema, whatever its own format: by name or by location."""
+        location = workflow
         if workflow in self._deployment.settings.workflows:
-            return as_biomero_schema(self._deployment.catalogue.get(workflow))
-        if not is_address(workflow) and not workflow.startswith(("/", "~", ".")):
-            self._deployment.catalogue.get(workflow)  # says which there are
-        return as_biomero_schema(store_of(self._deployment.settings).load(workflow))
+            self._deployment.catalogue.get(workflow)  # raises if the workflow is disabled
+            location = self._deployment.settings.workflows[workflow].repo
+        elif not is_address(workflow) and not workflow.startswith(("/", "~", ".")):
+            self._deployment.catalogue.get(workflow)  # raises an error that names the known workflows
+        found = store_of(self._deployment.settings).find(location)
+        return describe(parse(found.text, found.origin), content_of(found.text, found.origin))
 
     def get_workflow_parameters(self, workflow: str) -> dict[str, dict[str, Any]]:
         """The parameters that are a user's to give, by id: name, default, type, flag, description, choices, bounds."""
@@ -118,12 +122,12 @@ class Workflows:
         return found[0]
 
     def extract_parts_from_url(self, input_url: str) -> tuple[list[str], str]:
-        """The parts of a repository's path, and the reference after ``/tree/`` (HEAD if there is none)."""
-        path = urlsplit(input_url).path.strip("/")
-        repository, _, rest = re.sub(r"/-/", "/", path).partition("/tree/")
-        if not repository:
+        """The parts of an address between slashes, and the reference after ``/tree/`` (``master`` if there is none)."""
+        parts = input_url.split("/")
+        if is_address(input_url) and len(parts) < 5:
             raise ValueError(f"{input_url!r} names no repository")
-        return [posixpath.basename(part) for part in repository.removesuffix(".git").split("/")], rest or "HEAD"
+        _, _, rest = input_url.partition("/tree/")
+        return parts, rest.split("/")[0] or "master"
 
 
 def _described(parameter: Parameter) -> dict[str, Any]:
