@@ -18,27 +18,27 @@ from biomeroworker.domain.manifest import PhysicalSize
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-# zarr and ome-zarr-models are imported where they are used: together they take a second, also in processes that only
-# check a request.
+# zarr and ome-zarr-models are imported in functions: together they take a second, and a script that only submits a run
+# does not need them.
 
 VERSION: Final = "0.4"
-#: Pixels of a chunk's side. 1024² of 16 bit is 2 MiB: few files on the cluster, and still no plane in memory twice.
+#: Width and height of a chunk in pixels. 1024² of 16 bit are 2 MiB: few files on the cluster, and little memory.
 TILE_PIXELS = 1024
-#: Fast and worth it: microscopy pixels shrink by a third to a half, so both the wire and the cluster's disk gain.
+#: Fast, and microscopy pixels shrink by a third to a half: less to transfer, and less on the cluster's disk.
 COMPRESSOR = Blosc(cname="lz4", clevel=3, shuffle=Blosc.SHUFFLE)
 
 
 class Level:
-    """The pixels of an image that is being written, tile by tile; any number of threads may do so.
+    """The pixels of an image that is written tile by tile, by any number of threads.
 
-    zarr-python lays the array out; the chunks are written here, because that takes it twice the processor time that
-    packing them takes. A tile of zeros is not written: that is what a missing chunk means.
+    zarr-python creates the array. The chunks are written here, because zarr-python needs twice the processor time that
+    their compression needs. A tile of zeros is not written, because a missing chunk means zeros.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int, int, int], dtype: np.dtype[Any]) -> None:
         self.folder, self.shape, self.dtype = folder, shape, dtype
         self.tile = min(TILE_PIXELS, shape[3]), min(TILE_PIXELS, shape[4])
-        self._made: set[Path] = set()
+        self._folders: set[Path] = set()
 
     def __setitem__(self, where: Any, pixels: np.ndarray[Any, Any]) -> None:
         """Write a plane (``level[t, c, z]``), whole tiles of one (``level[t, c, z, y0:y1, x0:x1]``), or all pixels.
@@ -46,7 +46,7 @@ class Level:
         Raises
         ------
         ValueError
-            The region is not made of whole tiles, or the pixels are of another shape.
+            The region does not consist of whole tiles, or the pixels have another shape.
         """
         if where is Ellipsis:
             if pixels.shape != self.shape:
@@ -80,12 +80,12 @@ class Level:
             return
         if pixels.shape == self.tile:
             tile = np.ascontiguousarray(pixels, self.dtype)
-        else:  # at the edge chunks are filled up
+        else:  # chunks at the edge are filled with zeros
             tile = np.zeros(self.tile, self.dtype)
             tile[: pixels.shape[0], : pixels.shape[1]] = pixels
-        if folder not in self._made:
+        if folder not in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
-            self._made.add(folder)
+            self._folders.add(folder)
         (folder / str(column)).write_bytes(COMPRESSOR.encode(tile))
 
 
@@ -98,7 +98,7 @@ def create_image(
     pixel_size: Mapping[Any, PhysicalSize] | None = None,
     omero: Mapping[str, Any] | None = None,
 ) -> Level:
-    """Make an image without pixels; returns its one level, to be filled (``level[t, c, z] = plane``).
+    """Create an image without pixels; returns its only level, to be filled (``level[t, c, z] = plane``).
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def named_channels(name: str, channels: Sequence[str]) -> dict[str, Any]:
 
 
 def create_group(path: Path, attributes: BaseModel | None = None) -> Any:
-    """Make a Zarr (format 2) group with these metadata; what is there already is removed."""
+    """Create a Zarr (format 2) group with these metadata; an existing one is removed."""
     import zarr
 
     found = attributes.model_dump(mode="json", by_alias=True, exclude_none=True) if attributes else {}

@@ -77,7 +77,7 @@ def read_attributes(folder: Path) -> dict[str, Any]:
 
 
 def _multiscale(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The first of the multiscales, which the specification says to take if there are several."""
+    """The first of the multiscales, which is the default if there are several (OME-NGFF 0.4 § multiscales)."""
     try:
         found = dict((attributes.get("multiscales") or [{}])[0])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

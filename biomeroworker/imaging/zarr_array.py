@@ -90,7 +90,7 @@ def read_json(file: Path) -> Any:
 
 
 def _format_2(found: dict[str, Any]) -> dict[str, Any]:
-    """Metadata as https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html wants them."""
+    """Complete metadata (https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html)."""
     filters = [_numcodec(codec) for codec in found.get("filters") or []]
     compressor = found.get("compressor")
     return {
@@ -113,7 +113,7 @@ def _numcodec(configuration: dict[str, Any]) -> Any:
 
 
 def _format_3(found: dict[str, Any]) -> dict[str, Any]:
-    """Metadata as https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html wants them."""
+    """Complete metadata (https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html)."""
     known = {key: value for key, value in found.items() if key in _FIELDS_OF_FORMAT_3}
     if known.get("fill_value") is None:
         known["fill_value"] = 0
@@ -141,7 +141,7 @@ def _check_blosc(data: Any) -> None:
     """Compare the length in Blosc's header (bytes 12 to 15, little-endian) with the length of the data."""
     header = bytes(data[:16])
     if len(header) < 16 or struct.unpack_from("<I", header, 12)[0] != len(data):
-        raise ValueError(f"{len(data)} bytes are not what the header of Blosc says")
+        raise ValueError(f"{len(data)} bytes do not match the length in the header of Blosc")
 
 
 class _Blosc(numcodecs.Blosc):  # type: ignore[misc]

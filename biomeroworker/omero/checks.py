@@ -1,4 +1,4 @@
-"""Ask OMERO whether a worker can work with it: login, rights, Tables server, Processor. Changes nothing."""
+"""Check that a worker can work with OMERO: login, rights, Tables server, Processor. Changes nothing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from biomeroworker.omero.connection.credentials import ANY_USER, provider_from_e
 from biomeroworker.omero.connection.errors import server_message, translate_errors
 from biomeroworker.omero.connection.session import OmeroSession
 
-#: What a run's results need when another than their owner opens the session: the right to be that owner.
+#: The privilege to open sessions as other users, which the results of their runs need.
 _SUDO = "Sudo"
-#: The script that hands runs in; a server that cannot run it shows a dialog that does nothing.
+#: The script that submits runs.
 SCRIPT = "SLURM_Run_Workflow.py"
 
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The findings, as they are made."""
+    """Yield the findings, each when it is known."""
     try:
         provider = provider_from_environment(environ)
         session = provider.open(ANY_USER, ANY_USER)
@@ -33,7 +33,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield ok("omero", f"logged in as {session.user_name} ({provider!r})")
         for look in (_rights, _tables, _processor):
             try:
-                with translate_errors(f"ask OMERO ({look.__name__.strip('_')})"):
+                with translate_errors(f"check OMERO ({look.__name__.strip('_')})"):
                     yield from look(session)
             except Exception as error:
                 yield fail(f"omero {look.__name__.strip('_')}", str(classify(error)))
@@ -45,21 +45,21 @@ def _rights(session: OmeroSession) -> Iterator[Finding]:
     groups = [group for group in admin.lookupGroups() if group.name.val not in ("system", "user", "guest")]
     names = ", ".join(sorted(group.name.val for group in groups)[:10])
     if not context.isAdmin:
-        told = f"{session.user_name} is no administrator: it carries its own runs only"
-        yield warn("omero rights", told, "give the login the Sudo privilege (a restricted administrator)")
+        problem = f"{session.user_name} is not an administrator: it can execute only its own runs"
+        yield warn("omero rights", problem, "give the login the Sudo privilege (a restricted administrator)")
     elif context.adminPrivileges is not None and _SUDO not in context.adminPrivileges:
-        told = f"{session.user_name} may not act for others: the privilege {_SUDO} is missing"
-        yield fail("omero rights", told, f"give it {_SUDO} (OMERO.web, Admin, user, privileges)")
+        problem = f"{session.user_name} may not act for other users: the privilege {_SUDO} is missing"
+        yield fail("omero rights", problem, f"give it {_SUDO} (OMERO.web, Admin, user, privileges)")
     else:
-        yield ok("omero rights", f"acts for the users of {len(groups)} groups ({names or 'none yet'})")
+        yield ok("omero rights", f"can act for the users of {len(groups)} groups ({names or 'none yet'})")
 
 
 def _tables(session: OmeroSession) -> Iterator[Finding]:
     if session.sf.sharedResources().areTablesEnabled():
         yield ok("omero tables", "the Tables server answers")
     else:
-        told = "no Tables server: tables of results cannot be written"
-        yield warn("omero tables", told, "start Tables-0 of the grid")
+        problem = "no Tables server: result tables cannot be written"
+        yield warn("omero tables", problem, "start Tables-0 of the grid")
 
 
 def _processor(session: OmeroSession) -> Iterator[Finding]:
@@ -69,17 +69,17 @@ def _processor(session: OmeroSession) -> Iterator[Finding]:
         yield warn("omero scripts", f"{SCRIPT} is not installed", "docs/deploy.md, step Scripts")
         return
     try:
-        # as OMERO.web does for the dialog: of an official script canRunScript says yes without asking any processor
+        # as OMERO.web does; canRunScript is true for any official script, without a request to a Processor
         dialog = service.getParams(scripts[0].id.val)
     except omero.NoProcessorAvailable:
-        told = f"none is registered that would run {SCRIPT}"
-        yield fail("omero processor", told, "start Processor-0 of the grid, or biomeroworker attach")
+        problem = f"no registered Processor runs {SCRIPT}"
+        yield fail("omero processor", problem, "start Processor-0 of the grid, or biomeroworker attach")
         return
     except omero.ValidationException as error:
-        told = f"{SCRIPT} ends before it shows its dialog: {server_message(error)}"
-        yield fail("omero processor", told, "run it by hand with the Processor's Python: it needs biomeroworker")
+        problem = f"{SCRIPT} fails before it shows its dialog: {server_message(error)}"
+        yield fail("omero processor", problem, "run it with the Python of the Processor: it needs biomeroworker")
         return
-    yield ok("omero processor", f"one is registered that runs {SCRIPT}")
+    yield ok("omero processor", f"a registered Processor runs {SCRIPT}")
     missing = (dialog.description or "").partition("Not available: ")[2]
     if missing:
-        yield warn("omero dialog", f"what the Processor cannot offer: {missing}", "see its ini file and its cache")
+        yield warn("omero dialog", f"not available on the Processor: {missing}", "check its ini file and its cache")

@@ -1,4 +1,4 @@
-"""OMERO as a source of runs: inputs come out of it, results go back, as the run's own user."""
+"""OMERO as a source of runs: export the inputs and import the results, as the user of the run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from biomeroworker.omero.exporting.export import describe, describe_plate, expor
 from biomeroworker.omero.importing.importer import Import
 from biomeroworker.omero.importing.options import Options
 
-#: Of how many runs it is remembered what is in their plates.
-PLATES_KEPT = 8
+#: Runs of which the content of the plates is cached.
+CACHED_RUNS = 8
 
 
 class OmeroSource:
-    """Inputs ``{"type": "Dataset", "ids": [1, 2]}``; outputs as `importing.options.Options` defines them.
+    """Inputs are ``{"type": "Dataset", "ids": [1, 2]}``; `importing.options.Options` defines the outputs.
 
-    A session is opened for each stage and closed after it: a run may wait for days in between.
+    A session is opened for each stage and closed after it: a run may wait for days between two stages.
     """
 
     def __init__(self, provider: SessionProvider) -> None:
@@ -35,16 +35,16 @@ class OmeroSource:
         return self._provider.open(request.user, request.group)
 
     def check(self, request: RunRequest) -> None:
-        """Refuse ids that are not to be had, and options that make no sense."""
+        """Reject ids that are not found, and wrong options."""
         kind, ids = wanted(request.inputs)
         options = Options.of(request.outputs)
         with self._session(request) as session:
             select(session, kind, ids)
             if options.dataset_id is not None:
-                _may_hold_results(session, options.dataset_id)
+                _check_target_dataset(session, options.dataset_id)
 
     def list_inputs(self, run: str, request: RunRequest) -> InputManifest:
-        """Everything that the ids stand for; of a run that is to do again what failed, what is left of it."""
+        """All images and plates of the ids; in a run that repeats failed inputs, only those."""
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
             selection = self._selected(session, run, kind, ids)
@@ -61,7 +61,7 @@ class OmeroSource:
         report: ProgressCallback,
         guard: Guard,
     ) -> None:
-        """Export; images that are there already are kept."""
+        """Export the images that are missing in the folder."""
         plates = [portion for portion in portions if portion.image.fields]
         ids = [int(portion.image.origin["id"]) for portion in portions if not portion.image.fields]
         with self._session(request) as session:
@@ -71,18 +71,18 @@ class OmeroSource:
             export(session, selection, folder, report, guard)
 
     def _selected(self, session: OmeroSession, run: str, kind: ObjectType, ids: Sequence[int]) -> Selection:
-        """What OMERO says of the objects. Of plates it is kept: each chunk of one would ask for the whole plate."""
+        """The metadata of the objects. Those of plates are cached: each chunk of a plate needs the whole plate."""
         known = self._plates.get(run)
         if known is not None and kind in ("Plate", "Screen"):
             return known
         try:
             selection = select(session, kind, ids)
         except RequestRejected as gone:  # it was there when the run was accepted
-            raise Permanent(str(gone), hint="was it deleted or moved to another group?") from gone
+            raise Permanent(str(gone), hint="check whether it was deleted or moved to another group") from gone
         refuse_strange_pixels(selection)
         if selection.plates:
             self._plates[run] = selection
-            for other in list(self._plates)[:-PLATES_KEPT]:
+            for other in list(self._plates)[:-CACHED_RUNS]:
                 self._plates.pop(other, None)
         return selection
 
@@ -96,7 +96,7 @@ class OmeroSource:
         report: ProgressCallback,
         guard: Guard,
     ) -> list[Output]:
-        """Import; what is there already is adopted."""
+        """Import; objects of an earlier try are used."""
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
             session.before_change = guard.check
@@ -106,38 +106,40 @@ class OmeroSource:
 
 
 def _only(images: Sequence[InputImage], only: Mapping[str, str]) -> Iterator[InputImage]:
-    """Those of the inputs that are named, and of a plate the fields that are (``plate-5/A/1/0``); all if none is.
+    """The inputs that ``only`` names, and of a plate the fields that it names (``plate-5/A/1/0``); all if it is empty.
 
     Raises
     ------
     Permanent
-        One of them is not there any more.
+        One of them is not found any more.
     """
-    there = {image.key for image in images} | {f"{image.key}/{field}" for image in images for field in image.fields}
-    if gone := [key for key in only if key not in there]:
-        raise Permanent(f"{', '.join(gone)}: not among the inputs any more", hint="was it deleted or moved?")
+    existing = {image.key for image in images} | {f"{image.key}/{field}" for image in images for field in image.fields}
+    if gone := [key for key in only if key not in existing]:
+        raise Permanent(
+            f"{', '.join(gone)}: not among the inputs any more", hint="check whether it was deleted or moved"
+        )
     for image in images:
         fields = [field for field in image.fields if f"{image.key}/{field}" in only]
         if fields:
-            kept = {name: value for name, value in image.origin.items() if "/" not in name or name in fields}
-            yield image.model_copy(update={"origin": kept})
+            origin = {name: value for name, value in image.origin.items() if "/" not in name or name in fields}
+            yield image.model_copy(update={"origin": origin})
         elif not only or image.key in only:
             yield image
 
 
 def _part(plates: Sequence[PlateInfo], portion: Portion) -> PlateInfo:
-    """The plate of a portion, with its fields only."""
+    """The plate of a portion, with only the fields of the portion."""
     number = int(portion.image.origin["id"])
     plate = next(plate for plate in plates if plate.id == number)
     wanted_fields = {int(portion.image.origin[field]) for field in portion.fields or portion.image.fields}
     fields = tuple(field for field in plate.fields if field.image.id in wanted_fields)
     if len(fields) < len(wanted_fields):
-        raise Permanent(f"plate {number} has lost fields since the run was accepted", hint="hand it in again")
+        raise Permanent(f"fields of plate {number} were deleted since the run was accepted", hint="start a new run")
     return replace(plate, fields=fields)
 
 
-def _may_hold_results(session: OmeroSession, dataset: int) -> None:
-    """Refuse a dataset that is not there, or that the user may only look at: known before the cluster has worked."""
+def _check_target_dataset(session: OmeroSession, dataset: int) -> None:
+    """Reject a dataset that is not found or is read-only for the user, before the cluster computes anything."""
     found = session.query("select d from Dataset d where d.id = :id", id=dataset)
     if not found:
         raise RequestRejected(
@@ -145,6 +147,6 @@ def _may_hold_results(session: OmeroSession, dataset: int) -> None:
         )
     if not found[0].details.permissions.canLink():
         raise RequestRejected(
-            f"{session.user_name} may not put the results into dataset {dataset}: it belongs to somebody else and is"
-            " read-only in this group; name one of your own, or none, and a new one is made"
+            f"{session.user_name} may not put the results into dataset {dataset}: it belongs to another user and is"
+            " read-only in this group; choose a dataset of your own, or none, and a new one is created"
         )

@@ -1,9 +1,9 @@
-"""How the supervisor comes by a session for a run's user, hours after that user closed the browser.
+"""Open sessions for the user of a run, also hours after that user closed the browser.
 
-The script that accepted the run may be gone, and its session with it; nothing secret stands in the log. So the
-supervisor asks a `SessionProvider` each time it needs OMERO. There are two: a login of its own (an administrator or a
-group's owner opens a session *as* the run's user, in the run's group, so that everything made belongs to that user),
-and OMERO.grid, which gives its own members an internal session without a password.
+The script that accepted the run may have ended, and its session too; the event log has no secrets. So the supervisor
+opens a session through a `SessionProvider` each time it needs OMERO. There are two: a login with a password (an
+administrator or a group owner opens a session *as* the run's user, in the run's group, so that all new objects belong
+to that user), and OMERO.grid, whose members get an internal session without a password.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from biomeroworker.errors import Blocked, ConfigError, Transient
 from biomeroworker.omero.connection.errors import server_message, translate_errors
 from biomeroworker.omero.connection.session import OmeroSession, ice_timeouts, parameters
 
-#: Milliseconds a session for a run may stay unused before the server drops it.
+#: Milliseconds after which the server closes an unused session of a run.
 IDLE_TIMEOUT_MS = 30 * 60 * 1000
-#: The user who owns a run that names none: whoever the login is.
+#: In place of a user (or group) id: the user (or group) of the login.
 ANY_USER = -1
 
 
@@ -66,14 +66,14 @@ class PasswordProvider:
 
 
 class GridProvider:
-    """A member of OMERO.grid: the registry names the server, which trusts whoever reaches it from inside.
+    """Gets internal sessions as a member of OMERO.grid: the server trusts the processes of its grid.
 
     Parameters
     ----------
     communicator
         An Ice communicator with the grid's locator (``Ice.Default.Locator``); destroyed with the provider.
     host, port
-        Where clients log in: the sessions themselves are joined there.
+        Where clients log in: the session of a user is joined there.
     """
 
     def __init__(self, communicator: Any, host: str, port: int) -> None:
@@ -86,7 +86,7 @@ class GridProvider:
 
     @classmethod
     def at(cls, locator: str, host: str, port: int) -> GridProvider:
-        """From the registry's locator, such as ``IceGrid/Locator:tcp -h omero -p 4061``."""
+        """A provider for the grid of a locator, such as ``IceGrid/Locator:tcp -h omero -p 4061``."""
         settings = Ice.InitializationData()
         settings.properties = Ice.createProperties()
         settings.properties.setProperty("Ice.Default.Locator", locator)
@@ -118,7 +118,7 @@ class GridProvider:
 
 
 def open_for(sf: Any, user: int, group: int) -> str:
-    """Open a session as another user, by the right of the session ``sf``; returns its uuid, which is a secret."""
+    """Open a session as another user, with the rights of the session ``sf``; returns its uuid, which is a secret."""
     with translate_errors(f"open a session for user {user} in group {group}"):
         query = sf.getQueryService()
         everywhere = {"omero.group": "-1"}
@@ -126,22 +126,22 @@ def open_for(sf: Any, user: int, group: int) -> str:
             "select e from Experimenter e where e.id = :id", parameters({"id": user}), everywhere
         )
         if account is None:
-            raise Blocked(f"OMERO has no user {user} any more", hint="the run's owner was removed")
+            raise Blocked(f"OMERO has no user {user} any more", hint="the owner of the run was deleted")
         principal = omero.sys.Principal(name=account.omeName.val, group=None, eventType="User")
         if group != ANY_USER:
             found = query.findByQuery(
                 "select g from ExperimenterGroup g where g.id = :id", parameters({"id": group}), everywhere
             )
             if found is None:
-                raise Blocked(f"OMERO has no group {group} any more", hint="the run's group was removed")
+                raise Blocked(f"OMERO has no group {group} any more", hint="the group of the run was deleted")
             principal.group = found.name.val
         try:
             opened = sf.getSessionService().createSessionWithTimeouts(principal, 0, IDLE_TIMEOUT_MS)
         except omero.SecurityViolation as refused:
             me = sf.getAdminService().getEventContext().userName
             raise Blocked(
-                f"OMERO does not let {me} work as {principal.name}: {server_message(refused)}",
-                hint=f"make {me} an administrator with the privilege Sudo (no other is needed)",
+                f"OMERO does not allow {me} to act as {principal.name}: {server_message(refused)}",
+                hint=f"make {me} an administrator with the privilege Sudo (and no other privilege)",
             ) from refused
         uuid: str = opened.uuid.val
         return uuid
@@ -150,9 +150,9 @@ def open_for(sf: Any, user: int, group: int) -> str:
 def provider_from_environment(environment: Mapping[str, str] | None = None) -> SessionProvider:
     """The provider that the environment describes.
 
-    ``OMERO_HOST`` (default localhost) and ``OMERO_PORT`` (default 4064) say where; with ``OMERO_USER`` and
-    ``OMERO_PASSWORD`` it logs in; else ``OMERO_LOCATOR``, or ``Ice.Default.Locator`` in the files that ``ICE_CONFIG``
-    names, leads to OMERO.grid.
+    ``OMERO_HOST`` (default localhost) and ``OMERO_PORT`` (default 4064) are the address. With ``OMERO_PASSWORD`` it
+    logs in as ``OMERO_USER``; without, ``OMERO_LOCATOR``, or ``Ice.Default.Locator`` in the files that ``ICE_CONFIG``
+    names, is the locator of OMERO.grid.
     """
     given = os.environ if environment is None else environment
     host = given.get("OMERO_HOST") or "localhost"
@@ -166,8 +166,8 @@ def provider_from_environment(environment: Mapping[str, str] | None = None) -> S
     if locator:
         return GridProvider.at(locator, host, port)
     raise ConfigError(
-        "no way to OMERO: set OMERO_USER and OMERO_PASSWORD (an administrator's, to work for every user), "
-        "or OMERO_LOCATOR when this host belongs to OMERO.grid"
+        "no login for OMERO: set OMERO_USER and OMERO_PASSWORD (of an administrator, to act for every user), "
+        "or OMERO_LOCATOR if this host belongs to OMERO.grid"
     )
 
 

@@ -1,8 +1,8 @@
-"""What OMERO and Ice raise, classed: the one place that knows which of their errors go away by themselves.
+"""Classify the exceptions of OMERO and Ice as faults.
 
-A lost connection, a busy database and a session that the server dropped are transient: the next attempt logs in anew.
-A login that is refused and an object that one may not touch need a person. What the server rejects as a wrong question
-is our defect, or the request's, and will be rejected again.
+A lost connection, a busy database and a session that the server closed are transient: the next attempt logs in again.
+A refused login and a missing permission need a person. A call that the server rejects as invalid is a defect of this
+program or of the request, and fails again if it is repeated.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from biomeroworker.errors import BiomeroWorkerError, Blocked, Fault, Permanent, 
 
 
 def fault_of(error: BaseException, doing: str) -> Fault:
-    """The fault that ``error`` is when it was raised while ``doing`` (a phrase such as ``read image 12``)."""
+    """The fault for an error that was raised by an action; ``doing`` describes it (``read image 12``)."""
     if isinstance(error, Fault):
         return error
     text = f"could not {doing}: {server_message(error)}"
     match error:
         case omero.MissingPyramidException():
             wait = max(0, int(getattr(error, "backOff", 0) or 0)) // 1000
-            return Transient(text, hint=f"the server makes the image's pyramid; it asked to wait {wait} s")
+            return Transient(text, hint=f"the server is creating the image's pyramid; it needs {wait} s or more")
         case omero.ConcurrencyException() | omero.ResourceError():
             return Transient(text)
         case omero.SecurityViolation():
@@ -39,12 +39,12 @@ def fault_of(error: BaseException, doing: str) -> Fault:
             return Transient(text, hint="the session has ended; the next attempt opens a new one")
         case omero.ApiUsageException() | omero.ValidationException():
             return Permanent(text)
-        case omero.InternalException():  # also what a server says whose database is away
-            return Transient(text, hint="OMERO.server's own log (Blitz-0.log) says why")
+        case omero.InternalException():  # also raised while the server has no database
+            return Transient(text, hint="see the log of OMERO.server (Blitz-0.log) for the cause")
         case omero.ClientError():
             return Transient(text)
-        case Ice.UnknownLocalException():  # Glacier2's words when the server behind it is gone, or starts
-            return Transient(text, hint="the router is there, OMERO.server behind it is not")
+        case Ice.UnknownLocalException():  # raised by Glacier2 while the server behind it is down or starting
+            return Transient(text, hint="the Glacier2 router is running, but OMERO.server is not")
         case Ice.UnknownException() | Ice.OperationNotExistException() | Ice.FacetNotExistException():
             return Permanent(text)
         case Ice.TimeoutException():
@@ -57,7 +57,7 @@ def fault_of(error: BaseException, doing: str) -> Fault:
 
 
 def server_message(error: BaseException) -> str:
-    """One line of what an exception says: Ice keeps its words in several places. Java's stack traces stay out."""
+    """The first line of an exception's message, which Ice has in several fields; no Java stack trace."""
     words = next(
         (
             str(value)
@@ -74,10 +74,10 @@ def server_message(error: BaseException) -> str:
 
 @contextmanager
 def translate_errors(doing: str) -> Iterator[None]:
-    """What OMERO, Ice or a library raises inside leaves as a fault that says what was being done.
+    """Raise what OMERO, Ice or a library raises in the block as a fault whose message names the action.
 
-    Our own errors pass as they are: they have their class already, and some are no verdict on the run at all (the
-    listener that hears of progress says so by an error when the run is carried by somebody else).
+    Errors of this program pass unchanged: they are classified already, and some are no fault of the run (the guard
+    raises one when another process executes the run).
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """One login to OMERO.server: services, a group, and extra connections for pixels.
 
-Everything that this package does on a server goes through an `OmeroSession`. It knows nothing of runs. A session that
-the server dropped, or a connection that broke, leaves as a `Transient` fault: whoever carries the work logs in again.
+Everything that this package does on a server goes through an `OmeroSession`. It knows nothing of runs. If the server
+closed the session, or the connection broke, a `Transient` fault is raised: the caller logs in again.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Key = TypeVar("Key", int, str)
 
-#: Seconds between two signs of life; a session of OMERO.server idles out after 600 s.
+#: Seconds between two keep-alive messages; OMERO.server closes a session that is idle for 600 s.
 KEEP_ALIVE_SECONDS = 60
-#: Milliseconds until an unanswered call is given up; `LONG_TIMEOUT_MS` where the server reads all of a large file.
+#: Milliseconds after which a call without an answer fails; `LONG_TIMEOUT_MS` if the server reads a whole large file.
 ANSWER_TIMEOUT_MS, LONG_TIMEOUT_MS = 300_000, 3_600_000
-#: Milliseconds until a connection stands, and until a good-bye is answered.
+#: Milliseconds for opening a connection, and for closing one.
 CONNECT_TIMEOUT_MS, CLOSE_TIMEOUT_MS = 10_000, 5_000
-#: Connections that pixels travel over: four move twice what one does, more move no more.
+#: Connections for pixels: four transfer twice as much as one; more than four transfer no more.
 CONNECTIONS = 4
-#: Bytes of one read. Four of these, and what they compress to, is the memory that an export takes.
+#: Bytes of one read. An export needs the memory of four of these, and of their compressed forms.
 LARGEST_READ_BYTES = 32 * 1024 * 1024
 #: Planes wider or higher than this get a pyramid from OMERO, and are read by tiles (omero.pixeldata.max_plane_width).
 PLANE_LIMIT_PIXELS = 3192
-#: How many ids stand in one HQL `in (...)`: PostgreSQL takes 32,767 parameters, Hibernate grows slow long before.
+#: Ids in one HQL `in (...)`: PostgreSQL accepts 32,767 parameters, but Hibernate becomes slow far below that.
 IDS_PER_QUERY = 500
 
 
@@ -86,7 +86,7 @@ class OmeroSession:
 
     @classmethod
     def join(cls, host: str, port: int, uuid: str, *, end: bool = False) -> Self:
-        """Join the session ``uuid``, which stays open unless ``end``. The uuid is a secret: it is never shown."""
+        """Join the session ``uuid``; closing ends it only if ``end``. The uuid is a secret: it is never shown."""
         with translate_errors(f"join a session of OMERO at {host}:{port}"):
             client = _client(host, port)
             try:
@@ -100,7 +100,7 @@ class OmeroSession:
                 raise
 
     def enter_group(self, group: int) -> None:
-        """Work in another group of the user's from now on (stateful services must be closed)."""
+        """Continue in another group of the user (stateful services must be closed)."""
         if group == self.group_id:
             return
         with translate_errors(f"enter group {group} as {self.user_name}"):
@@ -108,14 +108,14 @@ class OmeroSession:
             self.group_id = group
 
     def close(self) -> None:
-        """Leave, quietly: whatever went wrong before is what matters to the caller."""
+        """Close all connections. Raises nothing, so that an earlier error reaches the caller."""
         for client in self._extra:
             _close(client)
         self._extra.clear()
         with contextlib.suppress(Exception):
             _ping(self.client)
             if self._end:
-                # a session that an administrator opened for somebody counts its opener too: leaving is not enough
+                # the administrator who opened the session for another user still counts as a client of it
                 self.client.killSession()
             else:
                 self.client.sf.detachOnDestroy()
@@ -129,7 +129,7 @@ class OmeroSession:
     ) -> None:
         self.close()
 
-    # -- asking -------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------
 
     @property
     def sf(self) -> Any:
@@ -138,25 +138,25 @@ class OmeroSession:
 
     def query(self, hql: str, **values: Any) -> list[Any]:
         """The objects that an HQL query finds; ``values`` are ints, strings, or lists of either."""
-        with translate_errors("ask OMERO"):
+        with translate_errors("query OMERO"):
             found: list[Any] = self.sf.getQueryService().findAllByQuery(hql, parameters(values))
             return found
 
     def rows(self, hql: str, *, everywhere: bool = False, **values: Any) -> list[list[Any]]:
-        """The plain rows of a projection; ``everywhere`` looks into all groups of the user, not only the run's."""
+        """The plain rows of a projection; with ``everywhere`` from all groups of the user, not only the current one."""
         context = {"omero.group": "-1"} if everywhere else {}
-        with translate_errors("ask OMERO"):
+        with translate_errors("query OMERO"):
             found = self.sf.getQueryService().projection(hql, parameters(values), context)
             return [[omero.rtypes.unwrap(cell) for cell in row] for row in found]
 
     def query_by_ids(self, hql: str, ids: Iterable[int], **values: Any) -> list[Any]:
-        """`query` with ``:ids`` filled in portions, so that any number of ids may be asked for."""
+        """`query` with any number of ids: ``:ids`` is filled in batches."""
         return [
             found for part in batched(sorted(set(ids)), IDS_PER_QUERY) for found in self.query(hql, ids=part, **values)
         ]
 
     def rows_by_ids(self, hql: str, ids: Iterable[Key], *, everywhere: bool = False, **values: Any) -> list[list[Any]]:
-        """`rows` with ``:ids`` (or words) filled in portions."""
+        """`rows` with any number of ids (or texts): ``:ids`` is filled in batches."""
         parts = batched(sorted(set(ids)), IDS_PER_QUERY)
         return [row for part in parts for row in self.rows(hql, everywhere=everywhere, ids=part, **values)]
 
@@ -179,7 +179,7 @@ class OmeroSession:
             return saved
 
     def delete(self, kind: str, ids: Sequence[int]) -> None:
-        """Delete objects with what hangs on them alone, and wait until it is done."""
+        """Delete objects, with what is linked only to them, and wait until it is done."""
         for part in batched(ids, IDS_PER_QUERY):
             self.before_change()
             with translate_errors(f"delete {kind} {', '.join(map(str, part))}"):
@@ -190,7 +190,7 @@ class OmeroSession:
                     raise Permanent(f"could not delete {kind} {list(part)}: {reason}")
 
     def delete_what_is_there(self, kind: str, ids: Sequence[int]) -> None:
-        """`delete`, where somebody else may have been faster."""
+        """`delete` those of the objects that still exist; another process may delete the same ones."""
         try:
             self.delete(kind, ids)
         except Permanent:
@@ -200,10 +200,10 @@ class OmeroSession:
     # -- pixels -------------------------------------------------------------------------------------------------
 
     def data_connections(self, count: int) -> list[Any]:
-        """ServiceFactories on ``count`` connections of their own, unencrypted where the server offers that.
+        """ServiceFactories on ``count`` separate connections, unencrypted if the server offers that.
 
-        Each Ice connection moves one message at a time, so planes travel faster over several; and encryption costs
-        more than half of the rate. They belong to this session and are closed with it.
+        An Ice connection transfers one message at a time, so several are faster; and encryption costs more than half
+        of the rate. They are closed with the session.
         """
         while len(self._extra) < count:
             with translate_errors("open a data connection to OMERO"):
@@ -216,15 +216,13 @@ class OmeroSession:
                 return _leaving(self.client.createClient(False))
             except (Ice.LocalException, omero.ClientError) as error:
                 self._insecure = False
-                log.info(
-                    "OMERO gives no unencrypted data connection (%s): pixels travel encrypted", type(error).__name__
-                )
+                log.info("OMERO offers no unencrypted data connection (%s): pixels are encrypted", type(error).__name__)
         return _leaving(self.client.createClient(True))
 
 
 @contextlib.contextmanager
 def pixels_store(sf: Any, pixels: int) -> Iterator[Any]:
-    """A RawPixelsStore for one image, closed whatever happens. Whoever wrote saves before that."""
+    """A RawPixelsStore for one image; it is closed at the end of the block. After writing, save it before the end."""
     store = sf.createRawPixelsStore()
     try:
         store.setPixelsId(pixels, True)
@@ -235,7 +233,7 @@ def pixels_store(sf: Any, pixels: int) -> Iterator[Any]:
 
 
 def parameters(values: Mapping[str, Any]) -> Any:
-    """Named values as HQL parameters: every int as a long, because a server refuses an int where it keeps a long."""
+    """Named values as HQL parameters; every int is a long, because the server refuses an int for a long column."""
     wrapped = omero.sys.ParametersI()
     for name, value in values.items():
         wrapped.add(name, _rtype(value))
@@ -259,9 +257,10 @@ def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def ice_timeouts() -> dict[str, str]:
-    """Properties of Ice by which no call waits for ever: neither for a silent server nor for a broken line.
+    """Properties of Ice that set a timeout for every call and detect a dead connection.
 
-    omero-py's own has no bound for calls and means to notice a dead connection after 60,000 ms, but Ice counts seconds.
+    The defaults of omero-py have no timeout for calls, and detect a dead connection after 60,000 s: the value is meant
+    in milliseconds, but Ice reads seconds.
     """
     return {
         "Ice.Default.InvocationTimeout": str(ANSWER_TIMEOUT_MS),
@@ -273,7 +272,7 @@ def ice_timeouts() -> dict[str, str]:
 
 
 def with_long_timeout(service: Any) -> Any:
-    """The same service, for a call that may take the server long: it reads or writes all of a large file."""
+    """The same service with `LONG_TIMEOUT_MS`, for calls that read or write a whole large file on the server."""
     return service.ice_invocationTimeout(LONG_TIMEOUT_MS)
 
 
@@ -284,7 +283,7 @@ def _client(host: str, port: int) -> Any:
 
 
 def _leaving(client: Any) -> Any:
-    """A second connection to a session leaves it open when it closes."""
+    """A second connection to a session, which does not end the session when it is closed."""
     client.enableKeepAlive(KEEP_ALIVE_SECONDS)
     client.sf.detachOnDestroy()
     return client
@@ -298,8 +297,8 @@ def _close(client: Any) -> None:
     try:
         _ping(client)
     except Exception:
-        # nobody is there to say good-bye to: each word of it would be waited for
+        # no server answers: closing properly would wait for a timeout at each step
         with contextlib.suppress(Exception):
             client.getCommunicator().destroy()
     with contextlib.suppress(Exception):
-        client.__del__()  # omero-py's own "close whatever there is, and raise nothing"
+        client.__del__()  # closes what is open, and raises nothing

@@ -1,7 +1,7 @@
-"""What OMERO knows of images and plates, read in a few bulk queries into plain values.
+"""Read the metadata of images and plates from OMERO, with a few bulk queries, into plain values.
 
-Nothing here moves pixels. Objects are named by id; names are data. An id that the session may not read is simply not
-found (HQL leaves it out), so "does not exist" and "not yours" look alike, as OMERO wants it.
+No pixels are read here. Objects are identified by id; names are data. HQL leaves out objects that the session may not
+read, so "does not exist" and "no permission" look the same, which is OMERO's intention.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TYPES: tuple[ObjectType, ...] = ("Image", "Dataset", "Plate", "Project", "Screen
 
 @dataclass(frozen=True)
 class ChannelInfo:
-    """One channel: its name (never empty) and colour as ``RRGGBB``; the range of its values where known."""
+    """One channel: its name (never empty), its colour as ``RRGGBB``, and the range of its values if known."""
 
     name: str
     color: str = "FFFFFF"
@@ -30,12 +30,12 @@ class ChannelInfo:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One image: what an export needs to know, and an import to put results beside it."""
+    """The metadata of one image that export and import need."""
 
     id: int
     name: str
     pixels_id: int
-    pixel_type: str  #: OMERO's word: int8 … uint32, float, double, bit
+    pixel_type: str  #: OMERO's name: int8 … uint32, float, double, bit
     shape: tuple[int, int, int, int, int]  #: TCZYX
     pixel_size: dict[Literal["x", "y", "z"], PhysicalSize] = field(default_factory=dict)
     channels: tuple[ChannelInfo, ...] = ()
@@ -66,14 +66,14 @@ class PlateInfo:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a request's type and ids come to, in the order of the ids."""
+    """The images and plates of a request's type and ids, in the order of the ids."""
 
     images: tuple[ImageInfo, ...] = ()
     plates: tuple[PlateInfo, ...] = ()
 
 
 def wanted(inputs: dict[str, Any]) -> tuple[ObjectType, list[int]]:
-    """Type and ids of a request's ``inputs``; raises `RequestRejected` when they are not such."""
+    """Type and ids of a request's ``inputs``; raises `RequestRejected` if they are not valid."""
     kind, ids = inputs.get("type"), inputs.get("ids")
     if kind not in TYPES:
         raise RequestRejected(f"{kind!r} is not a type of input; there are {', '.join(TYPES)}")
@@ -83,9 +83,7 @@ def wanted(inputs: dict[str, Any]) -> tuple[ObjectType, list[int]]:
 
 
 def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selection:
-    """Everything that the ids stand for; raises `RequestRejected` when one of them is not to be had, or nothing is in
-    it.
-    """
+    """The images and plates of these objects; raises `RequestRejected` if an object is not found, or is empty."""
     _all_there(session, kind, ids)
     match kind:
         case "Image":
@@ -110,11 +108,13 @@ def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selec
 def _all_there(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> None:
     there = {row[0] for row in session.rows_by_ids(f"select o.id from {kind} o where o.id in (:ids)", ids)}  # noqa: S608
     if missing := [i for i in ids if i not in there]:
-        told = f"OMERO has no {kind.lower()} {_list(missing)} that {session.user_name} can see in the group of this run"
+        problem = (
+            f"OMERO has no {kind.lower()} {_list(missing)} that {session.user_name} can see in the group of this run"
+        )
         query = f"select o.id, o.details.group.name from {kind} o where o.id in (:ids)"  # noqa: S608
         elsewhere = sorted(session.rows_by_ids(query, missing, everywhere=True))
         where = "; ".join(f"{kind.lower()} {number} is in group {group}" for number, group in elsewhere[:5])
-        raise RequestRejected(f"{told}; {where}: start the run from there" if where else told)
+        raise RequestRejected(f"{problem}; {where}: start the run from there" if where else problem)
 
 
 def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[int]:
@@ -126,7 +126,7 @@ def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[
 
 
 def describe_images(session: OmeroSession, ids: Sequence[int]) -> list[ImageInfo]:
-    """The images with those ids, in that order; an image without pixels is refused."""
+    """The images with these ids, in their order; raises `RequestRejected` for an image without pixels."""
     found = session.query_by_ids(
         "select p from Pixels p join fetch p.image as i join fetch p.pixelsType as t"
         " left outer join fetch p.channels as c left outer join fetch c.logicalChannel as lc"
@@ -163,7 +163,7 @@ def image_info(pixels: Any) -> ImageInfo:
 
 
 def physical_size(length: Any) -> PhysicalSize | None:
-    """An OMERO length as NGFF knows it; None for units that are no physical length (``PIXEL``) and for 0."""
+    """An OMERO length with its unit in NGFF; None for units without a physical length (``PIXEL``) and for 0."""
     if length is None or length.getValue() is None or not length.getValue() > 0:
         return None
     unit = str(length.getUnit()).lower()

@@ -1,8 +1,8 @@
-"""Images out of OMERO, as OME-Zarr: each plane read once, over several connections, in bounded memory.
+"""Export images from OMERO as OME-Zarr: each plane is read once, over several connections, in bounded memory.
 
-What must not be lost here is completeness: an image that is half written looks like any other. So it is written beside
-its place, under a name that no reader takes, and renamed when the last chunk lies there. Whoever comes again adopts
-what has its final name and does everything else anew. Files are named by id alone; a user's names are data.
+An incomplete OME-Zarr looks like a complete one. So an image is written under a temporary name that no reader uses, and
+renamed after the last chunk. A repeated export uses the images with their final names and writes all others again.
+Files are named by id; a user's names are data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def export(
     Parameters
     ----------
     folder
-        Where the inputs of the run lie; made if it is not there.
+        The folder of the run's inputs; created if it is missing.
     report
         Called with the fraction of the bytes that are written.
     guard
@@ -75,10 +75,10 @@ def export(
 
     Returns
     -------
-    What the manifest says of each, in the order of the selection.
+    The entry of each image and plate in the manifest, in the order of the selection.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _clear_away(folder)
+    _remove_incomplete(folder)
     refuse_strange_pixels(selection)
     progress = _Progress(sum(byte_count(image) for image in _images(selection)), report, guard)
     readers = session.data_connections(connections)
@@ -92,11 +92,11 @@ def _images(selection: Selection) -> list[ImageInfo]:
 
 
 def refuse_strange_pixels(selection: Selection) -> None:
-    """Raise `Permanent` for an image whose pixels OME-Zarr cannot hold."""
+    """Raise `Permanent` for an image with a pixel type that OME-Zarr does not have."""
     for image in _images(selection):
         if image.pixel_type not in zarr_layout.DTYPES:
             raise Permanent(
-                f"image {image.id} has pixels of type {image.pixel_type}, which OME-Zarr has no place for",
+                f"image {image.id} has pixels of type {image.pixel_type}, which OME-Zarr does not support",
                 hint="convert it to an integer or real type in OMERO",
             )
 
@@ -138,7 +138,7 @@ def _export_plate(readers: Sequence[Any], plate: PlateInfo, folder: Path, progre
 
 
 def describe_plate(plate: PlateInfo) -> InputImage:
-    """What the manifest says of a plate: its first field's image, and which image lies at which place."""
+    """The entry of a plate in the manifest: the shape of its first field, and the image at each path."""
     origin: dict[str, str | int] = {"type": "Plate", "id": plate.id}
     for field in plate.fields:
         origin[zarr_layout.field_path(field.row, field.column, field.index)] = field.image.id
@@ -147,7 +147,7 @@ def describe_plate(plate: PlateInfo) -> InputImage:
 
 
 def describe(key: str, image: ImageInfo) -> InputImage:
-    """What the manifest says of an image."""
+    """The entry of an image in the manifest."""
     return InputImage(
         key=key,
         path=f"{key}.ome.zarr",
@@ -162,32 +162,32 @@ def describe(key: str, image: ImageInfo) -> InputImage:
 
 @contextmanager
 def _written_beside(final: Path, guard: Guard) -> Iterator[Path]:
-    """A place to write at: what is there at the end of the block appears at ``final``, whole or not at all.
+    """A temporary folder to write to; at the end of the block it is renamed to ``final``.
 
-    The place is of this call alone, so that a process which was taken for dead cannot write into its successor's.
-    ``guard`` is checked right before that.
+    Each call has its own folder, so that a process that was believed dead cannot write into the folder of its
+    successor. ``guard`` is checked directly before the renaming.
     """
-    around = final.with_name(f".{final.name}.{uuid4().hex[:12]}.part")
-    around.mkdir()
-    lock = os.open(around, os.O_RDONLY)
+    temporary = final.with_name(f".{final.name}.{uuid4().hex[:12]}.part")
+    temporary.mkdir()
+    lock = os.open(temporary, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks: nobody clears anything away there
+        with suppress(OSError):  # a file system without locks: `_remove_incomplete` removes nothing there
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        place = around / "whole"
+        place = temporary / "whole"
         yield place
         guard.check()
         try:
             place.rename(final)
         except OSError:
-            if not final.is_dir():  # else another process was faster, and what it wrote is the same
+            if not final.is_dir():  # otherwise another process was faster, and wrote the same
                 raise
     finally:
         os.close(lock)
-        shutil.rmtree(around, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _clear_away(folder: Path) -> None:
-    """Remove what dead processes left half written. A live one holds a lock on its place, which ends with it."""
+def _remove_incomplete(folder: Path) -> None:
+    """Remove the temporary folders of dead processes; a live process holds a lock on its folder."""
     for place in folder.glob(".*.ome.zarr.*part"):
         with suppress(OSError):
             lock = os.open(place, os.O_RDONLY)
@@ -199,7 +199,7 @@ def _clear_away(folder: Path) -> None:
 
 
 def _write_image(readers: Sequence[Any], image: ImageInfo, place: Path, progress: _Progress) -> None:
-    """Pixels and metadata of one image; whatever reading raises leaves as a fault that names the image."""
+    """Write metadata and pixels of one image; an error of reading is raised as a fault that names the image."""
     level = zarr_layout.write_image(place, image)
     dtype = np.dtype(zarr_layout.DTYPES[image.pixel_type])
     todo = zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ_BYTES, PLANE_LIMIT_PIXELS)
@@ -228,7 +228,7 @@ def _write_image(readers: Sequence[Any], image: ImageInfo, place: Path, progress
 
 
 def _read(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.ndarray[Any, Any]:
-    """One region, in this machine's byte order (OMERO sends big-endian)."""
+    """Read one region and convert it to the byte order of this machine (OMERO sends big-endian)."""
     if image.pixel_type == "bit":
         return _read_bits(store, region, image)
     if region.whole(image.shape):
@@ -241,7 +241,7 @@ def _read(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.ndarra
 
 
 def _read_bits(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.ndarray[Any, Any]:
-    """A bit image packs eight pixels into a byte, most significant first, without a gap between rows."""
+    """A bit image has eight pixels per byte, most significant bit first; rows are not padded."""
     height, width = image.shape[3:]
     packed = np.frombuffer(store.getPlane(region.z, region.c, region.t), np.uint8)
     plane = np.unpackbits(packed, count=height * width).reshape(height, width)
@@ -251,7 +251,7 @@ def _read_bits(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.n
 def _in_parallel(
     move: Callable[[zarr_layout.Region], int], todo: Iterator[zarr_layout.Region], width: int
 ) -> Iterator[int]:
-    """The results of ``move`` as they come, never more than ``width`` + 1 under way; the first error stops the rest."""
+    """Yield the results of ``move`` when they are ready, at most ``width`` + 1 at a time; the first error stops all."""
     stop = threading.Event()
 
     def guarded(region: zarr_layout.Region) -> int:

@@ -1,7 +1,7 @@
-"""How OMERO's images and plates lie in OME-Zarr: what `imaging.ome_zarr` does not know because only OMERO has it.
+"""The layout of OMERO's images and plates in OME-Zarr.
 
 Display ranges of channels, the HCS layout of plates (https://ngff.openmicroscopy.org/0.4/ §§ plate, well), pixel
-types, and how an image is cut into reads that never share a chunk.
+types, and the division of an image into reads that never share a chunk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ome_zarr_models.v04.hcs import HCSAttrs
     from ome_zarr_models.v04.well import WellAttrs
 
-#: OMERO's words for pixel types. A bit image travels as one byte per pixel.
+#: OMERO's names of pixel types, and numpy's. A bit image is exported with one byte per pixel.
 DTYPES = {
     "int8": "int8",
     "uint8": "uint8",
@@ -58,7 +58,7 @@ def omero_attributes(image: ImageInfo) -> dict[str, Any]:
 
 
 def _channels(image: ImageInfo) -> tuple[ChannelInfo, ...]:
-    """One description for each channel there is, whatever the server says of them."""
+    """One description for each channel of the shape; the server may have fewer or more."""
     known = image.channels[: image.shape[1]]
     return known + tuple(ChannelInfo(str(number)) for number in range(len(known), image.shape[1]))
 
@@ -78,7 +78,7 @@ def _channel(channel: ChannelInfo, pixel_type: str) -> dict[str, Any]:
 
 
 def limits(pixel_type: str) -> tuple[float, float]:
-    """The range of values of a pixel type; 0 to 1 for floats, which have no natural one."""
+    """The range of values of a pixel type; 0 to 1 for floats."""
     if pixel_type == "bit":
         return 0.0, 1.0
     dtype = np.dtype(DTYPES[pixel_type])
@@ -88,7 +88,7 @@ def limits(pixel_type: str) -> tuple[float, float]:
 
 
 def row_name(row: int) -> str:
-    """The letters of a row, counted from 0 as spreadsheets count columns: A … Z, AA …"""
+    """The letters of a row, counted from 0, as spreadsheets name columns: A … Z, AA …"""
     name = ""
     row += 1
     while row:
@@ -98,7 +98,7 @@ def row_name(row: int) -> str:
 
 
 def field_path(row: int, column: int, index: int) -> str:
-    """Where a field lies in the plate: ``A/1/0``."""
+    """The path of a field in its plate: ``A/1/0``."""
     return f"{row_name(row)}/{column + 1}/{index}"
 
 
@@ -146,7 +146,7 @@ def well_attributes(plate: PlateInfo, row: int, column: int) -> WellAttrs:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of one plane, aligned to chunks: what one read fetches and one write stores."""
+    """A rectangle of one plane, aligned to chunks: the unit of reading and writing."""
 
     t: int
     c: int
@@ -162,10 +162,10 @@ class Region:
 
 
 def regions(shape: tuple[int, ...], itemsize: int, largest: int, plane_limit: int) -> Iterator[Region]:
-    """All of an image, once: whole planes while they fit ``largest`` bytes and ``plane_limit`` pixels a side.
+    """Divide an image: into planes, if a plane has at most ``largest`` bytes and ``plane_limit`` pixels a side.
 
-    Bigger planes come in squares of whole chunks, each at most ``largest`` bytes, so that no two regions share a
-    chunk and a server reads tiles of a pyramid rather than planes that do not fit its memory.
+    Larger planes are divided into squares of whole chunks, each at most ``largest`` bytes. So no two regions share a
+    chunk, and the server reads tiles of a pyramid and not planes that do not fit into its memory.
     """
     t_count, c_count, z_count, height, width = shape
     if height * width * itemsize <= largest and max(height, width) <= plane_limit:

@@ -1,8 +1,8 @@
 """Provenance: one key-value annotation for each result, linked to everything that was made from it.
 
-It is also what makes an import safe to repeat. The annotation's description names run, attempt and result; an object is
-complete exactly when it is linked to its annotation, and the link is saved last (or in the same transaction as the
-object). Whoever comes again asks for the annotations of the attempt, and adopts what hangs on them.
+The annotations also make it safe to repeat an import. The description of an annotation names run, attempt and result.
+An object is complete exactly when it is linked to its annotation: the link is saved last, or in the same transaction as
+the object. A repeated import looks for the annotations of the attempt, and uses the objects that are linked to them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from omero.rtypes import rstring
 from biomeroworker.domain.source import Provenance
 from biomeroworker.omero.connection.session import IDS_PER_QUERY, OmeroSession, batched
 
-#: Where tools that know the incumbent look for it.
+#: The namespace that tools for BIOMERO look for.
 NAMESPACE = "biomero/workflow"
-#: The result that stands for all of them: on the dataset, on tables made of several files.
+#: In place of a result: the object (the dataset) is made from the whole run.
 RUN = "the whole run"
 
 
 def provenance_text(provenance: Provenance, result: str) -> str:
-    """The words by which an object of this result is found again; they are its description, for people too."""
+    """The description of an object that is made from this result; it is also how the object is found again."""
     return f"Made by run {provenance.run}, attempt {provenance.attempt}, from {result}"
 
 
 def pairs(provenance: Provenance, result: str) -> list[tuple[str, str]]:
-    """What the annotation says. Values are text; a parameter that was not given has none."""
-    said = [
+    """The keys and values of the annotation, as text; parameters without a value are left out."""
+    found = [
         ("Workflow_ID", provenance.run),
         ("Name", provenance.workflow),
         ("Version", provenance.version),
@@ -39,10 +39,10 @@ def pairs(provenance: Provenance, result: str) -> list[tuple[str, str]]:
         ("Job_ID", str(provenance.job_id)),
         ("Result", result),
     ]
-    said += [
+    found += [
         (f"Param_{name}", str(value)) for name, value in sorted(provenance.parameters.items()) if value is not None
     ]
-    return [(key, value) for key, value in said if value]
+    return [(key, value) for key, value in found if value]
 
 
 class ProvenanceAnnotations:
@@ -53,7 +53,7 @@ class ProvenanceAnnotations:
         self._ids: dict[str, int] = {}
 
     def make(self, results: Iterable[str]) -> None:
-        """See that each of the results has its annotation: one question, and one save for what is missing."""
+        """Make sure that each result has its annotation: one query, and one save for the missing ones."""
         provenance, wanted = self._provenance, sorted(set(results) - set(self._ids))
         known = self._known()
         new = [result for result in wanted if provenance_text(provenance, result) not in known]
@@ -61,14 +61,14 @@ class ProvenanceAnnotations:
         for part in batched(new, IDS_PER_QUERY):
             annotations = self._session.save_and_return([self._annotation(result) for result in part])
             saved += [annotation.id.val for annotation in annotations]
-        if new:  # another process, taken for dead, may have made the same in this moment: the older ones are the ones
+        if new:  # another process that was believed dead may have created the same ones: the older ones count
             known = self._known()
             younger = set(saved) - {known[provenance_text(provenance, result)] for result in new}
             self._session.delete_what_is_there("Annotation", sorted(younger))
         self._ids |= {result: known[provenance_text(provenance, result)] for result in wanted}
 
     def _known(self) -> dict[str, int]:
-        """The annotations of the attempt by their marks; the oldest where there are two."""
+        """The annotations of the attempt, by description; the oldest of several."""
         rows = self._session.rows(
             "select a.id, a.description from MapAnnotation a"
             " where a.ns = :ns and a.details.owner.id = :owner and a.description like :mark",
@@ -90,13 +90,13 @@ class ProvenanceAnnotations:
         return self._ids[result]
 
     def reference(self, result: str) -> Any:
-        """The annotation as something to link to."""
+        """The annotation as the unloaded child of a link."""
         return omero.model.MapAnnotationI(self._ids[result], False)
 
     def linked(self, kind: str, results: Iterable[str]) -> dict[str, list[int]]:
-        """Ids of the objects of a class (``Image``, ``Dataset``, ``Annotation``) that hang on the annotations.
+        """Ids of the objects of a class (``Image``, ``Dataset``, ``Annotation``) that are linked to the annotations.
 
-        Ours come first, the oldest before all; what people have hung there themselves comes behind.
+        Objects that an import created come first, the oldest at the top; then objects that people linked themselves.
         """
         return {
             result: [number for _, number in sorted((not ours, number) for number, ours in rows)]
@@ -104,7 +104,7 @@ class ProvenanceAnnotations:
         }
 
     def _linked(self, kind: str, results: Iterable[str]) -> dict[str, list[tuple[int, bool]]]:
-        """Ids, and whether the object is ours, which its description says."""
+        """Ids, and whether an import created the object, which its description shows."""
         by_id = {self._ids[result]: result for result in results}
         found: dict[str, list[tuple[int, bool]]] = {}
         query = (
@@ -117,11 +117,11 @@ class ProvenanceAnnotations:
         return found
 
     def deduplicate(self, kind: str, results: Iterable[str]) -> dict[str, int]:
-        """The one object of a class for each result that has any; asked for directly after objects were linked.
+        """The one object of a class for each result that has any; call it directly after objects were linked.
 
-        There are two if another process, taken for dead, was only slow and linked its own in the same moment. Both
-        come to the same decision, to keep the oldest, so it does not matter which of them carries it out. Only what
-        was made by us is deleted, and no dataset that somebody put images into.
+        There may be two if another process was believed dead, but was slow, and linked its own at the same time. Both
+        processes decide to use the oldest and delete the other, so either may do it. Only objects that an import
+        created are deleted, and no dataset that contains images.
         """
         wanted = list(results)
         linked = self._linked(kind, wanted)

@@ -1,4 +1,4 @@
-"""Files into OMERO: uploaded in large blocks, then kept as an annotation."""
+"""Upload files to OMERO in large blocks, and attach them as annotations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from biomeroworker.omero.importing.annotations import ProvenanceAnnotations, ann
 
 #: Bytes of one write; OMERO's own client sends 10 kB at a time.
 BLOCK_BYTES = 4 * 1024 * 1024
-#: The namespace by which OMERO.web, OMERO.parade and others know a table of measurements.
+#: The namespace by which OMERO.web, OMERO.parade and others recognize a table of measurements.
 TABLE_NAMESPACE = "openmicroscopy.org/omero/bulk_annotations"
 FILE_NAMESPACE = "biomero/workflow/result"
 
@@ -29,7 +29,7 @@ FILE_NAMESPACE = "biomero/workflow/result"
 def find_existing(
     session: OmeroSession, provenance: Provenance, results: Sequence[str], marks: ProvenanceAnnotations
 ) -> dict[str, int]:
-    """The attachments that are there, by result; those that a crash left half done are deleted, file and all."""
+    """The complete attachments, by result; incomplete ones that a crash left are deleted with their files."""
     if not results:
         return {}
     whole = marks.deduplicate("Annotation", results)
@@ -46,9 +46,9 @@ def find_existing(
 
 
 def upload(session: OmeroSession, path: Path, name: str, provenance: Provenance, result: str) -> int:
-    """Store a file as an annotation that hangs on nothing yet; returns the annotation's id.
+    """Store a file as an annotation that is not linked yet; returns the annotation's id.
 
-    The annotation is made first, with its mark, so that a file that was left half uploaded is found again.
+    The annotation is created before the upload, so that a file that a crash left incomplete is found again.
     """
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha1").hexdigest()
@@ -84,7 +84,7 @@ def _write(session: OmeroSession, original: int, stream: BinaryIO) -> None:
 
 
 def annotate(session: OmeroSession, original: int, provenance: Provenance, result: str, namespace: str) -> int:
-    """An annotation of a file that OMERO has already (a table), hanging on nothing yet; returns its id."""
+    """Create an annotation, not linked yet, for a file in OMERO (a table); returns its id."""
     row = omero.model.OriginalFileI(original, False)
     number: int = session.save_and_return([_annotation(row, provenance, result, namespace)])[0].id.val
     return number
@@ -105,9 +105,9 @@ def link(
     result: str,
     marks: ProvenanceAnnotations,
 ) -> int:
-    """Link an annotation to its targets (class and id) and to its provenance, all at once: now it is whole.
+    """Link an annotation to its targets (class and id) and to its provenance in one transaction: now it is complete.
 
-    Returns the id of the annotation that stays, should another process have hung its own meanwhile.
+    Returns the id of the annotation that counts, in case another process linked its own at the same time.
     """
     links = [annotation_link(kind, number, omero.model.FileAnnotationI(annotation, False)) for kind, number in targets]
     marked = omero.model.AnnotationAnnotationLinkI()

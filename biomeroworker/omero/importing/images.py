@@ -1,7 +1,7 @@
-"""Result images into OMERO: made, filled over several connections, and linked when they are whole.
+"""Import result images into OMERO: create them, write pixels over several connections, link them when complete.
 
-An image is made with its mark as description, so that one that a crash left half filled is found, deleted and made
-again. Pixels of OMERO are written once only; mending a half is not possible.
+An image has its provenance as description. So an image that a crash left incomplete is found, deleted and created
+again: OMERO accepts pixels only once, and an incomplete image cannot be completed.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from biomeroworker.omero.connection.session import (
 from biomeroworker.omero.importing.annotations import ProvenanceAnnotations
 from biomeroworker.omero.importing.results import Pixels, to_pyramid_type
 
-#: Images that are made, described and linked together; their pixels are read from disk one at a time.
+#: Images that are created and linked together; each connection reads the pixels of one image at a time.
 BATCH_SIZE = 50
-#: A plane of more pixels is no file of OMERO's but a pyramid, unless it is of real numbers.
+#: OMERO stores a plane of more pixels as a pyramid, unless the pixels are real numbers.
 PYRAMID_ABOVE = PLANE_LIMIT_PIXELS**2
 
 
 @dataclass(frozen=True)
 class ResultImage:
-    """One image to make: from which result, called what, and how its pixels are had."""
+    """One image to import: its result, its name, its description (``mark``), and a function that reads it."""
 
     result: str
     name: str
@@ -54,9 +54,9 @@ def add_images(
     marks: ProvenanceAnnotations,
     report: Callable[[int], None],
 ) -> dict[str, int]:
-    """Make the images that are not there yet, in a dataset; returns the image's id for each result.
+    """Create the missing images in a dataset; returns the image's id for each result.
 
-    ``report`` hears how many are there.
+    ``report`` is called with the number of images that are complete.
     """
     there = _find_existing(session, pictures, marks)
     report(len(there))
@@ -81,7 +81,7 @@ def add_images(
 def _find_existing(
     session: OmeroSession, pictures: Sequence[ResultImage], marks: ProvenanceAnnotations
 ) -> dict[str, int]:
-    """Whole images by result; halves are deleted."""
+    """The complete images, by result; incomplete ones are deleted."""
     whole = marks.deduplicate("Image", [picture.result for picture in pictures])
     linked = marks.linked("Image", whole)
     by_mark = {picture.mark: picture.result for picture in pictures}
@@ -95,7 +95,7 @@ def _find_existing(
 
 
 def _make(session: OmeroSession, pictures: Sequence[ResultImage]) -> dict[str, int]:
-    """Images with all their pixels; nothing is linked yet."""
+    """Create images with all their pixels; they are not linked yet."""
     writers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for writer in session.data_connections(min(CONNECTIONS, len(pictures))):
         writers.put(writer)
@@ -131,7 +131,7 @@ def _write(sf: Any, picture: ResultImage, types: dict[str, Any]) -> int:
     number = _describe(sf, image, pixels)
     with pixels_store(sf, number) as store:
         tile = store.getTileSize() if store.requiresPixelsPyramid() else None
-        for it, ic, iz in np.ndindex(t, c, z):  # the order in which a pyramid has to be written, too
+        for it, ic, iz in np.ndindex(t, c, z):  # also the order that a pyramid needs
             _write_plane(store, pixels.values[it, ic, iz], iz, ic, it, tile)
         with_long_timeout(store).save()
     service = sf.getPixelsService()
@@ -162,7 +162,7 @@ def _describe(sf: Any, image: int, pixels: Pixels) -> int:
 
 
 def limits(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The least and the greatest of the values that are numbers: between NaN and infinity nothing could be shown."""
+    """The least and the greatest finite value, as the range of the display; 0 and 1 if there is none."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         finite = values[np.isfinite(values)]
@@ -171,16 +171,16 @@ def limits(values: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def length(size: PhysicalSize) -> Any:
-    """A physical size as OMERO keeps it."""
+    """A physical size as an OMERO length."""
     return omero.model.LengthI(size.value, getattr(UnitsLength, size.unit.upper()))
 
 
 def _write_plane(
     store: Any, plane: np.ndarray[Any, Any], z: int, c: int, t: int, tile: Sequence[int] | None = None
 ) -> None:
-    """One plane, big-endian: whole, or if it is large in stripes of whole rows, because that is all that OMERO takes.
+    """Write one plane, big-endian: in one call, or if it is large in stripes of whole rows, which OMERO requires.
 
-    Of a pyramid it takes nothing but tiles of one size (``tile``: width and height), row by row, smaller at the edges.
+    A pyramid must be written in tiles of one size (``tile``: width and height), row by row, smaller at the edges.
     """
     data = plane.astype(plane.dtype.newbyteorder(">"), copy=False)
     height, width = plane.shape

@@ -1,9 +1,9 @@
-"""From a label image to outlines: pure geometry on arrays.
+"""Compute the outlines of the objects in a label image.
 
-An outline follows the edges of pixels, so its corners are whole numbers and its area is exactly the number of pixels
-inside: what OMERO shows is what the workflow found. Pixel (x, y) covers the square from (x, y) to (x + 1, y + 1), as in
+An outline follows the edges of pixels, so its corners are integers and its area is exactly the number of pixels inside.
+Pixel (x, y) covers the square from (x, y) to (x + 1, y + 1), as in
 OMERO's viewers. Pixels that touch by a corner only belong to different pieces. A polygon of OMERO has no holes, so the
-holes of an object are covered by its outline (their pixels are counted in `Outline.holes`); a mask keeps them.
+holes of an object are covered by its outline (their pixels are counted in `Outline.holes`); a mask does not cover them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-#: A label image has objects, not speckle: with more pieces per label than this it is intensities, or noise.
+#: With more pieces per label than this, an image is not a label image but intensities, or noise.
 PIECES_PER_LABEL = 4
 _STEP_X = (1, 0, -1, 0)
 _STEP_Y = (0, 1, 0, -1)
@@ -42,7 +42,7 @@ def outlines(plane: np.ndarray[Any, Any]) -> list[Outline]:
 
 
 def looks_like_labels(planes: list[list[Outline]]) -> bool:
-    """Whether planes of outlines are of objects. One value alone is a mask, however many pieces it has."""
+    """Whether the outlines of planes are those of objects. A single label is a mask, with any number of pieces."""
     labels = {outline.label for plane in planes for outline in plane}
     pieces = sum(len(plane) for plane in planes)
     in_planes = sum(len({outline.label for outline in plane}) for plane in planes)
@@ -113,9 +113,9 @@ def _area(points: tuple[tuple[int, int], ...]) -> int:
 
 
 def packed_mask(inside: np.ndarray[Any, Any]) -> tuple[int, int, int, int, bytes]:
-    """``(x, y, width, height, bytes)`` of a boolean plane, as a Mask of OMERO keeps it: bits, most significant first.
+    """``(x, y, width, height, bytes)`` of a boolean plane, as a Mask of OMERO stores it: bits, most significant first.
 
-    The rectangle is the smallest that holds all; there is no gap between rows.
+    The rectangle is the smallest around all pixels; rows are not padded.
     """
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1

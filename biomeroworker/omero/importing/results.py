@@ -1,9 +1,8 @@
-"""What a workflow left behind, sorted: which files are images, tables, or just files; and how an image is read.
+"""Sort the results of a workflow into images, tables and other files, and read the images.
 
-An image of OME-Zarr is a folder of many files, and one result; so is each label image and each field of a plate.
-
-Pure apart from reading files. Results are matched to inputs by the key in their names (`ResultFile.input_key`);
-a result that names no input belongs to the run as a whole.
+An OME-Zarr image is a folder of many files, and one result; so is each label image and each field of a plate. Results
+are matched to inputs by the key in their names (`ResultFile.input_key`); a result without a key belongs to the whole
+run.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ _TABLE_SUFFIXES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Result:
-    """One file of the results, or one image of OME-Zarr, with the input that it is of."""
+    """One file of the results, or one OME-Zarr image, with its input."""
 
     path: str  #: below ``out/``
     kind: Kind
     input: InputImage | None
     size: int = 0
-    members: tuple[str, ...] = ()  #: of OME-Zarr: the files in it
+    members: tuple[str, ...] = ()  #: the files of an OME-Zarr image
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it is made of, below ``out/``."""
+        """The files of the result, below ``out/``."""
         return self.members or (self.path,)
 
     @property
     def suffix(self) -> str:
-        """What the workflow added to the input's name: ``image-12_mask.tif`` → ``mask``; the stem if it names none."""
+        """What the workflow added to the input's key: ``image-12_mask.tif`` → ``mask``; the stem if there is no key."""
         stem = stem_of(self.path)
         if self.input is None:
             return stem
@@ -68,7 +67,7 @@ def _input_of(file: ResultFile, inputs: InputManifest) -> InputImage | None:
 
 
 def _zarr_of(place: str) -> str:
-    """The folder of the Zarr that an image in it is of."""
+    """The folder of the Zarr in which an image is."""
     parts = PurePosixPath(place).parts
     return "/".join(parts[: next(number for number, part in enumerate(parts, 1) if part.endswith(".zarr"))])
 
@@ -102,7 +101,7 @@ def _arrays(files: Sequence[PurePosixPath]) -> set[PurePosixPath]:
 
 
 def kind_of(path: str) -> Kind:
-    """By the end of the name; what lies inside a Zarr folder is not an image of its own."""
+    """The kind of a file by its suffix; a file inside a Zarr folder is never an image."""
     if any(part.endswith(".zarr") for part in PurePosixPath(path).parts[:-1]):
         return "file"
     name = path.lower()
@@ -112,9 +111,9 @@ def kind_of(path: str) -> Kind:
 
 
 def stem_of(path: str) -> str:
-    """The file's name without what tells its format (``.ome.tiff`` counts as one).
+    """The file's name without the suffix of its format (``.ome.tiff`` is one suffix).
 
-    Inside OME-Zarr, with the way to it: ``x.ome.zarr/labels/cells`` → ``x_labels_cells``.
+    An image inside OME-Zarr has its path in the name: ``x.ome.zarr/labels/cells`` → ``x_labels_cells``.
     """
     parts = PurePosixPath(path).parts
     root = next((number for number, part in enumerate(parts[:-1]) if part.endswith(".zarr")), len(parts) - 1)
@@ -122,13 +121,13 @@ def stem_of(path: str) -> str:
 
 
 def image_name(result: Result, pattern: str = "") -> str:
-    """The name that a result image gets in OMERO: ``<user's name>_<suffix>``, or what the pattern makes of it.
+    """The name of a result image in OMERO: ``<user's name>_<suffix>``, or the pattern with its fields filled in.
 
-    A pattern knows ``{original_file}`` and ``{original_ext}`` (the input's name and its ending), ``{file}`` and
-    ``{ext}`` (the result's). Anything else in braces stays as it is.
+    The fields of a pattern are ``{original_file}`` and ``{original_ext}`` (name and suffix of the input), ``{file}``
+    and ``{ext}`` (those of the result). Other text in braces is not changed.
     """
     original = result.input.name if result.input else ""
-    # an input's name may hold a path, or a series in brackets: "plate1/a.lif [Series 3]"
+    # an input's name may contain a path, or a series in brackets: "plate1/a.lif [Series 3]"
     known = re.fullmatch(
         r"(?P<stem>.*?)(?P<ext>(\.ome)?\.[A-Za-z][A-Za-z0-9]{0,7})?(?P<rest>\s*\[.*\])?", original, re.S
     )
@@ -146,7 +145,7 @@ def image_name(result: Result, pattern: str = "") -> str:
 
 @dataclass(frozen=True)
 class Pixels:
-    """An image that was read: TCZYX values of a type that OMERO has, and what the file says of them."""
+    """An image that was read: TCZYX values of a type that OMERO has, pixel sizes and names of channels."""
 
     values: np.ndarray[Any, Any]
     pixel_size: dict[Literal["x", "y", "z"], PhysicalSize]
@@ -154,17 +153,17 @@ class Pixels:
 
     @property
     def pixel_type(self) -> str:
-        """OMERO's word for the type."""
+        """OMERO's name for the type."""
         name: str = self.values.dtype.name
         return {"float32": "float", "float64": "double"}.get(name, name)
 
 
 def read_image(path: Path, source: InputImage | None) -> Pixels:
-    """An image of results as TCZYX.
+    """Read a result image as TCZYX.
 
-    Of the same field of view as the input, it has the input's pixel sizes, exactly as OMERO knows them; otherwise, and
-    for axes of which the input says nothing, those in the file. Channels are called what the file calls them, or what
-    the input does if these are as many.
+    If it has the width and height of the input, it has the input's pixel sizes, which are exact. Otherwise, and for
+    axes without a size in the input, it has those of the file. Names of channels are those of the file, or those of the
+    input if their number fits.
     """
     found = reader.read(path)
     values = to_omero_type(to_tczyx(found.values, found.axes, source.shape if source else None))
@@ -226,9 +225,9 @@ def name_axes(axes: str, lengths: Sequence[int], shape: Sequence[int] | None) ->
 
 
 def to_omero_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same values in a type that OMERO has: it knows no 64-bit integers, no booleans and no half floats.
+    """The same values in a type that OMERO has; it has no 64-bit integers, no booleans and no 16-bit floats.
 
-    Values that would not survive the change are refused, never cut.
+    Raises `Permanent` if a value does not fit.
     """
     kind = values.dtype.kind
     if values.dtype.name in {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}:
@@ -247,11 +246,11 @@ def to_omero_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def to_pyramid_type(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same values in a type that OMERO can keep of planes so large that it needs a pyramid of them.
+    """The same values in a type that OMERO can store for planes that are large enough to need a pyramid.
 
-    Its pyramids are JPEG-2000 and hold 8 or 16 bits without a sign; of real numbers it makes none, they are kept as
-    they are (`omero.pixeldata.max_plane_float_override`). So integers that do not fit into 16 bits become real numbers
-    that hold each of them exactly.
+    Pyramids are JPEG-2000 with 8 or 16 unsigned bits. Real numbers are stored without a pyramid
+    (`omero.pixeldata.max_plane_float_override`). So integers that do not fit into 16 bits become real numbers, of a
+    type that represents each of them exactly.
     """
     if values.dtype.name in ("uint8", "uint16") or values.dtype.kind == "f" or not values.size:
         return values

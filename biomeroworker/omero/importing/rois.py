@@ -1,7 +1,7 @@
-"""Outlines as ROIs: one ROI for each object, on the image that it was found in.
+"""Create ROIs from outlines: one ROI for each object, on the image that it was found in.
 
-A ROI's shapes are one polygon (or mask) for each piece and plane. ROIs and their links to the provenance are saved
-together, some hundreds in one transaction, and are named by their label: what a crash left out is known by its name.
+A ROI has one polygon (or mask) for each piece and plane. ROIs and their links to the provenance are saved together,
+some hundreds in one transaction. They are named by their label, so that a repeated import knows which ones are missing.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _HEX = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 
 
 def colour_of(text: str) -> int:
-    """A colour as OMERO keeps it, from ``#RRGGBB``, ``#RRGGBBAA`` or a name; ValueError says what is wrong."""
+    """A colour as OMERO stores it, from ``#RRGGBB``, ``#RRGGBBAA`` or a name; raises ValueError for other text."""
     found = _HEX.fullmatch(COLOURS.get(text.strip().lower(), text.strip()))
     if found is None:
-        raise ValueError(f"{text!r} is no colour: write #RRGGBB, or one of {', '.join(COLOURS)}")
+        raise ValueError(f"{text!r} is not a colour: write #RRGGBB, or one of {', '.join(COLOURS)}")
     return int.from_bytes(bytes.fromhex(found[1] + (found[2] or "ff")), "big", signed=True)
 
 
 def clear(colour: int) -> int:
-    """The same colour, seen through: what an outline is filled with."""
+    """The same colour, fully transparent: the fill of an outline."""
     return int.from_bytes(colour.to_bytes(4, "big", signed=True)[:3] + b"\0", "big", signed=True)
 
 
 def planes_of(
     values: np.ndarray[Any, Any], source: InputImage
 ) -> list[tuple[int | None, int | None, np.ndarray[Any, Any]]]:
-    """The planes ``(z, t, YX)`` of a TCZYX label image that lie on the source; empty if it does not fit.
+    """The planes ``(z, t, YX)`` of a TCZYX label image with the shape of the source; empty if the shapes differ.
 
-    A label image with one Z (or T) of a source that has more is of all of them: its index is None then.
+    A label image with one Z (or T) applies to all Z (or T) of the source; its index is None then.
     """
     t_count, _, z_count, height, width = source.shape
     t, c, z, y, x = values.shape
@@ -78,9 +78,9 @@ def add_rois(
     colour: int = YELLOW,
     before: Callable[[], None] = lambda: None,
 ) -> int:
-    """Put the objects of a label image on the image ``image``; returns how many there are (0: no label image).
+    """Create ROIs for the objects of a label image on ``image``; returns their number (0: not a label image).
 
-    ``before`` is called when there are objects, and before any of their ROIs is made.
+    ``before`` is called before the first ROI is created, if there are objects.
     """
     planes = planes_of(values, source)
     if not planes:
@@ -117,23 +117,23 @@ def add_rois(
 
 
 def clear_rois(session: OmeroSession, image: int, since: int, words: str) -> None:
-    """Delete the ROIs of an image that are older than an annotation, and whose names contain ``words``.
+    """Delete the ROIs of an image that are older than the annotation ``since``, and whose names contain ``words``.
 
-    Older than the first thing that this import made: an import that is repeated must not take away what it made itself,
-    nor what a person has drawn meanwhile. What the user may not delete stays.
+    The annotation is the first object that an import creates. So a repeated import deletes neither its own ROIs nor
+    those that a person drew after its start. ROIs that the user may not delete are left.
     """
-    (begun,) = session.rows("select a.details.creationEvent.id from Annotation a where a.id = :id", id=since)[0]
+    (start,) = session.rows("select a.details.creationEvent.id from Annotation a where a.id = :id", id=since)[0]
     rows = session.rows(
         "select r.id, r.name, r.details.creationEvent.id from Roi r where r.image.id = :image", image=image
     )
-    old = [number for number, name, event in rows if event < begun and words in (name or "")]
+    old = [number for number, name, event in rows if event < start and words in (name or "")]
     found = session.query_by_ids("select r from Roi r where r.id in (:ids)", old) if old else []
     mine = sorted(roi.id.val for roi in found if roi.details.permissions.canDelete())
     session.delete_what_is_there("Roi", mine)
 
 
 def _drop_doubles(session: OmeroSession, image: int, mark: int) -> None:
-    """Of two ROIs of one object keep the older: another process, taken for dead, was only slow."""
+    """Delete the younger of two ROIs of one object: another process that was believed dead may have created one too."""
     rows = session.rows(
         "select r.name, r.id from RoiAnnotationLink l join l.parent as r"
         " where l.child.id = :mark and r.image.id = :image",

@@ -1,7 +1,7 @@
-"""An OMERO script that shows a run: accept it, say how it goes, and end when it ends.
+"""The main part of an OMERO script: submit runs, show their progress, and end when they end.
 
-The run does not live here. The script may die at any moment and the run goes on. SIGTERM is a user's cancel: it becomes
-a recorded request to end the run. SIGHUP is our Processor that goes away: the script says so and leaves.
+The supervisor executes the runs, so they continue if the script dies. SIGTERM means that the user cancels: a cancel
+request is recorded for each run. SIGHUP means that the Processor stops: the script ends, and the runs continue.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from biomeroworker.domain.summary import describe_outputs
 from biomeroworker.errors import Transient, classify
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded
 
-#: Seconds between two tries to read a log that is away.
+#: Seconds between two tries to read the event log while the database is not available.
 RETRY_SECONDS = 5.0
-#: Seconds in which a cancel is tried again: a Processor kills a script some 30 s after it asked it to end.
+#: Seconds in which a failed cancel is tried again; a Processor kills a script about 30 s after SIGTERM.
 GRACE_SECONDS = 25.0
 
 
 class Deployment(Protocol):
-    """The methods of `biomeroworker.deployment.deployment.Deployment` that are used here."""
+    """The methods of `biomeroworker.deployment.deployment.Deployment` that this module uses."""
 
     def submit(self, request: RunRequest) -> UUID:
         """Accept a run."""
         ...
 
     def wait(self, run_id: UUID, on_progress: Callable[[Any], None] | None = None, timeout: float | None = None) -> Any:
-        """Wait for its end."""
+        """Wait for the end of a run."""
         ...
 
     def cancel(self, run_id: UUID, by: str) -> None:
-        """Ask for its end."""
+        """Request the end of a run."""
         ...
 
 
 class Signalled(BaseException):
-    """A signal that ends the script. No `Exception`, so that nothing on the way takes it for a failure."""
+    """A signal that ends the script. Not an `Exception`, so that no handler of errors catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -53,24 +53,24 @@ class Signalled(BaseException):
 
 @contextmanager
 def signals() -> Iterator[Callable[[], None]]:
-    """Turn SIGTERM and SIGHUP into `Signalled`, at the earliest when what is yielded has been called.
+    """Raise `Signalled` for SIGTERM and SIGHUP, after the function that is yielded was called.
 
-    Until then a signal is kept: a run must not be accepted and then not be known.
+    Earlier signals are raised by that call: while runs are submitted, a signal must not interrupt the script.
     """
-    armed, kept = False, []
+    enabled, pending = False, []
 
     def caught(number: int, frame: Any) -> None:
-        nonlocal armed
-        if armed:
-            armed = False  # the first is being dealt with: a second must not cut that short
+        nonlocal enabled
+        if enabled:
+            enabled = False  # a second signal must not interrupt the handling of the first
             raise Signalled(number)
-        kept.append(number)
+        pending.append(number)
 
     def enable_signals() -> None:
-        nonlocal armed
-        armed = True
-        if kept:
-            raise Signalled(kept[0])
+        nonlocal enabled
+        enabled = True
+        if pending:
+            raise Signalled(pending[0])
 
     before = {number: signal.signal(number, caught) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -83,18 +83,17 @@ def signals() -> Iterator[Callable[[], None]]:
 def submit_and_follow(
     deployment: Deployment, requests: Sequence[RunRequest], report: Callable[[str], None], *, by: str
 ) -> tuple[bool, list[Any]]:
-    """Hand in the requests and show the runs until all have ended.
+    """Submit the requests and show the runs until all have ended.
 
-    ``report`` hears a message whenever something changes, and the last one at the end. Returns whether all is well, and
-    the runs that have ended. A request that is not accepted does not keep the others from being handed in and shown;
-    an error is raised only if none was accepted.
+    ``report`` is called with a message at each change. Returns whether all runs succeeded, and the runs that have
+    ended. If a request is rejected, the others are submitted nevertheless; an error is raised only if all are rejected.
     """
-    told: dict[UUID, str] = {}
+    messages: dict[UUID, str] = {}
     refused: list[str] = []
 
     def on_progress(run: Any) -> None:
-        told[run.id] = describe(run)
-        report("\n".join([*refused, *told.values()]))
+        messages[run.id] = describe(run)
+        report("\n".join([*refused, *messages.values()]))
 
     ended: list[Any] = []
     runs: list[UUID] = []
@@ -103,14 +102,14 @@ def submit_and_follow(
             try:
                 run = deployment.submit(request)
             except Exception as error:
-                # what was accepted before is carried and must be shown, whatever became of this one
+                # the runs that were accepted before must be shown
                 if request is requests[-1] and not runs:
                     raise
                 refused.append(f"{request.workflow}: NOT accepted: {error}")
                 continue
             runs.append(run)
-            told[run] = f"{request.workflow}: accepted as run {run}"
-        report("\n".join([*refused, *told.values()]))
+            messages[run] = f"{request.workflow}: accepted as run {run}"
+        report("\n".join([*refused, *messages.values()]))
         try:
             enable_signals()
             for run in runs:
@@ -118,54 +117,54 @@ def submit_and_follow(
                 on_progress(ended[-1])
         except Signalled as signalled:
             going = [run for run in runs if run not in {one.id for one in ended}]
-            words = dict.fromkeys(going, "this script leaves, the run goes on")
+            words = dict.fromkeys(going, "this script ends, the run continues")
             if signalled.number == signal.SIGTERM:
                 words = _cancel(deployment, going, by)
-            report("\n".join([*refused, *told.values(), *(f"run {run}: {word}" for run, word in words.items())]))
+            report("\n".join([*refused, *messages.values(), *(f"run {run}: {word}" for run, word in words.items())]))
             return signalled.number == signal.SIGHUP and not refused, ended
     return not refused and all(str(run.state) == "done" for run in ended), ended
 
 
 def _cancel(deployment: Deployment, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
-    """Ask for the end of runs, again and again within the grace while the log is away; what became of it, in words."""
+    """Cancel runs, with retries for `GRACE_SECONDS`; returns a message for each run."""
     end = time.monotonic() + GRACE_SECONDS
-    left, said = list(runs), {}
+    left, messages = list(runs), {}
     while True:
         for run in list(left):
             try:
                 deployment.cancel(run, by)
             except AlreadyEnded:
-                said[run] = "it had ended before the cancel came"
+                messages[run] = "it had already ended"
             except Exception as error:
-                said[run] = (
-                    f"NOT cancelled, it goes on: the request could not be recorded ({type(error).__name__}: {error});"
+                messages[run] = (
+                    f"NOT cancelled, it continues: the request could not be recorded ({type(error).__name__}: {error});"
                     f" an administrator can: biomeroworker cancel {run}"
                 )
                 if isinstance(classify(error), Transient):
                     continue
             else:
-                said[run] = "cancel requested; the job on the cluster is ended too"
+                messages[run] = "cancel requested; the job on the cluster is cancelled too"
             left.remove(run)
         if not left or time.monotonic() + min(RETRY_SECONDS, GRACE_SECONDS) > end:
-            return said
+            return messages
         time.sleep(RETRY_SECONDS)
 
 
 def _follow(deployment: Deployment, run: UUID, on_progress: Callable[[Any], None]) -> Any:
-    """Wait for a run's end, also while the log cannot be read for a time: the run goes on in another process."""
+    """Wait for the end of a run, with retries while the event log cannot be read."""
     for attempt in itertools.count(1):
         try:
             return deployment.wait(run, on_progress)
         except Exception as error:
             if not isinstance(classify(error), Transient):
                 raise
-            print(f"run {run} cannot be watched now ({type(error).__name__}); looking again", file=sys.stderr)
+            print(f"run {run} cannot be followed at the moment ({type(error).__name__}); trying again", file=sys.stderr)
             time.sleep(backoff_delay(attempt, first=RETRY_SECONDS, longest=6 * RETRY_SECONDS))
     raise AssertionError("unreachable")
 
 
 def describe(run: Any) -> str:
-    """One run in words: where it is, and when it has ended badly all of its report."""
+    """The status of one run as text; for a failed run, its whole report."""
     state = str(run.state)
     name = f"{run.name}, run {run.id}"
     if state == "failed":
@@ -178,16 +177,16 @@ def describe(run: Any) -> str:
     if getattr(run, "paused", False):
         return f"{name}: PAUSED at {state}: {run.pause_reason}"
     if state == "done":
-        said = f"{name}: done; {describe_outputs(run.report.get('made') or {})}"
+        text = f"{name}: done; {describe_outputs(run.report.get('made') or {})}"
         if run.report.get("failed"):  # partly done
-            return f"{said}\nNOT all: {run.report.get('message')}\nNext: {run.report.get('next_step')}"
-        return said
+            return f"{text}\nNOT all: {run.report.get('message')}\nNext: {run.report.get('next_step')}"
+        return text
     job = f" (SLURM job {run.job_ids[-1]})" if run.job_ids else ""
     return f"{name}: {state}{job}"
 
 
 def made_objects(runs: Sequence[Any]) -> Iterator[tuple[str, int]]:
-    """Class and id of what the runs made and a user would want to open first: datasets."""
+    """Class and id of the datasets that the runs made, which a user opens first."""
     for run in runs:
         for outcome in getattr(run, "outcomes", {}).values():
             for made in outcome.get("made", []) if isinstance(outcome.get("made"), list) else []:
@@ -197,6 +196,6 @@ def made_objects(runs: Sequence[Any]) -> Iterator[tuple[str, int]]:
 
 
 def fail(message: str) -> None:
-    """End the script so that OMERO shows the job as an error; the message is its stderr too."""
+    """End the script so that OMERO shows an error; the message is also written to stderr."""
     print(message, file=sys.stderr)
     sys.exit(1)

@@ -25,7 +25,7 @@ def test_an_administrator_has_all_privileges_that_runs_need(server):
 def test_an_ordinary_login_can_execute_its_own_runs_only(server, person):
     found = check_lines(server, person.name, person.password)
     assert found["omero rights"][0] == "warn"
-    assert "its own runs only" in found["omero rights"][1]
+    assert "only its own runs" in found["omero rights"][1]
 
 
 def test_an_administrator_without_sudo_is_named(server, person):

@@ -37,7 +37,7 @@ def found(answer):
 def test_an_official_script_that_no_processor_runs_is_a_failure():
     nobody = omero.NoProcessorAvailable(None, None, "No processor available! [0 response(s)]", 0)
     level, message = found(nobody)["omero processor"]
-    assert (level, "none is registered" in message) == ("fail", True)
+    assert (level, "no registered Processor" in message) == ("fail", True)
 
 
 def test_a_script_that_breaks_before_its_dialog_says_what_it_printed():
@@ -60,4 +60,4 @@ def test_a_dialog_that_lacks_workflows_says_which(description, subjects):
     assert set(told) == subjects
     assert told["omero processor"][0] == "ok"
     if "omero dialog" in told:
-        assert told["omero dialog"] == ("warn", "what the Processor cannot offer: nuclei: no descriptor")
+        assert told["omero dialog"] == ("warn", "not available on the Processor: nuclei: no descriptor")

@@ -114,8 +114,8 @@ SCRIPT = textwrap.dedent("""
     [
         ("waiting", signal.SIGTERM, 1, "cancel by ann", "goes on"),
         ("submitting", signal.SIGTERM, 1, "cancel by ann", "goes on"),
-        ("waiting", signal.SIGHUP, 0, "the run goes on", "cancel by"),
-        ("submitting", signal.SIGHUP, 0, "the run goes on", "cancel by"),
+        ("waiting", signal.SIGHUP, 0, "the run continues", "cancel by"),
+        ("submitting", signal.SIGHUP, 0, "the run continues", "cancel by"),
     ],
 )
 def test_sigterm_is_a_cancel_and_sighup_is_not_even_while_the_run_is_handed_in(when, number, code, words, unsaid):

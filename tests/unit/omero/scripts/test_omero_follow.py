@@ -93,4 +93,4 @@ def test_a_cancel_that_could_not_be_recorded_within_the_grace_says_so(monkeypatc
 
 def test_a_run_that_ended_before_its_cancel_says_that():
     _, _, said = shown(Client(faults=[AlreadyEnded("done")], state="terminated"), "a")
-    assert "had ended before" in said[-1]
+    assert "had already ended" in said[-1]
