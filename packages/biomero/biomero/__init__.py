@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from biomero import constants
+from biomero.compat import removed
 from biomero.constants import workflow_status as wfs
 from biomero.database import EngineManager
 from biomero.eventsourcing import NoOpWorkflowTracker, ResultDict, Task, WorkflowRun, WorkflowTracker
@@ -18,10 +20,14 @@ from biomero.views import (
     WorkflowProgress,
     WorkflowProgressView,
 )
-from biomeroworker import __version__
 
 if TYPE_CHECKING:
     from biomero.slurm_client import SlurmClient
+
+try:
+    __version__ = metadata.version("biomero")
+except metadata.PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "2.8.3"
 
 __all__ = [
     "EngineManager",
@@ -51,4 +57,4 @@ def __getattr__(name: str) -> Any:
         from biomero.slurm_client import SlurmClient
 
         return SlurmClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise removed.missing(__name__, name, removed.DATABASE)

@@ -63,7 +63,7 @@ def client(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     (home / "converters/convert_zarr_to_tiff_v1.sif").write_text("#")
     monkeypatch.setattr(Cluster, "from_settings", lambda settings, converters: cluster)
     (home / "images/count").mkdir(parents=True)
-    (home / "images/count/count_v1.sif").write_text("#")
+    (home / "images/count/count_v1.sif").write_text("touch data/out/result\n")
     (tmp_path / "count.json").write_text(json.dumps(DESCRIPTOR))
     ini = tmp_path / "slurm.ini"
     ini.write_text(

@@ -128,3 +128,26 @@ def test_init_leaves_a_job_script_and_keeps_the_one_that_is_there(client: SlurmC
     script.unlink()
     client.setup_slurm()
     assert script.exists()
+
+
+def test_a_job_is_waited_for_by_its_id_with_the_arguments_of_later_versions(
+    client: SlurmClient, job: SlurmJob, home: Path
+) -> None:
+    calls: list[int] = []
+    found = SlurmJob.from_job_id("7", slurm_polling_interval=0.01)
+    state = found.wait_for_completion(client, heartbeat=lambda: calls.append(1), track_progress=False)
+    assert (state, found.completed(), calls, found.ok) == ("COMPLETED", True, [1], True)
+    (home / "state").unlink()
+    with pytest.raises(RuntimeError, match="unknown"):
+        SlurmJob.from_job_id(8).wait_for_completion(client, strict_status=True)
+    assert SlurmJob.is_terminal("CANCELLED by 5")
+    assert not SlurmJob.is_terminal("RUNNING")
+
+
+def test_the_command_of_a_workflow_submits_its_job(client: SlurmClient, data: Path, home: Path) -> None:
+    line, env = client.get_workflow_command("count", "v1", "cells", time="00:10:00", size=3)
+    assert env == {}
+    assert client.deployment.cluster.transport.run(["bash", "-c", line]).stdout.strip() == "7"
+    (words,) = [file.read_bytes().split(b"\0") for file in data.glob(".biomero-*/words")]
+    assert b"--size=3" in words
+    assert "--time=00:10:00" in (home / "options").read_text().splitlines()

@@ -64,6 +64,18 @@ class ClientJobs:
         """Submit one job of a workflow on ``<data folder>/<input_data>/data/in``; see `Jobs.run_workflow`."""
         return self._jobs.run_workflow(workflow_name, workflow_version, input_data, email, time, wf_id, **kwargs)
 
+    def get_workflow_command(
+        self,
+        workflow: str,
+        workflow_version: str,
+        input_data: str,
+        email: str | None = None,
+        time: str | None = None,
+        **kwargs: Any,
+    ) -> tuple[str, dict[str, str]]:
+        """The line of shell that submits the job of `run_workflow`, and an empty environment. Records nothing."""
+        return self._jobs.get_workflow_command(workflow, workflow_version, input_data, email, time, **kwargs)
+
     def run_workflow_job(
         self,
         workflow_name: str,

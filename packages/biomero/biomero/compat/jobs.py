@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fabric.transfer
 from invoke import Result
 
+from biomero.compat.job_states import read_states
 from biomero.compat.remote_data import copy_here, data_folder, from_home, result, run_checked, transferred
 from biomeroworker import remote
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm import commands
-from biomeroworker.cluster.slurm.parsing import state_of
 from biomeroworker.cluster.slurm.submit_errors import scheduler_unavailable
 from biomeroworker.config import SlurmSettings
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.job_scripts import JOB_SCRIPT
-from biomeroworker.domain.job_status import JobState
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import RequestRejected
@@ -57,13 +58,6 @@ own=$PWD/.biomero-$name
 exec sbatch --parsable --chdir="$PWD" --output="$PWD/omero-%j.log" "$@" "$own/job.sh" "$own/words"
 """
 _ALL_STATES = "bf,ca,cd,dl,f,nf,oom,pd,pr,r,to"
-#: The state of an array is the first of these that any of its tasks has.
-_FIRST = (JobState.PENDING, JobState.RUNNING)
-#: The state words that sacct prints (sacct(1), JOB STATE CODES) and that old scripts know.
-_SACCT_WORDS = frozenset({
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PENDING", "PREEMPTED",
-    "RUNNING", "TIMEOUT",
-})  # fmt: skip
 #: Seconds for which a job that was submitted or seen here is PENDING while SLURM does not know it.
 UNKNOWN_GRACE_SECONDS = 600.0
 #: $1 the folder, $2 the job's id, $3 the name of a log. Removes the logs of the job, and nothing else.
@@ -71,6 +65,18 @@ _REMOVE_LOGS = r"""
 cd -- "$1" 2>/dev/null || exit 0
 rm -f -- "omero-$2.log" "omero-${2}_"*.log "./$3"
 """
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A job before it is submitted: ``words`` is the argv of its container, ``options`` are those of sbatch."""
+
+    cluster: Cluster
+    folder: str
+    version: str
+    values: Mapping[str, Any]
+    words: Sequence[str]
+    options: Mapping[str, str]
 
 
 class Jobs:
@@ -112,16 +118,43 @@ class Jobs:
         RequestRejected
             A wrong parameter, no such data, or sbatch refuses: then the task is recorded as failed.
         """
+        plan = self._plan(workflow_name, workflow_version, input_data, email, time, kwargs)
+        tracker = self.tracker()
+        if wf_id is None:
+            wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
+        task = tracker.add_task_to_workflow(wf_id, workflow_name, plan.version, input_data, plan.values)
+        answer, job_id = self.submit_script(plan.cluster, plan.folder, task, JOB_SCRIPT, plan.words, plan.options)
+        return answer, job_id, wf_id, task
+
+    def get_workflow_command(
+        self,
+        workflow: str,
+        workflow_version: str,
+        input_data: str,
+        email: str | None = None,
+        time: str | None = None,
+        **kwargs: Any,
+    ) -> tuple[str, dict[str, str]]:
+        """The line of shell that submits the job of `run_workflow`, and an empty environment. Records nothing."""
+        plan = self._plan(workflow, workflow_version, input_data, email, time, kwargs)
+        words = _submit_command(plan.folder, str(uuid.uuid4()), JOB_SCRIPT, plan.options)
+        return f"printf '%s\\0' {shlex.join(plan.words)} | {shlex.join(words)}", {}
+
+    def _plan(
+        self, workflow_name: str, workflow_version: str, input_data: str, email: str | None, time: str | None,
+        parameters: dict[str, Any],
+    ) -> _Plan:  # fmt: skip
+        """Everything that is decided before a job is submitted."""
         cluster = self._cluster_of(workflow_name)
         settings = self._deployment.settings
         workflow = self._deployment.catalogue.get(workflow_name)
         request = RunRequest(
             workflow=workflow_name, version=workflow_version, source="folder", inputs={}, email=email or "",
-            job_options={"time": time} if time else {}, use_gpu=kwargs.pop("use_gpu", None),
+            job_options={"time": time} if time else {}, use_gpu=parameters.pop("use_gpu", None),
         )  # fmt: skip
         job_options.check(settings, request)
         folder = data_folder(cluster, input_data)
-        values = validate(workflow, {**kwargs, **_absolute_files(cluster, workflow, kwargs)})
+        values = validate(workflow, {**parameters, **_absolute_files(cluster, workflow, parameters)})
         image = cluster.image(settings.workflows[workflow_name].path, workflow.container_image, workflow_version)
         gpu = job_options.uses_gpu(settings, request)
         called = cluster.runtime.exec_prefix if workflow.command else cluster.runtime.run_prefix
@@ -131,13 +164,8 @@ class Jobs:
             *workflow.command,
             *arguments(workflow, values, inside),
         ]
-        tracker = self.tracker()
-        if wf_id is None:
-            wf_id = tracker.initiate_workflow(workflow_name, f"{workflow_name} {workflow_version}".strip(), -1, -1)
-        task = tracker.add_task_to_workflow(wf_id, workflow_name, image.version, input_data, values)
         options = {"job-name": f"omero-job-{workflow_name}", **job_options.options(settings, request)}
-        answer, job_id = self.submit_script(cluster, folder, task, JOB_SCRIPT, words, options)
-        return answer, job_id, wf_id, task
+        return _Plan(cluster, folder, image.version, values, words, options)
 
     def extract_job_id(self, result: Result) -> int:
         """The job's id in sbatch's answer; -1 if there is none."""
@@ -269,10 +297,7 @@ class Jobs:
     ) -> tuple[Result, int]:  # fmt: skip
         """Submit a job that runs this argv in a folder of data; records the result in the log's task."""
         tracker = self.tracker()
-        named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
-        flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
-        name = str(task or uuid.uuid4())  # without tracking there is no task
-        command = ["sh", "-c", _SUBMIT, "submit", folder, name, script, *flags]
+        command = _submit_command(folder, str(task or uuid.uuid4()), script, options)  # untracked: there is no task
         try:
             answer = run_checked(cluster, command, "submitting", timeout=90, stdin=remote.encode_words(argv))
             job_id = commands.parse_submitted(answer.stdout)
@@ -321,6 +346,12 @@ class Jobs:
         return answer.stdout.encode()
 
 
+def _submit_command(folder: str, name: str, script: str, options: Mapping[str, str]) -> list[str]:
+    named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
+    flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
+    return ["sh", "-c", _SUBMIT, "submit", folder, name, script, *flags]
+
+
 def _absolute_files(cluster: Cluster, workflow: Workflow, values: Mapping[str, Any]) -> dict[str, str]:
     """The paths among the values, from the home folder: a job starts in the folder of its data."""
     return {
@@ -328,32 +359,6 @@ def _absolute_files(cluster: Cluster, workflow: Workflow, values: Mapping[str, A
         for one in workflow.parameters
         if one.type in FOLDER_TYPES and values.get(one.id)
     }
-
-
-def read_states(text: str, ids: Sequence[int]) -> dict[int, str]:
-    """The state of each job, in sacct's words, from lines of ``id|state``: first the queue, then accounting. Pure."""
-    words: dict[int, dict[str, str]] = {}
-    for line in text.splitlines():
-        name, _, state = line.partition("|")
-        number = re.match(r"\d+", name)
-        if number and state.strip() and int(number[0]) in ids:
-            task = name.removesuffix("_N/A")
-            words.setdefault(int(number[0]), {}).setdefault(task, sacct_word(state))
-    return {one: _whole(list(tasks.values())) for one, tasks in words.items()}
-
-
-def sacct_word(word: str) -> str:
-    """The word that sacct would print for a state that squeue or sacct reports."""
-    word = word.split()[0].rstrip("+").upper()
-    return word if word in _SACCT_WORDS else state_of(word).name
-
-
-def _whole(words: Sequence[str]) -> str:
-    states = {word: state_of(word) for word in words}
-    for state in _FIRST:
-        if found := [word for word, one in states.items() if one is state]:
-            return found[0]
-    return next((word for word, one in states.items() if one is not JobState.COMPLETED), words[0])
 
 
 def sacct(slurm_settings: SlurmSettings, states: str) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_SCRIPTS = "there is one job script, which comes with the program: nothing is generated or uploaded beforehand"
-_RUN = "submit(RunRequest(...)) accepts a run that is carried to its end; run_workflow(...) submits one job"
-_CONVERT = "run_conversion_workflow_job(folder) submits it; a run that is submitted is converted within its own job"
-_DESCRIPTOR = "get_workflow_parameters(name), or biomeroworker.workflows.parameters, makes the container's arguments"
-_TABLES = "the read tables are kept by the log itself, in the transaction of each event"
-_CONFIG = "Settings.load(file), or `biomeroworker config show --origin`"
+_SCRIPTS = "there is one job script for all workflows, and nothing is generated; setup_job_scripts() writes it"
+_RUN = "run_workflow(...) submits one job; submit(RunRequest(...)) accepts a run that a supervisor executes"
+_CONVERT = "run_conversion_workflow_job(folder) submits the job; a run of submit(...) is converted within its own job"
+_DESCRIPTOR = "get_workflow_parameters(name) has the parameters; run_workflow(...) makes the container's arguments"
+_TABLES = "the event log writes the read tables, in the transaction of each event"
 
 #: The replacement for each removed name of `SlurmClient`.
 CLIENT: Mapping[str, str] = {
@@ -19,31 +18,31 @@ CLIENT: Mapping[str, str] = {
     "workflow_template_subs": _SCRIPTS,
     "workflow_bilayers_folder_params_to_subs": _DESCRIPTOR,
     "workflow_params_to_envvars": _DESCRIPTOR,
-    "get_workflow_command": _RUN,
     "get_cellpose_command": _RUN,
     "get_conversion_command": _CONVERT,
     "get_job_status_command": "check_job_status(ids)",
     "get_jobs_info_command": "list_active_jobs(), list_completed_jobs(), list_all_jobs()",
     "get_recent_log_command": "get_active_job_progress(id), get_logfile_from_slurm(id)",
-    "get_or_create_github_session": "descriptors are fetched and kept here: generic_descriptor_from_github(...)",
-    "get_listeners": _TABLES,
+    "get_or_create_github_session": "generic_descriptor_from_github(...) fetches a descriptor and caches it",
     "str_to_class": "importlib.import_module",
-    "load_config": _CONFIG,
-    "get_config_paths": _CONFIG,
-    "get_authoritative_config_path": _CONFIG,
-    "get_config_write_path": _CONFIG,
 }
 
 #: The same for ``biomero.schema_parsers``.
-PARSERS: Mapping[str, str] = dict.fromkeys(
-    ("WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter"),
-    "WorkflowDescriptorParser.parse_descriptor(data) reads all formats",
-) | {"create_class_instance": "getattr(importlib.import_module(module), name)(...)"}
+PARSERS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter",
+            "register_adapter",
+        ),
+        "WorkflowDescriptorParser.parse_descriptor(data) reads all formats, and no others",
+    ),
+    "create_class_instance": "getattr(importlib.import_module(module), name)(...)",
+}  # fmt: skip
 
 #: The same for ``biomero.database``.
 DATABASE: Mapping[str, str] = dict.fromkeys(
     ("retry_on_database_conflict", "database_transaction", "CREATED_ANY_TABLES"),
-    "the log records in one transaction and retries after a conflict",
+    "the event log records in one transaction, and retries after a conflict",
 )
 
 #: The same for the views.

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from biomero_schema.models import ContainerImage, WorkflowSchema
 from pydantic import ValidationError
 
-from biomero.compat import fields
+from biomero.compat import fields, removed
 from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import readers
 from biomeroworker.workflows.descriptor import Family, Parameter, Workflow
@@ -87,6 +87,11 @@ class WorkflowDescriptorParser:
         """
         detect_schema_format(descriptor_data)
         return as_schema(read(descriptor_data), descriptor_data)
+
+    @classmethod
+    def register_adapter(cls, schema_format: str, adapter_class: type) -> None:
+        """Raise an error: formats are not added from outside."""
+        raise removed.missing(cls.__name__, "register_adapter", removed.PARSERS)
 
 
 def as_schema(workflow: Workflow, content: Mapping[str, Any]) -> WorkflowSchema:
