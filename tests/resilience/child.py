@@ -1,4 +1,4 @@
-"""A supervisor in a process of its own, that dies at the boundary that it is told to die at.
+"""A supervisor in a process of its own, which is killed at a chosen boundary.
 
 A boundary is a place between two things that last: right before and right after each commit of events, and right before
 and right after each remote execution. They are counted where the code really passes them, so a step that is added to
@@ -56,7 +56,7 @@ def start(made: world.World, **how: Any) -> BaseProcess:
 
 
 def stop(process: BaseProcess) -> None:
-    """End a supervisor as an admin does, and not at all gently if that takes too long."""
+    """Stop a supervisor as an admin does; kill it if that takes too long."""
     if process.is_alive():
         assert process.pid
         os.kill(process.pid, signal.SIGCONT)
@@ -69,7 +69,7 @@ def stop(process: BaseProcess) -> None:
 
 @contextlib.contextmanager
 def running(made: world.World, **how: Any) -> Iterator[BaseProcess]:
-    """A supervisor for a while."""
+    """Run a supervisor during the block."""
     process = start(made, **how)
     try:
         yield process
@@ -78,7 +78,7 @@ def running(made: world.World, **how: Any) -> Iterator[BaseProcess]:
 
 
 class _Boundaries:
-    """Counts, and kills this very process at one."""
+    """Counts boundaries, and kills this process at one of them."""
 
     def __init__(self, kill_at: int) -> None:
         self._kill_at, self._count, self._lock = kill_at, 0, threading.Lock()
@@ -91,7 +91,7 @@ class _Boundaries:
                 threading.Event().wait()
 
     def install(self, engine: Any) -> None:
-        """Put boundaries around what lasts."""
+        """Put a boundary before and after each commit and each remote execution."""
         writing = threading.local()
         insert, commit = SQLRecorder.insert_events, engine.dialect.do_commit
         begin, close = ShellTransport._begin, Channel.close
@@ -111,22 +111,22 @@ class _Boundaries:
             if counts:
                 self()
 
-        def begun(transport: ShellTransport, *arguments: Any) -> Channel:
+        def begin_counted(transport: ShellTransport, *arguments: Any) -> Channel:
             self()
             return begin(transport, *arguments)
 
-        def closed(channel: Channel) -> None:
+        def close_counted(channel: Channel) -> None:
             close(channel)
             self()
 
         SQLRecorder.insert_events = insert_events  # type: ignore[method-assign]
         engine.dialect.do_commit = do_commit
-        ShellTransport._begin = begun  # type: ignore[method-assign]
-        Channel.close = closed  # type: ignore[method-assign]
+        ShellTransport._begin = begin_counted  # type: ignore[method-assign]
+        Channel.close = close_counted  # type: ignore[method-assign]
 
 
 def _serve(made: world.World, how: How) -> None:
-    with _opened(made) as log:
+    with _open_log(made) as log:
         supervisor = made.supervisor(log)
         if how.kill_at:
             _Boundaries(how.kill_at).install(log._engine)
@@ -143,8 +143,8 @@ def _serve(made: world.World, how: How) -> None:
             supervisor.serve()
 
 
-def _opened(made: world.World) -> RunLog:
-    """The log; started again, as whatever keeps a supervisor alive would do it, while the database is away."""
+def _open_log(made: world.World) -> RunLog:
+    """Open the log; try again while the database is down, as a service manager restarts a supervisor."""
     while True:
         try:
             return made.log()
@@ -154,7 +154,7 @@ def _opened(made: world.World) -> RunLog:
 
 def _die_in(supervisor: Any, stage: RunState) -> None:
     steps = supervisor._executor._steps
-    heard = supervisor._executor.monitor.record_status
+    record_status = supervisor._executor.monitor.record_status
 
     def die(*_: Any) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -162,14 +162,14 @@ def _die_in(supervisor: Any, stage: RunState) -> None:
 
     if stage in (RunState.QUEUED, RunState.RUNNING):
         supervisor._executor.monitor.record_status = lambda context, found: (
-            die() if context.run.state is stage else heard(context, found)
+            die() if context.run.state is stage else record_status(context, found)
         )
     else:
         steps[stage] = die
 
 
 def _cut(link: Any, number: int) -> None:
-    """Arm the link: that execution loses it after a few bytes."""
+    """Cut the connection of this execution after a few bytes."""
     note = link._note
 
     def counted(argv: Sequence[str]) -> None:
@@ -181,7 +181,7 @@ def _cut(link: Any, number: int) -> None:
 
 
 def _stop_before_submitting(supervisor: Any) -> None:
-    """Let the whole process stand still right before its first sbatch, as under SIGSTOP of an admin."""
+    """Stop the whole process with SIGSTOP right before its first sbatch."""
     cluster = supervisor._executor.ctx.clusters[""]
     submit = cluster.submit
 

@@ -1,4 +1,4 @@
-"""Worlds on SQLite; those on PostgreSQL are made by the tests that need it."""
+"""Worlds on SQLite; the tests that need PostgreSQL make their own."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def new_world(tmp_path: Path) -> Callable[[str], World]:
 
 @pytest.fixture
 def world(new_world: Callable[[str], World]) -> World:
-    """One of them."""
+    """One world on SQLite."""
     return new_world("world")

@@ -43,7 +43,7 @@ def locked() -> Iterator[None]:
 
 
 def fault(program: str) -> tuple[str, str]:
-    """What is to go wrong this time."""
+    """The fault of this call, if any."""
     file = STATE / "faults" / program
     with locked():
         try:
@@ -97,7 +97,7 @@ def tasks_of(expression: str) -> list[int]:
 
 
 def accept(arguments: list[str]) -> int:
-    """Take a job: it is written down, and a process is started that runs it, unless it is held."""
+    """Accept a job: record it, and start a process that runs it, unless it is held."""
     options = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
     script, *rest = [word for word in arguments if not word.startswith("--")]
     tasks: list[int | None] = [*tasks_of(options["array"])] if "array" in options else [None]
@@ -178,8 +178,8 @@ def run(number: int) -> None:
         save(job)
 
 
-def asked(arguments: list[str]) -> tuple[set[str], set[str]]:
-    """The names and ids in a question; an empty set means all."""
+def selection(arguments: list[str]) -> tuple[set[str], set[str]]:
+    """The names and ids in a query; an empty set selects all."""
     names = {name for word in arguments if word.startswith("--name=") for name in word[7:].split(",")}
     ids = set(arguments[arguments.index("-j") + 1].split(",")) if "-j" in arguments else set()
     return names, ids
@@ -194,7 +194,7 @@ def squeue(arguments: list[str]) -> int:
     if word == "down":
         print("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
         return 1
-    names, _ = asked(arguments)
+    names, _ = selection(arguments)
     forgets = (STATE / "forgets").exists()
     for job in jobs():
         if (names and job["name"] not in names) or (forgets and job["state"] not in LIVE):
@@ -229,7 +229,7 @@ def scontrol(arguments: list[str]) -> int:
             begun.append(job["number"])
     for number in begun:
         detached("_run", str(number))
-    if word == "silent":  # it is done, and nobody hears of it
+    if word == "silent":  # the release is done, but never answered
         time.sleep(60)
     if len(wanted) < len(tasks_of(listed)):
         print("Invalid job id specified", file=sys.stderr)
@@ -252,14 +252,14 @@ def sacct(arguments: list[str]) -> int:
         return 1
     if word == "lag":
         return 0
-    names, ids = asked(arguments)
+    names, ids = selection(arguments)
     for job in jobs():
         if (names and job["name"] not in names) or (ids and str(job["id"]) not in ids):
             continue
         state = "RUNNING" if word == "stale" and job["state"] != "PENDING" else job["state"]
         shown = job["id"] if job["task"] is None else f"{job['id']}_{job['task']}"
         print(f"{shown}|{job['submitted']}|1|{job['code']}:0||00:00:00|1||n1|{state}|None|{job['name']}")
-    for one in ids:  # before the controller was reset this number was another job's
+    for one in ids:  # before the controller was reset, another job had this number
         print(f"{one}|2020-01-01T00:00:00|1|1:0||00:00:00|1||n1|FAILED|None|somebody-elses")
     return 0
 
@@ -269,7 +269,7 @@ def scancel(arguments: list[str]) -> int:
     if word == "down":
         print("scancel: error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
         return 1
-    names, _ = asked(arguments)
+    names, _ = selection(arguments)
     for job in jobs():
         if job["name"] in names and job["state"] in LIVE and word != "ignored":
             gone = change(job["number"], state="CANCELLED", ended=time.time())
@@ -280,7 +280,7 @@ def scancel(arguments: list[str]) -> int:
 
 
 def main(program: str, *arguments: str) -> int:
-    """Be one of the programs."""
+    """Run one of the programs."""
     words = list(arguments)
     match program:
         case "_run":

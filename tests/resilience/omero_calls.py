@@ -1,4 +1,4 @@
-"""What this process asks of OMERO, call by call: where it can be killed, or stopped to let something go wrong.
+"""The calls of this process to OMERO, one by one: places where it can be killed, or stopped to cause a fault.
 
 The calls are counted where Ice sends them, so a call that is added to the product is one more here, without a list.
 """
@@ -17,7 +17,7 @@ import omero
 import omero.all
 import omero.cmd
 
-#: Calls that change nothing that outlives the session, by their beginnings.
+#: Prefixes of calls that change nothing that exists longer than the session.
 READS = (
     *("get", "find", "projection", "keepAlive", "load", "list", "ice_", "poll", "contained", "lookup", "subscribe"),
     *("createRaw", "createQuery", "setFileId", "setPixelsId", "setSecurityContext", "is", "read", "can", "detach"),
@@ -25,34 +25,34 @@ READS = (
 
 
 class _Counted:
-    """An operation of Ice that tells before and after it is called."""
+    """An operation of Ice that calls a listener before and after each call."""
 
-    def __init__(self, operation: Any, name: str, tell: Callable[[str], None]) -> None:
-        self._operation, self._name, self._tell = operation, name, tell
+    def __init__(self, operation: Any, name: str, listener: Callable[[str], None]) -> None:
+        self._operation, self._name, self._listener = operation, name, listener
 
     def invoke(self, *arguments: Any) -> Any:
-        self._tell(f"before {self._name}")
+        self._listener(f"before {self._name}")
         answer = self._operation.invoke(*arguments)
-        self._tell(f"after {self._name}")
+        self._listener(f"after {self._name}")
         return answer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._operation, name)
 
 
-def listen(tell: Callable[[str], None]) -> None:
-    """Tell of every call from now on: ``before saveCollection``, ``after saveCollection``."""
+def listen(listener: Callable[[str], None]) -> None:
+    """Call ``listener`` for every call from now on: ``before saveCollection``, ``after saveCollection``."""
     for module in (omero.api, omero.cmd, omero.grid):
         for kind in list(vars(module).values()):
-            if not isinstance(kind, type) or kind.__name__.endswith("Callback"):  # those are called in us
+            if not isinstance(kind, type) or kind.__name__.endswith("Callback"):  # called by the server
                 continue
             for name, operation in list(vars(kind).items()):
                 if name.startswith("_op_"):
-                    setattr(kind, name, _Counted(operation, name.removeprefix("_op_"), tell))
+                    setattr(kind, name, _Counted(operation, name.removeprefix("_op_"), listener))
 
 
 def changes(moment: str) -> bool:
-    """Whether a moment is one of a call that changes something."""
+    """Whether a moment belongs to a call that changes something."""
     return not moment.partition(" ")[2].startswith(READS)
 
 

@@ -16,7 +16,7 @@ __all__ = ["omero_world_of", "server"]
 
 @pytest.fixture
 def omero_world_of(server, tmp_path: Path) -> Callable[..., OmeroWorld]:
-    """Make worlds, each of a person of its own, by name."""
+    """Make worlds by name, each with its own OMERO user."""
 
     def make(name: str = "world") -> OmeroWorld:
         person = make_person(server, make_group(server, "rwra--"))

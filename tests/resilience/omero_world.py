@@ -1,4 +1,4 @@
-"""A deployment whose runs come from a real OMERO and go back there, with a SLURM that does what it is told."""
+"""A deployment whose runs have their inputs and results in OMERO, with a fake SLURM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from biomeroworker.omero.connection.session import OmeroSession
 from tests.integration.omero.omero_objects import Person, Server, make_dataset, make_image
 from tests.resilience.world import World
 
-#: The container: a label image for each input, a table of all, and a note.
+#: The container: writes a label image for each input, one table, and a note.
 CONTAINER = """#!/bin/sh
 while [ $# -gt 0 ]; do
     case $1 in --infolder) in=$2 ;; --outfolder) out=$2 ;; --sleep=*) sleep=${1#*=} ;; esac
@@ -53,23 +53,23 @@ _context = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True)
 class How:
-    """What is special about a supervisor: see `omero_calls.Moments`; it is so in the steps of ``stage``."""
+    """Options of a supervisor for the steps of ``stage``; see `omero_calls.Moments`."""
 
     stage: str = ""
     kill_at: int = 0
     hold_at: str = ""
     term_at: int = 0
     only: str = ""
-    answer: int = 0  #: milliseconds that OMERO has for an answer
-    encrypted: bool = False  #: pixels travel over the same way as all else
-    alive: int = 0  #: seconds between signs of life
-    idle: int = 0  #: milliseconds that the session of a run lives without a sign
+    answer: int = 0  #: milliseconds until a call to OMERO times out
+    encrypted: bool = False  #: pixels use the same connection as all other calls
+    alive: int = 0  #: seconds between keep-alive calls
+    idle: int = 0  #: milliseconds until the server drops an idle session of a run
     environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class OmeroWorld(World):
-    """One deployment, of one person."""
+    """One deployment of one OMERO user."""
 
     server: Server | None = None
     person: Person | None = None
@@ -90,17 +90,17 @@ class OmeroWorld(World):
 
     @property
     def moments(self) -> Path:
-        """Where supervisors write what they ask of OMERO."""
+        """The file in which supervisors record their calls to OMERO."""
         return self.folder / "moments"
 
     def session(self) -> OmeroSession:
-        """The person's own."""
+        """A session of the user."""
         assert self.server
         assert self.person
         return OmeroSession.login(self.server.host, self.server.port, self.person.name, self.person.password)
 
     def environment(self, port: int = 0) -> dict[str, str]:
-        """How a supervisor logs in; by another port, when there is something in the way."""
+        """The variables with which a supervisor logs in, through another port if one is given."""
         assert self.server
         return {
             "OMERO_HOST": self.server.host,
@@ -110,7 +110,7 @@ class OmeroWorld(World):
         }
 
     def request(self, **parameters: Any) -> RunRequest:
-        """A run over the person's dataset."""
+        """The request of a run on the user's dataset."""
         assert self.person
         return RunRequest(
             workflow="obedient", parameters=parameters, source="omero", user=self.person.id, group=self.person.group,
@@ -126,7 +126,7 @@ class OmeroWorld(World):
     # -- what must be true --------------------------------------------------------------------------------------------
 
     def counts(self) -> Counter[str]:
-        """How many objects the person has, by class."""
+        """The number of objects of the user, by class."""
         with self.session() as session:
             return Counter(
                 {
@@ -138,12 +138,12 @@ class OmeroWorld(World):
             )
 
     def made(self) -> dict[str, int]:
-        """What there is now that there was not."""
+        """The number of objects that were made since the start, by class."""
         counts = self.counts()
         return {kind: counts[kind] - self.before[kind] for kind in ONE_SET}
 
     def open_sessions(self) -> list[str]:
-        """Sessions of the person's that the server has open, but for the one that asks."""
+        """The user's open sessions on the server, without the one of this query."""
         assert self.server
         assert self.person
         with self.server.root() as root:
@@ -154,7 +154,7 @@ class OmeroWorld(World):
 
     @staticmethod
     def _check_results(run: WorkflowRun, story: str) -> None:
-        """What has come of it is in OMERO: see `made`."""
+        """The results are in OMERO: see `made`."""
 
 
 def start(made: OmeroWorld, **how: Any) -> BaseProcess:
@@ -168,7 +168,7 @@ def start(made: OmeroWorld, **how: Any) -> BaseProcess:
 
 @contextlib.contextmanager
 def running(made: OmeroWorld, **how: Any) -> Iterator[BaseProcess]:
-    """A supervisor for a while."""
+    """Run a supervisor during the block."""
     process = start(made, **how)
     try:
         yield process
@@ -201,8 +201,8 @@ def _serve(made: OmeroWorld, how: How) -> None:
             moments = omero_calls.Moments(made.moments, kill_at=how.kill_at, hold_at=how.hold_at, term_at=how.term_at)
             omero_calls.listen(moments)
             _in_step(supervisor, RunState(how.stage), moments)
-        with graceful_shutdown() as told:  # as the command does it
-            told.add_callback(supervisor.stop)
+        with graceful_shutdown() as shutdown:  # as the command does it
+            shutdown.add_callback(supervisor.stop)
             if how.only:
                 supervisor.run_until_end(UUID(how.only))
             else:
@@ -224,7 +224,7 @@ def _in_step(supervisor: Any, stage: RunState, moments: Any) -> None:
 
 
 class Relay:
-    """A line to the server that can be cut, or made dumb: no byte passes, and nobody is told."""
+    """A TCP relay to the server that can be cut, or made silent: no byte passes, and no error is reported."""
 
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
@@ -243,13 +243,13 @@ class Relay:
         self._ends.clear()
 
     def restore(self) -> None:
-        """All is well; what a silent line held connected is reset."""
+        """Relay again; connections that were silent are reset."""
         self.cut()
         self.dumb.clear()
         self.closed.clear()
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop the relay."""
         self.cut()
         self._listener.close()
 

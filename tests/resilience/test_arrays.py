@@ -1,4 +1,4 @@
-"""Runs that are split: fed while they compute, judged task by task, partly done, and whole again after any loss."""
+"""Runs that are split: chunks are sent while others compute, tasks are evaluated one by one, losses are repeated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.resilience.world import SLOW, World
 
 
 def carried(world: World, run_id: UUID, *expected: RunState) -> WorkflowRun:
-    """The run at its end, with the promise kept."""
+    """Wait for the end of the run, and check the promise."""
     with child.running(world):
         world.await_run(run_id, 60)
     return world.check(run_id, *expected)
@@ -28,7 +28,7 @@ def events(world: World, run_id: UUID, name: str) -> list[dict[str, object]]:
 
 
 @SLOW
-def test_many_images_are_one_array_that_computes_while_the_rest_is_on_its_way(world: World) -> None:
+def test_an_array_computes_its_first_chunk_while_the_others_are_still_being_sent(world: World) -> None:
     run_id = world.accept(images=6, batch=1)
     run = carried(world, run_id)
     assert {job["id"] for job in world.jobs()} == {run.job_ids[0]}, "one array, whatever the number of chunks"
@@ -36,23 +36,23 @@ def test_many_images_are_one_array_that_computes_while_the_rest_is_on_its_way(wo
     assert [number for one in sent for number in ranges.parse_ranges(str(one["chunks"]))] == list(range(6))
     with world.log() as log:
         names = [event.name for event in log.events(run_id)]
-    assert names.index("JobSubmitted") < names.index("ChunksSent"), "it is submitted when its first chunk is there"
+    assert names.index("JobSubmitted") < names.index("ChunksSent"), "it is submitted when its first chunk has arrived"
     first = min(job["ended"] for job in world.jobs())
     last_sent = max(job["begun"] for job in world.jobs())
-    assert first < last_sent, "the first chunk was computed before the last could begin"
+    assert first < last_sent, "the first chunk was computed before the last was sent"
     observed = events(world, run_id, "JobObserved")
     assert len(observed) < 20
     assert observed[-1]["progress"] == "100%"
 
 
 @SLOW
-def test_a_chunk_that_fails_for_good_leaves_the_others_their_results(world: World) -> None:
+def test_a_chunk_that_fails_does_not_affect_the_results_of_the_others(world: World) -> None:
     run_id = world.accept(images=5, batch=2, fail="image-3")
     run = carried(world, run_id)
     (failed,) = run.report["failed"]
     assert failed["inputs"] == {"image-3": "i03", "image-4": "i04"}
     assert "exit code 3" in failed["message"]
-    assert "failing on image-3" in failed["detail"], "the container's last words are kept"
+    assert "failing on image-3" in failed["detail"], "the end of the container's stderr is recorded"
     assert "2 of 5 images failed" in run.report["message"]
     with world.log() as log:
         assert "2 of 5 images failed" in log.runs()[0].message
@@ -73,7 +73,7 @@ def test_a_chunk_that_fails_for_good_leaves_the_others_their_results(world: Worl
 
 
 @SLOW
-def test_a_run_all_of_whose_chunks_fail_has_failed(world: World) -> None:
+def test_a_run_fails_if_all_of_its_chunks_fail(world: World) -> None:
     run_id = world.accept(images=3, batch=1, fail="image-1 image-2 image-3")
     run = carried(world, run_id, RunState.FAILED)
     assert "all 3 tasks failed" in run.report["message"]
@@ -81,18 +81,18 @@ def test_a_run_all_of_whose_chunks_fail_has_failed(world: World) -> None:
 
 
 @SLOW
-def test_tasks_that_are_lost_to_a_node_are_tried_again_by_themselves_and_elsewhere(world: World) -> None:
+def test_tasks_that_are_lost_to_a_node_are_repeated_alone_on_another_node(world: World) -> None:
     world.loses(1, 2, 2)
     run_id = world.accept(images=4, batch=1)
     run = carried(world, run_id)
     assert [attempt.tasks for attempt in run.attempts.values()] == [(0, 1, 2, 3), (1, 2), (2,)]
     assert run.good_chunks == {0: 1, 3: 1, 1: 2, 2: 3}
     assert run.attempts[2].excluded_nodes == ("n1",)
-    assert not run.attempts[2].is_held, "all that it works on was there"
+    assert not run.attempts[2].is_held, "its inputs were on the cluster"
 
 
 @SLOW
-def test_there_are_no_more_tasks_than_the_cluster_allows(world: World) -> None:
+def test_an_array_has_at_most_as_many_tasks_as_the_cluster_allows(world: World) -> None:
     (world.slurm / "max_array_size").write_text("3")
     run = carried(world, world.accept(images=7, batch=1))
     assert run.chunks <= 3
@@ -100,15 +100,15 @@ def test_there_are_no_more_tasks_than_the_cluster_allows(world: World) -> None:
 
 @SLOW
 @pytest.mark.parametrize("word", ["down", "silent"])
-def test_a_release_of_which_nothing_is_heard_is_repeated(world: World, word: str) -> None:
-    world.goes_wrong("scontrol", "", word, word)  # the first call asks for the site's limits
+def test_a_release_without_an_answer_is_repeated(world: World, word: str) -> None:
+    world.goes_wrong("scontrol", "", word, word)  # the first call queries the site's limits
     run = carried(world, world.accept(images=3, batch=1))
     assert run.attempt == 1
 
 
 @SLOW
 @pytest.mark.parametrize("stage", ["queued", "importing"])
-def test_another_machine_without_the_work_folder_goes_on_feeding(world: World, stage: str) -> None:
+def test_another_machine_without_the_work_folder_continues_to_send_chunks(world: World, stage: str) -> None:
     run_id = world.accept(images=4, batch=1, sleep=0.5)
     process = child.start(world, die_in=stage)
     process.join(60)
@@ -118,7 +118,7 @@ def test_another_machine_without_the_work_folder_goes_on_feeding(world: World, s
 
 
 @SLOW
-def test_a_cluster_that_has_swept_its_scratch_is_given_the_inputs_of_lost_tasks_again(world: World) -> None:
+def test_inputs_that_the_cluster_deleted_are_sent_again_for_lost_tasks(world: World) -> None:
     world.loses(1)
     run_id = world.accept(images=3, batch=1)
     process = child.start(world, die_in="fetching")
@@ -128,7 +128,7 @@ def test_a_cluster_that_has_swept_its_scratch_is_given_the_inputs_of_lost_tasks_
     assert run.attempts[2].tasks == (1,)
 
 
-def test_a_cancel_ends_an_array_that_is_still_being_fed(world: World) -> None:
+def test_a_cancel_ends_an_array_whose_chunks_are_still_being_sent(world: World) -> None:
     run_id = world.accept(images=12, batch=1, sleep=20)
     with child.running(world):
         world.until(lambda: bool(world.live(run_id)))
@@ -140,19 +140,19 @@ def test_a_cancel_ends_an_array_that_is_still_being_fed(world: World) -> None:
 
 
 @SLOW
-def test_an_array_that_somebody_cancels_while_it_is_fed_keeps_what_was_done(world: World) -> None:
+def test_an_array_that_an_admin_cancels_keeps_the_results_of_its_done_tasks(world: World) -> None:
     run_id = world.accept(images=8, batch=1)
     with child.running(world):
         world.until(lambda: any(job["state"] == "COMPLETED" for job in world.jobs()))
         world.cancels(run_id)
         world.await_run(run_id, 60)
     run = world.check(run_id)
-    if run.chunks != len(run.good_chunks):  # it may have been too fast for us
+    if run.chunks != len(run.good_chunks):  # the array may have been faster than the cancel
         assert "cancelled on the cluster" in run.report["message"]
 
 
 @SLOW
-def test_inputs_that_vanish_while_they_are_fed_end_the_run_and_its_array(
+def test_inputs_that_disappear_while_they_are_sent_end_the_run_and_its_array(
     new_world: Callable[[str], World],
 ) -> None:
     world = new_world("vanish")

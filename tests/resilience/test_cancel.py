@@ -1,4 +1,4 @@
-"""A cancelled run ends soon, also when nobody can reach its job; the job is cancelled when somebody can."""
+"""A cancelled run ends soon, also while its cluster cannot be reached; its job is cancelled when it can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.resilience.world import PATIENCE, SLOW, World
 
 
 def settled(world: World, seconds: float = 15) -> None:
-    """Wait until nothing is owed any more."""
+    """Wait until no cancel is pending."""
     end = time.monotonic() + seconds * PATIENCE
     with world.log() as log:
         while log.pending_cancels.all():
@@ -38,7 +38,7 @@ def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str
             assert "cancelled by ada" in run.report["message"]
             assert "when the cluster answers" in run.report["message"]
             assert [one.name for one in log.pending_cancels.all()] == [run.attempts[1].name]
-        assert world.live(run_id), "nobody could have reached it"
+        assert world.live(run_id), "the cluster could not be reached"
         world.all_is_well()
         settled(world)
         world.check(run_id, RunState.CANCELLED)
@@ -46,7 +46,7 @@ def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str
 
 
 @SLOW
-def test_what_is_owed_outlives_the_supervisor(world: World) -> None:
+def test_a_pending_cancel_is_delivered_by_the_next_supervisor(world: World) -> None:
     run_id = world.accept(sleep=60)
     with child.running(world) as first:
         world.await_run(run_id, 30, RunState.RUNNING)
@@ -63,7 +63,7 @@ def test_what_is_owed_outlives_the_supervisor(world: World) -> None:
 
 
 @SLOW
-def test_a_cancel_that_the_scheduler_ignores_is_asked_again(world: World) -> None:
+def test_a_cancel_that_the_scheduler_ignores_is_repeated(world: World) -> None:
     run_id = world.accept(sleep=60)
     with child.running(world):
         world.await_run(run_id, 30, RunState.RUNNING)
@@ -75,7 +75,7 @@ def test_a_cancel_that_the_scheduler_ignores_is_asked_again(world: World) -> Non
     world.check(run_id, RunState.CANCELLED)
 
 
-def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None:
+def test_a_job_that_starts_after_the_cancel_does_nothing(world: World) -> None:
     world.goes_wrong("sbatch", "late 3")
     run_id = world.accept()
     world.set_timing(doubt_seconds=60)
@@ -97,15 +97,15 @@ def test_a_job_that_turns_up_after_the_cancel_does_nothing(world: World) -> None
 
 
 @SLOW
-@pytest.mark.parametrize("mended", [True, False])
-def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytest.MonkeyPatch, mended: bool) -> None:
-    """It comes while an import that has failed half-way waits to be tried again; that is done at once, and once."""
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytest.MonkeyPatch, fixed: bool) -> None:
+    """The cancel comes while a failed import waits for its retry: the import is retried at once, and only once."""
     tries: list[Path] = []
     publish = folder_source._publish
 
     def published(file: Path, target: Path) -> None:
         tries.append(target)
-        if len(tries) > 1 and (len(tries) == 2 or not mended):
+        if len(tries) > 1 and (len(tries) == 2 or not fixed):
             raise TimeoutError("the storage does not answer")
         publish(file, target)
 
@@ -121,11 +121,11 @@ def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytes
         run = world.await_run(run_id, 15)
         carries.stop()
         thread.join()
-    if mended:
+    if fixed:
         world.check(run_id, RunState.DONE)
     else:
         assert "may be imported" in world.check(run_id, RunState.CANCELLED).report["message"]
-        assert len(tries) == 3, "it was tried once more"
+        assert len(tries) == 3, "the import was tried once more"
     assert run.cancel_requested
 
 

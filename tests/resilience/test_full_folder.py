@@ -1,4 +1,4 @@
-"""A data folder that is full when a job starts: the run waits for a person, and goes on with another job afterwards."""
+"""A data folder that is full when a job starts: the run is paused, and continues with another job when resumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from biomeroworker.eventlog.runlog import RunState
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 
-#: To the job's preflight there is no room while the file is there; to everyone else df is df.
+#: Reports no free space to the job's preflight while the file exists; otherwise it is the real df.
 DF = """#!/bin/sh
 case "$1 $HOME" in -Pk*) [ ! -e "$HOME/.full" ] || { printf 'h\\nx 9 9 1 9%% /\\n'; exit 0; } ;; esac
 exec /bin/df "$@"
@@ -16,7 +16,7 @@ exec /bin/df "$@"
 
 
 @pytest.mark.parametrize("images", [1, pytest.param(3, marks=SLOW)])
-def test_a_run_whose_job_found_no_room_goes_on_with_another_one_after_resume(world: World, images: int) -> None:
+def test_a_run_whose_job_found_no_space_continues_with_another_job_after_resume(world: World, images: int) -> None:
     (world.folder / "bin/df").write_text(DF)
     (world.folder / "bin/df").chmod(0o755)
     (world.home / ".full").touch()

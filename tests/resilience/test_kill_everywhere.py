@@ -1,4 +1,4 @@
-"""SIGKILL of the supervisor at every boundary of a run, then a restart: the run ends once all the same."""
+"""SIGKILL of the supervisor at every boundary of a run, then a restart: the run ends exactly once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 from tests.resilience import child
 from tests.resilience.world import SLOW, World
 
-#: Far more boundaries than a run has.
+#: More boundaries than any run has.
 MOST = 400
 AT_ONCE = 6
 
 
 def killed_at(new_world: Callable[[str], World], number: int, **asked: Any) -> bool:
-    """One run whose supervisor dies at this boundary; whether the run has one of that number."""
+    """Execute a run whose supervisor is killed at this boundary; return whether the run has that many boundaries."""
     world = new_world(f"at-{number}")
     if asked.pop("loses", False):
         world.loses(1)
     run_id = world.accept(**asked)
     first = child.start(world, kill_at=number, only=str(run_id))
     first.join(60)
-    killed = first.exitcode in (-9, 255)  # 255: killed, and the server that forked it did not hear how it ended
+    killed = first.exitcode in (-9, 255)  # 255: killed, and the fork server did not see its exit status
     assert killed or first.exitcode == 0, first.exitcode
     if killed:
         with child.running(world, only=str(run_id)):
@@ -34,7 +34,7 @@ def killed_at(new_world: Callable[[str], World], number: int, **asked: Any) -> b
 
 
 def killed_everywhere(new_world: Callable[[str], World], numbers: Iterator[int], **asked: Any) -> int:
-    """Such a run killed at each of these boundaries, until it has no more; how many it had."""
+    """Kill a run at each of these boundaries, until it has no more; return their number."""
     tried = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while True:
@@ -46,7 +46,7 @@ def killed_everywhere(new_world: Callable[[str], World], numbers: Iterator[int],
 
 
 @pytest.mark.timeout(600)
-def test_a_supervisor_that_is_killed_anywhere_leaves_a_run_that_ends_once(new_world: Callable[[str], World]) -> None:
+def test_a_run_ends_once_if_its_supervisor_is_killed_at_any_boundary(new_world: Callable[[str], World]) -> None:
     tried = killed_everywhere(new_world, iter(range(1, MOST)))
     assert tried >= 30, f"a run has more boundaries than {tried}: are they still counted?"
     print(f"{tried} boundaries")
@@ -54,7 +54,7 @@ def test_a_supervisor_that_is_killed_anywhere_leaves_a_run_that_ends_once(new_wo
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stride", [20, pytest.param(1, marks=SLOW)])
-def test_a_supervisor_that_is_killed_while_it_feeds_an_array_leaves_a_run_that_ends_once(
+def test_an_array_ends_once_if_its_supervisor_is_killed_at_any_boundary(
     new_world: Callable[[str], World], stride: int
 ) -> None:
     """Three chunks, one of which is lost to its node, so that there are two attempts."""

@@ -1,4 +1,4 @@
-"""The link, the work folder, the nodes: each is lost at each stage, and the run ends once."""
+"""Connection, work folder or nodes are lost at each stage, and the run ends once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ON_THE_WAY = (
 
 @SLOW
 @pytest.mark.parametrize("state", ["away", "hole"])
-def test_a_link_that_is_lost_at_every_stage_delays_the_run(world: World, state: str) -> None:
+def test_a_connection_that_is_lost_at_every_stage_only_delays_the_run(world: World, state: str) -> None:
     run_id = world.accept(sleep=0.5)
     with child.running(world):
         for stage in ON_THE_WAY:
@@ -35,7 +35,7 @@ def test_a_link_that_is_lost_at_every_stage_delays_the_run(world: World, state: 
 
 
 @pytest.mark.parametrize("number", [4, *(pytest.param(number, marks=SLOW) for number in (2, 3, 5))])
-def test_a_link_that_is_cut_in_the_middle_of_an_execution_is_taken_up_again(world: World, number: int) -> None:
+def test_an_execution_whose_connection_is_cut_is_repeated(world: World, number: int) -> None:
     run_id = world.accept()
     with child.running(world, cut_at=number):
         world.await_run(run_id)
@@ -51,7 +51,7 @@ def test_a_link_that_is_cut_in_the_middle_of_an_execution_is_taken_up_again(worl
         RunState.IMPORTING,
     ],
 )
-def test_another_machine_without_the_work_folder_takes_the_run_over(world: World, stage: RunState) -> None:
+def test_another_machine_without_the_work_folder_can_execute_the_run(world: World, stage: RunState) -> None:
     run_id = world.accept(sleep=0.5)
     process = child.start(world, die_in=stage.value)
     process.join(30)
@@ -63,7 +63,7 @@ def test_another_machine_without_the_work_folder_takes_the_run_over(world: World
 
 
 @SLOW
-def test_nodes_that_fail_in_a_row_pause_the_run_and_resuming_tries_again(world: World) -> None:
+def test_a_run_is_paused_after_several_failed_nodes_and_continues_when_resumed(world: World) -> None:
     image = world.home / "images/obedient/obedient_v1.0.0.sif"
     run_id = world.accept()
     with child.running(world, die_in=RunState.SUBMITTING.value) as process:

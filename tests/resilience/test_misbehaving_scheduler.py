@@ -1,4 +1,4 @@
-"""A scheduler that says nothing, too little, too late, or what nobody has heard before: silence is never success."""
+"""A scheduler that answers nothing, too little, too late, or unknown words: no answer is never success."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tests.resilience.world import SLOW, World
     ],
     ids=["both down", "silent", "no accounting", "accounting off", "unknown word", "queue down", "accounting stale"],
 )
-def test_a_run_outlives_a_scheduler_that_misbehaves(world: World, queue: list[str], accounting: list[str]) -> None:
+def test_a_run_ends_well_although_the_scheduler_misbehaves(
+    world: World, queue: list[str], accounting: list[str]
+) -> None:
     world.goes_wrong("squeue", *queue)
     world.goes_wrong("sacct", *accounting)
     run_id = world.accept(sleep=0.5)
@@ -44,8 +46,8 @@ def test_a_job_that_left_the_queue_is_not_done_while_accounting_lags(world: Worl
 
 
 @SLOW
-def test_a_job_that_nobody_knows_any_more_is_found_out_by_its_markers_and_the_scheduler(world: World) -> None:
-    """Silence for longer than its deadline: the results are looked at, and wait for the scheduler's word."""
+def test_the_end_of_an_unknown_job_is_decided_when_the_scheduler_answers_again(world: World) -> None:
+    """The job is unknown beyond the deadline: its results are fetched, and wait for the scheduler's answer."""
     (world.slurm / "forgets").touch()
     world.goes_wrong("sacct", "*lag")
     run_id = world.accept()
@@ -58,8 +60,8 @@ def test_a_job_that_nobody_knows_any_more_is_found_out_by_its_markers_and_the_sc
 
 
 @SLOW
-def test_a_job_that_lives_after_all_is_waited_for(world: World) -> None:
-    """The scheduler was silent beyond the deadline while the job ran; nothing is half fetched, no budget is spent."""
+def test_a_job_that_still_runs_after_the_deadline_is_waited_for(world: World) -> None:
+    """The scheduler did not know the job beyond the deadline while it ran; no attempt is lost by that."""
     run_id = world.accept(sleep=6)
     with child.running(world):
         world.await_run(run_id, 30, RunState.RUNNING)
@@ -72,8 +74,8 @@ def test_a_job_that_lives_after_all_is_waited_for(world: World) -> None:
 
 
 @SLOW
-def test_a_number_that_was_another_jobs_is_not_taken_for_ours(world: World) -> None:
-    """Accounting, asked by number, tells of a job from before the controller's reset."""
+def test_a_job_id_that_another_job_had_before_is_not_mistaken(world: World) -> None:
+    """Accounting, queried by id, reports a job from before the reset of the controller."""
     (world.slurm / "forgets").touch()
     run_id = world.accept(sleep=1)
     with child.running(world):
@@ -81,8 +83,8 @@ def test_a_number_that_was_another_jobs_is_not_taken_for_ours(world: World) -> N
     assert world.check(run_id).report["made"] == {"file": 1}
 
 
-def test_a_scheduler_that_stays_silent_pauses_the_run_and_a_person_lets_it_go_on(world: World) -> None:
-    """Patience is over: visible, resumable, and the lease is given back so that somebody can take it up again."""
+def test_a_run_is_paused_while_the_scheduler_does_not_answer_and_continues_when_resumed(world: World) -> None:
+    """After the patience the run is paused and its lease released, so that it can be resumed on any supervisor."""
     config = world.folder / "config.ini"
     config.write_text(config.read_text().replace("[WORKER]\n", "[WORKER]\nretry_hours = 0.0006\n"))
     run_id = world.accept(sleep=1)

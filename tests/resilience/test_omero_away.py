@@ -28,7 +28,7 @@ Harm = Callable[[], contextlib.AbstractContextManager[None]]
 
 @pytest.fixture
 def grid(server, sandbox):
-    """The grid to do harm to; afterwards it is whole again."""
+    """The grid, in which a test may kill servers; it is repaired afterwards."""
     if os.environ.get("OMERO_HOST"):
         pytest.skip("the grid of a server that exists is not ours to harm")
     yield Root(sandbox.path)
@@ -46,7 +46,7 @@ def kept_away(part: GridServer) -> contextlib.AbstractContextManager[None]:
         os.kill(pid, signal.SIGKILL)
         yield
         icegridadmin(part, f"server enable {part.server}")
-        with contextlib.suppress(Exception):  # the node may have been faster
+        with contextlib.suppress(Exception):  # the node may have restarted it before
             icegridadmin(part, f"server start {part.server}", timeout=30)
 
     return away()
@@ -54,7 +54,7 @@ def kept_away(part: GridServer) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def router_away(root: Root) -> Iterator[None]:
-    """The router is killed: all sessions of clients lose their line."""
+    """The router is killed: all clients lose their connection."""
     router = Glacier2(root)
     pid = router.pid()
     assert pid
@@ -64,7 +64,7 @@ def router_away(root: Root) -> Iterator[None]:
 
 
 def goes_on(world: OmeroWorld, stage: str, harm: Harm, **how: object) -> None:
-    """The run is in the middle of a step when the harm is done; it records that, and ends once when all is well."""
+    """The fault happens in the middle of a step; the run records it, and ends once when the fault is removed."""
     run_id = world.hand_in()
     with omero_world.running(world, stage=stage, hold_at=MIDDLE[stage], only=str(run_id), **how):
         world.until(world.moments.with_suffix(".held").exists)
@@ -79,13 +79,13 @@ def goes_on(world: OmeroWorld, stage: str, harm: Harm, **how: object) -> None:
 
 
 @pytest.mark.parametrize("stage", ["exporting", pytest.param("importing", marks=SLOW)])
-def test_the_server_is_killed_and_stays_away(grid, omero_world_of, stage):
+def test_a_run_survives_that_the_server_is_killed(grid, omero_world_of, stage):
     goes_on(omero_world_of(), stage, lambda: kept_away(Blitz(grid)))
 
 
 @SLOW
 @pytest.mark.parametrize("stage", list(MIDDLE))
-def test_the_router_is_killed_and_stays_away(grid, omero_world_of, stage):
+def test_a_run_survives_that_the_router_is_killed(grid, omero_world_of, stage):
     goes_on(omero_world_of(), stage, lambda: router_away(grid))
 
 
@@ -104,7 +104,7 @@ def test_without_a_tables_server_an_import_waits(grid, omero_world_of):
 
 @SLOW
 @pytest.mark.parametrize("stage", list(MIDDLE))
-def test_a_server_that_falls_silent_is_given_up_and_tried_again(server, omero_world_of, stage):
+def test_a_call_to_a_silent_server_times_out_and_is_retried(server, omero_world_of, stage):
     world, relay = omero_world_of(), Relay(server.host, server.port)
 
     @contextlib.contextmanager
@@ -121,7 +121,7 @@ def test_a_server_that_falls_silent_is_given_up_and_tried_again(server, omero_wo
 
 @SLOW
 @pytest.mark.parametrize("stage", list(MIDDLE))
-def test_a_line_that_is_cut_is_taken_up_again(server, omero_world_of, stage):
+def test_a_step_whose_connection_is_cut_is_retried(server, omero_world_of, stage):
     world, relay = omero_world_of(), Relay(server.host, server.port)
 
     @contextlib.contextmanager

@@ -20,7 +20,7 @@ from tests.resilience.world import SLOW
 
 @pytest.fixture
 def small(omero_world_of) -> Iterator[OmeroWorld]:
-    """A world whose work folder is a disk of its own."""
+    """A world whose work folder is a separate disk."""
     world = omero_world_of()
     work = world.folder / "work"
     work.mkdir()
@@ -32,7 +32,7 @@ def small(omero_world_of) -> Iterator[OmeroWorld]:
 
 
 def fill(world: OmeroWorld) -> Path:
-    """Nothing more fits."""
+    """Fill the disk."""
     ballast = world.folder / "work/ballast"
     with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
         while file.write(bytes(4096)):
@@ -47,7 +47,7 @@ def is_paused(world: OmeroWorld, run_id: UUID) -> bool:
 
 @SLOW
 @pytest.mark.parametrize("stage", ["exporting", "fetching"])
-def test_a_full_disk_pauses_the_run_with_a_sentence_and_it_goes_on_when_there_is_room(small, stage):
+def test_a_full_disk_pauses_the_run_which_continues_when_there_is_space(small, stage):
     run_id = small.hand_in(sleep=0.0 if stage == "exporting" else 3.0)
     if stage == "exporting":
         ballast = fill(small)

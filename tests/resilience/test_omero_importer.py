@@ -18,11 +18,11 @@ MOST = 400
 
 
 def killed_at(world: OmeroWorld, number: int) -> bool:
-    """One run whose importer dies at this moment; whether it came to that. The next importer finishes."""
+    """Execute a run whose importer is killed at this moment; return whether it was. The next importer finishes."""
     run_id = world.hand_in()
     first = omero_world.start(world, stage="importing", kill_at=number, only=str(run_id))
     first.join(60)
-    killed = first.exitcode in (-9, 255)  # 255: killed, and the server that forked it did not hear how it ended
+    killed = first.exitcode in (-9, 255)  # 255: killed, and the fork server did not see its exit status
     assert killed or first.exitcode == 0, first.exitcode
     if killed:
         with omero_world.running(world, only=str(run_id)):
@@ -32,8 +32,8 @@ def killed_at(world: OmeroWorld, number: int) -> bool:
     return killed
 
 
-def test_an_importer_that_is_killed_again_and_again_leaves_one_set(omero_world_of):
-    """Each is killed some changes further than the one before it, which leaves halves of everything."""
+def test_importers_that_are_killed_one_after_the_other_leave_one_set(omero_world_of):
+    """Each is killed some changes later than the one before, so that parts of everything are left."""
     world = omero_world_of()
     run_id = world.hand_in()
     for number in (4, 13, 22, 29):
@@ -45,7 +45,7 @@ def test_an_importer_that_is_killed_again_and_again_leaves_one_set(omero_world_o
     assert world.check(run_id).attempt == 1
     assert world.made() == ONE_SET
     moments = world.moments.read_text().splitlines()
-    assert {"after createImage", "after setPlane", "after addData"} <= set(moments), "it was killed among those"
+    assert {"after createImage", "after setPlane", "after addData"} <= set(moments), "it was killed at these calls"
 
 
 @SLOW

@@ -37,7 +37,7 @@ def node(server, sandbox):
 
 
 class Shown:
-    """A run that was handed in by the script, in a process of the grid's Processor, and is shown by it."""
+    """A run that the script submitted, in a process of the grid's Processor, and shows."""
 
     def __init__(self, world: OmeroWorld, node: Processor) -> None:
         assert world.server
@@ -84,11 +84,11 @@ class Shown:
     def gone(self) -> None:
         self.world.until(lambda: not Path(f"/proc/{self.pid}").exists(), 40)
 
-    def came_home(self) -> WorkflowRun:
+    def finished(self) -> WorkflowRun:
         self.world.await_run(self.run_id)
         run = self.world.check(self.run_id)
         made = self.world.made()
-        del made["OriginalFile"]  # what the script printed is one too
+        del made["OriginalFile"]  # the output of the script is one too
         assert made == {kind: count for kind, count in ONE_SET.items() if kind in made}
         return run
 
@@ -105,12 +105,12 @@ def test_the_script_is_killed(shown):
         shown.waits()
         os.kill(shown.pid, signal.SIGKILL)
         shown.gone()
-        shown.came_home()
+        shown.finished()
 
 
 @SLOW
 def test_the_session_of_the_user_is_ended(shown):
-    """It has expired, or the user has logged out of everything."""
+    """It has expired, or the user has logged out."""
     with omero_world.running(shown.world):
         shown.waits()
         with shown.world.server.root() as root:
@@ -118,7 +118,7 @@ def test_the_session_of_the_user_is_ended(shown):
             ended.uuid = rstring(shown.session.client.getSessionId())
             while root.sf.getSessionService().closeSession(ended) > 0:
                 pass
-        assert not shown.came_home().cancel_requested
+        assert not shown.finished().cancel_requested
 
 
 @SLOW
@@ -127,6 +127,6 @@ def test_the_processor_is_started_again_by_the_grid_while_the_script_waits(shown
         shown.waits()
         before = shown.node.pid()
         icegridadmin(shown.node, "server stop Processor-0", timeout=30)
-        assert not shown.came_home().cancel_requested, "the node that goes is no user's cancel"
+        assert not shown.finished().cancel_requested, "the stop of a node is not a cancel"
     shown.world.until(lambda: shown.node.pid() not in (None, before), 60)
     shown.gone()

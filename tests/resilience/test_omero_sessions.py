@@ -1,5 +1,5 @@
 # ruff: noqa: F811  fixtures by import
-"""Sessions of runs: whose right opens them, that they outlive what they must outlive, and that none is left open."""
+"""Sessions of runs: which privilege opens them, how long they live, and that none is left open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.resilience.world import SLOW
 
 
 def light_admin(world: OmeroWorld, *privileges: str) -> dict[str, str]:
-    """An administrator who has these privileges and no other; how a supervisor logs in as them."""
+    """An administrator with exactly these privileges; returns the variables for a supervisor's login."""
     assert world.server
     with world.server.root() as root:
         admin = root.sf.getAdminService()
@@ -50,12 +50,12 @@ def test_sudo_is_the_one_privilege_that_an_administrator_needs(omero_world_of):
     with omero_world.running(world, only=str(run_id), environment=environment):
         world.await_run(run_id)
     world.check(run_id)
-    assert world.made() == ONE_SET, "all of it belongs to the person"
+    assert world.made() == ONE_SET, "all objects belong to the user"
     assert world.open_sessions() == []
     assert sessions_of(world, environment["OMERO_USER"]) == []
 
 
-def test_without_sudo_all_other_privileges_do_not_help_and_the_run_says_so(omero_world_of):
+def test_without_sudo_the_run_fails_and_names_the_missing_privilege(omero_world_of):
     world = omero_world_of()
     assert world.server
     with world.server.root() as root:
@@ -72,7 +72,7 @@ def test_without_sudo_all_other_privileges_do_not_help_and_the_run_says_so(omero
 @SLOW
 @pytest.mark.parametrize(("stage", "moment"), [("exporting", "before getPlane"), ("importing", "before setPlane")])
 def test_a_step_that_takes_longer_than_the_servers_timeout_keeps_its_session(omero_world_of, stage, moment):
-    """Signs of life come every five seconds from a thread of their own, while the step computes or waits for a disk."""
+    """A thread keeps the session alive every five seconds, while the step computes or waits for a disk."""
     world = omero_world_of()
     run_id = world.hand_in()
     with omero_world.running(world, stage=stage, hold_at=moment, only=str(run_id), idle=9_000, alive=5):
@@ -97,8 +97,8 @@ def test_a_session_that_a_killed_supervisor_left_is_dropped_by_the_server(omero_
 
 
 @SLOW
-def test_a_session_that_is_ended_in_the_middle_of_a_step_is_made_anew(omero_world_of):
-    """As an administrator, or a server that was restarted, ends it."""
+def test_a_session_that_is_ended_in_the_middle_of_a_step_is_opened_again(omero_world_of):
+    """An administrator or the restart of a server can end it."""
     world = omero_world_of()
     run_id = world.hand_in()
     with omero_world.running(world, stage="exporting", hold_at="before getPlane", only=str(run_id)):

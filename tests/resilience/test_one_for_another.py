@@ -1,4 +1,4 @@
-"""What one run does, or suffers, keeps no other waiting; and whoever wants the end of one need not wait for its step.
+"""One run never delays another, and a cancel does not wait for the running step.
 
 Supervisors are in this process: what takes long here is told to.
 """
@@ -31,7 +31,7 @@ WORKERS = 2
 
 @contextlib.contextmanager
 def serving(world: World, log: RunLog) -> Iterator[Supervisor]:
-    """A supervisor at work in a thread; what it raises is raised here."""
+    """Run a supervisor in a thread; raise here what it raises."""
     raised: list[BaseException] = []
     carries = world.supervisor(log, workers=WORKERS)
 
@@ -52,7 +52,7 @@ def serving(world: World, log: RunLog) -> Iterator[Supervisor]:
 
 
 class Slow:
-    """Exports that take as long as they are told to, and tell of it."""
+    """Exports that take as long as a test wants, and check their guard meanwhile."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runs: set[str] = set()
@@ -82,8 +82,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return Slow(monkeypatch)
 
 
-def test_long_exports_keep_nobody_from_the_end_of_a_job_nor_from_a_cancel(world: World, slow: Slow) -> None:
-    """All workers are busy: a job ends and is noticed, a queued run is cancelled, and so is one of the exports."""
+def test_long_exports_delay_neither_the_end_of_a_job_nor_a_cancel(world: World, slow: Slow) -> None:
+    """While all workers are busy, the end of a job is found, and a queued run and one of the exports are cancelled."""
     ends, waits = world.accept(sleep=0.3), world.accept(sleep=60)
     with world.log() as log, serving(world, log):
         for run_id in (ends, waits):
@@ -96,7 +96,7 @@ def test_long_exports_keep_nobody_from_the_end_of_a_job_nor_from_a_cancel(world:
         assert world.await_run(waits, 10).state is RunState.CANCELLED
         log.request_cancel(long[0], "ada")
         assert world.await_run(long[0], 10).state is RunState.CANCELLED
-        assert log.run(long[1]).state is RunState.EXPORTING, "the other goes on"
+        assert log.run(long[1]).state is RunState.EXPORTING, "the other continues"
         slow.go.set()
         for run_id in (ends, long[1]):
             world.await_run(run_id, 20)
@@ -114,8 +114,8 @@ def spoil(log: RunLog, run_id: UUID) -> None:
 
 
 @SLOW
-def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """One is unreadable when it is taken up; another becomes so while its job is watched and a cancel of it is owed."""
+def test_a_run_that_cannot_be_read_does_not_stop_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One is unreadable from the start; another becomes so while its job is polled and a cancel of it is pending."""
     at_once, later, good = world.accept(), world.accept(sleep=60), world.accept(sleep=0.5)
     cancelled = world.accept(sleep=60)
     with world.log() as log:
@@ -129,12 +129,12 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_its_end(world: World, cap
             world.await_run(good, 20)
             world.until(lambda: not world.live(cancelled), 10)
     world.check(good)
-    assert str(at_once) in caplog.text, "it is said which run is in trouble"
+    assert str(at_once) in caplog.text, "the run is named in the log"
     world.cancels(later)
 
 
-def test_a_step_ends_where_it_tells_of_itself_when_its_run_is_somebody_elses(world: World, slow: Slow) -> None:
-    """What it writes to the log is refused in any case; what it would do to OMERO is not."""
+def test_a_step_stops_at_its_guard_when_its_lease_is_lost(world: World, slow: Slow) -> None:
+    """Its writes to the log are refused in any case; the guard protects everything else, such as OMERO."""
     run_id = world.accept()
     slow.runs.add(str(run_id))
     with world.log() as log, serving(world, log):
@@ -144,12 +144,12 @@ def test_a_step_ends_where_it_tells_of_itself_when_its_run_is_somebody_elses(wor
         world.until(lambda: bool(slow.cut), 5)
         assert isinstance(slow.cut[0], LeaseLost)
         time.sleep(0.3)
-        assert slow.under_way == [str(run_id)], "it is not taken again"
+        assert slow.under_way == [str(run_id)], "the step is not started again"
 
 
 @SLOW
-def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(world: World, slow: Slow) -> None:
-    """Others get the rest at once, and this one soon: long before the lease would have run out."""
+def test_a_stopping_supervisor_keeps_the_lease_of_a_running_step(world: World, slow: Slow) -> None:
+    """The other leases are released at once, and this one long before it would expire."""
     world.set_timing(lease_seconds=60.0, stop_grace_seconds=0.2, kill_seconds=1.0)
     busy, idle = world.accept(), world.accept(sleep=60)
     slow.runs.add(str(busy))
@@ -168,8 +168,8 @@ def test_a_supervisor_that_stops_in_a_step_keeps_its_run_until_that_is_over(worl
     world.check(busy)
 
 
-def test_a_run_on_which_nothing_befalls_takes_each_step_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step may be taken twice without harm; that a second one hides here would be seen nowhere else."""
+def test_without_faults_each_step_runs_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated step does no harm, so that no other test would notice one."""
     world.set_timing(lease_seconds=60.0)
     taken: Counter[str] = Counter()
 

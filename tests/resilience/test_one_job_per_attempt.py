@@ -1,4 +1,4 @@
-"""At most one job per attempt, whatever sbatch says and however many supervisors are at it."""
+"""At most one job per attempt, whatever sbatch answers and however many supervisors there are."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.resilience.world import PATIENCE, SLOW, World
 
 
 def calls(world: World) -> list[str]:
-    """What sbatch did each time that it was called."""
+    """How sbatch behaved at each call."""
     return (world.slurm / "calls").read_text().split()
 
 
 @pytest.mark.parametrize(("word", "delay"), [("accepted-timeout", 0.0), pytest.param("killed", 4.0, marks=SLOW)])
-def test_a_job_that_was_taken_though_sbatch_did_not_say_so_is_adopted(world: World, word: str, delay: float) -> None:
-    """Also one that waits for longer than its submission may be in doubt: only the scheduler can speak for that."""
+def test_a_job_that_sbatch_submitted_without_an_answer_is_adopted(world: World, word: str, delay: float) -> None:
+    """Also a job that waits longer than the time of doubt: only the scheduler knows it then."""
     if delay:
         (world.slurm / "delay").write_text(str(delay))
     world.goes_wrong("sbatch", word)
@@ -37,7 +37,7 @@ def test_a_job_that_was_taken_though_sbatch_did_not_say_so_is_adopted(world: Wor
 
 
 @SLOW
-def test_an_sbatch_that_never_answers_is_cut_off_and_its_job_adopted(world: World) -> None:
+def test_an_sbatch_that_never_answers_times_out_and_its_job_is_adopted(world: World) -> None:
     world.goes_wrong("sbatch", "silent")
     run_id = world.accept()
     world.set_timing(doubt_seconds=20)
@@ -48,7 +48,7 @@ def test_an_sbatch_that_never_answers_is_cut_off_and_its_job_adopted(world: Worl
 
 
 @SLOW
-def test_a_job_that_never_came_is_waited_for_and_then_submitted_as_a_new_attempt(world: World) -> None:
+def test_a_job_that_never_appears_is_waited_for_and_then_replaced_by_a_new_attempt(world: World) -> None:
     world.goes_wrong("sbatch", "timeout")
     run_id = world.accept()
     begun = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_job_that_never_came_is_waited_for_and_then_submitted_as_a_new_attempt
     assert calls(world) == ["timeout", "ok"]
 
 
-def test_a_job_that_comes_after_its_attempt_was_given_up_does_nothing(world: World) -> None:
+def test_a_job_that_starts_after_its_attempt_was_abandoned_does_nothing(world: World) -> None:
     world.goes_wrong("sbatch", "late 5")
     run_id = world.accept()
     world.set_timing(doubt_seconds=1)
@@ -79,7 +79,7 @@ def test_a_job_that_comes_after_its_attempt_was_given_up_does_nothing(world: Wor
     assert len((world.home / "containers").read_text().splitlines()) == 1
 
 
-def test_two_jobs_of_one_attempt_run_once_even_if_somebody_submits_it_by_hand(world: World) -> None:
+def test_a_second_job_of_an_attempt_that_is_submitted_by_hand_does_nothing(world: World) -> None:
     run_id = world.accept(sleep=2)
     with child.running(world):
         world.await_run(run_id, 30, RunState.RUNNING)
@@ -106,7 +106,7 @@ def test_a_job_that_is_requeued_starts_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("word", ["limit", pytest.param("rate", marks=SLOW), pytest.param("down", marks=SLOW)])
-def test_what_the_scheduler_refuses_for_now_is_asked_again_in_the_same_attempt(world: World, word: str) -> None:
+def test_a_temporary_refusal_is_retried_in_the_same_attempt(world: World, word: str) -> None:
     world.goes_wrong("sbatch", word, word, word)
     run_id = world.accept()
     with child.running(world):
@@ -116,7 +116,7 @@ def test_what_the_scheduler_refuses_for_now_is_asked_again_in_the_same_attempt(w
 
 
 @SLOW
-def test_what_the_scheduler_does_not_want_ends_the_run(world: World) -> None:
+def test_a_permanent_refusal_ends_the_run(world: World) -> None:
     world.goes_wrong("sbatch", "partition")
     run_id = world.accept()
     with child.running(world):
@@ -125,9 +125,9 @@ def test_what_the_scheduler_does_not_want_ends_the_run(world: World) -> None:
     assert world.jobs() == []
 
 
-def test_a_supervisor_that_stood_still_before_its_sbatch_does_not_submit_a_second_job(world: World) -> None:
-    """It has looked, it is stopped for longer than its lease, another carries the run, it goes on."""
-    (world.slurm / "delay").write_text("3")  # the job waits in the queue: nothing but the claim speaks for it
+def test_a_supervisor_that_was_suspended_before_its_sbatch_does_not_submit_a_second_job(world: World) -> None:
+    """It is suspended for longer than its lease, another supervisor submits the job, then it continues."""
+    (world.slurm / "delay").write_text("3")  # the job waits in the queue: only the claim shows that it exists
     run_id = world.accept()
     first = child.start(world, pause_at_submit=True)
     assert first.pid
@@ -144,7 +144,7 @@ def test_a_supervisor_that_stood_still_before_its_sbatch_does_not_submit_a_secon
 
 
 @SLOW
-def test_a_supervisor_that_stands_still_again_and_again_harms_no_run(world: World) -> None:
+def test_a_supervisor_that_is_suspended_repeatedly_harms_no_run(world: World) -> None:
     runs = [world.accept(sleep=0.5) for _ in range(3)]
     with child.running(world) as first, child.running(world):
         assert first.pid
@@ -159,7 +159,7 @@ def test_a_supervisor_that_stands_still_again_and_again_harms_no_run(world: Worl
         world.check(run_id)
 
 
-def test_two_supervisors_and_six_who_hand_in_at_once(world: World) -> None:
+def test_two_supervisors_execute_the_runs_of_six_submitters_once(world: World) -> None:
     accepted: list[object] = []
 
     def hand_in() -> None:

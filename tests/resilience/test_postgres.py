@@ -1,4 +1,4 @@
-"""The same promise over a real PostgreSQL, which is also stopped and started while runs are carried."""
+"""The same promise on a real PostgreSQL, which is also stopped and started while runs are executed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.sandbox
 
 @pytest.fixture
 def world(postgres_url: str, tmp_path: Path) -> World:
-    """A world on a database of its own."""
+    """A world with its own database."""
     return World(tmp_path / "world", postgres_url).make()
 
 
 @SLOW
-def test_a_supervisor_that_is_killed_here_and_there_leaves_runs_that_end_once(world: World) -> None:
+def test_runs_end_once_if_their_supervisor_is_killed_at_some_boundaries(world: World) -> None:
     for boundary in (4, 11, 15, 18, 27):
         run_id = world.accept()
         first = child.start(world, kill_at=boundary, only=str(run_id))
@@ -38,7 +38,7 @@ def test_a_supervisor_that_is_killed_here_and_there_leaves_runs_that_end_once(wo
         world.check(run_id)
 
 
-def test_two_supervisors_and_six_who_hand_in_at_once(world: World) -> None:
+def test_two_supervisors_execute_the_runs_of_six_submitters_once_on_postgresql(world: World) -> None:
     accepted: list[uuid.UUID] = []
     threads = [threading.Thread(target=lambda: accepted.append(world.accept())) for _ in range(6)]
     with child.running(world), child.running(world):
@@ -53,7 +53,7 @@ def test_two_supervisors_and_six_who_hand_in_at_once(world: World) -> None:
     assert len(accepted) == 6
 
 
-def test_a_supervisor_that_stood_still_may_not_write_to_a_run_that_another_carries(world: World) -> None:
+def test_a_supervisor_that_was_suspended_cannot_write_to_a_run_of_another(world: World) -> None:
     run_id = world.accept(sleep=1)
     first = child.start(world, pause_at_submit=True)
     world.await_run(run_id, 30, RunState.SUBMITTING)
@@ -68,7 +68,7 @@ def test_a_supervisor_that_stood_still_may_not_write_to_a_run_that_another_carri
 
 @pytest.fixture
 def own_postgres(new_sandbox: Callable[[], Any]) -> Any:
-    """A PostgreSQL of this test's own, that may be stopped."""
+    """A PostgreSQL for this test only, which it may stop."""
     sandbox = new_sandbox()
     sandbox.up("postgres")
     return sandbox

@@ -1,4 +1,4 @@
-"""Misfortunes at random, several in one run: still it ends once.
+"""Random faults, several in one run: it ends once.
 
 ``RESILIENCE_RUNS=200 pytest tests/resilience/test_random.py`` asks for more runs than the few of every day, and
 ``RESILIENCE_SEED`` for others. A case is named by its number, which is its seed: it can be had again.
@@ -35,7 +35,7 @@ SCONTROL = ("down", "silent", "slow 1")
 
 
 class Case:
-    """One run and what happens to it, all of it decided by ``seed``."""
+    """One run and its faults, all decided by ``seed``."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.random = world, random.Random(seed)
@@ -43,7 +43,7 @@ class Case:
         self.cancelled = self.failing = False
 
     def carry_out(self) -> None:
-        """Let it happen, take all faults away, and assert the promise."""
+        """Execute the run with its faults, remove them, and assert the promise."""
         self._prepare()
         run_id = self._accept()
         with ExitStack() as supervisors:
@@ -64,7 +64,7 @@ class Case:
             assert [one["inputs"] for one in run.report["failed"]] == [{"image-2": "i02"}], run.report
 
     def _accept(self) -> UUID:
-        """One job, or an array of chunks, of which some are lost to their node and one fails."""
+        """Accept one job, or an array of chunks of which some are lost to their node and one fails."""
         sleep = self.random.choice((0.0, 0.3, 1.0))
         if self.random.random() < 0.5:
             return self.world.accept(sleep=sleep)
@@ -107,7 +107,7 @@ class Case:
         process = self.random.choice(processes)
         self.happened.append("stood still")
         pause = self.random.choice((0.3, 1.5))
-        with suppress(ProcessLookupError):  # it may have been killed at a boundary in this moment
+        with suppress(ProcessLookupError):  # it may just have been killed at a boundary
             if process.is_alive() and process.pid:
                 os.kill(process.pid, signal.SIGSTOP)
                 time.sleep(pause)

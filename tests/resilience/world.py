@@ -37,7 +37,7 @@ from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from tests.fakes.transport import FakeTransport
 
-#: The container: says that it ran, then writes one result for each image.
+#: The container: records that it ran, then writes one result for each image.
 CONTAINER = """#!/bin/sh
 while [ $# -gt 0 ]; do
     case $1 in --infolder) in=$2 ;; --outfolder) out=$2 ;; --sleep=*) sleep=${1#*=} ;; --fail=*) fail=${1#*=} ;; esac
@@ -63,12 +63,12 @@ DESCRIPTOR = {
     ],
 }  # fmt: skip
 
-#: How much slower than alone a process that runs tests is beside others: they share the machine.
+#: How much slower tests run on this machine than on an idle one.
 PACE = float(os.environ.get("TEST_PACE", "1"))
-#: Deadlines are for a machine that does nothing else, times this: only a test that fails waits for so long.
+#: Factor on all deadlines, which are those of an idle machine. Only failing tests wait that long.
 PATIENCE = 4.0
 
-#: What every day can do without: ``pytest -m "slow or not slow" tests/resilience`` asks for all.
+#: Not in the default selection: ``pytest -m "slow or not slow" tests/resilience`` runs all tests.
 SLOW = pytest.mark.slow
 
 TERMINAL_EVENTS = ("WorkflowCompleted", "WorkflowFailed", "RunCancelled")
@@ -92,8 +92,10 @@ class Bare:
 
 
 class Link(FakeTransport):
-    """The way to the cluster. Nothing waits for longer than ``patience`` seconds; ``.link`` in the home says what is
-    wrong with it: ``away`` refuses, ``hole`` swallows."""
+    """The connection to the cluster. No call waits longer than ``patience`` seconds.
+
+    The file ``.link`` in the home folder selects a fault: ``away`` refuses connections, ``hole`` never answers.
+    """
 
     patience = 3.0 * PACE
 
@@ -140,7 +142,7 @@ class World:
         return self.home / ".slurm"
 
     def make(self) -> World:
-        """Lay everything out."""
+        """Create the files of the deployment."""
         for name in ("obedient", "home/images/obedient", "home/.slurm/faults"):
             (self.folder / name).mkdir(parents=True)
         self.install_slurm()
@@ -157,7 +159,7 @@ class World:
         return self
 
     def install_slurm(self) -> None:
-        """Put the programs of SLURM where this cluster finds them."""
+        """Install the fake programs of SLURM."""
         (self.folder / "bin").mkdir()
         program = Path(__file__).with_name("fake_slurm.py")
         for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
@@ -187,7 +189,7 @@ class World:
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def accept(self, sleep: float = 0.0, *, images: int = 1, batch: int = 0, fail: str = "") -> UUID:
-        """Hand a run in: on so many images, in chunks of ``batch``; the container fails on the keys ``fail``."""
+        """Accept a run on this many images, in chunks of ``batch``; the container fails on the keys ``fail``."""
         folder = self.folder / f"images-{os.urandom(4).hex()}"
         folder.mkdir()
         for number in range(images):
@@ -202,21 +204,21 @@ class World:
             return log.accept(request.model_dump(mode="json"), name="w", description="d", user=1, group=1)
 
     def loses(self, *tasks: int) -> None:
-        """Let these tasks of an array be lost to their node when they start, once for each time they are named."""
+        """Let the node of these tasks fail when they start; a task that is named twice is lost twice."""
         (self.slurm / "lose").write_text("".join(f"{task}\n" for task in tasks))
 
     def goes_wrong(self, program: str, *words: str) -> None:
-        """Let the next calls of a program of SLURM go wrong like this."""
+        """Let the next calls of a program of SLURM fail in these ways, one after the other."""
         (self.slurm / "faults" / program).write_text("".join(f"{word}\n" for word in words))
 
     def all_is_well(self) -> None:
-        """Take all that is wrong away."""
+        """Remove all faults."""
         for file in (self.slurm / "faults").iterdir():
             file.unlink()
         (self.home / ".link").unlink(missing_ok=True)
 
     def link(self, state: str) -> None:
-        """Break the way to the cluster: ``away`` or ``hole``."""
+        """Break the connection to the cluster: ``away`` or ``hole``."""
         (self.home / ".link").write_text(state)
 
     def await_run(self, run_id: UUID, seconds: float = 40, *states: RunState) -> WorkflowRun:
@@ -226,7 +228,7 @@ class World:
             while True:
                 try:
                     run = log.run(run_id)
-                except OperationalError:  # the database is away, as some tests want it
+                except OperationalError:  # the database is down, as some tests need it
                     time.sleep(0.2)
                     assert time.monotonic() < end
                     continue
@@ -237,16 +239,16 @@ class World:
                 time.sleep(0.05)
 
     def until(self, condition: Callable[[], bool], seconds: float = 30, *, must: bool = True) -> None:
-        """Wait until something is so."""
+        """Wait until the condition is true."""
         end = time.monotonic() + (seconds * PATIENCE if must else seconds)
         while not condition():
             if time.monotonic() > end:
-                assert not must, "it never came to be"
+                assert not must, "the condition never became true"
                 return
             time.sleep(0.05)
 
     def faults(self, run_id: UUID) -> list[str]:
-        """What a run has met in a row where it is now."""
+        """The consecutive faults of a run in its current state."""
         with self.log() as log:
             run = log.run(run_id)
             return [fault.message for fault in run.consecutive_faults(run.state)]
@@ -282,7 +284,7 @@ class World:
     # -- what must be true --------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs that the scheduler ever took."""
+        """All jobs that the scheduler has accepted."""
         return [json.loads(file.read_text()) for file in sorted(self.slurm.glob("job-*.json"))]
 
     def live(self, run_id: UUID) -> list[str]:
@@ -291,7 +293,7 @@ class World:
         ]
 
     def check(self, run_id: UUID, *expected: RunState) -> WorkflowRun:
-        """The promise, asserted of a run that has ended."""
+        """Assert the promise for a run that has ended."""
         with self.log() as log:
             run = log.run(run_id)
             names = [event.name for event in log.events(run_id)]
@@ -302,9 +304,9 @@ class World:
             name for name, _ in {(job["name"], job["id"]) for job in self.jobs()} if str(run_id) in name
         )
         assert max(submitted.values(), default=0) <= 1, f"an attempt was submitted twice: {submitted} {story}"
-        begun = self.home / "containers"
+        containers = self.home / "containers"
         ran = Counter(
-            line for line in (begun.read_text().splitlines() if begun.exists() else []) if str(run_id) in line
+            line for line in (containers.read_text().splitlines() if containers.exists() else []) if str(run_id) in line
         )
         assert max(ran.values(), default=0) <= 1, f"two jobs of one attempt ran: {ran} {story}"
         self._check_results(run, story)
