@@ -162,7 +162,7 @@ def _folder(deployment: Deployment, run: WorkflowRun, task: int | None) -> str:
     """
     number = _attempt_of(run, task)
     if not number:
-        raise RequestRejected(f"run {run.id} has no job on the cluster yet")
+        raise RequestRejected(f"run {run.id} has no job on the cluster, so there is no output")
     folder = deployment.clusters[run.cluster].attempt_folder(run.id, number)
     tasks = run.attempts[number].tasks
     return f"{folder}/{task_name(tasks[0] if task is None else task)}" if tasks else folder

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from biomeroworker.config import ini, merging, rendering
 from biomeroworker.config.cluster_settings import (
@@ -232,8 +233,7 @@ def _describe(error: ValidationError, places: Mapping[tuple[str | int, ...], Val
         place = tuple(problem["loc"])
         while place and place not in places:
             place = place[:-1]
-        message = problem["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
+        message = _what_to_write(problem)
         if not place:
             lines.append(message)
             continue
@@ -241,3 +241,26 @@ def _describe(error: ValidationError, places: Mapping[tuple[str | int, ...], Val
         shown = "" if value.key in _SECRETS else f" = {value.text!r}"
         lines.append(f"{value.origin}: [{value.section}] {value.key}{shown}: {message}")
     return "\n".join(lines)
+
+
+def _what_to_write(problem: ErrorDetails) -> str:
+    """The message for one error of pydantic, https://docs.pydantic.dev/latest/errors/validation_errors/."""
+    limits = problem.get("ctx", {})
+    match problem["type"]:
+        case "value_error":
+            return str(limits["error"])
+        case "bool_parsing" | "bool_type":
+            return "write true or false"
+        case "int_parsing" | "int_from_float":
+            return "write a whole number"
+        case "float_parsing":
+            return "write a number"
+        case "greater_than":
+            return f"write a number greater than {limits['gt']:g}"
+        case "greater_than_equal":
+            return f"write a number that is at least {limits['ge']:g}"
+        case "less_than_equal":
+            return f"write a number that is at most {limits['le']:g}"
+        case "literal_error":
+            return f"write one of {limits['expected']}"
+    return problem["msg"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from biomeroworker.errors import ConfigError
 
-_SECTION = re.compile(r"\[(?P<name>[^]]+)\]\s*$")
+_SECTION = re.compile(r"\[(?P<name>[^]]+)\]\s*(?:[;#].*)?$")
 _OPTION = re.compile(r"""(?P<key>(?:"[^"]*"|[^=:])+?)\s*(?:[=:]\s*(?P<value>.*))?$""")
 
 #: Sections whose keys are case-sensitive, because they contain names of users and groups.
@@ -60,9 +60,11 @@ def read(path: Path) -> Iterator[Value]:
             section = _section(match["name"])
             continue
         option = _OPTION.match(stripped)
-        if option is None or not section:
-            what = "a setting before the first [SECTION]" if option else "write [SECTION] or key = value, not"
-            raise ConfigError(f"{path}:{number}: {what}: {stripped.partition('=')[0]!r}")
+        if option is None or stripped.startswith("["):
+            raise ConfigError(f"{path}:{number}: write [SECTION] or key = value, not {stripped.partition('=')[0]!r}")
+        if not section:
+            name = option["key"]
+            raise ConfigError(f"{path}:{number}: a setting before the first [SECTION]: {name!r}")
         known = (section, option["key"] if section.startswith(CASE_SENSITIVE) else option["key"].lower())
         if known in found:
             first = found[known][0]

@@ -11,9 +11,9 @@ from biomeroworker.cli.common import err, out
 
 def test_text_between_colons_is_not_printed_as_emoji() -> None:
     for console in (out, err):
-        with console.capture() as said:
+        with console.capture() as captured:
             console.print("gres gpu:a:2, bound /data:/x:ro, image lab:b:c", markup=False)
-        assert said.get() == "gres gpu:a:2, bound /data:/x:ro, image lab:b:c\n"
+        assert captured.get() == "gres gpu:a:2, bound /data:/x:ro, image lab:b:c\n"
 
 
 def test_a_value_is_shown_as_in_the_file(tmp_path: Path) -> None:

@@ -177,10 +177,15 @@ def test_every_variable_of_biomero_is_read() -> None:
     [
         ("[SLURM]\n\npoll_seconds = soon\n", {}, ["named.ini:3: [SLURM] poll_seconds = 'soon'", "number"]),
         ("[SLURM]\npoll_seconds = 0\n", {}, ["named.ini:2", "greater than 0"]),
+        ("[SLURM]\nfree_space_gb = -1\n", {}, ["named.ini:2", "at least 0"]),
+        ("[NOTIFICATIONS]\nsmtp_port = 70000\n", {}, ["named.ini:2", "at most 65535"]),
+        ("[NODE]\nforward_env = OMERO_PASSWORD\n", {}, [": OMERO_PASSWORD is a secret"]),
+        ("[SSH\nhost = a\n", {}, ["named.ini:1", "write [SECTION]"]),
+        ("[SSH] host = a\n", {}, ["named.ini:1", "write [SECTION]"]),
         ("[SLURM]\ncontainer_runtime = docker\n", {}, ["named.ini:2", "'apptainer', 'singularity' or 'charliecloud'"]),
-        ("[SSH]\ninline_ssh_env = maybe\n", {}, ["named.ini:2: [SSH] inline_ssh_env = 'maybe'", "boolean"]),
+        ("[SSH]\ninline_ssh_env = maybe\n", {}, ["named.ini:2: [SSH] inline_ssh_env = 'maybe'", "write true or false"]),
         ("[WORKFLOWS]\na = a\na_use_gpu = perhaps\n", {}, ["named.ini:3: [WORKFLOWS] a_use_gpu"]),
-        ("", {"BIOMERO_SACCT_START_DAYS_AGO": "many"}, ["environment BIOMERO_SACCT_START_DAYS_AGO", "integer"]),
+        ("", {"BIOMERO_SACCT_START_DAYS_AGO": "many"}, ["environment BIOMERO_SACCT_START_DAYS_AGO", "whole number"]),
         ("[SLURM]\ngpu_gres = gpu:1\ngpu_gpus = 1\n", {}, ["named.ini:2", "named.ini:3", "exclude each other"]),
         ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host is already set in line 2"]),
         ("host = a\n", {}, ["named.ini:1", "before the first [SECTION]"]),
@@ -242,6 +247,12 @@ def test_a_list_may_continue_and_a_value_may_start_in_the_next_line(tmp_path: Pa
     text = "[SLURM]\ninsecure_registries = a:5000\n  b:5000\nslurm_data_path =\n    ~/data\n"
     found = load(tmp_path, text).clusters[""].slurm
     assert (found.insecure_registries, found.slurm_data_path) == (("a:5000", "b:5000"), "~/data")
+
+
+def test_a_comment_may_follow_the_name_of_a_section(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[SSH]  ; the login node\nhost = a\n[SLURM] # jobs\npoll_seconds = 7\n")
+    assert (settings.clusters[""].ssh.host, settings.clusters[""].slurm.poll_seconds) == ("a", 7)
+    assert not settings.warnings
 
 
 def test_an_unknown_key_is_a_warning_with_its_place(tmp_path: Path) -> None:
