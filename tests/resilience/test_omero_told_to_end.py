@@ -159,7 +159,7 @@ def goes(process: subprocess.Popen[str]) -> None:
 
 def serves(process: subprocess.Popen[str]) -> None:
     assert process.stderr
-    assert "serving scripts" in process.stderr.readline()
+    assert "executing the scripts" in process.stderr.readline()
 
 
 @pytest.mark.parametrize("silent", [False, pytest.param(True, marks=SLOW)])

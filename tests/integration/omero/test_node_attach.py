@@ -235,7 +235,7 @@ def node_process(command, environment=None):
     ) as node:
         try:
             lines = iter(node.stderr.readline, "")
-            assert any("ready" in line or "serving scripts" in line for line in lines), "the node did not start"
+            assert any("ready" in line or "executing the scripts" in line for line in lines), "the node did not start"
             threading.Thread(target=list, args=(lines,), daemon=True).start()  # so that the pipe never fills
             yield node
         finally:

@@ -51,7 +51,7 @@ def worker(site, server, person, tmp_path):
 def script(session, worker):
     """The script, uploaded as the person's own as soon as the Processor is there to read its parameters."""
     end = time.monotonic() + 60
-    while "serving scripts" not in (worker / "attach.log").read_text():
+    while "executing the scripts" not in (worker / "attach.log").read_text():
         assert time.monotonic() < end, (worker / "attach.log").read_text()
         time.sleep(0.2)
     text = (CHECKOUT / "scripts/SLURM_Run_Workflow.py").read_text()
