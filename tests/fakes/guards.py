@@ -1,8 +1,12 @@
-"""Guards for sources that are called without a run."""
+"""Guards for sources that are called without a run, and for runs of a log that no other process writes to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
+
+from biomeroworker.engine.steps.guards import CancelToken, LeaseGuard
+from biomeroworker.engine.steps.leased_run import LeasedRun
 
 
 class FakeGuard:
@@ -13,3 +17,8 @@ class FakeGuard:
 
 
 UNGUARDED = FakeGuard()
+
+
+def unleased(run_id: UUID) -> LeasedRun:
+    """A run that needs no lease."""
+    return LeasedRun(run_id, LeaseGuard(run_id), CancelToken(run_id))

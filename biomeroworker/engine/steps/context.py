@@ -70,10 +70,6 @@ class EngineContext:
                 self._cluster_contexts[name] = known
             return known
 
-    def cluster_of(self, run: WorkflowRun) -> Cluster:
-        """The cluster of an admitted run."""
-        return self.cluster_context(run.cluster).cluster
-
     def source(self, request: RunRequest) -> Source:
         """The source that a request names; raises RequestRejected when this worker does not serve it."""
         try:

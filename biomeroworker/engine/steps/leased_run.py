@@ -60,8 +60,3 @@ class LeasedRun:
     last: StepResult = StepResult(Next.STEP)
     polled: PolledJob | None = None  #: None: read it from the log before the next poll
     cancel_started: float | None = None  #: ``time.monotonic()`` of the first attempt to cancel its jobs
-
-    @classmethod
-    def unleased(cls, run_id: UUID) -> LeasedRun:
-        """A run of a log that no other process writes to."""
-        return cls(run_id, LeaseGuard(run_id), CancelToken(run_id))

@@ -20,6 +20,7 @@ from biomeroworker.engine.steps.leased_run import LeasedRun, Next
 from biomeroworker.engine.timing import Timing
 from biomeroworker.errors import NodeFault, Transient
 from biomeroworker.eventlog.runlog import RunLog, RunState
+from tests.fakes.guards import unleased
 
 PLAN = {"image": "/i.sif", "workflow": {"name": "w", "family": "biomero", "container_image": "lab/w:v1"}}
 TIMING = Timing(doubt_seconds=60.0)
@@ -91,7 +92,7 @@ def run(log: RunLog) -> LeasedRun:
     log.complete(run_id, RunState.EXPORTING)
     log.begin_attempt(run_id, 1, f"biomero-{run_id}-1")
     log.intend(run_id, RunState.SUBMITTING, attempt=1)
-    return LeasedRun.unleased(run_id)
+    return unleased(run_id)
 
 
 def claimed(seconds: float) -> SubmissionUncertain:

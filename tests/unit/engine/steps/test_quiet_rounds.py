@@ -11,8 +11,8 @@ from biomeroworker.engine.steps.cancellation import JobCanceller
 from biomeroworker.engine.steps.context import EngineContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.job_monitor import JobMonitor
-from biomeroworker.engine.steps.leased_run import LeasedRun
 from biomeroworker.eventlog.runlog import RunLog, RunState
+from tests.fakes.guards import unleased
 
 
 def test_a_poll_without_news_makes_no_database_query(tmp_path):
@@ -30,7 +30,7 @@ def test_a_poll_without_news_makes_no_database_query(tmp_path):
         log.begin_attempt(run, 1, f"biomero-{run}-1")
         log.intend(run, RunState.SUBMITTING, attempt=1)
         log.submitted(run, 1, 7)
-        leased = LeasedRun.unleased(run)
+        leased = unleased(run)
         assert monitor.poll("", [leased]) == {run: False}, "the state RUNNING is new"
         statements = []
         event.listen(log._engine, "before_cursor_execute", lambda *words: statements.append(words[2]))
