@@ -54,8 +54,8 @@ class ExecutionPlan(RunPlan):
 
     @classmethod
     def from_run(cls, run: WorkflowRun) -> ExecutionPlan:
-        """Read the plan that the run's log holds."""
-        return cls.model_validate(run.intent(RunState.EXPORTING))
+        """Read the plan that the run's log holds. Fields that only another version knows are ignored."""
+        return cls.model_validate(run.intent(RunState.EXPORTING), extra="ignore")
 
     def detail(self) -> dict[str, Any]:
         """The values that the log records."""

@@ -30,7 +30,7 @@ from biomeroworker.engine.retention import RetentionCleaner
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import RunState
 from biomeroworker.eventlog.store import schema
-from biomeroworker.eventlog.tables import OWN_TABLES
+from biomeroworker.eventlog.tables import OWN_TABLES, TRACKING
 from biomeroworker.notifications.dispatcher import Dispatcher
 from tests.database_fixtures import KINDS, new_database
 from tests.log_steps import accept, bring_to, rows
@@ -214,11 +214,12 @@ def test_the_tables_have_the_same_rows_also_after_a_rebuild_from_the_events(stor
 
 
 def test_opening_migrates_the_schema_and_changes_no_row(store: Store) -> None:
-    before = {table.name: store.table(table.name) for table in OWN_TABLES}
+    own = [table.name for table in OWN_TABLES if table is not TRACKING]  # its version says that of the read tables
+    before = {name: store.table(name) for name in own}
     events = store.table("workflowtracker_events")
     store.world.log().close()
     assert store.table(schema.VERSION_TABLE) == [{"version_num": schema.latest_revision()}]
-    assert {table.name: store.table(table.name) for table in OWN_TABLES} == before
+    assert {name: store.table(name) for name in own} == before
     assert store.table("workflowtracker_events") == events
 
 
@@ -319,6 +320,7 @@ def test_pending_notifications_are_delivered_and_delivered_ones_are_not_repeated
 
 
 def test_only_folders_of_ended_runs_are_removed_on_the_cluster(store: Store) -> None:
+    store.world.log().close()  # opening may make the read tables again from the events
     long_ago = datetime(2020, 1, 1).isoformat(" ")
     store.execute(
         f"UPDATE biomeroworker_run SET ended = '{long_ago}' WHERE ended IS NOT NULL",

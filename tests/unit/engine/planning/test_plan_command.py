@@ -30,3 +30,12 @@ def test_a_bilayers_program_is_called_as_its_descriptor_says(
     called = (tmp_path / "runtime").read_bytes().decode().split("\0")[:-1]
     assert verb in called
     assert called[-len(words) :] == words
+
+
+def test_a_plan_that_another_version_recorded_is_read_without_the_fields_that_are_unknown_here() -> None:
+    plan = ExecutionPlan(image="/i/w.sif", version="v1", workflow=read(BIAFLOWS))
+    recorded: dict[str, Any] = plan.detail() | {"later": True}
+    recorded["workflow"] |= {"gpu": False, "min_cores": None}
+    recorded["workflow"]["inputs"][0] |= {"unknown": 1}
+    run: Any = SimpleNamespace(intent=lambda stage: recorded)
+    assert ExecutionPlan.from_run(run) == plan
