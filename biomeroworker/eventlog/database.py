@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -76,6 +77,11 @@ def allow_long(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         for name, value in LONG_LIMITS.items():
             connection.exec_driver_sql(f"SET LOCAL {name} = '{value}'")
+
+
+def insert_into(table: Table, connection: Connection) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can have ``ON CONFLICT``, which each dialect has in a class of its own."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def _sqlite(url: URL) -> Engine:

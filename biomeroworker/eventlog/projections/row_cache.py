@@ -8,9 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BindParameter, Connection, Executable, Select, Table, bindparam, or_, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from biomeroworker.eventlog.database import insert_into
 from biomeroworker.eventlog.tables import Views
 
 Row = dict[str, Any]
@@ -91,12 +90,11 @@ class RowCache:
 
 def _upsert(table: Table, rows: dict[Any, Row], connection: Connection) -> Any:
     (primary,) = table.primary_key.columns
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
     bound = [
         {name: bindparam(None, value, type_=table.c[name].type, unique=True) for name, value in row.items()}
         for row in rows.values()
     ]
-    statement = insert(table).values(bound if len(bound) > 1 else bound[0])
+    statement = insert_into(table, connection).values(bound if len(bound) > 1 else bound[0])
     return statement.on_conflict_do_update(
         index_elements=[primary],
         set_={c.name: statement.excluded[c.name] for c in table.columns if c is not primary},

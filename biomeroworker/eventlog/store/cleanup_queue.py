@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.database import insert_into
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import CLEANUP, VIEWS
 
@@ -47,9 +46,8 @@ class CleanupQueue:
             return []
         with self._recorder.writing() as connection:
             now = self._recorder.now(connection)
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
             rows = [{"run_id": one, "due": now + seconds, "tries": 0, "problem": ""} for one in candidates]
-            statement = insert(CLEANUP).values(rows)
+            statement = insert_into(CLEANUP, connection).values(rows)
             statement = statement.on_conflict_do_update(
                 index_elements=[queue.run_id],
                 set_={"due": statement.excluded.due},

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from sqlalchemy import delete, literal, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from biomeroworker.eventlog.database import insert_into
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import LEASES, VIEWS
 
@@ -33,8 +32,7 @@ class Leases:
             )
             if only is not None:
                 free = free.where(runs.run_id == only)
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-            statement = insert(LEASES).from_select(["run_id", "holder", "until"], free)
+            statement = insert_into(LEASES, connection).from_select(["run_id", "holder", "until"], free)
             statement = statement.on_conflict_do_update(
                 index_elements=[LEASES.c.run_id],
                 set_={"holder": statement.excluded.holder, "until": statement.excluded.until},

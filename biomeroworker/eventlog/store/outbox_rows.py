@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from eventsourcing.persistence import StoredEvent
 from sqlalchemy import Connection, Insert
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from biomeroworker.eventlog.database import insert_into
 from biomeroworker.eventlog.tables import OUTBOX
 
 #: The channels. A row is recorded for each; the dispatcher knows which of them are configured.
@@ -26,7 +25,6 @@ def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:
     ended = [event.originator_id for event in events if event.topic.endswith(_ENDS)]
     if not ended:
         return []
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
     rows = [
         {
             "run_id": run_id, "channel": channel, "recorded": time.time(), "due": 0.0, "tries": 0, "holder": "",
@@ -36,4 +34,4 @@ def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:
         for channel in (EMAIL, WEBHOOK)
     ]  # fmt: skip
     # another program may record a second end of a run; it causes no second notification
-    return [insert(OUTBOX).values(rows).on_conflict_do_nothing()]
+    return [insert_into(OUTBOX, connection).values(rows).on_conflict_do_nothing()]

@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from biomeroworker.eventlog.database import insert_into
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import PENDING_CANCELS
 
@@ -41,8 +40,9 @@ class PendingCancels:
         if not rows:
             return
         with self._recorder.writing() as connection:
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-            connection.execute(insert(PENDING_CANCELS).on_conflict_do_nothing(index_elements=["name"]), rows)
+            connection.execute(
+                insert_into(PENDING_CANCELS, connection).on_conflict_do_nothing(index_elements=["name"]), rows
+            )
 
     def all(self) -> list[PendingCancel]:
         """All pending cancels, oldest first."""
