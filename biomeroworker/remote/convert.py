@@ -1,20 +1,19 @@
 #!/usr/bin/env python3
 """Turn every OME-Zarr of a folder into OME-TIFF: ``convert.py IN OUT [--jobs N] [--progress FILE]``.
 
-A program of its own: it is sent with a run and executed inside the converter's container image, so it needs nothing
-but numpy, numcodecs and tifffile, and runs on Python 3.9. It reads Zarr by itself (formats 2 and 3, sharded or not, so
-OME-Zarr 0.1 to 0.5): starting zarr-python costs more than converting a small image, and a chunk that cannot be read is
-then named.
+This program is sent with a run and runs inside the converter's container image. So it needs only numpy, numcodecs and
+tifffile, and Python 3.9. It reads Zarr itself (formats 2 and 3, sharded or not: OME-Zarr 0.1 to 0.5), because starting
+zarr-python takes longer than converting a small image, and because errors can then name the chunk.
 
 ``image-7.ome.zarr`` becomes ``image-7.tif``; each field of a plate becomes ``plate-3_B2_0.tif`` (well, field). Axes,
-pixel sizes with their units, channel names and the image's name are kept; channels are never made into RGB.
+pixel sizes with units, channel names and the name of the image are preserved; channels never become RGB.
 
-The pixels of an uncompressed TIFF are one block whose layout is known before the first is written. So the file is laid
-out empty, and bands of it (chunks side by side, over the full width where memory allows) are read once and written
-where they belong, in any order, by as many threads as the job has cores.
+The pixels of an uncompressed TIFF are one block with a layout that is known in advance. So the file is created empty.
+Bands of it (adjacent chunks, over the full width if memory allows) are read once and written at their position, in any
+order, by as many threads as the job has cores.
 
-Exit codes: 0 done; 1 an input that cannot be converted; 74 reading or writing failed (``EX_IOERR`` of sysexits.h).
-No file under its final name is ever less than whole.
+Exit codes: 0 done; 1 an input cannot be converted; 74 reading or writing failed (``EX_IOERR`` of sysexits.h).
+A file with its final name is always complete.
 """
 
 # ruff: noqa: B905  (zip has no `strict` in Python 3.9)
@@ -42,12 +41,12 @@ import numpy as np
 import tifffile
 
 IO_ERROR = 74
-#: Pixels in memory at once, in bytes; only a single chunk that is larger than this makes it more.
-MEMORY = 192 << 20
-#: A band grows over the width of a plane, then over its height, while it stays below this.
-BAND = 8 << 20
-#: Shards of which the index is remembered, and the file kept open.
-SHARDS = 64
+#: Maximum of pixels in memory, unless a single chunk is larger.
+MEMORY_BYTES = 192 << 20
+#: Maximum size of a band, which grows over the width of a plane, then over its height.
+BAND_BYTES = 8 << 20
+#: Maximum of shards with an open file and a cached index.
+MAX_SHARDS = 64
 
 #: OME-NGFF names units as UDUNITS-2 does, OME-XML by symbol (OME schema 2016-06, UnitsLength and UnitsTime).
 LENGTHS = {
@@ -63,31 +62,31 @@ TIMES = {
 }  # fmt: skip
 CENTIMETERS = {"Å": 1e-8, "pm": 1e-10, "nm": 1e-7, "µm": 1e-4, "mm": 0.1, "cm": 1.0, "dm": 10.0, "m": 100.0}
 
-#: Pixel types that OME-XML has no name for, and what holds their values.
+#: Pixel types without a name in OME-XML, and the types that store their values.
 STORED_AS = {"bool": "uint8", "float16": "float32", "int64": "int32", "uint64": "uint32"}
 OME_TYPES = {
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", "complex64", "complex128",
 }  # fmt: skip
 
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_SENSELESS = (
+_INVALID = (
     KeyError,
     TypeError,
     ValueError,
     IndexError,
     AttributeError,
     OverflowError,
-)  # what wrong metadata make Python say
+)  # what Python raises for invalid metadata
 
 
 class Unconvertible(Exception):
-    """An input is not what it should be; the message names the image and the file."""
+    """An invalid input; the message names the image and the file."""
 
     code = 1
 
 
 class Unreadable(Unconvertible):
-    """Reading or writing failed, through no fault of the input."""
+    """Reading or writing failed; the input is not at fault."""
 
     code = IO_ERROR
 
@@ -96,47 +95,47 @@ class Unreadable(Unconvertible):
 
 
 class Packing(NamedTuple):
-    """How one chunk lies in its bytes (zarr format 2: filters and compressor; format 3: codecs)."""
+    """How a chunk is encoded (zarr format 2: filters and compressor; format 3: codecs)."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
-    axes: tuple[int, ...]  #: order in which the axes are stored
+    axes: tuple[int, ...]  #: storage order of the axes
     codecs: tuple[Any, ...]  #: in the order of encoding
 
     def unpack(self, raw: bytes) -> np.ndarray:
-        """The pixels of a chunk; raises ValueError for bytes that are not one."""
+        """The pixels of a chunk; raises ValueError if the bytes are invalid."""
         data: Any = raw
         for codec in reversed(self.codecs):
             if codec.codec_id == "blosc":
                 _check_blosc(data)
             try:
                 data = codec.decode(data)
-            except Exception as error:  # every codec has its own
+            except Exception as error:  # each codec raises its own types
                 raise ValueError(f"{codec.codec_id} cannot unpack it: {error}") from error
         flat = np.frombuffer(data, np.uint8) if isinstance(data, (bytes, bytearray)) else np.asarray(data).reshape(-1)
         flat = flat.view(np.uint8)
         wanted = self.dtype.itemsize * math.prod(self.shape)
         if flat.size != wanted:
-            raise ValueError(f"it holds {flat.size} bytes of pixels, not {wanted}")
+            raise ValueError(f"it has {flat.size} bytes of pixels, not {wanted}")
         stored = flat.view(self.dtype).reshape([self.shape[axis] for axis in self.axes])
         return stored.transpose(np.argsort(self.axes))
 
 
 def _check_blosc(data: Any) -> None:
-    """Compare the sizes in Blosc's header (bytes 12 to 15: of the whole) with what is there; the library trusts it."""
+    """Compare the total size in Blosc's header (bytes 12 to 15) with the actual size: the library does not check it."""
     if len(data) < 16 or struct.unpack_from("<I", data, 12)[0] != len(data):
-        raise ValueError(f"it is cut off, or no Blosc: it has {len(data)} bytes")
+        raise ValueError(f"it is truncated, or not Blosc: it has {len(data)} bytes")
 
 
 class Shard(NamedTuple):
-    """A file of many chunks that is open, and where in it each lies (offset and length; 2⁶⁴-1 twice: not there)."""
+    """An open file with several chunks, and their offsets and lengths (2⁶⁴-1 twice: no chunk)."""
 
     stream: _Stream
     table: np.ndarray
 
 
 class Level:
-    """The full-resolution array of an image: what its metadata say, and its chunks."""
+    """The full-resolution array of an image: its metadata and chunks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -148,15 +147,15 @@ class Level:
         if found is None:
             raise Unconvertible(f"neither .zarray nor zarr.json is in {_shown(folder)}")
         self.outer: tuple[int, ...] = ()  #: shape of a shard
-        self.index: tuple[Packing, bool] | None = None  #: how a shard's index is packed, and whether it comes first
+        self.index: tuple[Packing, bool] | None = None  #: encoding of a shard's index, and whether it comes first
         try:
             self.shape = tuple(int(size) for size in found["shape"])
             read(found)
             if len(self.chunks) != len(self.shape) or min(self.chunks, default=1) < 1:
                 raise ValueError(f"chunks {self.chunks} for shape {self.shape}")
             self.fill = _fill_value(found.get("fill_value"), self.dtype) if self.dtype.kind in "biufc" else None
-        except _SENSELESS as error:
-            raise Unconvertible(f"{_shown(self.metadata)} makes no sense: {_words(error)}") from error
+        except _INVALID as error:
+            raise Unconvertible(f"{_shown(self.metadata)} is invalid: {_words(error)}") from error
         self.shards: OrderedDict[Path, Shard | None] = OrderedDict()
         self.lock = threading.Lock()
 
@@ -176,17 +175,17 @@ class Level:
         if found.get("node_type") != "array":
             raise ValueError(f"node type {found.get('node_type')!r}, not an array")
         if found["chunk_grid"]["name"] != "regular":
-            raise ValueError(f"chunk grid {found['chunk_grid']['name']!r} is not known")
+            raise ValueError(f"chunk grid {found['chunk_grid']['name']!r} is not supported")
         self.chunks = tuple(int(size) for size in found["chunk_grid"]["configuration"]["chunk_shape"])
         self.dtype = np.dtype(str(found["data_type"]))
         codecs = found["codecs"]
         if any(codec["name"] == "sharding_indexed" for codec in codecs):
             if len(codecs) > 1:
-                raise ValueError("codecs around shards are not known")
+                raise ValueError("codecs outside shards are not supported")
             inside = codecs[0]["configuration"]
             self.outer, self.chunks = self.chunks, tuple(int(size) for size in inside["chunk_shape"])
             if any(a % b for a, b in zip(self.outer, self.chunks)):
-                raise ValueError(f"chunks {self.chunks} do not fill shards {self.outer}")
+                raise ValueError(f"the size of shards {self.outer} is not a multiple of that of chunks {self.chunks}")
             counts = tuple(a // b for a, b in zip(self.outer, self.chunks))
             packing = _packing(inside["index_codecs"], np.dtype("<u8"), (*counts, 2))
             self.index = packing, inside.get("index_location", "end") == "start"
@@ -199,9 +198,9 @@ class Level:
         self.place = lambda index: separator.join([*prefix, *map(str, index)])
 
     def read(self, region: tuple[slice, ...], dtype: np.dtype) -> np.ndarray | None:
-        """The pixels of a region that begins at the border of a chunk; each of its chunks is read once.
+        """The pixels of a region that starts at the border of a chunk; each chunk is read once.
 
-        None for zeros: nothing was ever written there.
+        None if no chunk of the region was written and the fill value is zero.
         """
         shape = [part.stop - part.start for part in region]
         grid = [range(part.start // side, -(-part.stop // side)) for part, side in zip(region, self.chunks)]
@@ -242,12 +241,12 @@ class Level:
             raw = self._part(file, inner) if inner else file.read_bytes()
             return None if raw is None else self.packing.unpack(raw)
         except FileNotFoundError as error:
-            # Never written, if everything else is there. Else the folder has gone, with its mount perhaps.
+            # The chunk was never written, if the metadata exist. Else the folder is gone, perhaps with its mount.
             if not self.metadata.exists():
-                raise Unreadable(f"{_shown(self.metadata)} has gone away") from error
+                raise Unreadable(f"{_shown(self.metadata)} is no longer there") from error
             return None
         except ValueError as error:
-            raise Unconvertible(f"chunk {_shown(file, inner)} is broken: {error}") from error
+            raise Unconvertible(f"chunk {_shown(file, inner)} is invalid: {error}") from error
         except OSError as error:
             raise Unreadable(f"chunk {_shown(file, inner)} cannot be read: {error.strerror or error}") from error
 
@@ -258,8 +257,8 @@ class Level:
                 self.shards.move_to_end(file)
             else:
                 self.shards[file] = self._open(file)
-                if len(self.shards) > SHARDS:
-                    self.shards.popitem(last=False)  # its file is closed when the last reader lets go of it
+                if len(self.shards) > MAX_SHARDS:
+                    self.shards.popitem(last=False)  # its file is closed with its last reader
             shard = self.shards[file]
         if shard is None:
             return None
@@ -267,7 +266,7 @@ class Level:
         if offset == length == 2**64 - 1:
             return None
         if max(offset, length) > 2**63 - 1:
-            raise ValueError("the shard's index makes no sense")
+            raise ValueError("the shard's index is invalid")
         raw = os.pread(shard.stream.fileno(), length, offset)
         while len(raw) < length:
             more = os.pread(shard.stream.fileno(), length - len(raw), offset + len(raw))
@@ -289,11 +288,11 @@ class Level:
             return None
         size = os.fstat(stream.fileno()).st_size
         if size < length:
-            raise ValueError(f"the shard has {size} bytes, less than its index")
+            raise ValueError(f"the shard has only {size} bytes, less than its index")
         return Shard(stream, packing.unpack(os.pread(stream.fileno(), length, 0 if first else size - length)))
 
     def close(self) -> None:
-        """Forget the shards."""
+        """Drop the cached shards."""
         with self.lock:
             self.shards.clear()
 
@@ -313,7 +312,7 @@ class _Stream:
 
 
 def _packing(codecs: Sequence[dict[str, Any]], dtype: np.dtype, shape: tuple[int, ...]) -> Packing:
-    """The chain of codecs of zarr format 3: transposition, then bytes, then whatever packs bytes."""
+    """The codecs of zarr format 3: transposition, then bytes, then compressors of bytes."""
     axes = tuple(range(len(shape)))
     packed = []
     in_bytes = False
@@ -332,19 +331,19 @@ def _packing(codecs: Sequence[dict[str, Any]], dtype: np.dtype, shape: tuple[int
         else:
             raise ValueError(f"codec {name!r} is not known")
     if not in_bytes:
-        raise ValueError("the codecs do not say how pixels become bytes")
+        raise ValueError("there is no codec that converts pixels to bytes")
     return Packing(dtype, shape, axes, tuple(packed))
 
 
 def _codec(name: str, settings: dict[str, Any]) -> Any:
     try:
         return numcodecs.get_codec({**settings, "id": name})
-    except Exception as error:  # in numcodecs' own class, or whatever wrong settings make it raise
+    except Exception as error:  # numcodecs' own type, or any type for invalid settings
         raise ValueError(f"codec {name!r} is not known to numcodecs {numcodecs.__version__}") from error
 
 
 def _fill_value(given: Any, dtype: np.dtype) -> Any:
-    """What pixels of chunks are that were never written; both formats' ways to write it."""
+    """The value of pixels in chunks that were never written, in the notations of both formats."""
     if given is None:
         return dtype.type(0)
     if isinstance(given, str) and given.startswith("0x"):
@@ -355,7 +354,7 @@ def _fill_value(given: Any, dtype: np.dtype) -> Any:
 
 
 def load(file: Path) -> Any:
-    """The content of a JSON file; None if there is none."""
+    """The content of a JSON file; None if the file does not exist."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -367,7 +366,7 @@ def load(file: Path) -> Any:
 
 
 def attributes(folder: Path) -> dict[str, Any]:
-    """A group's OME metadata, wherever its version keeps it (0.5: ``zarr.json``; before: ``.zattrs``)."""
+    """A group's OME metadata (version 0.5: in ``zarr.json``; before: in ``.zattrs``)."""
     for name in ("zarr.json", ".zattrs"):
         content = load(folder / name)
         if content is None:
@@ -375,15 +374,15 @@ def attributes(folder: Path) -> dict[str, Any]:
         try:
             found = (content.get("attributes") or {}).get("ome") or {} if name == "zarr.json" else content
             return dict(found)
-        except _SENSELESS as error:
-            raise Unconvertible(f"{_shown(folder / name)} makes no sense: {_words(error)}") from error
+        except _INVALID as error:
+            raise Unconvertible(f"{_shown(folder / name)} is invalid: {_words(error)}") from error
     if folder.is_dir():
         raise Unconvertible(f"no zarr metadata is in {_shown(folder)}: neither .zattrs nor zarr.json")
-    raise Unconvertible(f"{_shown(folder)} is not there")
+    raise Unconvertible(f"{_shown(folder)} does not exist")
 
 
 def _below(folder: Path, path: Any) -> Path:
-    """A path that metadata name; it may not lead out of its folder."""
+    """A path from metadata, which must stay inside its folder."""
     parts = Path(str(path)).parts
     if not parts or ".." in parts or Path(str(path)).is_absolute():
         raise Unconvertible(f"the path {str(path)!r} leads out of {_shown(folder)}")
@@ -391,7 +390,7 @@ def _below(folder: Path, path: Any) -> Path:
 
 
 def _shown(file: Path, inner: tuple[int, ...] = ()) -> str:
-    """A file's place below its ``.zarr``, printable whatever is in its name."""
+    """The path of a file from its ``.zarr`` on, with unprintable characters escaped."""
     parts = file.parts
     root = max((number for number, part in enumerate(parts) if part.endswith(".zarr")), default=len(parts) - 2)
     return _printable("/".join(parts[root:]) + (f" {inner}" if inner else ""))
@@ -409,24 +408,24 @@ def _words(error: Exception) -> str:
 
 
 class Image:
-    """One multiscale image: its full-resolution array, and what is known about it."""
+    """A multiscale image: its full-resolution array and its metadata."""
 
     def __init__(self, folder: Path, label: str) -> None:
         self.label = label
         metadata = attributes(folder)
         try:
             self._describe(folder, metadata)
-        except _SENSELESS as error:
-            raise Unconvertible(f"the metadata of {_shown(folder)} make no sense: {_words(error)}") from error
+        except _INVALID as error:
+            raise Unconvertible(f"the metadata of {_shown(folder)} are invalid: {_words(error)}") from error
         self._check()
 
     def _describe(self, folder: Path, metadata: dict[str, Any]) -> None:
         multiscales = metadata.get("multiscales")
         if not multiscales or not multiscales[0].get("datasets"):
-            raise Unconvertible("no multiscales metadata, so it is no OME-Zarr image")
+            raise Unconvertible("no multiscales metadata, so it is not an OME-Zarr image")
         scale = multiscales[0]
         if "coordinateSystems" in scale:
-            raise Unconvertible("OME-Zarr with coordinate systems (0.6 and later) is not known")
+            raise Unconvertible("OME-Zarr with coordinate systems (0.6 and later) is not supported")
         dataset = scale["datasets"][0]
         self.level = Level(_below(folder, dataset["path"]))
         self.shape = self.level.shape
@@ -450,17 +449,17 @@ class Image:
         if min(self.shape) < 1:
             raise Unconvertible(f"shape {self.shape} has no pixels")
         if self.dtype.name not in OME_TYPES:
-            raise Unconvertible(f"pixels of type {self.level.dtype} have no place in OME-TIFF")
+            raise Unconvertible(f"OME-TIFF does not support pixels of type {self.level.dtype}")
 
     @property
     def dtype(self) -> np.dtype:
-        """How its pixels are stored in the TIFF."""
+        """The pixel type in the TIFF."""
         kind = self.level.dtype
         stored: np.dtype = np.dtype(STORED_AS.get(kind.name, kind)).newbyteorder("<")
         return stored
 
     def ome(self) -> dict[str, Any]:
-        """What goes into the OME-XML, in the words of tifffile's ``metadata`` argument."""
+        """The content of the OME-XML, as tifffile's ``metadata`` argument."""
         found: dict[str, Any] = {"axes": self.axes}
         if self.name:
             found["Name"] = self.name
@@ -479,7 +478,7 @@ class Image:
         return found
 
     def resolution(self) -> tuple[float, float] | None:
-        """Pixels per centimetre in X and Y, for programs that read TIFF's tags and no OME-XML."""
+        """Pixels per centimetre in X and Y, for programs that read the tags of the TIFF and not the OME-XML."""
         metadata = self.ome()
         try:
             x, y = (1 / (metadata[f"PhysicalSize{a}"] * CENTIMETERS[metadata[f"PhysicalSize{a}Unit"]]) for a in "XY")
@@ -494,7 +493,7 @@ class Image:
             min(step, size) for step, size in zip(steps, self.shape)
         )
         for axis in (-1, -2):  # first over the width, then over the height
-            fitting = max(1, min(BAND // bytes_, -(-self.shape[axis] // steps[axis])))
+            fitting = max(1, min(BAND_BYTES // bytes_, -(-self.shape[axis] // steps[axis])))
             bytes_, steps[axis] = bytes_ * fitting, steps[axis] * fitting
             if steps[axis] < self.shape[axis]:
                 break
@@ -504,14 +503,14 @@ class Image:
             yield from _cut([(part.start, part.stop) for part in shard], steps)
 
     def memory(self, band: tuple[slice, ...]) -> int:
-        """Bytes that one band needs while it is moved: itself, a chunk, and a chunk as it is stored."""
+        """Bytes that the conversion of one band needs: the band, a chunk, and an encoded chunk."""
         chunk: int = self.level.dtype.itemsize * math.prod(self.level.chunks)
         pixels: int = math.prod(part.stop - part.start for part in band)
         return int(self.dtype.itemsize) * pixels + 2 * chunk
 
 
 def _cut(extents: Sequence[tuple[int, int]], steps: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Boxes of at most these sides, which fill these extents."""
+    """Boxes of at most these sizes that cover these extents."""
     ranges = [
         [slice(start, min(start + step, stop)) for start in range(first, stop, step)]
         for (first, stop), step in zip(extents, steps)
@@ -532,7 +531,7 @@ def _scales(count: int, *levels: dict[str, Any]) -> list[float]:
 
 
 def find_images(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every image below a folder of OME-Zarr: where it is, and the stem of its TIFF's name."""
+    """Each image in a folder of OME-Zarr: its path, and the file name of its TIFF without suffix."""
     for entry in sorted(folder.iterdir()):
         if entry.suffix != ".zarr":
             continue
@@ -543,8 +542,8 @@ def find_images(folder: Path) -> Iterator[tuple[Path, str]]:
         if "plate" in metadata:
             try:
                 yield from _fields(entry, stem, metadata["plate"])
-            except _SENSELESS as error:
-                raise Unconvertible(f"the metadata of {_shown(entry)} make no sense: {_words(error)}") from error
+            except _INVALID as error:
+                raise Unconvertible(f"the metadata of {_shown(entry)} are invalid: {_words(error)}") from error
         elif "multiscales" not in metadata and "bioformats2raw.layout" in metadata:
             for series in sorted((one for one in entry.iterdir() if one.name.isdigit()), key=lambda one: int(one.name)):
                 yield series, f"{stem}_{series.name}"
@@ -564,17 +563,17 @@ def _fields(plate: Path, stem: str, metadata: dict[str, Any]) -> Iterator[tuple[
 
 
 def needs_bigtiff(size: int, planes: int) -> bool:
-    """Whether pixels of this size, with a page's directory for each plane, pass the 4 GiB that 32-bit offsets reach."""
+    """Whether pixels of this size, with a directory for each plane, exceed the 4 GiB of 32-bit offsets."""
     return size + planes * 512 + (1 << 20) >= 1 << 32
 
 
 class Target:
-    """An OME-TIFF that was laid out empty and is filled in any order; it has its name only once it is whole."""
+    """An OME-TIFF that is created empty and filled in any order; it gets its name when it is complete."""
 
     def __init__(self, image: Image, path: Path) -> None:
         self.image, self.path = image, path
         self.part = path.with_name(path.name + ".part")
-        self.left = 1  #: bands to come, and one for the image not being cut yet
+        self.left = 1  #: open bands, and one more until all bands are submitted
         self.lock = threading.Lock()
         self.descriptor = -1
         itemsize = image.dtype.itemsize
@@ -582,7 +581,7 @@ class Target:
         try:
             self.offset = self._lay_out(needs_bigtiff(size, math.prod(image.shape[:-2])))
             if self.offset + size > self.part.stat().st_size:
-                raise Unconvertible("the TIFF could not be laid out in one block")
+                raise Unconvertible("the pixels of the TIFF are not one block")
             self.descriptor = os.open(self.part, os.O_WRONLY)
         except BaseException:
             self.discard()
@@ -590,7 +589,7 @@ class Target:
         self.strides = [itemsize * math.prod(image.shape[axis + 1 :]) for axis in range(len(image.shape))]
 
     def _lay_out(self, bigtiff: bool) -> int:
-        """Write everything but pixels; returns where these begin."""
+        """Write everything except the pixels; returns their offset."""
         options: dict[str, Any] = {}
         resolution = self.image.resolution()
         with tifffile.TiffWriter(str(self.part), ome=True, bigtiff=bigtiff, byteorder="<") as tiff:
@@ -608,35 +607,35 @@ class Target:
         return int(offset)
 
     def copy(self, region: tuple[slice, ...]) -> None:
-        """Read a band and write it where it belongs; over the full width a plane's rows lie together."""
+        """Read a band and write it at its position; with the full width, the rows of a plane are contiguous."""
         band = self.image.level.read(region, self.image.dtype)
         if band is None:
-            return  # the file was laid out as zeros
+            return  # the file was created with zeros
         whole_rows = band.shape[-1] == self.image.shape[-1]
         for index in np.ndindex(band.shape[:-2] if whole_rows else band.shape[:-1]):
             start = [part.start + (index[axis] if axis < len(index) else 0) for axis, part in enumerate(region)]
             place = self.offset + sum(i * stride for i, stride in zip(start, self.strides))
-            # (A single row or column of a chunk has gaps between its pixels, which a flat view would keep.)
+            # A single row or column of a chunk has gaps between its pixels, so a copy may be needed.
             rows = np.ascontiguousarray(band[index]).reshape(-1).view(np.uint8).data
             while rows:
                 written = os.pwrite(self.descriptor, rows, place)
                 rows, place = rows[written:], place + written
 
     def add(self, count: int) -> bool:
-        """Count bands that are to come, or (below 0) that are done; True for the last."""
+        """Count submitted bands, or finished ones (negative); True after the last one."""
         with self.lock:
             self.left += count
             return self.left == 0
 
     def publish(self) -> None:
-        """Close the file and give it its name."""
+        """Close the file and rename it to its final name."""
         self._close()
         self.part.replace(self.path)
         shape = "x".join(map(str, self.image.shape))
         print(f"{_printable(self.path.name)}: {self.image.axes} {shape} {self.image.dtype.name}", flush=True)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove the incomplete file."""
         self._close()
         with suppress(FileNotFoundError):
             self.part.unlink()
@@ -652,14 +651,14 @@ class Target:
 
 
 class Progress:
-    """Writes the percentage of pixels done, at most some times a second."""
+    """Writes the percentage of converted pixels, at most three times a second."""
 
     def __init__(self, file: Path | None, total: int) -> None:
         self.file, self.total, self.done, self.shown, self.at = file, max(total, 1), 0, -1, 0.0
         self.lock = threading.Lock()
 
     def step(self, pixels: int) -> None:
-        """So many more pixels are done."""
+        """Count converted pixels."""
         with self.lock:
             self.done += pixels
             percent, now = 100 * self.done // self.total, time.monotonic()
@@ -672,15 +671,15 @@ class Progress:
 
 
 class Conversion:
-    """All images of a run, in bands that pass through a pool of threads, while memory allows."""
+    """Converts all images of a run, band by band, in a pool of threads and within a memory limit."""
 
-    def __init__(self, jobs: int, told: Progress) -> None:
-        self.jobs, self.told = max(jobs, 1), told
+    def __init__(self, jobs: int, progress: Progress) -> None:
+        self.jobs, self.progress = max(jobs, 1), progress
         self.running: dict[Future[None], int] = {}
         self.targets: set[Target] = set()
 
     def run(self, images: Sequence[Image], folder: Path) -> None:
-        """Convert them; on a fault, half files are taken away before it is raised."""
+        """Convert the images; after an error, incomplete files are removed."""
         try:
             with ThreadPoolExecutor(self.jobs) as pool:
                 try:
@@ -701,7 +700,7 @@ class Conversion:
             self.targets.add(target)
         for band in image.bands():
             memory = image.memory(band)
-            self._wait(self.jobs, MEMORY - memory)
+            self._wait(self.jobs, MEMORY_BYTES - memory)
             target.add(1)
             self.running[pool.submit(self._band, target, band)] = memory
         if target.add(-1):
@@ -710,7 +709,7 @@ class Conversion:
     def _band(self, target: Target, band: tuple[slice, ...]) -> None:
         with _naming(target.image.label):
             target.copy(band)
-            self.told.step(math.prod(part.stop - part.start for part in band))
+            self.progress.step(math.prod(part.stop - part.start for part in band))
             if target.add(-1):
                 self._finish(target)
 
@@ -719,7 +718,7 @@ class Conversion:
         self.targets.discard(target)
 
     def _wait(self, many: int, memory: int) -> None:
-        """Until no more than so many bands are under way, and these need no more than so much."""
+        """Wait until at most ``many`` bands are in progress, with at most ``memory`` bytes."""
         while self.running and (len(self.running) > many or sum(self.running.values()) > memory):
             done, _ = wait(self.running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -730,7 +729,7 @@ class Conversion:
 
 @contextmanager
 def _naming(label: str) -> Iterator[None]:
-    """Put the image's name in front of whatever goes wrong with it."""
+    """Add the name of the image to errors."""
     name = _printable(label)
     try:
         yield
@@ -749,12 +748,12 @@ def convert(source: Path, target: Path, jobs: int, progress: Path | None) -> int
     for folder, label in find_images(source):
         with _naming(label):
             if label in images:
-                raise Unconvertible("two images would be called that")
+                raise Unconvertible("two images would have this name")
             images[label] = Image(folder, label)
     if not images:
-        raise Unconvertible(f"{source}: no OME-Zarr in it")
-    told = Progress(progress, sum(math.prod(image.shape) for image in images.values()))
-    Conversion(jobs, told).run(list(images.values()), target)
+        raise Unconvertible(f"{source} contains no OME-Zarr")
+    reported = Progress(progress, sum(math.prod(image.shape) for image in images.values()))
+    Conversion(jobs, reported).run(list(images.values()), target)
     return len(images)
 
 

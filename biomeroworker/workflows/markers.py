@@ -1,4 +1,4 @@
-"""The markers that a job leaves in its attempt's folder, read and parsed. What they mean is decided in `outcome`."""
+"""Read and parse the markers that a job writes into its attempt's folder. `outcome` interprets them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from biomeroworker.errors import Permanent
 
 STARTED, PREFLIGHT, EXITED, RESULTS, PROGRESS = "started", "preflight", "exited", "results", "progress"
 
-#: How much of a container's last words is told.
+#: How much of a container's error output a message contains.
 _TAIL_LINES = 20
 _TAIL_BYTES = 16384
 
 
 class JobExit(enum.IntEnum):
-    """How ``job.sh`` ends. SLURM reports these as the job's exit code; the markers say the same in more words."""
+    """Exit codes of ``job.sh``. SLURM reports them as the job's exit code; the markers have more details."""
 
-    DONE = 0  #: the container ended with 0 and left results, and their manifest is written
-    NO_FOLDER = 70  #: preflight: the attempt's folder is not there, or cannot be written, on the node (no marker)
+    DONE = 0  #: the container ended with 0 and wrote results, and their manifest is written
+    NO_FOLDER = 70  #: preflight: the attempt's folder is missing or cannot be written on the node (no marker)
     NO_INPUTS = 71  #: preflight: the inputs, their manifest or the attempt's settings cannot be read
     NO_IMAGE = 72  #: preflight: a container image cannot be read
-    NO_RUNTIME = 73  #: preflight: the program that runs containers is not on the node
+    NO_RUNTIME = 73  #: preflight: the container program is not on the node
     NO_ROOM = 74  #: preflight: the data folder is full
     NO_TEMPORARY_ROOM = 75  #: preflight: the node's own temporary folder is full
     CONVERSION = 76  #: OME-Zarr could not be converted to TIFF
-    CONTAINER = 77  #: the container ended with something other than 0; `Exited.code` has it
+    CONTAINER = 77  #: the container ended with another code than 0, which is in `Exited.code`
     NOTHING = 78  #: the container ended with 0 and wrote nothing
-    SIGNAL = 79  #: the job was told to end (cancelled, out of time)
-    RESULTS = 80  #: the results could not be read back
-    NOT_HOLDER = 81  #: the attempt is another job's, or was given up: nothing was done (no marker)
+    SIGNAL = 79  #: the job got a signal (cancelled, time limit)
+    RESULTS = 80  #: the results could not be read
+    NOT_HOLDER = 81  #: the attempt belongs to another job, or was abandoned: nothing was done (no marker)
 
 
 class _Marker(BaseModel):
@@ -46,7 +46,7 @@ class _Marker(BaseModel):
 
 
 class Started(_Marker):
-    """Written first: the job runs, here."""
+    """The first marker: the job runs on this node."""
 
     job_id: int | None = None
     node: str | None = None
@@ -55,7 +55,7 @@ class Started(_Marker):
 
 
 class Preflight(_Marker):
-    """What the job found wrong before it spent anything."""
+    """A failed check at the start of the job."""
 
     code: int
     node: str | None = None
@@ -63,7 +63,7 @@ class Preflight(_Marker):
 
 
 class Exited(_Marker):
-    """How the job ended: in which stage, with which code of the program that ran in it, by which signal."""
+    """How the job ended: its stage, the exit code of the program in this stage, and the signal."""
 
     stage: str
     code: int | None = None
@@ -74,7 +74,7 @@ class Exited(_Marker):
 
 
 class Markers(BaseModel):
-    """All that was found in an attempt's folder; None where there is nothing, or nothing whole."""
+    """The markers in an attempt's folder; None for a missing or incomplete one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,12 +82,12 @@ class Markers(BaseModel):
     preflight: Preflight | None = None
     exited: Exited | None = None
     results: tuple[ResultFile, ...] | None = None
-    container_error: str = ""  #: the last lines of the container's stderr (of its stdout, if that is empty)
+    container_error: str = ""  #: the last lines of the container's stderr, or of its stdout if stderr is empty
     conversion_error: str = ""
 
 
 def read_markers(attempt_folder: Path) -> Markers:
-    """Read an attempt's markers from its folder as it was fetched."""
+    """Read an attempt's markers from its fetched folder."""
     results = _bytes(attempt_folder / RESULTS)
     return Markers(
         started=parse_marker(Started, _bytes(attempt_folder / STARTED)),
@@ -103,7 +103,7 @@ _M = TypeVar("_M", bound=_Marker)
 
 
 def parse_marker(kind: type[_M], content: bytes | None) -> _M | None:
-    """A marker from its ``key=value`` lines; None when there is none or it makes no sense (it proves nothing then)."""
+    """A marker from its ``key=value`` lines; None if it is missing or invalid (then it proves nothing)."""
     if content is None:
         return None
     lines = content.decode(errors="replace").splitlines()
@@ -120,10 +120,10 @@ def parse_results(content: bytes) -> tuple[ResultFile, ...]:
     Raises
     ------
     Permanent
-        A record that no job of ours writes, or a file name that is not UTF-8.
+        An invalid record, or a file name that is not UTF-8.
     """
     if content and not content.endswith(b"\0"):
-        raise Permanent("the manifest of the results is cut off", detail=repr(content[-80:]))
+        raise Permanent("the manifest of the results is incomplete", detail=repr(content[-80:]))
     found = []
     for record in content.split(b"\0")[:-1]:
         try:
@@ -131,10 +131,10 @@ def parse_results(content: bytes) -> tuple[ResultFile, ...]:
             found.append(ResultFile(path=path, size=int(size), sha256=digest))
         except UnicodeDecodeError as error:
             raise Permanent(
-                f"the workflow wrote a file whose name is not UTF-8: {record[65:]!r}", hint="mend the workflow"
+                f"the workflow wrote a file whose name is not UTF-8: {record[65:]!r}", hint="correct the workflow"
             ) from error
         except ValueError as error:
-            raise Permanent(f"the manifest of the results has a record that makes no sense: {record!r}") from error
+            raise Permanent(f"the manifest of the results has an invalid record: {record!r}") from error
     return tuple(found)
 
 

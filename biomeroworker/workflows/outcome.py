@@ -1,7 +1,7 @@
-"""What became of an attempt, decided from three witnesses.
+"""Decide the outcome of an attempt from three witnesses.
 
-Success has three witnesses: the scheduler's final state, the job's own exit marker, and the manifest of its results,
-which is written last. A missing witness never counts as success.
+They are the scheduler's final state, the exit marker of the job, and the manifest of its results, which is written
+last. Success needs all three: a missing witness never counts as success.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from biomeroworker.workflows.markers import Exited, JobExit, Markers, Preflight,
 
 
 def verdict(status: JobStatus | None, attempt_folder: Path, run: str, attempt: int) -> ResultManifest:
-    """What became of an attempt: its results, or the fault that ended it. Reads the folder, then decides (`judge`)."""
+    """The results of an attempt, or the fault that ended it. Reads the folder, then decides (`judge`)."""
     return judge(status, read_markers(attempt_folder), run, attempt)
 
 
 def verify(results: ResultManifest, out: Path, known: Mapping[str, str] | None = None) -> None:
-    """See that what was fetched is what the job left: each file's size and SHA-256, as the job itself took them.
+    """Compare the fetched files with the job's manifest, by size and SHA-256.
 
     Parameters
     ----------
     known
-        Digests by path that were taken while the files travelled: these are not read once more.
+        Digests by path that were computed during the transfer: these files are not read again.
 
     Raises
     ------
     Transient
-        A file is missing or another one (a file system that lags behind, a change after the end of the job). It is
-        removed here, so that it is fetched anew.
+        A file is missing or differs (a slow network file system, a change after the end of the job). A different file
+        is removed here, so that it is fetched again.
     """
     for result in results.files:
         file = out / result.path
@@ -43,32 +43,32 @@ def verify(results: ResultManifest, out: Path, known: Mapping[str, str] | None =
             with file.open("rb") as stream:
                 digest = (known or {}).get(result.path) or hashlib.file_digest(stream, "sha256").hexdigest()
         except FileNotFoundError:
-            raise Transient(f"{result.path} is in the job's manifest, but has not come back") from None
+            raise Transient(f"{result.path} is in the job's manifest, but was not fetched") from None
         if (file.stat().st_size, digest) != (result.size, result.sha256):
             file.unlink()
-            raise Transient(f"{result.path} is not the file that the job's manifest names")
+            raise Transient(f"{result.path} differs from the file in the job's manifest")
 
 
 def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) -> ResultManifest:
-    """Hear the three witnesses. Pure.
+    """Decide from the three witnesses. Pure.
 
     Raises
     ------
     Transient
-        A witness has not spoken yet: look again.
+        A witness is still missing: check again later.
     NodeFault
-        The node failed, not the workflow, or the job had to make way: another attempt may do.
+        The node failed, not the workflow, or the job was preempted: a new attempt may succeed.
     Blocked
         The data folder is full or cannot be read.
     Permanent
         The workflow failed, ran out of time or memory, or was cancelled.
     """
-    if status is not None and status.unrecoverable:  # nobody will ever say more of it: its own word counts
+    if status is not None and status.unrecoverable:  # SLURM will never report its end: the job's own marker decides
         done = markers.exited is not None and markers.exited.job == JobExit.DONE
         status = replace(status, state=JobState.COMPLETED if done else JobState.FAILED)
     if status is None or not status.state.is_terminal:
-        word = f"says {status.raw_state or status.state.name}" if status else "does not say what became of the job"
-        raise Transient(f"the job has not ended for certain: SLURM {word}", detail=_evidence(status, markers))
+        state = (status.raw_state or status.state.name) if status else "no state of the job"
+        raise Transient(f"SLURM reports no final state yet ({state})", detail=_evidence(status, markers))
     evidence = _evidence(status, markers)
     node = _node(status, markers)
     if markers.preflight is not None:
@@ -77,70 +77,70 @@ def judge(status: JobStatus | None, markers: Markers, run: str, attempt: int) ->
         case JobState.NODE_FAIL:
             raise NodeFault(f"node {node} failed while the job ran on it", node=node, detail=evidence)
         case JobState.PREEMPTED:
-            # no node is at fault, but looking again cannot help: it takes another attempt
-            raise NodeFault("the job had to make way for another one", node="", detail=evidence)
+            # no node is at fault, but only a new attempt can help
+            raise NodeFault("the job was preempted", node="", detail=evidence)
         case JobState.CANCELLED:
             raise Permanent("the job was cancelled on the cluster", detail=evidence)
         case JobState.TIMEOUT:
-            raise Permanent("the job ran out of its time", hint="ask for more time", detail=evidence)
+            raise Permanent("the job reached its time limit", hint="request more time", detail=evidence)
         case JobState.OUT_OF_MEMORY:
-            raise Permanent("the job ran out of memory", hint="ask for more memory", detail=evidence)
+            raise Permanent("the job ran out of memory", hint="request more memory", detail=evidence)
         case JobState.COMPLETED | JobState.FAILED:
             pass
     _check_exit_marker(status, markers, node, evidence)
     if status.state is not JobState.COMPLETED:
-        raise NodeFault("the workflow did its work, but SLURM says that its job failed", node=node, detail=evidence)
+        raise NodeFault("the workflow succeeded, but SLURM reports that its job failed", node=node, detail=evidence)
     if not markers.results:
-        raise Transient("the job ended well, but the manifest of its results is not to be seen yet", detail=evidence)
+        raise Transient("the job succeeded, but the manifest of its results is not there yet", detail=evidence)
     return ResultManifest(run=run, attempt=attempt, files=markers.results)
 
 
 def _check_exit_marker(status: JobStatus, markers: Markers, node: str, evidence: str) -> None:
-    """Return if the job itself says that its container ended with 0 and left something; raise its fault if not."""
+    """Return if the exit marker proves that the container ended with 0 and wrote results; else raise the fault."""
     exited = markers.exited
     if exited is None:
         if status.state is JobState.COMPLETED:
-            raise Transient("the job ended, but its exit marker is not to be seen yet", detail=evidence)
+            raise Transient("the job ended, but its exit marker is not there yet", detail=evidence)
         if markers.started is None:
             raise NodeFault(
-                f"the job could not start on node {node}; the data folder is probably not mounted there",
+                f"the job could not start on node {node}; probably the data folder is not mounted there",
                 node=node,
                 detail=evidence,
             )
         if status.exit_code in (JobExit.CONVERSION, JobExit.CONTAINER, JobExit.NOTHING, JobExit.RESULTS):
             raise Blocked(
-                "the job ended, but could not write down how: the data folder is probably full",
+                "the job ended, but could not write its exit marker: probably the data folder is full",
                 hint="free space on the cluster",
                 detail=evidence,
             )
         if status.signal == 9:
             raise Permanent(
-                "the job was killed (signal 9), as happens when memory runs out", hint="ask for more memory",
+                "the job was killed (signal 9), probably because it ran out of memory", hint="request more memory",
                 detail=evidence,
             )  # fmt: skip
-        raise NodeFault(f"the job vanished from node {node} without a word", node=node, detail=evidence)
+        raise NodeFault(f"the job ended on node {node} without an exit marker", node=node, detail=evidence)
     if exited.signal:
-        raise NodeFault(f"the job was told to end (SIG{exited.signal})", node=node, detail=evidence)
+        raise NodeFault(f"the job was ended by SIG{exited.signal}", node=node, detail=evidence)
     match exited.job:
         case JobExit.DONE:
             return
         case JobExit.CONVERSION:
-            message = f"the conversion to TIFF ended with {exited.code}"
-            if exited.code in (255, 74):  # the runtime's own failure, and EX_IOERR of sysexits.h, from convert.py
+            message = f"the conversion to TIFF ended with exit code {exited.code}"
+            if exited.code in (255, 74):  # a failure of the runtime; EX_IOERR of sysexits.h, from convert.py
                 raise NodeFault(f"{message} on node {node}", node=node, detail=evidence)
-            raise Permanent(message, hint="look at the images", detail=evidence)
+            raise Permanent(message, hint="check the images", detail=evidence)
         case JobExit.CONTAINER:
             if _runtime_failed(exited, markers):
                 raise NodeFault(f"the container could not be started on node {node}", node=node, detail=evidence)
             raise Permanent(
                 f"the container ended with exit code {exited.code}{_meaning(exited.code)}",
-                hint="look at its last words and at the parameters",
+                hint="check its error output and the parameters",
                 detail=evidence,
             )
         case JobExit.NOTHING:
             raise Permanent("the container ended with exit code 0 but wrote nothing", detail=evidence)
         case _:
-            raise NodeFault(f"the job ended with {exited.job} on node {node}", node=node, detail=evidence)
+            raise NodeFault(f"the job ended with exit code {exited.job} on node {node}", node=node, detail=evidence)
 
 
 def _preflight_fault(found: Preflight, node: str, evidence: str) -> Exception:
@@ -150,8 +150,8 @@ def _preflight_fault(found: Preflight, node: str, evidence: str) -> Exception:
 
 
 def _runtime_failed(exited: Exited, markers: Markers) -> bool:
-    """Whether the runtime itself gave up, for a reason that another node may not have: Apptainer with 255 and FATAL,
-    Charliecloud with a line of ``ch-run``'s own.
+    """Whether the runtime itself failed for a reason that other nodes may not have: Apptainer with 255 and FATAL,
+    Charliecloud with an error of ``ch-run``.
     """
     fatal = re.search(r"^FATAL:.*", markers.container_error, re.MULTILINE)
     if exited.code == 255 and fatal is not None:
@@ -161,14 +161,14 @@ def _runtime_failed(exited: Exited, markers: Markers) -> bool:
 
 
 def _meaning(code: int | None) -> str:
-    """What the shell's convention makes of an exit code."""
+    """The meaning of an exit code by the convention of shells."""
     match code:
         case 126:
             return " (its program cannot be executed)"
         case 127:
             return " (its program was not found)"
         case 137:
-            return " (killed, as happens when memory runs out)"
+            return " (killed, probably because it ran out of memory)"
         case 139:
             return " (a crash: segmentation fault)"
         case _:

@@ -1,7 +1,7 @@
-"""A user's values: checked against the workflow, then turned into the container's exact arguments.
+"""Check a user's values against the workflow, and turn them into the arguments of the container.
 
-Nothing here makes text for a shell. A value becomes one element of an argument list (or the tail of one, after
-``--flag=``) and reaches the container as those bytes, whatever they are.
+No shell is involved. A value becomes one element of an argument list (or the end of one, after ``--flag=``), and
+reaches the container unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FALSE = {"false", "no", "n", "off", "0"}
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the container finds its inputs and leaves its results, as paths that hold inside it."""
+    """The folders of inputs and results, as paths inside the container."""
 
     input: str
     output: str
@@ -30,13 +30,13 @@ class Folders:
 
 
 def validate(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Value]:
-    """The value of every parameter of the workflow, typed; those not given have their default.
+    """The typed value of each parameter of the workflow; the default where no value is given.
 
     Raises
     ------
-    Refused
-        With *all* that is wrong, one sentence a problem: unknown names, wrong types, values out of bounds or not
-        among the choices, missing values.
+    RequestRejected
+        With *all* problems, one sentence each: unknown names, wrong types, values out of range or not among the
+        choices, missing values.
     """
     problems = []
     values: dict[str, Value] = {}
@@ -59,8 +59,8 @@ def arguments(workflow: Workflow, values: Mapping[str, Value], folders: Folders)
     """The container's arguments for values that `validate` returned.
 
     BIAFLOWS and biomero-schema containers get ``--infolder --outfolder --gtfolder``, their parameters, and the two
-    switches of a run without a Cytomine server (``--local``, ``-nmc``); bilayers containers get the flags that their
-    own inputs and outputs declare.
+    switches for a run without a Cytomine server (``--local``, ``-nmc``). bilayers containers get the flags that their
+    inputs and outputs declare.
     """
     words = []
     if workflow.family is Family.BILAYERS:
@@ -89,7 +89,7 @@ def arguments(workflow: Workflow, values: Mapping[str, Value], folders: Folders)
 
 
 def _words(flag: str, text: str) -> list[str]:
-    """``--flag=text`` in one word, so that a text that begins with a dash is still a value; short flags take two."""
+    """``--flag=text`` as one word, so that text with a leading dash is still a value; two words for short flags."""
     if not flag:
         return [text]
     return [f"{flag}={text}"] if flag.startswith("--") else [flag, text]
@@ -105,19 +105,19 @@ def _text(parameter: Parameter, value: Value) -> str:
 
 
 def _is_unset(value: Any, parameter: Parameter) -> bool:
-    """Nothing given; an empty field of a dialog counts as nothing unless empty text is what the parameter takes."""
+    """Whether there is no value. An empty field of a dialog counts as none, except for parameters of type string."""
     return value is None or (value == "" and parameter.type is not ParameterType.STRING)
 
 
 def _checked(parameter: Parameter, value: Any) -> Value:
-    """The typed value; raises ValueError with the rest of the sentence that starts with the parameter's id."""
+    """The typed value; raises ValueError with the rest of a sentence that starts with the parameter's id."""
     if _is_unset(value, parameter):
         if parameter.optional:
             return None
         raise ValueError("a value is needed")
     typed = _typed(parameter.type, value)
     if isinstance(typed, str) and "\0" in typed:
-        raise ValueError("a text may not hold a NUL character")
+        raise ValueError("text must not contain a NUL character")
     if isinstance(typed, int | float) and not isinstance(typed, bool):
         if parameter.minimum is not None and typed < parameter.minimum:
             raise ValueError(f"{_plain(typed)} is below the minimum {_plain(parameter.minimum)}")
@@ -140,7 +140,7 @@ def _typed(kind: ParameterType, value: Any) -> Value:
             return _number(value)
         case _:
             if isinstance(value, dict | list | tuple | set | bytes):
-                raise ValueError(f"{value!r} is not a text")
+                raise ValueError(f"{value!r} is not text")
             return str(value)
 
 

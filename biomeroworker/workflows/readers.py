@@ -1,11 +1,11 @@
-"""Read the three kinds of descriptor that workflows come with into `Workflow`.
+"""Parse the three formats of descriptors into `Workflow`.
 
 * BIAFLOWS / Cytomine 0.1 (``descriptor.json``), with three additions: ``minimum``, ``maximum`` and ``value-choices`` on
   an input.
-* biomero-schema (``schema-version: biomero-0.1``), as the package of that name models it.
+* biomero-schema (``schema-version: biomero-0.1``), as in the package of that name.
 * bilayers (``config.yaml``): https://github.com/bilayer-containers/bilayers, its specification.
 
-Each reader is a pure function of the descriptor's content. What is wrong is raised as `DescriptorFault` with the field.
+Each reader is a pure function of the descriptor's content. An error is raised as `DescriptorFault` with the field.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from biomeroworker.workflows.descriptor import Family, ParameterType, Workflow
 
 Content = Mapping[str, Any]
 
-#: What values of the wrong kind make Python say.
-_SENSELESS = (TypeError, AttributeError, ValueError, KeyError, IndexError, OverflowError, RecursionError)
+#: What Python raises for values of a wrong type.
+_INVALID = (TypeError, AttributeError, ValueError, KeyError, IndexError, OverflowError, RecursionError)
 
 
 class DescriptorFault(Exception):
-    """A field of a descriptor that is missing or makes no sense; ``field`` is its path (``inputs[2].type``)."""
+    """A missing or invalid field of a descriptor; ``field`` is its path (``inputs[2].type``)."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
@@ -33,7 +33,7 @@ class DescriptorFault(Exception):
 
 
 def read(content: Any, origin: str = "") -> Workflow:
-    """The workflow that a descriptor describes, whatever its format; raises `DescriptorFault`, whatever it holds."""
+    """The workflow of a descriptor of any format; raises only `DescriptorFault`, whatever the content is."""
     if not isinstance(content, Mapping):
         raise DescriptorFault("", "a descriptor is an object with fields, not " + type(content).__name__)
     reader = _reader(content)
@@ -43,8 +43,8 @@ def read(content: Any, origin: str = "") -> Workflow:
         first = error.errors()[0]
         problem = str(first["msg"]).removeprefix("Value error, ")
         raise DescriptorFault(_path(first["loc"]), f"{problem} (it is {first['input']!r:.80})") from error
-    except _SENSELESS as error:  # a strange value where no reader looked for one costs this workflow, not the others
-        raise DescriptorFault("", f"makes no sense: {error}") from error
+    except _INVALID as error:  # an invalid value that no reader checks disables only this workflow
+        raise DescriptorFault("", f"is invalid: {error}") from error
 
 
 def _reader(content: Content) -> Callable[[Content], dict[str, Any]]:
@@ -70,7 +70,7 @@ def _reader(content: Content) -> Callable[[Content], dict[str, Any]]:
 
 
 def _biaflows(content: Content) -> dict[str, Any]:
-    """Cytomine's own inputs (host, keys, project, terms) are dropped: there is no Cytomine server behind a run."""
+    """Cytomine's own inputs (host, keys, project, terms) are dropped: a run has no Cytomine server."""
     found = _common(content, Family.BIAFLOWS)
     found["inputs"] = [
         _parameter(one, where)
@@ -101,7 +101,7 @@ def _common(content: Content, family: Family) -> dict[str, Any]:
     }
 
 
-#: What descriptors call the types; the comparison ignores case.
+#: Names of types in descriptors; upper and lower case are equal.
 _TYPES = {
     "number": ParameterType.NUMBER,
     "integer": ParameterType.INTEGER,
@@ -188,7 +188,7 @@ def _bilayers(content: Content) -> dict[str, Any]:
 
 
 def _bilayers_image(image: Content) -> str:
-    """``org/name:tag``, as far as it is given."""
+    """``org/name:tag``; organisation and tag are optional."""
     organisation, tag = str(image.get("org") or ""), str(image.get("tag") or "")
     name = f"{organisation}/{_needed(image, 'name', 'docker_image')}".lstrip("/")
     return f"{name}:{tag}" if tag else name
@@ -208,12 +208,12 @@ def _bilayers_description(content: Content) -> str:
 
 
 def _bilayers_inputs(content: Content) -> list[dict[str, Any]]:
-    """Inputs and parameters, and those shown elements that have a flag of their own."""
+    """Inputs and parameters, and elements of ``display_only`` with a flag of their own."""
     located = [*_located(content, "inputs"), *_located(content, "parameters")]
     inputs = [_bilayers_input(one, where) for one, where in located]
     known = {one["id"] for one in inputs}
-    shown = [_bilayers_input(one, where) for one, where in _located(content, "display_only")]
-    return inputs + [one for one in shown if one["command_line_flag"] and one["id"] not in known]
+    display = [_bilayers_input(one, where) for one, where in _located(content, "display_only")]
+    return inputs + [one for one in display if one["command_line_flag"] and one["id"] not in known]
 
 
 def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
@@ -264,16 +264,16 @@ def _bilayers_output(one: Content, where: str) -> dict[str, Any]:
 
 
 def _bilayers_flag(one: Content) -> str:
-    """``cli_tag`` without the equals sign that some end with; the word None stands for no flag."""
+    """``cli_tag`` without the equals sign at its end; the word None means no flag."""
     tag = str(one.get("cli_tag") or "").strip().removesuffix("=")
     return "" if tag == "None" else tag
 
 
 def _words(text: str, where: str) -> list[str]:
-    """A command line as words. No shell reads it, so what only a shell would understand is refused."""
+    """The words of a command line. No shell runs it, so shell syntax is refused."""
     words = _split(text, where)
-    if strange := [word for word in words if word in {"&&", "||", "|", ";", "&", ">", "<", ">>"}]:
-        raise DescriptorFault(where, f"{text!r} needs a shell ({strange[0]})")
+    if syntax := [word for word in words if word in {"&&", "||", "|", ";", "&", ">", "<", ">>"}]:
+        raise DescriptorFault(where, f"{text!r} needs a shell ({syntax[0]})")
     return words
 
 
@@ -285,7 +285,7 @@ def _split(text: str, where: str) -> list[str]:
 
 
 def _hidden(hidden: Any) -> list[str]:
-    """Arguments that every run gets: a list of ``{cli_tag, value, append_value}``."""
+    """Arguments of every run, from a list of ``{cli_tag, value, append_value}``."""
     words: list[str] = []
     for number, one in enumerate(hidden if isinstance(hidden, list) else []):
         where = f"exec_function.hidden_args[{number}]"
@@ -298,7 +298,7 @@ def _hidden(hidden: Any) -> list[str]:
     return words
 
 
-# -- pieces ---------------------------------------------------------------------------------------------------------
+# -- fields ---------------------------------------------------------------------------------------------------------
 
 
 def _type(word: Any, where: str) -> ParameterType:
@@ -309,7 +309,7 @@ def _type(word: Any, where: str) -> ParameterType:
 
 
 def _default(value: Any, kind: ParameterType, where: str) -> Any:
-    """A default in the parameter's own type; empty is none, unless it is an empty text."""
+    """A default with the parameter's type; an empty one is none, except for type string."""
     if value is None or (value == "" and kind is not ParameterType.STRING):
         return None
     if kind in (ParameterType.INTEGER, ParameterType.FLOAT, ParameterType.NUMBER):
@@ -374,7 +374,7 @@ def _object(content: Content, field: str, otherwise: Content | None = None) -> C
 
 
 def _located(content: Content, field: str, *, needed: bool = False) -> list[tuple[Content, str]]:
-    """The objects in a list, each with its place for messages (``inputs[2]``); none where the field is empty."""
+    """The objects in a list, each with its path for messages (``inputs[2]``); none if the field is empty."""
     value = content.get(field)
     if value is None and not needed:
         return []

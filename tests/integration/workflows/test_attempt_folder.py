@@ -245,8 +245,8 @@ def _remove(*paths: str) -> object:
     ("change", "settings", "code", "kind", "words"),
     [
         (_remove("inputs.json"), {}, JobExit.NO_INPUTS, NodeFault, "manifest cannot be read on node n7"),
-        (_remove("in"), {}, JobExit.NO_INPUTS, NodeFault, "inputs' folder"),
-        (_remove("attempt-1/arguments"), {}, JobExit.NO_INPUTS, NodeFault, "not all there"),
+        (_remove("in"), {}, JobExit.NO_INPUTS, NodeFault, "input folder"),
+        (_remove("attempt-1/arguments"), {}, JobExit.NO_INPUTS, NodeFault, "are missing or cannot be read"),
         (None, {"image_path": "/no/such.sif"}, JobExit.NO_IMAGE, NodeFault, r"/no/such\.sif cannot be read"),
         (None, {"converter_image": "/no/c.sif"}, JobExit.NO_IMAGE, NodeFault, r"/no/c\.sif cannot be read"),
         (None, {"prefix": ["no-such-one", "run"]}, JobExit.NO_RUNTIME, NodeFault, "no-such-one is not on node n7"),
@@ -298,7 +298,7 @@ def test_an_image_that_cannot_be_converted_fails_before_the_container(attempt: A
     assert code == JobExit.CONVERSION
     assert not (attempt.folder / "container.out").exists()
     assert not list(attempt.folder.parent.glob("tiff*"))
-    with pytest.raises(Permanent, match="conversion to TIFF ended with 1") as caught:
+    with pytest.raises(Permanent, match="conversion to TIFF ended with exit code 1") as caught:
         verdict(attempt.status(code), attempt.folder, "r", 1)
     assert "image-4: no multiscales" in caught.value.detail
 

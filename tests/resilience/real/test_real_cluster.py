@@ -96,7 +96,7 @@ def test_a_job_that_runs_out_of_its_time_says_so(new_world: Callable[..., RealWo
     with world.supervised():
         world.await_run(run_id, 240)
     report = world.check(run_id, RunState.FAILED).report
-    assert "ran out of its time" in report["message"]
+    assert "reached its time limit" in report["message"]
     assert "TIMEOUT" in report["detail"]
 
 
@@ -142,7 +142,7 @@ def test_a_preempted_job_is_followed_by_another_attempt(new_world: Callable[...,
         world.await_run(run_id, 180)
     run = world.check(run_id)
     assert run.attempt == 2
-    assert any("make way" in fault.message for fault in run.faults)
+    assert any("preempted" in fault.message for fault in run.faults)
 
 
 @SLOW

@@ -73,7 +73,7 @@ def test_an_arrays_metadata_that_make_no_sense(
 ) -> None:
     edit(make(tmp_path / "in" / NAME) / "0/.zarray", **changes)
     told = refused()
-    assert told.startswith(f"image-9: {NAME}/0/.zarray makes no sense: ")
+    assert told.startswith(f"image-9: {NAME}/0/.zarray is invalid: ")
     assert words in told
 
 
@@ -83,9 +83,9 @@ def test_an_arrays_metadata_that_make_no_sense(
         ({"codecs": [{"name": "bytes"}, {"name": "secret"}]}, "codec 'secret' is not known"),
         ({"codecs": [{"name": "transpose", "configuration": {"order": [0, 5, 1]}}]}, "out of range"),
         ({"node_type": "group"}, "node type 'group', not an array"),
-        ({"chunk_grid": {"name": "rectilinear"}}, "chunk grid 'rectilinear' is not known"),
+        ({"chunk_grid": {"name": "rectilinear"}}, "chunk grid 'rectilinear' is not supported"),
         ({"data_type": "string"}, "not understood"),
-        ({"codecs": []}, "do not say how pixels become bytes"),
+        ({"codecs": []}, "no codec that converts pixels to bytes"),
     ],
 )
 def test_metadata_of_format_3_that_make_no_sense(
@@ -93,7 +93,7 @@ def test_metadata_of_format_3_that_make_no_sense(
 ) -> None:
     edit(make(tmp_path / "in" / NAME, 3) / "0/zarr.json", **changes)
     told = refused()
-    assert told.startswith(f"image-9: {NAME}/0/zarr.json makes no sense: ")
+    assert told.startswith(f"image-9: {NAME}/0/zarr.json is invalid: ")
     assert words in told
 
 
@@ -102,8 +102,8 @@ def test_metadata_of_format_3_that_make_no_sense(
     [
         (None, "no multiscales metadata"),
         ([], "no multiscales metadata"),
-        ({"datasets": 3}, "make no sense"),
-        (["image"], "make no sense"),
+        ({"datasets": 3}, "are invalid"),
+        (["image"], "are invalid"),
         ([{"datasets": [{"path": "../../other/0"}]}], "'../../other/0' leads out of image-9.ome.zarr"),
         ([{"datasets": [{"path": "/etc"}]}], "'/etc' leads out of"),
         ([{"datasets": [{"path": "7"}]}], "neither .zarray nor zarr.json is in image-9.ome.zarr/7"),
@@ -146,7 +146,7 @@ def test_metadata_that_are_missing(tmp_path: Path, refused: Callable[..., str], 
         (b"", "is not valid JSON"),
         (b"{", "is not valid JSON"),
         (b"\xff\xfe", "is not valid JSON"),
-        (b'"text"', "makes no sense"),
+        (b'"text"', "is invalid"),
         (b"[" * 100_000, "is not valid JSON"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_chunk_that_is_cut_off(tmp_path: Path, refused: Callable[..., str], co
     chunk = make(tmp_path / "in" / NAME, compressors=codec) / "0/2.1.0"
     chunk.write_bytes(chunk.read_bytes()[:size])
     told = refused()
-    assert told.startswith(f"image-9: chunk {NAME}/0/2.1.0 is broken: ")
+    assert told.startswith(f"image-9: chunk {NAME}/0/2.1.0 is invalid: ")
     assert (tmp_path / "tiff/image-1.tif").exists()  # it was whole before, and stays
 
 
@@ -178,13 +178,13 @@ def test_a_chunk_that_is_cut_off(tmp_path: Path, refused: Callable[..., str], co
 def test_a_chunk_of_other_bytes(tmp_path: Path, refused: Callable[..., str], codec: Any) -> None:
     chunk = make(tmp_path / "in" / NAME, compressors=codec) / "0/0.0.0"
     chunk.write_bytes(b"\x02\x01\x21\x02" + os.urandom(chunk.stat().st_size - 4))
-    assert f"chunk {NAME}/0/0.0.0 is broken" in refused()
+    assert f"chunk {NAME}/0/0.0.0 is invalid" in refused()
 
 
 def test_a_chunk_that_is_too_long(tmp_path: Path, refused: Callable[..., str]) -> None:
     chunk = make(tmp_path / "in" / NAME, compressors=None) / "0/0.0.0"
     chunk.write_bytes(bytes(1000))
-    assert refused().endswith("it holds 1000 bytes of pixels, not 256")
+    assert refused().endswith("it has 1000 bytes of pixels, not 256")
 
 
 @pytest.mark.parametrize("size", [0, 10, -1, -70])
@@ -207,7 +207,7 @@ def test_a_checksum_that_does_not_fit_its_chunk(tmp_path: Path, refused: Callabl
     content = bytearray(chunk.read_bytes())
     content[7] ^= 1
     chunk.write_bytes(content)
-    assert f"chunk {NAME}/0/c/0/0/0 is broken: crc32c cannot unpack it" in refused()
+    assert f"chunk {NAME}/0/c/0/0/0 is invalid: crc32c cannot unpack it" in refused()
 
 
 def test_a_chunk_that_cannot_be_read_is_a_fault_of_the_machine(tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -222,7 +222,7 @@ def test_a_folder_that_goes_away_is_never_taken_for_chunks_that_were_not_written
     image = convert.Image(folder, "image-9")
     shutil.rmtree(folder)
     (tmp_path / "tiff").mkdir()
-    with pytest.raises(convert.Unreadable, match=r"^image-9: image-9.ome.zarr/0/.zarray has gone away"):
+    with pytest.raises(convert.Unreadable, match=r"^image-9: image-9.ome.zarr/0/.zarray is no longer there"):
         convert.Conversion(2, convert.Progress(None, 1)).run([image], tmp_path / "tiff")
     assert not list((tmp_path / "tiff").iterdir())
 
@@ -242,8 +242,8 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ("B/2", "plate-3.ome.zarr/B/2 is not there"),
-        ("B/2/0", "plate-3_B2_0: plate-3.ome.zarr/B/2/0 is not there"),
+        ("B/2", "plate-3.ome.zarr/B/2 does not exist"),
+        ("B/2/0", "plate-3_B2_0: plate-3.ome.zarr/B/2/0 does not exist"),
         ("B/2/0/0/.zarray", "plate-3_B2_0: neither .zarray nor zarr.json is in plate-3.ome.zarr/B/2/0/0"),
     ],
 )
@@ -268,14 +268,14 @@ def test_a_zarr_that_is_a_file(tmp_path: Path, refused: Callable[..., str]) -> N
 def test_two_images_that_would_be_called_the_same(tmp_path: Path, refused: Callable[..., str]) -> None:
     make(tmp_path / "in" / NAME)
     make(tmp_path / "in/image-9.zarr")
-    assert refused() == "image-9: two images would be called that"
+    assert refused() == "image-9: two images would have this name"
 
 
 def test_pixels_that_no_tiff_has(tmp_path: Path, refused: Callable[..., str]) -> None:
     edit(
         make(tmp_path / "in" / NAME, compressors=None) / "0/.zarray", dtype="<M8[s]", chunks=[1, 8, 4], shape=[4, 16, 4]
     )
-    assert refused() == "image-9: pixels of type datetime64[s] have no place in OME-TIFF"
+    assert refused() == "image-9: OME-TIFF does not support pixels of type datetime64[s]"
 
 
 HOSTILE = ["-n", "a b [1];$(touch x)", "line\nbreak", "é 漢", "%s {0} \\n", "'\"&<>", os.fsdecode(b"bytes \xff")]

@@ -139,7 +139,7 @@ def test_pixels_and_sizes_come_back_however_they_are_stored(how: dict[str, Any])
 def test_lines_of_one_pixel_are_images_too(
     tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convert, "BAND", 1)  # each chunk on its own, as it is with large ones
+    monkeypatch.setattr(convert, "BAND_BYTES", 1)  # each chunk on its own, as it is with large ones
     pixels = write(tmp_path / "in/image-1.ome.zarr", {
         "axes": "zyx", "shape": shape, "chunks": chunks, "dtype": "uint16", "zarr_format": 2, "endian": "<", "fill": 0,
         "gone": 0, "seed": 1, "units": {}, "scale": [1, 1, 1], "separator": ".", "compressor": None, "order": order,

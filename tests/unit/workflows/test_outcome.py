@@ -41,10 +41,10 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
     ("all three speak well", status(JobState.COMPLETED, 0), Markers(started=STARTED, exited=WELL, results=FILES),
      None, ""),
     # -- a witness is missing: never success
-    ("scheduler silent", None, Markers(started=STARTED, exited=WELL, results=FILES), Transient, "does not say"),
-    ("unknown word", status(JobState.UNKNOWN), Markers(exited=WELL, results=FILES), Transient, "not ended for certain"),
-    ("pending", status(JobState.PENDING), Markers(), Transient, "not ended for certain"),
-    ("running", status(JobState.RUNNING), Markers(started=STARTED), Transient, "not ended for certain"),
+    ("no status", None, Markers(started=STARTED, exited=WELL, results=FILES), Transient, "no state of the job"),
+    ("unknown word", status(JobState.UNKNOWN), Markers(exited=WELL, results=FILES), Transient, "no final state"),
+    ("pending", status(JobState.PENDING), Markers(), Transient, "no final state"),
+    ("running", status(JobState.RUNNING), Markers(started=STARTED), Transient, "no final state"),
     ("no exit marker yet", status(JobState.COMPLETED, 0), Markers(started=STARTED), Transient, "exit marker"),
     ("results but no exit marker", status(JobState.COMPLETED, 0), Markers(results=FILES), Transient, "exit marker"),
     ("no manifest yet", status(JobState.COMPLETED, 0), Markers(started=STARTED, exited=WELL), Transient, "manifest"),
@@ -66,13 +66,13 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
     ("conversion could not read", status(JobState.FAILED, 76),
      Markers(exited=exited(JobExit.CONVERSION, 74, stage="conversion")), NodeFault, "conversion"),
     ("never started", status(JobState.FAILED, 1), Markers(), NodeFault, "mounted"),
-    ("vanished", status(JobState.FAILED, 1), Markers(started=STARTED), NodeFault, "without a word"),
+    ("vanished", status(JobState.FAILED, 1), Markers(started=STARTED), NodeFault, "without an exit marker"),
     ("could not write how it ended", status(JobState.FAILED, 77), Markers(started=STARTED), Blocked, "full"),
-    ("told to end", status(JobState.FAILED, 79), Markers(exited=exited(JobExit.SIGNAL, None, "TERM")),
+    ("signal", status(JobState.FAILED, 79), Markers(exited=exited(JobExit.SIGNAL, None, "TERM")),
      NodeFault, "SIGTERM"),
     ("results unreadable", status(JobState.FAILED, 80), Markers(exited=exited(JobExit.RESULTS)), NodeFault, "80"),
     ("job well, scheduler not", status(JobState.FAILED, 0), Markers(exited=WELL, results=FILES),
-     NodeFault, "SLURM says"),
+     NodeFault, "SLURM reports"),
     ("runtime broken", status(JobState.FAILED, 77),
      Markers(exited=exited(JobExit.CONTAINER, 255), container_error="FATAL:   while mounting image: no fuse"),
      NodeFault, "could not be started"),
@@ -96,7 +96,7 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
     ("cancelled", status(JobState.CANCELLED), Markers(exited=exited(JobExit.SIGNAL, None, "TERM")),
      Permanent, "cancelled"),
     ("node lost", status(JobState.NODE_FAIL), Markers(started=STARTED), NodeFault, "n1"),
-    ("made way", status(JobState.PREEMPTED), Markers(started=STARTED), NodeFault, "make way"),
+    ("preempted", status(JobState.PREEMPTED), Markers(started=STARTED), NodeFault, "preempted"),
 ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_verdict(what: str, said: JobStatus | None, markers: Markers, kind: type
         judge(said, markers, "r", 1)
     assert type(caught.value) is kind
     if isinstance(caught.value, NodeFault):
-        assert caught.value.node == ("" if what == "made way" else "n1")
+        assert caught.value.node == ("" if what == "preempted" else "n1")
     if said is not None:
         assert said.state.name in caught.value.detail
 
@@ -160,10 +160,10 @@ def test_results_keep_any_name() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"ab 12 cut", "cut off"),
-        (b"ab x name\0", "makes no sense"),
-        (b"ab 12 ../../etc/passwd\0", "makes no sense"),
-        (b"ab 12 /etc/passwd\0", "makes no sense"),
+        (b"ab 12 cut", "is incomplete"),
+        (b"ab x name\0", "invalid record"),
+        (b"ab 12 ../../etc/passwd\0", "invalid record"),
+        (b"ab 12 /etc/passwd\0", "invalid record"),
         (b"a" * 64 + b" 1 \xff.tif\0", "not UTF-8"),
     ],
 )

@@ -27,6 +27,6 @@ def test_a_file_that_has_not_come_back_is_waited_for(tmp_path):
 @pytest.mark.parametrize("content", [b"onf", b"on", b"one more"])
 def test_another_file_is_not_taken_for_the_result_and_is_fetched_anew(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(Transient, match="not the file"):
+    with pytest.raises(Transient, match="differs from the file"):
         verify(manifest(a=b"one"), tmp_path)
     assert not (tmp_path / "a").exists()
