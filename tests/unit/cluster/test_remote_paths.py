@@ -13,14 +13,14 @@ from tests.fakes.transport import FakeTransport
 RUN = UUID("3f0e8f9a-1111-4222-8333-444455556666")
 
 
-def test_an_attempts_name_is_read_back() -> None:
+def test_an_attempt_name_is_parsed_back() -> None:
     run = uuid4()
     assert paths.parse_attempt_name(paths.attempt_name(run, 12)) == (run, 12)
     assert paths.attempt_name(RUN, 1) == f"biomero-{RUN}-1"
 
 
 @pytest.mark.parametrize("name", ["", "omero-job-cellpose", f"biomero-{RUN}", f"biomero-{RUN}-0", f"xbiomero-{RUN}-1"])
-def test_other_jobs_are_none_of_ours(name: str) -> None:
+def test_names_of_other_jobs_are_not_attempts(name: str) -> None:
     assert paths.parse_attempt_name(name) is None
 
 
@@ -60,7 +60,7 @@ def test_threads_that_need_the_home_folder_at_the_same_time_look_it_up_once(tran
     assert transport.executions == 1
 
 
-def test_a_cluster_that_names_no_home_folder_is_a_passing_fault(transport: FakeTransport) -> None:
+def test_a_cluster_that_names_no_home_folder_is_transient(transport: FakeTransport) -> None:
     transport.answer(["sh"], stdout="", stderr="cd: no such folder", returncode=1)
     with pytest.raises(Transient, match="home folder"):
         paths.RemotePaths(transport, data="data", images="images", converters="conv").query_home()
@@ -84,6 +84,6 @@ def test_paths_start_at_home(path: str, absolute: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["$SCRATCH/data", "~other/data", "a/$(id)"])
-def test_what_only_a_shell_could_expand_is_refused(path: str) -> None:
+def test_paths_that_need_a_shell_are_refused(path: str) -> None:
     with pytest.raises(ConfigError, match=r"only ~/ and \$HOME/ are expanded"):
         paths.expand_home(path, "/home/u")

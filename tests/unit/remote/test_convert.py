@@ -68,7 +68,7 @@ def run(tmp_path: Path, *more: str) -> int:
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("axes", AXES)
-def test_pixels_axes_sizes_and_names_come_back(tmp_path: Path, axes: str, version: str) -> None:
+def test_pixels_axes_sizes_and_names_are_preserved(tmp_path: Path, axes: str, version: str) -> None:
     pixels = make(tmp_path / "in/image-7.ome.zarr", axes, version)
     assert run(tmp_path) == 0
     with tifffile.TiffFile(tmp_path / "tiff/image-7.tif") as tiff:
@@ -173,7 +173,7 @@ def test_each_chunk_of_a_shard_is_read_once(tmp_path: Path, opened: list[str], m
     assert set(read.values()) == {1}
 
 
-def test_a_plate_becomes_a_file_a_field(tmp_path: Path) -> None:
+def test_a_plate_becomes_one_file_per_field(tmp_path: Path) -> None:
     plate = tmp_path / "in/plate-3.ome.zarr"
     group = zarr.open_group(plate, mode="w", zarr_format=2)
     group.attrs["plate"] = {"wells": [{"path": "B/2"}, {"path": "C/11"}]}
@@ -214,7 +214,7 @@ def test_it_runs_as_a_program_on_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "tiff/image-1.tif").exists()
 
 
-def test_images_are_converted_side_by_side_however_small_they_are(tmp_path: Path) -> None:
+def test_small_images_are_converted_in_parallel(tmp_path: Path) -> None:
     expected = {f"image-{n}": make(tmp_path / f"in/image-{n}.ome.zarr", "cyx", "0.4") for n in range(20)}
     assert convert.main([str(tmp_path / "in"), str(tmp_path / "tiff"), "--jobs", "8"]) == 0
     assert {file.name for file in (tmp_path / "tiff").iterdir()} == {f"{name}.tif" for name in expected}
@@ -222,7 +222,7 @@ def test_images_are_converted_side_by_side_however_small_they_are(tmp_path: Path
         np.testing.assert_array_equal(tifffile.imread(tmp_path / f"tiff/{name}.tif"), pixels)
 
 
-def test_memory_is_bounded_however_many_threads_and_large_chunks_there_are(tmp_path: Path) -> None:
+def test_memory_is_bounded_with_many_threads_and_large_chunks(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "in/image-1.ome.zarr", mode="w", zarr_format=2)
     group.attrs["multiscales"] = [{"axes": list("zyx"), "datasets": [{"path": "0"}]}]
     array = group.create_array("0", shape=(80, 1024, 1024), dtype="uint16", chunks=(16, 1024, 1024))
@@ -254,7 +254,7 @@ def test_bigtiff_is_chosen_by_pixels_and_directories_together(size: int, planes:
     assert convert.needs_bigtiff(size, planes) is big
 
 
-def test_a_plane_above_4_gib_becomes_bigtiff_without_being_held(tmp_path: Path) -> None:
+def test_a_plane_above_4_gib_becomes_bigtiff_in_bounded_memory(tmp_path: Path) -> None:
     side = 50_000
     group = zarr.open_group(tmp_path / "in/image-1.ome.zarr", mode="w", zarr_format=2)
     group.attrs["multiscales"] = [{"axes": list("yx"), "datasets": [{"path": "0"}]}]

@@ -68,7 +68,7 @@ def edit(file: Path, **changes: Any) -> None:
         ({"fill_value": 70_000}, "out of bounds"),
     ],
 )
-def test_an_arrays_metadata_that_make_no_sense(
+def test_invalid_metadata_of_an_array_are_refused(
     tmp_path: Path, refused: Callable[..., str], changes: dict[str, Any], words: str
 ) -> None:
     edit(make(tmp_path / "in" / NAME) / "0/.zarray", **changes)
@@ -88,7 +88,7 @@ def test_an_arrays_metadata_that_make_no_sense(
         ({"codecs": []}, "no codec that converts pixels to bytes"),
     ],
 )
-def test_metadata_of_format_3_that_make_no_sense(
+def test_invalid_metadata_of_format_3_are_refused(
     tmp_path: Path, refused: Callable[..., str], changes: dict[str, Any], words: str
 ) -> None:
     edit(make(tmp_path / "in" / NAME, 3) / "0/zarr.json", **changes)
@@ -122,7 +122,7 @@ def test_metadata_of_format_3_that_make_no_sense(
         ),
     ],
 )  # fmt: skip
-def test_an_images_metadata_that_make_no_sense(
+def test_invalid_metadata_of_an_image_are_refused(
     tmp_path: Path, refused: Callable[..., str], multiscales: Any, words: str
 ) -> None:
     edit(make(tmp_path / "in" / NAME) / ".zattrs", multiscales=multiscales)
@@ -132,7 +132,7 @@ def test_an_images_metadata_that_make_no_sense(
 
 
 @pytest.mark.parametrize(("file", "words"), [(".zattrs", "no zarr metadata is in"), ("0/.zarray", "neither .zarray")])
-def test_metadata_that_are_missing(tmp_path: Path, refused: Callable[..., str], file: str, words: str) -> None:
+def test_missing_metadata_are_refused(tmp_path: Path, refused: Callable[..., str], file: str, words: str) -> None:
     (make(tmp_path / "in" / NAME) / file).unlink()
     told = refused()
     assert NAME in told
@@ -150,7 +150,7 @@ def test_metadata_that_are_missing(tmp_path: Path, refused: Callable[..., str], 
         (b"[" * 100_000, "is not valid JSON"),
     ],
 )
-def test_metadata_that_are_no_json(
+def test_metadata_that_are_not_json_are_refused(
     tmp_path: Path, refused: Callable[..., str], file: str, content: bytes, words: str
 ) -> None:
     (make(tmp_path / "in" / NAME) / file).write_bytes(content)
@@ -165,7 +165,7 @@ def test_metadata_that_are_no_json(
      numcodecs.LZ4(), numcodecs.BZ2()],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [0, 3, 15, 100, -1])
-def test_a_chunk_that_is_cut_off(tmp_path: Path, refused: Callable[..., str], codec: Any, size: int) -> None:
+def test_a_truncated_chunk_is_refused(tmp_path: Path, refused: Callable[..., str], codec: Any, size: int) -> None:
     make(tmp_path / "in/image-1.ome.zarr")
     chunk = make(tmp_path / "in" / NAME, compressors=codec) / "0/2.1.0"
     chunk.write_bytes(chunk.read_bytes()[:size])
@@ -175,26 +175,26 @@ def test_a_chunk_that_is_cut_off(tmp_path: Path, refused: Callable[..., str], co
 
 
 @pytest.mark.parametrize("codec", [numcodecs.Blosc("lz4"), numcodecs.Zstd(), numcodecs.GZip()])
-def test_a_chunk_of_other_bytes(tmp_path: Path, refused: Callable[..., str], codec: Any) -> None:
+def test_a_chunk_of_the_wrong_size_is_refused(tmp_path: Path, refused: Callable[..., str], codec: Any) -> None:
     chunk = make(tmp_path / "in" / NAME, compressors=codec) / "0/0.0.0"
     chunk.write_bytes(b"\x02\x01\x21\x02" + os.urandom(chunk.stat().st_size - 4))
     assert f"chunk {NAME}/0/0.0.0 is invalid" in refused()
 
 
-def test_a_chunk_that_is_too_long(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_chunk_with_extra_bytes_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     chunk = make(tmp_path / "in" / NAME, compressors=None) / "0/0.0.0"
     chunk.write_bytes(bytes(1000))
     assert refused().endswith("it has 1000 bytes of pixels, not 256")
 
 
 @pytest.mark.parametrize("size", [0, 10, -1, -70])
-def test_a_shard_that_is_cut_off(tmp_path: Path, refused: Callable[..., str], size: int) -> None:
+def test_a_truncated_shard_is_refused(tmp_path: Path, refused: Callable[..., str], size: int) -> None:
     shard = make(tmp_path / "in" / NAME, 3, shards=(2, 16, 16)) / "0/c/1/0/0"
     shard.write_bytes(shard.read_bytes()[:size])
     assert f"chunk {NAME}/0/c/1/0/0 (" in refused()
 
 
-def test_a_shard_whose_index_was_changed(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_shard_with_an_invalid_index_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     shard = make(tmp_path / "in" / NAME, 3, shards=(2, 16, 16)) / "0/c/0/0/0"
     content = bytearray(shard.read_bytes())
     content[-20] ^= 1
@@ -202,7 +202,7 @@ def test_a_shard_whose_index_was_changed(tmp_path: Path, refused: Callable[..., 
     assert "crc32c cannot unpack it" in refused()
 
 
-def test_a_checksum_that_does_not_fit_its_chunk(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_wrong_checksum_of_a_chunk_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     chunk = make(tmp_path / "in" / NAME, 3, compressors=[zarr.codecs.Crc32cCodec()]) / "0/c/0/0/0"
     content = bytearray(chunk.read_bytes())
     content[7] ^= 1
@@ -217,7 +217,7 @@ def test_a_chunk_that_cannot_be_read_is_a_fault_of_the_machine(tmp_path: Path, r
     assert refused(convert.IO_ERROR).startswith(f"image-9: chunk {NAME}/0/1.0.0 cannot be read: ")
 
 
-def test_a_folder_that_goes_away_is_never_taken_for_chunks_that_were_not_written(tmp_path: Path) -> None:
+def test_a_folder_that_disappears_does_not_count_as_chunks_that_were_not_written(tmp_path: Path) -> None:
     folder = make(tmp_path / "in" / NAME)
     image = convert.Image(folder, "image-9")
     shutil.rmtree(folder)
@@ -247,7 +247,7 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
         ("B/2/0/0/.zarray", "plate-3_B2_0: neither .zarray nor zarr.json is in plate-3.ome.zarr/B/2/0/0"),
     ],
 )
-def test_a_plate_that_lacks_what_it_lists(
+def test_a_plate_with_missing_wells_is_refused(
     tmp_path: Path, refused: Callable[..., str], missing: str, words: str
 ) -> None:
     plate = tmp_path / "in/plate-3.ome.zarr"
@@ -259,19 +259,19 @@ def test_a_plate_that_lacks_what_it_lists(
     assert words in refused()
 
 
-def test_a_zarr_that_is_a_file(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_zarr_that_is_a_file_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / NAME).write_bytes(b"PK\3\4")
     assert refused() == f"{NAME} is a file, not a folder"
 
 
-def test_two_images_that_would_be_called_the_same(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_two_images_with_the_same_name_are_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     make(tmp_path / "in" / NAME)
     make(tmp_path / "in/image-9.zarr")
     assert refused() == "image-9: two images would have this name"
 
 
-def test_pixels_that_no_tiff_has(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_unsupported_pixel_types_are_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     edit(
         make(tmp_path / "in" / NAME, compressors=None) / "0/.zarray", dtype="<M8[s]", chunks=[1, 8, 4], shape=[4, 16, 4]
     )
@@ -281,7 +281,7 @@ def test_pixels_that_no_tiff_has(tmp_path: Path, refused: Callable[..., str]) ->
 HOSTILE = ["-n", "a b [1];$(touch x)", "line\nbreak", "é 漢", "%s {0} \\n", "'\"&<>", os.fsdecode(b"bytes \xff")]
 
 
-def test_names_of_any_characters(tmp_path: Path) -> None:
+def test_names_may_have_any_characters(tmp_path: Path) -> None:
     for name in HOSTILE:
         folder = make(tmp_path / "in" / f"{name}.ome.zarr")
         multiscales = json.loads((folder / ".zattrs").read_text())["multiscales"]

@@ -108,7 +108,7 @@ def write(folder: Path, how: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 @given(stored_images())
 @settings(max_examples=50, deadline=None)
-def test_pixels_and_sizes_come_back_however_they_are_stored(how: dict[str, Any]) -> None:
+def test_pixels_and_sizes_are_preserved_for_all_encodings(how: dict[str, Any]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         expected = write(folder / "in/image-1.ome.zarr", how)
@@ -136,7 +136,7 @@ def test_pixels_and_sizes_come_back_however_they_are_stored(how: dict[str, Any])
 
 @pytest.mark.parametrize(("shape", "chunks"), [((2, 7, 1), (1, 7, 3)), ((2, 1, 7), (2, 4, 7)), ((1, 5, 7), (1, 5, 4))])
 @pytest.mark.parametrize("order", "CF")
-def test_lines_of_one_pixel_are_images_too(
+def test_images_one_pixel_wide_or_high_are_converted(
     tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convert, "BAND_BYTES", 1)  # each chunk on its own, as it is with large ones
@@ -150,9 +150,7 @@ def test_lines_of_one_pixel_are_images_too(
 
 
 @pytest.mark.parametrize("axes", [axes for axes in SUBSETS if not axes.endswith("yx")])
-def test_axes_that_are_no_image_are_refused_by_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], axes: str
-) -> None:
+def test_unsupported_axes_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], axes: str) -> None:
     group = zarr.open_group(tmp_path / "in/image-1.ome.zarr", mode="w", zarr_format=2)
     group.attrs["multiscales"] = [{"axes": list(axes), "datasets": [{"path": "0"}]}]
     group.create_array("0", shape=(2,) * len(axes), dtype="uint8", chunks=(1,) * len(axes))
@@ -163,7 +161,7 @@ def test_axes_that_are_no_image_are_refused_by_name(
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 @pytest.mark.parametrize("axes", ["cyx", "czyx", "tcyx", "tczyx", "zyx", "tyx"])
-def test_channels_and_planes_are_never_made_into_colours(tmp_path: Path, axes: str, channels: int) -> None:
+def test_channels_and_planes_never_become_colours(tmp_path: Path, axes: str, channels: int) -> None:
     shape = tuple({"y": 16, "x": 16}.get(axis, channels) for axis in axes)
     group = zarr.open_group(tmp_path / "in/image-1.ome.zarr", mode="w", zarr_format=2)
     group.attrs["multiscales"] = [{"axes": list(axes), "datasets": [{"path": "0"}]}]

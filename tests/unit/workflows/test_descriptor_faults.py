@@ -48,7 +48,7 @@ def test_outputs_are_read() -> None:
 
 
 @pytest.mark.parametrize("content", [BIAFLOWS, BIOMERO])
-def test_the_allowed_values_reach_the_dialog(content: dict[str, Any]) -> None:
+def test_the_choices_reach_the_dialog(content: dict[str, Any]) -> None:
     assert any(one.choices for one in read(content).parameters)
 
 
@@ -61,7 +61,7 @@ def test_a_bilayers_descriptor_needs_no_citations(citations: Any) -> None:
     assert read({**copy.deepcopy(BILAYERS), "citations": citations}).description == ""
 
 
-def test_the_word_none_is_no_flag() -> None:
+def test_the_word_none_means_no_flag() -> None:
     content = copy.deepcopy(BILAYERS)
     content["parameters"] = [{"name": "x", "type": "textbox", "label": "X", "default": "v", "cli_tag": "None"}]
     words = arguments(read(content), validate(read(content), {}), FOLDERS)
@@ -76,27 +76,27 @@ def test_hidden_arguments_and_the_command_of_bilayers_are_used() -> None:
 
 
 @pytest.mark.parametrize("command", ["python -m x && rm -rf ~", "python 'x", "cat | sh"])
-def test_a_command_that_needs_a_shell_switches_the_workflow_off(command: str) -> None:
+def test_a_command_with_shell_syntax_disables_the_workflow(command: str) -> None:
     content = copy.deepcopy(BILAYERS)
     content["exec_function"]["cli_command"] = command
     with pytest.raises(DescriptorFault, match=r"exec_function\.cli_command"):
         read(content)
 
 
-def test_a_switch_is_given_or_not_and_a_word_only_where_it_is_asked_for() -> None:
+def test_a_switch_is_present_or_absent_and_has_a_word_only_if_declared() -> None:
     workflow = read(BILAYERS)
     words = arguments(workflow, validate(workflow, {"use_gpu": "False", "flag_word": "True"}), FOLDERS)
     assert "--word=True" in words
     assert not any(word.startswith("--use_gpu") for word in words)
 
 
-def test_what_the_user_left_empty_is_not_passed_as_empty_text() -> None:
+def test_an_empty_value_is_not_passed_as_empty_text() -> None:
     workflow = read(BIAFLOWS)
     values = validate(workflow, {"threshold": ""})
     assert "--threshold=0.5" in arguments(workflow, values, FOLDERS)
 
 
-def test_a_type_that_nobody_knows_is_said_not_guessed() -> None:
+def test_an_unknown_type_is_refused() -> None:
     content = copy.deepcopy(BILAYERS)
     content["parameters"][0]["type"] = "knob"
     with pytest.raises(DescriptorFault, match="knob"):
@@ -112,11 +112,11 @@ def test_a_type_that_nobody_knows_is_said_not_guessed() -> None:
         ("ghcr.io/org/img:v1.0", "img_v1.0.sif"),
     ],
 )
-def test_an_image_is_called_by_its_own_name(reference: str, file: str) -> None:
+def test_an_image_file_has_the_name_of_its_image(reference: str, file: str) -> None:
     assert image_file(Reference.parse(reference)) == file
 
 
-def test_versions_are_counted_not_spelled() -> None:
+def test_versions_are_compared_by_number() -> None:
     assert versions(["w_v1.9.sif", "w_v1.10.sif", "w_latest.sif"]) == ["v1.10", "v1.9", "latest"]
     assert versions([]) == []
 
@@ -157,7 +157,7 @@ class Front:
         return {path: self.found.get(path, []) for path in paths}
 
 
-def test_a_bad_descriptor_switches_off_one_workflow_and_is_back_when_it_is_mended(tmp_path: Path) -> None:
+def test_an_invalid_descriptor_disables_one_workflow_until_it_is_corrected(tmp_path: Path) -> None:
     (tmp_path / "good.json").write_text(json.dumps(BIAFLOWS))
     (tmp_path / "bad.yaml").write_text("name: [")
     catalogue = Catalogue(deployment(tmp_path, good=f"{tmp_path}/good.json", bad=f"{tmp_path}/bad.yaml"))
@@ -180,7 +180,7 @@ STRANGE: list[Any] = [None, True, -1, 10**400, float("nan"), "", "a b", "'", [],
 
 
 @pytest.mark.parametrize("content", [BIAFLOWS, BIOMERO, BILAYERS], ids=["biaflows", "biomero", "bilayers"])
-def test_whatever_stands_in_a_field_the_descriptor_is_read_or_its_fault_is_told(content: dict[str, Any]) -> None:
+def test_any_content_of_a_field_is_read_or_refused_with_a_fault(content: dict[str, Any]) -> None:
     usable, faults = 0, []
     for place in places(content):
         for value in STRANGE if place else ():
@@ -205,7 +205,7 @@ def test_an_unchanged_descriptor_is_read(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", ["when: 2026-13-45", "n: 0b_", "n: !!bool x", "[" * 100_000, "n: " + "1" * 5000, "\0"])
-def test_yaml_that_python_cannot_hold_switches_off_one_workflow(tmp_path: Path, text: str) -> None:
+def test_yaml_that_python_cannot_parse_disables_one_workflow(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     (tmp_path / "good.json").write_text(json.dumps(BIAFLOWS))
     catalogue = Catalogue(Settings.model_validate({
@@ -219,7 +219,7 @@ def test_yaml_that_python_cannot_hold_switches_off_one_workflow(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("image", ["lab/x:v1:v2", "lab//x", "Lab/X:v1", "lab/x@sha256:12"])
-def test_an_image_that_no_registry_can_have_switches_off_one_workflow(tmp_path: Path, image: str) -> None:
+def test_an_invalid_image_name_disables_one_workflow(tmp_path: Path, image: str) -> None:
     content = copy.deepcopy(BIAFLOWS)
     content["container-image"]["image"] = image
     (tmp_path / "w.json").write_text(json.dumps(content))
@@ -239,7 +239,7 @@ def test_an_image_that_no_registry_can_have_switches_off_one_workflow(tmp_path: 
         ("a\0b", "cannot be read"),
     ],
 )
-def test_a_location_that_is_none_says_what_is_meant(tmp_path: Path, location: str, told: str) -> None:
+def test_an_invalid_location_is_refused_with_a_suggestion(tmp_path: Path, location: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         DescriptorStore(tmp_path).load(location)
 
@@ -258,7 +258,7 @@ def test_a_number_of_bilayers_may_have_the_default_none() -> None:
     assert read({**BILAYERS, "parameters": [text]}).parameters[0].default == "None"
 
 
-def test_hidden_arguments_and_citations_of_another_form_are_told_or_read() -> None:
+def test_hidden_arguments_and_citations_of_another_form_are_refused_or_read() -> None:
     content = copy.deepcopy(BILAYERS)
     content["exec_function"]["hidden_args"] = ["--quiet"]
     with pytest.raises(DescriptorFault, match=r"exec_function.hidden_args\[0\]: must be an object"):
@@ -266,7 +266,7 @@ def test_hidden_arguments_and_citations_of_another_form_are_told_or_read() -> No
     assert read({**BILAYERS, "citations": {"algorithm": "Segments nuclei."}}).description == "Segments nuclei."
 
 
-def test_nothing_waits_for_a_host_that_is_silent_and_what_is_kept_is_used(tmp_path: Path, site: Site) -> None:
+def test_a_silent_host_delays_nothing_and_the_cache_is_used(tmp_path: Path, site: Site) -> None:
     site.pages["/w/descriptor.json"] = json.dumps(BIAFLOWS)
     settings = deployment(tmp_path, w=address(site, "/w"))
     front: Any = Front(w=["v2", "v1"])
@@ -284,7 +284,7 @@ def test_nothing_waits_for_a_host_that_is_silent_and_what_is_kept_is_used(tmp_pa
     assert len(site.asked) == asked
 
 
-def test_a_cluster_that_is_away_costs_no_version_that_was_known(tmp_path: Path) -> None:
+def test_cached_versions_remain_while_a_cluster_is_unreachable(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text(json.dumps(BIAFLOWS))
     settings = deployment(tmp_path, w=f"{tmp_path}/w.json")
     front: Any = Front(w=["v1"])
@@ -295,7 +295,7 @@ def test_a_cluster_that_is_away_costs_no_version_that_was_known(tmp_path: Path) 
     assert Catalogue(settings).versions("w") == ["v1"]
 
 
-def test_what_is_pinned_to_a_commit_is_fetched_once(tmp_path: Path, site: Site) -> None:
+def test_a_descriptor_at_a_commit_is_fetched_once(tmp_path: Path, site: Site) -> None:
     from biomeroworker.workflows.store import DescriptorStore
 
     where = f"/lab/w/-/tree/{'0123456789' * 4}"

@@ -84,7 +84,7 @@ parameters:
 """)
 
 
-def test_biaflows_drops_cytomine_and_keeps_the_rest() -> None:
+def test_biaflows_inputs_of_cytomine_are_dropped() -> None:
     workflow = read(BIAFLOWS, "here")
     assert [one.id for one in workflow.inputs] == ["radius", "threshold", "invert", "stain"]
     radius, threshold, invert, stain = workflow.inputs
@@ -117,7 +117,7 @@ def test_a_biomero_schema_descriptor_names_formats_and_choices() -> None:
     assert [one.id for one in workflow.outputs] == ["labels"]
 
 
-def test_bilayers_keeps_the_tag_and_gives_switches_as_switches() -> None:
+def test_bilayers_images_have_their_tag_and_switches_have_no_value() -> None:
     workflow = read(BILAYERS)
     assert workflow.container_image == "cellprofiler/runcellpose:2.3.2"
     assert [one.id for one in workflow.parameters] == ["diameter", "use_gpu", "flag_word", "model"]
@@ -129,7 +129,7 @@ def test_bilayers_keeps_the_tag_and_gives_switches_as_switches() -> None:
 
 
 @pytest.mark.parametrize(("said", "read_as"), [(True, True), (False, False), (None, None)])
-def test_a_bilayers_image_says_whether_it_may_have_depth_and_time(said: bool | None, read_as: bool | None) -> None:
+def test_a_bilayers_image_declares_depth_and_time_points(said: bool | None, read_as: bool | None) -> None:
     content = copy.deepcopy(BILAYERS)
     content["inputs"][0] |= {} if said is None else {"depth": said, "timepoints": said}
     image = read(content).inputs[0]
@@ -182,7 +182,7 @@ def _with(content: dict[str, Any], *path: str | int, value: Any) -> dict[str, An
         ({"schema-version": "other-3"}, "schema-version"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_field(content: dict[str, Any], field: str) -> None:
+def test_an_error_names_its_field(content: dict[str, Any], field: str) -> None:
     if field == "schema-version" and "inputs" in content:
         content.pop("schema-version")
     with pytest.raises(DescriptorFault) as caught:
@@ -190,7 +190,7 @@ def test_what_is_wrong_is_named_by_its_field(content: dict[str, Any], field: str
     assert caught.value.field.startswith(field), caught.value
 
 
-def test_a_bad_descriptor_names_its_file() -> None:
+def test_a_descriptor_error_names_the_file() -> None:
     with pytest.raises(ConfigError, match=r"/etc/w/descriptor\.json: inputs\[2\]\.type: 'Colour'"):
         parse(json.dumps(_with(BIAFLOWS, "inputs", 2, "type", value="Colour")), "/etc/w/descriptor.json")
     with pytest.raises(ConfigError, match=r"x\.json: is not valid JSON: Expecting"):

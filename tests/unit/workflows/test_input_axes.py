@@ -36,12 +36,12 @@ FLAT = workflow({"depth": False, "timepoints": False})
         ({"t": 3}, r"flat accepts no more than one of time points \(T\), but name 2 \(image-2\) has 3"),
     ],
 )
-def test_what_a_workflow_says_that_it_cannot_take(shape: dict[str, int], words: str) -> None:
+def test_images_that_a_workflow_does_not_accept_are_refused(shape: dict[str, int], words: str) -> None:
     with pytest.raises(Permanent, match=words):
         input_axes.check(FLAT, [image(1, c=4), image(2, **shape)])
 
 
-def test_channels_are_any_workflows() -> None:
+def test_channels_are_accepted_by_all_workflows() -> None:
     input_axes.check(FLAT, [image(1, c=9)])
 
 
@@ -56,22 +56,22 @@ def test_channels_are_any_workflows() -> None:
         [{"sub_types": ("plate",)}],
     ],
 )
-def test_where_a_descriptor_is_silent_everything_is_let_through(inputs: list[dict[str, Any]]) -> None:
+def test_without_a_declaration_all_images_are_accepted(inputs: list[dict[str, Any]]) -> None:
     input_axes.check(workflow(*inputs), [image(1, t=2, c=2, z=2)])
 
 
-def test_a_sub_type_of_planes_only_takes_no_stack() -> None:
+def test_a_sub_type_2d_accepts_no_stack() -> None:
     input_axes.check(workflow({"sub_types": ("2d",)}), [image(1, t=2)])
     with pytest.raises(Permanent, match="planes"):
         input_axes.check(workflow({"sub_types": ("2d",)}), [image(1, z=2)])
 
 
-def test_of_many_images_some_are_named() -> None:
+def test_a_message_names_some_of_many_images() -> None:
     with pytest.raises(Permanent, match=r"name 3 .* has 2, and 7 more"):
         input_axes.check(FLAT, [image(number, z=2) for number in range(1, 11)])
 
 
-def test_what_bilayers_calls_depth_and_timepoints_is_heard() -> None:
+def test_depth_and_timepoints_of_bilayers_are_applied() -> None:
     described = {
         "docker_image": {"org": "a", "name": "b", "tag": "1"},
         "algorithm_folder_name": "flat",

@@ -130,7 +130,7 @@ def test_only_three_good_witnesses_make_a_success() -> None:
         assert succeeded == good, (state, ended, results, fault)
 
 
-def test_the_last_words_of_the_container_are_told(tmp_path: Path) -> None:
+def test_the_last_lines_of_the_container_are_reported(tmp_path: Path) -> None:
     (tmp_path / "exited").write_text("stage=container\ncode=3\nsignal=\njob=77\nseconds=2\nnode=n1\n")
     (tmp_path / "container.err").write_text("".join(f"line {n}\n" for n in range(100)))
     with pytest.raises(Permanent) as caught:
@@ -139,13 +139,13 @@ def test_the_last_words_of_the_container_are_told(tmp_path: Path) -> None:
     assert "line 10\n" not in caught.value.detail
 
 
-def test_stdout_stands_in_for_an_empty_stderr(tmp_path: Path) -> None:
+def test_stdout_replaces_an_empty_stderr(tmp_path: Path) -> None:
     (tmp_path / "container.err").write_text("\n")
     (tmp_path / "container.out").write_bytes(b"Traceback \xff\n")
     assert read_markers(tmp_path).container_error == "Traceback �"
 
 
-def test_a_marker_that_makes_no_sense_proves_nothing() -> None:
+def test_an_invalid_marker_proves_nothing() -> None:
     assert parse_marker(Exited, b"stage=container\ncode=0\n") is None
     assert parse_marker(Exited, b"") is None
     assert parse_marker(Exited, b"\0\xff") is None
@@ -167,6 +167,6 @@ def test_results_keep_any_name() -> None:
         (b"a" * 64 + b" 1 \xff.tif\0", "not UTF-8"),
     ],
 )
-def test_a_bad_manifest_is_refused(content: bytes, words: str) -> None:
+def test_an_invalid_manifest_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(Permanent, match=words):
         parse_results(content)

@@ -55,12 +55,12 @@ def test_values_are_typed_and_defaults_filled_in() -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", float("-inf"), True, "five", [1], None])
-def test_what_is_no_finite_number_is_refused(value: Any) -> None:
+def test_a_number_that_is_not_finite_is_refused(value: Any) -> None:
     with pytest.raises(RequestRejected, match="needed: "):
         validate(NUCLEI, {"needed": value})
 
 
-def test_an_empty_dialog_field_is_nothing_given() -> None:
+def test_an_empty_dialog_field_is_no_value() -> None:
     assert validate(NUCLEI, {"diameter": "", "needed": 1})["diameter"] == 30
 
 
@@ -73,7 +73,7 @@ def test_biaflows_gets_folders_parameters_and_its_switches() -> None:
     ]  # fmt: skip
 
 
-def test_a_number_that_is_typed_float_keeps_its_point() -> None:
+def test_a_value_of_type_float_has_a_decimal_point() -> None:
     assert "--needed=40.0" in arguments(NUCLEI, validate(NUCLEI, {"needed": 40}), FOLDERS)
 
 
@@ -90,7 +90,7 @@ def test_a_nul_character_is_refused() -> None:
         validate(NUCLEI, {"note": "a\0b", "needed": 1})
 
 
-def test_an_input_that_the_server_sets_is_not_the_users_to_give() -> None:
+def test_a_user_cannot_set_an_input_of_the_server() -> None:
     mine = workflow(parameter("image", ParameterType.IMAGE, set_by_server=True))
     with pytest.raises(RequestRejected, match="no such parameter"):
         validate(mine, {"image": "x"})

@@ -68,12 +68,12 @@ def test_a_folder_is_searched_for_each_name(tmp_path: Path) -> None:
     assert DescriptorStore(tmp_path / "c").load(str(tmp_path)).name == "first"
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_descriptor_is_reported_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.json"):
         DescriptorStore(tmp_path).load(str(tmp_path / "nothing.json"))
 
 
-def test_what_was_fetched_is_not_asked_for_again_while_it_is_fresh(tmp_path: Path, site: Site) -> None:
+def test_a_fresh_descriptor_is_not_fetched_again(tmp_path: Path, site: Site) -> None:
     site.pages["/lab/w/descriptor.yaml"] = GOOD
     store = DescriptorStore(tmp_path)
     assert store.load(address(site)).name == "W"
@@ -84,7 +84,7 @@ def test_what_was_fetched_is_not_asked_for_again_while_it_is_fresh(tmp_path: Pat
     assert len(site.asked) == 4
 
 
-def test_a_stale_copy_serves_when_the_network_does_not(tmp_path: Path, site: Site) -> None:
+def test_a_stale_descriptor_is_used_if_the_network_fails(tmp_path: Path, site: Site) -> None:
     site.pages["/w.json"] = GOOD
     store = DescriptorStore(tmp_path, fresh=0, timeout=0.2)
     store.load(address(site, "/w.json"))
@@ -103,7 +103,7 @@ def test_a_dialog_never_waits_for_the_network(tmp_path: Path, site: Site) -> Non
     assert site.asked == []
 
 
-def test_a_web_page_is_no_descriptor_and_is_not_kept(tmp_path: Path, site: Site) -> None:
+def test_a_web_page_is_not_a_descriptor_and_is_not_cached(tmp_path: Path, site: Site) -> None:
     site.pages["/w.json"] = "<html>sign in</html>"
     store = DescriptorStore(tmp_path)
     with pytest.raises(ConfigError, match=r"w\.json"):
@@ -113,7 +113,9 @@ def test_a_web_page_is_no_descriptor_and_is_not_kept(tmp_path: Path, site: Site)
 
 
 @pytest.mark.parametrize("secret", ["http://me:s3cret@{}/w.json", "http://{}/w.json?private_token=s3cret"])
-def test_a_password_in_an_address_is_used_and_neither_told_nor_kept(tmp_path: Path, site: Site, secret: str) -> None:
+def test_a_password_in_an_address_is_used_but_neither_printed_nor_cached(
+    tmp_path: Path, site: Site, secret: str
+) -> None:
     place = secret.format(address(site, "").removeprefix("http://"))
     path = place.partition("/w.json")[2]
     store = DescriptorStore(tmp_path)
@@ -133,7 +135,7 @@ def test_a_password_in_an_address_is_used_and_neither_told_nor_kept(tmp_path: Pa
     assert all("***" in text for text in told)
 
 
-def test_a_damaged_copy_is_fetched_anew(tmp_path: Path, site: Site) -> None:
+def test_a_damaged_cache_file_is_fetched_again(tmp_path: Path, site: Site) -> None:
     site.pages["/w.json"] = GOOD
     store = DescriptorStore(tmp_path)
     store.load(address(site, "/w.json"))
@@ -141,7 +143,7 @@ def test_a_damaged_copy_is_fetched_anew(tmp_path: Path, site: Site) -> None:
     assert store.load(address(site, "/w.json")).name == "W"
 
 
-def test_a_bad_descriptor_is_named_with_its_field(tmp_path: Path) -> None:
+def test_a_descriptor_error_names_the_field(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(GOOD.replace("cytomine-0.1", "cwl").replace("container-image", "x"))
     with pytest.raises(ConfigError, match=r"bad\.json: schema-version"):
         DescriptorStore(tmp_path / "c").load(f"{tmp_path}/bad.json")
@@ -161,14 +163,14 @@ def test_a_bad_descriptor_is_named_with_its_field(tmp_path: Path) -> None:
         ("https://any.org/x/", "https://any.org/x/descriptor.json"),
     ],
 )
-def test_where_a_descriptor_may_lie(location: str, first: str) -> None:
+def test_the_addresses_of_a_descriptor_are_tried_in_order(location: str, first: str) -> None:
     found = list(candidates(location))
     assert found[0] == first
     assert len(found) in (1, len(NAMES))
 
 
 @pytest.mark.parametrize("name", ["descriptor.json", "config.yaml"])
-def test_a_byte_order_mark_harms_no_descriptor(tmp_path: Path, name: str) -> None:
+def test_a_descriptor_with_a_byte_order_mark_is_read(tmp_path: Path, name: str) -> None:
     text = json.dumps({"name": "n", "container-image": {"image": "lab/n:1"}, "inputs": []})
     (tmp_path / name).write_text(text, encoding="utf-8-sig")
     assert DescriptorStore(tmp_path / "cache").load(str(tmp_path / name)).name == "n"

@@ -69,7 +69,7 @@ def test_a_few_are_pulled_at_a_time(images: Images, transport: FakeTransport) ->
     assert [line[:5] for line in said if line.startswith("[")] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
 
 
-def test_one_that_cannot_be_had_does_not_keep_the_others_away(images: Images) -> None:
+def test_a_failed_pull_does_not_stop_the_others(images: Images) -> None:
     wanted = [
         *WANTED[:2],
         PullRequest("bad", "lab/none:v1", "w/bad"),
@@ -85,7 +85,7 @@ def test_one_that_cannot_be_had_does_not_keep_the_others_away(images: Images) ->
     assert any("bad: there is no image" in line for line in said)
 
 
-def test_pulling_again_moves_nothing(images: Images, transport: FakeTransport) -> None:
+def test_a_second_pull_transfers_nothing(images: Images, transport: FakeTransport) -> None:
     pull_all(images, [*WANTED, PullRequest("zarr_to_tiff", "lab/two:v1")], print, max_parallel=2)
     before = transport.executions
     outcomes = pull_all(images, WANTED, print, max_parallel=2)
@@ -94,7 +94,7 @@ def test_pulling_again_moves_nothing(images: Images, transport: FakeTransport) -
     assert images.converter().path.endswith("converters/convert_zarr_to_tiff_v1.sif")
 
 
-def test_long_pulls_are_heard_of(images: Images, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_pulls_are_reported(images: Images, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pull, "REPORT_INTERVAL_SECONDS", 0.05)
     told = threading.Event()
 
@@ -109,7 +109,7 @@ def test_long_pulls_are_heard_of(images: Images, transport: FakeTransport, monke
     assert pull_all(images, WANTED[:1], tell, max_parallel=1, run=run)[0].image
 
 
-def test_a_pull_that_is_killed_anywhere_leaves_no_half_image_and_the_next_one_clears_up(
+def test_a_killed_pull_leaves_no_incomplete_image_and_the_next_one_removes_its_files(
     images: Images, runtime: FakeRuntime, transport: FakeTransport
 ) -> None:
     folder = transport.home / "images/w/one"
@@ -164,13 +164,13 @@ def test_a_job_pulls_with_its_cores_and_memory_and_leaves_nothing(
     assert transport.list_dir("images/.pulls") == []
 
 
-def test_what_fails_in_a_job_is_told_as_on_the_login_node(images: Images, jobs: PullJobs) -> None:
+def test_a_failed_pull_job_is_reported_like_one_on_the_login_node(images: Images, jobs: PullJobs) -> None:
     fault = pull_all(images, [PullRequest("bad", "lab/none:v1", "w/bad")], print, max_parallel=1, run=jobs)[0].fault
     assert isinstance(fault, Permanent)
     assert "there is no image" in str(fault)
 
 
-def test_a_pull_whose_job_waits_since_an_earlier_try_is_not_submitted_again(
+def test_a_waiting_pull_job_of_an_earlier_call_is_not_submitted_again(
     images: Images, jobs: PullJobs, transport: FakeTransport
 ) -> None:
     (transport.home / "queued").touch()
@@ -195,7 +195,7 @@ def test_a_pull_whose_job_waits_since_an_earlier_try_is_not_submitted_again(
     assert done[0].ok
 
 
-def test_a_login_for_a_job_is_on_no_command_line_and_gone_when_it_runs(
+def test_credentials_of_a_pull_job_are_on_no_command_line_and_removed_when_it_runs(
     jobs: PullJobs, transport: FakeTransport
 ) -> None:
     look = 'read -r name; read -r word; ls; printf "%s:%s\\n" "$name" "$word"'
@@ -205,7 +205,7 @@ def test_a_login_for_a_job_is_on_no_command_line_and_gone_when_it_runs(
     assert not any("sec'ret" in word for command in transport.commands for word in command)
 
 
-def test_a_link_that_is_cut_while_a_job_pulls_is_waited_for(jobs: PullJobs, transport: FakeTransport) -> None:
+def test_a_lost_connection_does_not_end_a_pull_job(jobs: PullJobs, transport: FakeTransport) -> None:
     transport.fail(Transient("link down"), after=3)  # two files, the submission, and then the first question
     assert jobs(["echo", "pulled"], b"").stdout == "pulled\n"
 
@@ -217,7 +217,7 @@ def test_a_job_that_sbatch_refuses_names_the_settings(transport: FakeTransport, 
     assert "Invalid --mem" in caught.value.detail
 
 
-def test_a_job_that_vanishes_is_not_waited_for_for_ever(
+def test_a_lost_pull_job_is_not_waited_for_forever(
     transport: FakeTransport, jobs: PullJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pull, "_LOST_SECONDS", 0.3)
@@ -235,7 +235,7 @@ def secrets(path: Path, **entries: str) -> Path:
     return path
 
 
-def test_the_login_of_the_registry_and_the_longest_path_is_taken(tmp_path: Path) -> None:
+def test_the_credentials_of_the_registry_with_the_longest_path_are_used(tmp_path: Path) -> None:
     file = secrets(
         tmp_path / "auth.json",
         **{"ghcr.io": "a:1", "ghcr.io/lab": "b:2", "https://index.docker.io/v1/": "hub:3", "reg:5000": "c:with:colons"},
@@ -252,7 +252,7 @@ def test_the_login_of_the_registry_and_the_longest_path_is_taken(tmp_path: Path)
     assert registry_auth.reader(None)(Reference.parse("ghcr.io/lab/x")) is None
 
 
-def test_a_file_of_logins_that_is_open_or_broken_is_refused_without_showing_it(tmp_path: Path) -> None:
+def test_an_unsafe_or_invalid_credentials_file_is_refused_without_showing_its_content(tmp_path: Path) -> None:
     wanted = Reference.parse("ghcr.io/lab/x")
     file = secrets(tmp_path / "auth.json", **{"ghcr.io": "ada:hunter2"})
     file.chmod(0o644)
@@ -273,7 +273,7 @@ def test_a_file_of_logins_that_is_open_or_broken_is_refused_without_showing_it(t
         registry_auth.login_for(wanted, tmp_path / "none")
 
 
-def test_a_pull_is_not_taken_for_a_dead_one_before_it_has_locked_its_folder(
+def test_a_pull_that_has_not_locked_its_folder_yet_is_not_removed(
     images: Images, transport: FakeTransport, tmp_path: Path
 ) -> None:
     slow = tmp_path / "home/slow"

@@ -33,7 +33,7 @@ def settings(**values: Any) -> SlurmSettings:
 # -- the configuration -------------------------------------------------------------------------------------------------
 
 
-def test_the_configured_runtime_is_taken_with_its_folders() -> None:
+def test_the_configured_runtime_is_made_with_its_folders() -> None:
     one = runtime_of(settings(container_runtime="singularity", slurm_data_bind_path="/scratch, /data:/mnt:ro"))
     argv = one.run_prefix("/i.sif", binds=["/scratch/run"])
     assert one.program == "singularity"
@@ -45,7 +45,7 @@ def test_the_configured_runtime_is_taken_with_its_folders() -> None:
     assert "/scratch" in other.run_prefix("/i.sqfs", binds=["/scratch/run"])
 
 
-def test_singularity_is_apptainer_by_another_name() -> None:
+def test_singularity_has_the_command_line_of_apptainer() -> None:
     for gpu in (False, True):
         for verb in ("run_prefix", "exec_prefix"):
             ours, theirs = (
@@ -70,7 +70,7 @@ def test_a_bind_of_the_ini_that_could_be_misread_is_refused(value: str) -> None:
             runtime_of(settings(container_runtime=name, slurm_data_bind_path=value))
 
 
-def test_a_relative_bind_of_an_old_file_is_below_the_home_folder_as_it_was(tmp_path: Path) -> None:
+def test_a_relative_bind_is_below_the_home_folder(tmp_path: Path) -> None:
     slurm = settings(slurm_data_bind_path="my-scratch/data, /scratch, ~/more")
     one = Cluster(
         FakeTransport(tmp_path / "me"), runtime_of(slurm), data="d", images="i", converters="c",
@@ -81,26 +81,26 @@ def test_a_relative_bind_of_an_old_file_is_below_the_home_folder_as_it_was(tmp_p
     assert bound == ["/d/run", f"{tmp_path}/me/my-scratch/data", f"{tmp_path}/me/more", "/scratch"]
 
 
-def test_a_bind_that_cannot_be_made_read_only_is_refused_and_not_made_writable() -> None:
+def test_a_read_only_bind_is_refused_if_it_is_not_supported() -> None:
     with pytest.raises(ConfigError, match="read-only"):
         runtime_of(settings(container_runtime="charliecloud", slurm_data_bind_path="/data:/mnt:ro"))
 
 
 @pytest.mark.parametrize("folder", ["/data:/etc", "/a,b", "relative", "-b"])
-def test_a_runs_folder_that_a_bind_would_misread_is_refused(folder: str) -> None:
+def test_a_run_folder_that_a_bind_would_misread_is_refused(folder: str) -> None:
     for runtime in (Apptainer(), Charliecloud(data="d")):
         with pytest.raises(ConfigError):
             runtime.run_prefix("/x.sif", binds=[folder])
 
 
-def test_a_gpu_is_asked_for_only_when_wanted() -> None:
+def test_a_gpu_is_requested_only_if_the_run_uses_one() -> None:
     assert "--nv" in Apptainer().run_prefix("/x.sif", binds=[], gpu=True)
     assert "--nv" not in Apptainer().run_prefix("/x.sif", binds=[])
     assert "gpu" in Charliecloud(data="d").run_prefix("/x.sqfs", binds=[], gpu=True)
     assert "gpu" not in Charliecloud(data="d").run_prefix("/x.sqfs", binds=[])
 
 
-def test_a_certificate_is_unchecked_and_http_spoken_only_where_it_is_said() -> None:
+def test_certificates_are_unchecked_and_http_is_used_only_for_insecure_registries() -> None:
     for name, runtime in (
         ("--no-https", Apptainer(insecure_registries=["reg.lab:5000"])),
         ("yes", Charliecloud(data="d", insecure_registries=["reg.lab:5000"])),
@@ -149,9 +149,7 @@ NEW = OLD_IMAGE.replace('eval "set', 'if [ -n "$SINGULARITY_NO_EVAL" ]; then exe
 
 
 @pytest.mark.parametrize("script", [OLD, OLD_IMAGE], ids=["old program", "image of an old program"])
-def test_where_a_shell_would_evaluate_what_it_could_take_for_its_own_is_refused(
-    programs: Path, tmp_path: Path, script: str
-) -> None:
+def test_arguments_that_a_shell_would_evaluate_are_refused(programs: Path, tmp_path: Path, script: str) -> None:
     program(programs, "singularity", script)
     prefix = Apptainer("singularity").run_prefix("/i.sif", binds=["/run"])
     for word in ("$(id)", "`id`", "a\\b", 'a"b', "$HOME"):
@@ -164,7 +162,9 @@ def test_where_a_shell_would_evaluate_what_it_could_take_for_its_own_is_refused(
 
 
 @pytest.mark.parametrize(("script", "flag"), [(NEW, " <--no-eval>"), (PLAIN, "")], ids=["new", "no OCI image"])
-def test_where_no_shell_evaluates_every_word_passes(programs: Path, tmp_path: Path, script: str, flag: str) -> None:
+def test_without_evaluation_by_a_shell_all_arguments_are_accepted(
+    programs: Path, tmp_path: Path, script: str, flag: str
+) -> None:
     program(programs, "singularity", script)
     done = run([*Apptainer("singularity").run_prefix("/i.sif", binds=[]), *HOSTILE], programs, tmp_path)
     assert done.stdout == f"ran: <--silent> <run>{flag} </i.sif>" + "".join(f" <{word}>" for word in HOSTILE)
@@ -205,7 +205,7 @@ def fetching(programs: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_charliecloud_pulls_gets_its_mount_points_and_its_entry(fetching: Path, programs: Path) -> None:
+def test_a_charliecloud_pull_adds_mount_points_and_the_entry_point(fetching: Path, programs: Path) -> None:
     runtime = Charliecloud(data="my-scratch/data", binds=["/scratch", "/data:/mnt/data"])
     done = run(runtime.pull_command(Reference.parse("lab/x:v1"), "images/x_v1.sqfs"), programs, fetching)
     assert done.returncode == 0, done.stderr
@@ -221,7 +221,7 @@ def test_what_charliecloud_pulls_gets_its_mount_points_and_its_entry(fetching: P
     assert "--auth" not in (fetching / "words").read_text()
 
 
-def test_a_link_in_the_image_where_a_mount_point_should_be_leads_nowhere(fetching: Path, programs: Path) -> None:
+def test_a_link_in_place_of_a_mount_point_is_refused(fetching: Path, programs: Path) -> None:
     (programs / "ch-image").write_text((programs / "ch-image").read_text() + 'ln -s / "$2/img/fetched/scratch"\n')
     argv = Charliecloud(data="/scratch/x").pull_command(Reference.parse("lab/x:v1"), "images/x_v1.sqfs")
     done = run(argv, programs, fetching)
@@ -230,7 +230,7 @@ def test_a_link_in_the_image_where_a_mount_point_should_be_leads_nowhere(fetchin
     assert list((fetching / "images").iterdir()) == []
 
 
-def test_a_login_reaches_the_program_in_its_environment_alone(fetching: Path, programs: Path) -> None:
+def test_credentials_reach_the_program_only_in_its_environment(fetching: Path, programs: Path) -> None:
     argv = Charliecloud(data="d").pull_command(Reference.parse("ghcr.io/lab/x:v1"), "images/x_v1.sqfs")
     done = run(argv, programs, fetching, RegistryCredentials("ada", "pa$$ 'w\"d`id`").lines.decode())
     assert done.returncode == 0, done.stderr
@@ -241,7 +241,7 @@ def test_a_login_reaches_the_program_in_its_environment_alone(fetching: Path, pr
     assert "ada" not in everything.replace(str(fetching), "")
 
 
-def test_variables_of_an_image_are_no_code(programs: Path, tmp_path: Path) -> None:
+def test_variables_of_an_image_are_not_evaluated(programs: Path, tmp_path: Path) -> None:
     program(programs, "ch-run", 'printf "<%s>" "$@"')
     image = tmp_path / "x.sqfs"
     image.touch()

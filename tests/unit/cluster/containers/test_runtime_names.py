@@ -55,13 +55,13 @@ def test_every_form_of_a_reference_is_read(
         "lab/'x'",
     ],
 )
-def test_what_names_no_image_is_refused(text: str) -> None:
+def test_a_text_that_is_not_an_image_reference_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="does not name a container image"):
         Reference.parse(text)
 
 
 @given(st.text())
-def test_whatever_is_accepted_holds_nothing_that_a_path_or_json_could_trip_over(text: str) -> None:
+def test_accepted_references_are_safe_in_paths_and_json(text: str) -> None:
     try:
         reference = Reference.parse(text)
     except ConfigError:
@@ -70,7 +70,7 @@ def test_whatever_is_accepted_holds_nothing_that_a_path_or_json_could_trip_over(
     assert "/" not in runtime.image_file(reference)
 
 
-def test_another_version_of_an_image() -> None:
+def test_an_image_reference_at_another_version() -> None:
     reference = Reference.parse(f"ghcr.io/org/name:v1@{DIGEST}")
     assert str(reference.at("v2")) == "ghcr.io/org/name:v2"
     assert reference.at("") is reference

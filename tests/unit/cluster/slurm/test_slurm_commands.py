@@ -40,7 +40,7 @@ def test_a_job_is_submitted_under_its_attempts_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a,b", "a b", "--wrap", "a;b", "a\nb", "x" * 300])
-def test_a_name_that_slurm_would_read_otherwise_is_refused(name: str) -> None:
+def test_a_job_name_that_slurm_would_misread_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a job name"):
         commands.submit_command(JobSpec(name=name, script="s", stdout="o", workdir="w"))
     with pytest.raises(ValueError, match="not a job name"):
@@ -49,7 +49,7 @@ def test_a_name_that_slurm_would_read_otherwise_is_refused(name: str) -> None:
         commands.cancel_command([name])
 
 
-def test_an_option_that_is_none_is_refused() -> None:
+def test_an_invalid_option_is_refused() -> None:
     with pytest.raises(Permanent, match="not an option"):
         commands.submit_command(JobSpec(name="a", script="s", stdout="o", workdir="w", options={"mem=1 --wrap": "x"}))
 
@@ -91,19 +91,19 @@ def test_the_job_id_is_read_from_every_form_of_the_answer(text: str, job_id: int
         ("", JobState.UNKNOWN),
     ],
 )
-def test_a_word_means_one_state_and_a_new_word_none(word: str, state: JobState) -> None:
+def test_each_state_name_has_one_state_and_a_new_name_is_unknown(word: str, state: JobState) -> None:
     assert commands.state_of(word) is state
 
 
 @given(st.text())
-def test_no_word_is_success_but_completed(word: str) -> None:
+def test_only_completed_counts_as_success(word: str) -> None:
     assert (commands.state_of(word) is JobState.COMPLETED) == (
         bool(word.split()) and word.split()[0].rstrip("+").upper() == "COMPLETED"
     )
 
 
 @given(st.text())
-def test_no_answer_however_garbled_crashes_or_says_success(text: str) -> None:
+def test_no_garbled_answer_crashes_or_counts_as_success(text: str) -> None:
     answer = commands.parse_status(answered(text.replace("COMPLETED", ""), text.replace("COMPLETED", "")))
     assert all(job.state is not JobState.COMPLETED for job in answer.jobs)
 
@@ -140,7 +140,7 @@ def recorded() -> commands.SchedulerSnapshot:
     return commands.parse_status(answered(RECORDED_QUEUE, RECORDED_ACCOUNTING))
 
 
-def test_waiting_array_tasks_are_told_one_by_one(recorded: commands.SchedulerSnapshot) -> None:
+def test_waiting_array_tasks_have_one_status_each(recorded: commands.SchedulerSnapshot) -> None:
     tasks = recorded.by_name(["biomero-a-4"])["biomero-a-4"]
     assert [(job.task, job.state.name, job.job_id) for job in tasks] == [
         (3, "RUNNING", 4), (4, "RUNNING", 4), (5, "PENDING", 4), (6, "PENDING", 4), (7, "PENDING", 4),
@@ -148,7 +148,7 @@ def test_waiting_array_tasks_are_told_one_by_one(recorded: commands.SchedulerSna
     assert tasks[-1].reason == "JobArrayTaskLimit"
 
 
-def test_how_a_job_ended_is_told_with_code_signal_and_memory(recorded: commands.SchedulerSnapshot) -> None:
+def test_the_end_of_a_job_has_code_signal_and_memory(recorded: commands.SchedulerSnapshot) -> None:
     jobs = {job.name: job for job in recorded.jobs}
     assert (jobs["biomero-a-1"].state, jobs["biomero-a-1"].exit_code) == (JobState.COMPLETED, 0)
     assert jobs["biomero-a-1"].max_rss_bytes == 1536 * 1024
@@ -160,13 +160,13 @@ def test_how_a_job_ended_is_told_with_code_signal_and_memory(recorded: commands.
     assert jobs["biomero-a-5"].submitted == datetime(2026, 11, 21, 2, 46, 18, tzinfo=UTC)
 
 
-def test_a_refused_submission_was_no_job(recorded: commands.SchedulerSnapshot) -> None:
+def test_a_refused_submission_is_not_a_job(recorded: commands.SchedulerSnapshot) -> None:
     assert recorded.by_name(["biomero-a-9"]) == {"biomero-a-9": []}
     only_accounting = commands.parse_status(answered("", RECORDED_ACCOUNTING))
     assert only_accounting.by_name(["biomero-a-9"]) == {"biomero-a-9": []}
 
 
-def test_a_job_that_left_the_queue_is_unknown_until_accounting_says_how() -> None:
+def test_a_job_that_left_the_queue_is_unknown_until_accounting_has_its_end() -> None:
     lagging = f"9|{S}|30|0:0|{U}|n1|RUNNING|None|biomero-a-1"
     (job,) = commands.parse_status(answered("", lagging)).jobs
     assert job.state is JobState.UNKNOWN
@@ -181,7 +181,7 @@ def test_the_queue_wins_while_a_job_is_in_it() -> None:
     assert (job.state, job.exit_code) == (JobState.PENDING, None)
 
 
-def test_rows_that_accounting_has_not_finished_are_nobodys() -> None:
+def test_incomplete_rows_of_accounting_are_ignored() -> None:
     answer = commands.parse_status(answered("", f"9|{S}|0|0:0|{U}|n1|RUNNING|None|allocation"))
     assert answer.by_name(["biomero-a-1"]) == {"biomero-a-1": []}
 
@@ -194,7 +194,7 @@ def test_of_two_jobs_with_one_name_the_later_counts_even_if_its_id_is_lower() ->
     assert (job.job_id, job.state) == (3, JobState.COMPLETED)
 
 
-def test_without_accounting_the_queue_alone_speaks() -> None:
+def test_without_accounting_squeue_alone_is_used() -> None:
     answer = commands.parse_status(
         answered(f"9|N/A|RUNNING|{S}|0:05|n1|None|biomero-a-1", "Slurm accounting storage is disabled", 0, 1)
     )
@@ -202,7 +202,7 @@ def test_without_accounting_the_queue_alone_speaks() -> None:
     assert answer.jobs[0].state is JobState.RUNNING
 
 
-def test_where_there_is_no_accounting_a_job_that_left_the_queue_is_forgotten_for_good() -> None:
+def test_without_accounting_a_job_that_left_the_queue_is_unrecoverable() -> None:
     off = commands.parse_status(answered("", "Slurm accounting storage is disabled", 0, 1))
     forgotten = off.unrecoverable("biomero-a-1")
     assert forgotten is not None
@@ -215,20 +215,20 @@ def test_where_there_is_no_accounting_a_job_that_left_the_queue_is_forgotten_for
     assert [answer.unrecoverable("biomero-a-1") for answer in (down, silent, lagging)] == [None, None, None]
 
 
-def test_without_the_controller_accounting_is_believed_as_it_is() -> None:
+def test_without_the_controller_accounting_alone_is_used() -> None:
     complaint = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     answer = commands.parse_status(answered(complaint, f"9|{S}|30|0:0|{U}|n1|RUNNING|None|biomero-a-1", 1, 0))
     assert (answer.queue, answer.jobs[0].state) == (False, JobState.RUNNING)
     assert "Unable to contact" in answer.errors
 
 
-def test_an_answer_that_was_cut_off_says_nothing() -> None:
+def test_a_truncated_answer_contains_no_status() -> None:
     whole = answered(RECORDED_QUEUE, RECORDED_ACCOUNTING)
     answer = commands.parse_status(whole[:200])
     assert (answer.queue, answer.accounting, answer.jobs) == (False, False, ())
 
 
-def test_warnings_between_rows_and_odd_names_of_others_are_no_harm() -> None:
+def test_warnings_between_rows_and_unusual_names_are_ignored() -> None:
     queue = f"squeue: warning: x\n9|N/A|RUNNING|{S}|0:05|n1|None|my|job\n10|N/A|RUNNING|{S}|0:05|n1|None|biomero-a-1"
     answer = commands.parse_status(answered(queue))
     assert [job.name for job in answer.jobs] == ["my|job", "biomero-a-1"]
@@ -251,7 +251,7 @@ def test_every_form_of_an_arrays_tasks_is_read(expression: str, tasks: list[int 
     assert [job.task for job in commands.parse_status(answered(line)).jobs] == tasks
 
 
-def test_a_thousand_jobs_are_one_question_and_too_many_names_are_not_listed() -> None:
+def test_a_thousand_jobs_are_one_query_and_too_many_names_are_not_listed() -> None:
     names = [f"biomero-{'0' * 36}-{number}" for number in range(1000)]
     argv = commands.status_command(names, SINCE, [1, 2], "/data")
     listed, _, ids, folder = argv[-4:]
@@ -269,14 +269,14 @@ def test_the_search_starts_an_hour_before_to_allow_for_clocks() -> None:
     ("said", "progress"),
     [("43", "43%"), ("62.5 %", "62%"), ("400", "100%"), ("soon", None), ("$(id)", None), ("", None)],
 )
-def test_how_far_a_job_says_it_is(said: str, progress: str | None) -> None:
+def test_the_progress_of_a_job_is_parsed(said: str, progress: str | None) -> None:
     line = f"1|N/A|RUNNING|{S}|0:05|n1|None|biomero-a-1"
     answer = commands.parse_status(answered(line) + f"[progress]\nbiomero-a-1 {said}\n[end 0]\n")
     (job,) = answer.by_name(["biomero-a-1"])["biomero-a-1"]
     assert job.progress == progress
 
 
-def test_only_what_runs_is_asked_how_far_it_is_and_without_a_process_for_each(tmp_path: Path) -> None:
+def test_progress_is_read_for_running_jobs_only_and_without_a_process_per_job(tmp_path: Path) -> None:
     run = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
     for number, said in ((1, "7\n"), (2, "99\n"), (3, "31")):
         folder = tmp_path / f"biomero_{run}/attempt-{number}"

@@ -43,7 +43,7 @@ def one(version: str, case: str) -> JobStatus:
         ("24.05", "preempted", JobState.PREEMPTED, "", 0, None),
     ],
 )
-def test_each_case_is_read_as_what_it_was(
+def test_each_recorded_case_is_parsed_correctly(
     version: str, case: str, state: JobState, reason: str, code: int | None, signal: int | None
 ) -> None:
     status = one(version, case)
@@ -68,16 +68,16 @@ def test_each_case_is_read_as_what_it_was(
         ("24.05", "preempted", {"elapsed_seconds": 30, "cpu_seconds": 20, "cpus": 1, "gpus": 1}),
     ],
 )  # fmt: skip
-def test_what_a_job_used_is_read(version: str, case: str, usage: dict[str, float]) -> None:
+def test_the_resource_usage_of_a_job_is_parsed(version: str, case: str, usage: dict[str, float]) -> None:
     assert one(version, case).usage() == usage
 
 
 @pytest.mark.parametrize("version", ["22.05.8", "23.11"])
-def test_a_refused_submission_was_no_job(version: str) -> None:
+def test_a_refused_submission_is_not_a_job(version: str) -> None:
     assert told(version, "refused") == []
 
 
-def test_of_an_array_each_task_is_told() -> None:
+def test_each_task_of_an_array_has_a_status() -> None:
     tasks = by_task(told("22.05.8", "array"), range(1, 11))
     held = [task for task, status in tasks.items() if status and status.is_held]
     ended = {task: status.state for task, status in tasks.items() if status and status.state.is_terminal}
@@ -100,7 +100,7 @@ def test_tasks_that_were_cancelled_while_they_waited_are_cancelled_one_by_one() 
     assert {status.state for status in found} == {JobState.CANCELLED}
 
 
-def test_tasks_that_accounting_does_not_name_yet_are_cancelled_too() -> None:
+def test_tasks_that_accounting_does_not_list_yet_are_cancelled_too() -> None:
     whole = (DATA / "22.05.8" / "array-cancelled.txt").read_text()
     found = commands.parse_status(whole.replace("37_[0,2,4,6]", "37_2")).jobs
     assert {task: status and status.state for task, status in by_task(found, [0, 2]).items()} == {
@@ -108,14 +108,14 @@ def test_tasks_that_accounting_does_not_name_yet_are_cancelled_too() -> None:
     }  # fmt: skip
 
 
-def test_the_name_that_accounting_does_not_know_yet_is_the_queues() -> None:
+def test_a_name_that_accounting_does_not_have_yet_comes_from_squeue() -> None:
     text = (DATA / "22.05.8" / "done.txt").read_text()
     queue, accounting = text.split("[sacct]", 1)
     (status,) = commands.parse_status(f"{queue}[sacct]{accounting.replace('case-done', 'allocation')}").jobs
     assert (status.name, status.accounted) == ("case-done", True)
 
 
-def test_without_accounting_one_row_speaks_for_all_cancelled_tasks() -> None:
+def test_without_accounting_one_row_counts_for_all_cancelled_tasks() -> None:
     whole = (DATA / "22.05.8" / "array-cancelled.txt").read_text()
     found = commands.parse_status(whole.partition("[sacct]")[0]).jobs
     assert {task: status and status.state for task, status in by_task(found, [0, 2]).items()} == {
@@ -124,7 +124,7 @@ def test_without_accounting_one_row_speaks_for_all_cancelled_tasks() -> None:
 
 
 @pytest.mark.parametrize("own_row_first", [True, False])
-def test_a_tasks_own_row_counts_against_the_row_of_those_that_waited_with_it(own_row_first: bool) -> None:
+def test_a_tasks_own_row_wins_over_the_row_of_waiting_tasks(own_row_first: bool) -> None:
     unit = "|00:00.002|1|billing=1"
     own = f"55_2|2026-11-21T06:50:49|0|2:0|{unit}|n1|FAILED|JobHeldUser|biomero-a-1"
     waited = f"55_[2,5%2]|2026-11-21T06:50:49|0|0:0|{unit}|None assigned|CANCELLED by 1002|JobHeldUser|biomero-a-1"
@@ -167,7 +167,7 @@ def test_the_sites_limits_are_read(version: str, limits: Limits, tasks: int) -> 
 
 
 @pytest.mark.parametrize("text", ["", "slurm_load_ctl_conf error: Unable to contact slurm controller", "a = b\n"])
-def test_an_answer_without_limits_is_none(text: str) -> None:
+def test_output_without_limits_is_refused(text: str) -> None:
     assert commands.parse_limits(text) is None
 
 
@@ -187,5 +187,5 @@ def test_an_arrays_expression_is_as_short_as_it_can_be(tasks: list[int], limit: 
     assert commands.array_expression(tasks, limit) == expression
 
 
-def test_every_version_that_is_recorded_is_tested() -> None:
+def test_all_recorded_versions_are_tested() -> None:
     assert VERSIONS == ["22.05.8", "23.02", "23.11", "24.05"]

@@ -33,7 +33,7 @@ def refused(stderr: str, code: int = 1) -> Fault:
         f"{FAILED}Slurm backup controller in standby mode",
     ],
 )
-def test_what_passes_is_waited_for(stderr: str) -> None:
+def test_temporary_errors_are_transient(stderr: str) -> None:
     fault = refused(stderr)
     assert isinstance(fault, Transient)
     assert not isinstance(fault, SubmissionUncertain)
@@ -43,11 +43,11 @@ def test_what_passes_is_waited_for(stderr: str) -> None:
 @pytest.mark.parametrize(
     "words", ["Socket timed out on send/recv operation", "Zero Bytes were transmitted or received"]
 )
-def test_a_lost_answer_leaves_doubt(words: str) -> None:
+def test_a_lost_answer_is_uncertain(words: str) -> None:
     assert isinstance(refused(FAILED + words), SubmissionUncertain)
 
 
-def test_success_without_an_id_and_a_killed_sbatch_leave_doubt() -> None:
+def test_success_without_an_id_and_a_killed_sbatch_are_uncertain() -> None:
     assert isinstance(refused("", code=0), SubmissionUncertain)
     assert isinstance(refused("Killed", code=137), SubmissionUncertain)
 
@@ -73,7 +73,7 @@ def test_success_without_an_id_and_a_killed_sbatch_leave_doubt() -> None:
         (f"{FAILED}A new sentence of a new version", "sbatch_"),
     ],
 )  # fmt: skip
-def test_what_will_fail_again_names_the_key_to_change(stderr: str, key: str) -> None:
+def test_permanent_errors_name_the_key_to_change(stderr: str, key: str) -> None:
     fault = refused(stderr)
     assert isinstance(fault, Permanent)
     assert key in fault.hint
@@ -89,14 +89,14 @@ def test_what_will_fail_again_names_the_key_to_change(stderr: str, key: str) -> 
         ("sbatch: error: Unable to write: Disk quota exceeded", 1),
     ],
 )
-def test_what_needs_a_person_pauses_the_run(stderr: str, code: int) -> None:
+def test_errors_that_need_a_person_are_blocked(stderr: str, code: int) -> None:
     assert isinstance(refused(stderr, code), Blocked)
 
 
-def test_the_message_says_what_sbatch_said_without_its_decoration() -> None:
+def test_the_message_has_the_output_of_sbatch_without_prefixes() -> None:
     fault = refused(NO_PARTITION)
     assert str(fault) == ("SLURM refused the job: invalid partition specified: nope: Invalid partition name specified")
 
 
-def test_a_wrong_option_exits_255_which_is_no_signal() -> None:
+def test_exit_code_255_of_a_wrong_option_is_not_a_signal() -> None:
     assert isinstance(refused("sbatch: unrecognized option '--nonsense=1'", code=255), Permanent)

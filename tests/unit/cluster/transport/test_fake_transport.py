@@ -56,7 +56,7 @@ def test_a_hang_ends_with_the_timeout(fake: FakeTransport) -> None:
     assert fake.run(["true"]).ok
 
 
-def test_an_upload_is_cut_after_so_many_bytes_and_goes_on(fake: FakeTransport, tree: Path) -> None:
+def test_an_interrupted_upload_continues(fake: FakeTransport, tree: Path) -> None:
     fake.cut(after_bytes=6_000_000)
     with pytest.raises(Transient):
         fake.send_tree(tree, "run")
@@ -67,7 +67,7 @@ def test_an_upload_is_cut_after_so_many_bytes_and_goes_on(fake: FakeTransport, t
     }
 
 
-def test_a_download_is_cut_after_so_many_bytes_and_goes_on(fake: FakeTransport, tree: Path, tmp_path: Path) -> None:
+def test_an_interrupted_download_continues(fake: FakeTransport, tree: Path, tmp_path: Path) -> None:
     fake.send_tree(tree, "run")
     fake.cut(after_bytes=6_000_000)
     with pytest.raises(Transient):
@@ -79,12 +79,12 @@ def test_a_download_is_cut_after_so_many_bytes_and_goes_on(fake: FakeTransport, 
     }
 
 
-def test_a_cut_that_is_never_reached_does_no_harm(fake: FakeTransport, tree: Path) -> None:
+def test_a_cut_after_the_end_of_the_transfer_has_no_effect(fake: FakeTransport, tree: Path) -> None:
     fake.cut(after_bytes=100_000_000)
     assert fake.send_tree(tree, "run").files == 20
 
 
-def test_a_file_that_is_written_when_the_link_is_cut_is_old_or_new(fake: FakeTransport) -> None:
+def test_a_file_has_the_old_or_the_new_content_after_a_lost_connection(fake: FakeTransport) -> None:
     fake.write_file("f", b"old")
     fake.cut(after_bytes=1000)
     with pytest.raises(Transient):
@@ -92,7 +92,7 @@ def test_a_file_that_is_written_when_the_link_is_cut_is_old_or_new(fake: FakeTra
     assert fake.read_from("f") == b"old"
 
 
-def test_answers_are_given_without_running_anything(fake: FakeTransport) -> None:
+def test_prepared_answers_run_no_command(fake: FakeTransport) -> None:
     fake.answer(["sbatch"], stdout="17\n")
     assert fake.run(["sbatch", "--parsable", "x"]).stdout == "17\n"
     assert fake.commands == [("sbatch", "--parsable", "x")]
@@ -127,7 +127,7 @@ TIMED_OUT = "echo 'sbatch: error: Batch job submission failed: Socket timed out'
 
 
 @pytest.mark.parametrize("program", [TIMED_OUT, "echo hello", "kill -9 $$"])
-def test_a_submission_without_an_answer_is_in_doubt_and_not_repeated(
+def test_a_submission_without_an_answer_is_uncertain_and_not_repeated(
     tmp_path: Path, attempt: JobSpec, program: str
 ) -> None:
     site = sbatch(tmp_path, program)
@@ -146,7 +146,7 @@ def test_a_second_submission_adopts_the_job_of_the_first(tmp_path: Path, attempt
     assert calls(tmp_path) == 1
 
 
-def test_of_many_submissions_at_once_one_reaches_the_scheduler(tmp_path: Path, attempt: JobSpec) -> None:
+def test_only_one_of_many_parallel_submissions_reaches_the_scheduler(tmp_path: Path, attempt: JobSpec) -> None:
     site = sbatch(tmp_path, "sleep 0.2; echo 17")
     found: list[int | None] = []
 
@@ -166,7 +166,7 @@ def test_of_many_submissions_at_once_one_reaches_the_scheduler(tmp_path: Path, a
     assert 17 in found
 
 
-def test_an_answer_that_the_link_lost_is_read_by_the_next(tmp_path: Path, attempt: JobSpec) -> None:
+def test_a_lost_answer_of_sbatch_is_read_by_the_next_submission(tmp_path: Path, attempt: JobSpec) -> None:
     site = sbatch(tmp_path, "sleep 0.3; echo 17")
     assert isinstance(site.transport, FakeTransport)
     frame = len(site.transport._word) + 2
@@ -199,7 +199,7 @@ def test_a_refusal_gives_the_attempt_back(tmp_path: Path, attempt: JobSpec, word
     assert sbatch(tmp_path, "echo 18").submit(attempt) == 18
 
 
-def test_an_attempt_that_was_given_up_is_not_submitted_any_more(tmp_path: Path) -> None:
+def test_an_abandoned_attempt_is_not_submitted(tmp_path: Path) -> None:
     site = sbatch(tmp_path, "echo 17")
     folder = site.attempt_folder("3f0e8f9a-1111-4222-8333-444455556666", 1)
     Path(folder).mkdir(parents=True)
@@ -209,7 +209,7 @@ def test_an_attempt_that_was_given_up_is_not_submitted_any_more(tmp_path: Path) 
     assert not (tmp_path / "calls").exists()
 
 
-def test_an_attempt_in_which_a_job_has_begun_cannot_be_given_up(tmp_path: Path) -> None:
+def test_an_attempt_with_a_started_job_cannot_be_abandoned(tmp_path: Path) -> None:
     site = sbatch(tmp_path, "echo 17")
     folder = Path(site.attempt_folder("3f0e8f9a-1111-4222-8333-444455556666", 1))
     folder.mkdir(parents=True)
@@ -218,7 +218,7 @@ def test_an_attempt_in_which_a_job_has_begun_cannot_be_given_up(tmp_path: Path) 
     assert site.submit(JobSpec(name=NAME, script="/s", stdout="/o", workdir=str(folder))) == 23
 
 
-def test_an_attempt_whose_folder_is_gone_is_as_good_as_given_up(tmp_path: Path) -> None:
+def test_an_attempt_without_a_folder_counts_as_abandoned(tmp_path: Path) -> None:
     assert sbatch(tmp_path, "echo 17").abandon("3f0e8f9a-1111-4222-8333-444455556666", 1) is None
 
 
@@ -230,7 +230,7 @@ def test_a_silent_scheduler_is_never_an_answer(fake: FakeTransport, site: Cluste
         site.find(NAME, SINCE)
 
 
-def test_without_the_queues_word_nobody_says_that_there_is_no_job(fake: FakeTransport, site: Cluster) -> None:
+def test_without_squeue_no_job_counts_as_missing(fake: FakeTransport, site: Cluster) -> None:
     fake.answer(["sh"], stdout=answered("Unable to contact slurm controller", "", 1, 0))
     assert site.status([NAME], SINCE) == {NAME: []}
     with pytest.raises(Transient, match=f"looking for {NAME}"):
@@ -245,13 +245,13 @@ def test_without_accounting_the_queue_is_enough_to_adopt_a_job(fake: FakeTranspo
     assert (found.job_id, found.state) == (9, JobState.RUNNING)
 
 
-def test_slurm_that_is_not_on_the_path_needs_a_person(site: Cluster, fake: FakeTransport) -> None:
+def test_slurm_that_is_not_on_the_path_is_blocked(site: Cluster, fake: FakeTransport) -> None:
     fake.answer(["sh"], stdout=answered("sh: 1: squeue: not found", "sh: 1: sacct: not found", 127, 127))
     with pytest.raises((Blocked, Permanent), match="not usable"):
         site.status([NAME], SINCE)
 
 
-def test_asking_about_nothing_asks_nobody(site: Cluster, fake: FakeTransport) -> None:
+def test_a_query_without_names_runs_no_command(site: Cluster, fake: FakeTransport) -> None:
     assert site.status([], SINCE) == {}
     site.cancel([])
     assert site.versions([]) == {}

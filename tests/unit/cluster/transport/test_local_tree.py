@@ -28,7 +28,7 @@ def received(root: Path, stream: bytes, *wanted: tuple[bytes, int, int, int]) ->
     return tree_agent.receive(io.BytesIO(stream), wanted, os.fsencode(root), lambda size: None, {})
 
 
-def test_a_stream_that_ends_early_is_noticed(tmp_path: Path) -> None:
+def test_a_stream_that_ends_early_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EOFError):
         received(tmp_path, b"12345", (b"a", 0, 3, 0o666), (b"b", 0, 3, 0o666))
     assert (tmp_path / "b").read_bytes() == b"45"  # it goes on from there
@@ -43,7 +43,7 @@ def test_a_link_in_the_way_of_a_received_file_is_replaced(tmp_path: Path) -> Non
     assert (tmp_path / "in" / "a").read_bytes() == b"123"
 
 
-def test_a_link_to_a_file_travels_as_the_file_and_one_to_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_link_to_a_file_is_sent_as_the_file_and_one_to_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"123")
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "link").symlink_to(tmp_path / "real")
@@ -69,15 +69,13 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(tmp_path: Path, content
         tree_agent.send(io.BytesIO(), [(entry.source, 0, entry.size)], lambda size: None, {})
 
 
-def test_what_runs_on_the_cluster_is_read_by_an_old_python() -> None:
+def test_the_program_for_the_cluster_parses_with_python_3_6() -> None:
     ast.parse(Path(tree_agent.__file__).read_text(), feature_version=(3, 6))
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 17, (1 << 17) + 1, (1 << 18) * 20 + 7])
 @pytest.mark.parametrize("offset", [0, 1, 300_000])
-def test_what_is_sent_is_what_is_received_from_any_offset_on_and_so_are_the_digests(
-    tmp_path: Path, size: int, offset: int
-) -> None:
+def test_bytes_and_digests_are_equal_on_both_sides_from_any_offset(tmp_path: Path, size: int, offset: int) -> None:
     offset = min(offset, size)
     content = os.urandom(size)
     (tmp_path / "from").write_bytes(content)

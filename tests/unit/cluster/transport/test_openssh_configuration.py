@@ -48,7 +48,7 @@ UNCHECKED = {
 
 
 @pytest.mark.parametrize("text", UNCHECKED.values(), ids=UNCHECKED)
-def test_a_configuration_that_takes_any_host_key_is_refused(configured: Configured, text: str) -> None:
+def test_a_configuration_that_accepts_any_host_key_is_refused(configured: Configured, text: str) -> None:
     with pytest.raises(Blocked, match="host keys of cluster are not checked") as caught:
         configured(text).check()
     assert "StrictHostKeyChecking" in caught.value.hint
@@ -56,7 +56,7 @@ def test_a_configuration_that_takes_any_host_key_is_refused(configured: Configur
 
 @pytest.mark.parametrize("text", UNCHECKED.values(), ids=UNCHECKED)
 @pytest.mark.parametrize("jump", ["door", "me@door", "me@door:2222", "ssh://me@door:2222", "first,door", "outer"])
-def test_so_it_is_for_every_host_on_the_way(configured: Configured, jump: str, text: str) -> None:
+def test_host_keys_of_all_jump_hosts_are_checked(configured: Configured, jump: str, text: str) -> None:
     ways = f"  ProxyJump {jump}\nHost outer\n  ProxyJump me@door:22\nHost door\n{text}"
     with pytest.raises(Blocked, match="host keys of door are not checked"):
         configured(ways).check()
@@ -76,17 +76,17 @@ def test_so_it_is_for_every_host_on_the_way(configured: Configured, jump: str, t
         ),
     ],
 )
-def test_a_configuration_that_checks_them_is_not(configured: Configured, text: str) -> None:
+def test_a_configuration_that_checks_host_keys_is_accepted(configured: Configured, text: str) -> None:
     with pytest.raises(Transient, match="the SSH connection to cluster failed"):
         configured(text).check()
 
 
-def test_hosts_that_jump_in_a_circle_end_the_question(configured: Configured) -> None:
+def test_a_circle_of_jump_hosts_ends(configured: Configured) -> None:
     transport = configured("  ProxyJump a\nHost a\n  ProxyJump b\nHost b\n  ProxyJump a\n")
     assert transport._site_options()
 
 
-def test_a_configuration_that_takes_long_to_read_is_tried_again(
+def test_a_configuration_that_takes_too_long_to_read_is_transient(
     configured: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openssh, "_CONFIGURATION_SECONDS", 0.3)
@@ -98,9 +98,7 @@ def test_a_configuration_that_takes_long_to_read_is_tried_again(
     assert time.monotonic() - began < 2
 
 
-def test_a_host_that_says_nothing_is_given_up_so_early_that_three_tries_take_less_than_a_minute(
-    tmp_path: Path, sockets: Path
-) -> None:
+def test_three_tries_at_a_silent_host_take_less_than_a_minute(tmp_path: Path, sockets: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = tmp_path / "config"
         config.write_text(f"Host cluster\n  HostName 127.0.0.1\n  Port {silent.getsockname()[1]}\n")
