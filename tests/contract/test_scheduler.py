@@ -1,6 +1,6 @@
 """One contract for schedulers: SLURM itself, and the fake one that the resilience tests make misbehave.
 
-What the fake is told to do wrong is worth something only if what it does right is what SLURM does.
+Tests with faults of the fake are meaningful only if it otherwise behaves like SLURM.
 """
 
 from __future__ import annotations

@@ -287,12 +287,12 @@ def test_local_links_do_not_redirect_a_fetch(transport: ShellTransport, place: s
 def test_progress_counts_up_to_the_whole(transport: ShellTransport, place: str, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "big").write_bytes(bytes(20_000_000))
-    told: list[tuple[int, int]] = []
-    transport.send_tree(tmp_path / "source", f"{place}/run", progress=lambda done, total: told.append((done, total)))
-    assert [total for _, total in told] == [20_000_000] * len(told)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert len(told) > 2
-    assert told[-1][0] == 20_000_000
+    reports: list[tuple[int, int]] = []
+    transport.send_tree(tmp_path / "source", f"{place}/run", progress=lambda done, total: reports.append((done, total)))
+    assert [total for _, total in reports] == [20_000_000] * len(reports)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert len(reports) > 2
+    assert reports[-1][0] == 20_000_000
 
 
 def test_a_tree_cannot_take_the_place_of_a_file(transport: ShellTransport, place: str, tmp_path: Path) -> None:

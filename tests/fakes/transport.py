@@ -1,12 +1,12 @@
 r"""A fake transport on a local folder that can be made to fail, for tests of code that uses a transport.
 
-It runs the same remote programs as the real one, here, with the folder as home; so what holds of it holds of a cluster,
-and a test of the engine needs no sshd. Misfortunes are armed before a call and happen once::
+It runs the same programs as the real transport, on this machine and with the folder as home, so tests of its users need
+no sshd. A fault is set before a call and happens once::
 
-    fake.fail(Transient("link down"), after=2)     # the third execution from now
-    fake.cut(after_bytes=1000)                     # the next execution, when more than that has travelled
-    fake.hang()                                    # the next execution never answers
-    fake.answer(["sbatch"], stdout="17\\n")         # every execution of that program, from now on
+    fake.fail(Transient("link down"), after=2)     # the third command from now
+    fake.cut(after_bytes=1000)                     # the next command, after more than this was transferred
+    fake.hang()                                    # the next command never answers
+    fake.answer(["sbatch"], stdout="17\\n")         # all commands of that program, from now on
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from biomeroworker.cluster.transport.transport import Completed
 from biomeroworker.errors import Fault, Transient
 from biomeroworker.remote.tree_agent import STREAM_BUFFER_BYTES
 
-#: Lets so many bytes pass in each direction. One more, and all of it dies without a word, as when a link is lost.
+#: Passes so many bytes in each direction. After one more byte all processes are killed, as if the connection was lost.
 _CUT = r"""
 limit=$0
 toll() { stdbuf -o0 head -c "$limit"; [ -z "$(head -c 1 | od -An -c)" ] || kill -9 0; }
@@ -53,36 +53,36 @@ class FakeTransport(ShellTransport):
         self._hangs = False
         self._delay = 0.0
         self._answers: list[tuple[tuple[str, ...], Completed]] = []
-        #: What was run, in order.
+        #: The commands, in order.
         self.commands: list[tuple[str, ...]] = []
 
-    # -- misfortunes ---------------------------------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------------------------------
 
     def fail(self, fault: Fault, *, after: int = 0) -> None:
-        """Let one execution fail to start: the next, or the one after so many."""
+        """Let one command fail to start: the next, or the one after ``after`` others."""
         self._faults[self._started + after] = fault
 
     def cut(self, *, after_bytes: int) -> None:
-        """Let the next execution lose its link when more than so many bytes travel in a direction."""
+        """Let the next command lose its connection after more than so many bytes in one direction."""
         self._cut_after = after_bytes
 
     def hang(self) -> None:
-        """Let the next execution never answer."""
+        """Let the next command never answer."""
         self._hangs = True
 
     def slow(self, seconds: float) -> None:
-        """Let every execution from now on take so much longer."""
+        """Delay each command from now on."""
         self._delay = seconds
 
     def answer(self, prefix: Sequence[str], *, stdout: str = "", stderr: str = "", returncode: int = 0) -> None:
-        """Answer every `run` of commands that begin so, without running them; the last such rule counts."""
+        """Answer each `run` of commands with this prefix without running them; the last rule counts."""
         done = Completed(tuple(prefix), returncode, stdout, stderr)
         self._answers.insert(0, (tuple(prefix), done))
 
-    # -- the wire ------------------------------------------------------------------------------------------------------
+    # -- connection ---------------------------------------------------------------------------------------------------
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> Completed:
-        """Run a command, or give the answer that was prepared for it."""
+        """Run a command, or return its prepared answer."""
         for prefix, done in self._answers:
             if tuple(argv[: len(prefix)]) == prefix:
                 self._note(argv)
@@ -91,7 +91,7 @@ class FakeTransport(ShellTransport):
         return super().run(argv, timeout=timeout, stdin=stdin)
 
     def _note(self, argv: Sequence[str]) -> None:
-        """Count an execution, and let it suffer what is armed for it."""
+        """Count a command, and apply the faults that are set for it."""
         number = self._started
         self._started += 1
         self.commands.append(tuple(argv))
@@ -124,4 +124,4 @@ class FakeTransport(ShellTransport):
         return Transient("the connection to the fake cluster was cut", detail=stderr)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to close."""

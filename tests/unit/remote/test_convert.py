@@ -132,7 +132,7 @@ def opened() -> Iterator[list[str]]:
     """Every file that Python opens, each time that it does."""
     global _opened
     if not hasattr(sys, "_biomeroworker_hook"):
-        sys._biomeroworker_hook = True  # type: ignore[attr-defined]  # a hook stays for good: one is enough
+        sys._biomeroworker_hook = True  # type: ignore[attr-defined]  # a hook cannot be removed: one is enough
         sys.addaudithook(_note)
     _opened = []
     yield _opened

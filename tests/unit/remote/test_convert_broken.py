@@ -1,4 +1,4 @@
-"""What is broken is said: which image, which file, what is wrong with it; and no half TIFF is left."""
+"""Errors name image, file and cause, and no incomplete TIFF remains."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
     def convert_it(code: int = 1) -> str:
         assert convert.main([str(tmp_path / "in"), str(tmp_path / "tiff"), "--jobs", "2"]) == code
         assert [file.name for file in (tmp_path / "tiff").iterdir() if file.name != "image-1.tif"] == []
-        told = capsys.readouterr().err.splitlines()
-        assert len(told) == 1
-        return told[0]
+        error_line = capsys.readouterr().err.splitlines()
+        assert len(error_line) == 1
+        return error_line[0]
 
     return convert_it
 
@@ -72,9 +72,9 @@ def test_invalid_metadata_of_an_array_are_refused(
     tmp_path: Path, refused: Callable[..., str], changes: dict[str, Any], words: str
 ) -> None:
     edit(make(tmp_path / "in" / NAME) / "0/.zarray", **changes)
-    told = refused()
-    assert told.startswith(f"image-9: {NAME}/0/.zarray is invalid: ")
-    assert words in told
+    error_line = refused()
+    assert error_line.startswith(f"image-9: {NAME}/0/.zarray is invalid: ")
+    assert words in error_line
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_invalid_metadata_of_format_3_are_refused(
     tmp_path: Path, refused: Callable[..., str], changes: dict[str, Any], words: str
 ) -> None:
     edit(make(tmp_path / "in" / NAME, 3) / "0/zarr.json", **changes)
-    told = refused()
-    assert told.startswith(f"image-9: {NAME}/0/zarr.json is invalid: ")
-    assert words in told
+    error_line = refused()
+    assert error_line.startswith(f"image-9: {NAME}/0/zarr.json is invalid: ")
+    assert words in error_line
 
 
 @pytest.mark.parametrize(
@@ -126,17 +126,17 @@ def test_invalid_metadata_of_an_image_are_refused(
     tmp_path: Path, refused: Callable[..., str], multiscales: Any, words: str
 ) -> None:
     edit(make(tmp_path / "in" / NAME) / ".zattrs", multiscales=multiscales)
-    told = refused()
-    assert told.startswith("image-9: ")
-    assert words in told
+    error_line = refused()
+    assert error_line.startswith("image-9: ")
+    assert words in error_line
 
 
 @pytest.mark.parametrize(("file", "words"), [(".zattrs", "no zarr metadata is in"), ("0/.zarray", "neither .zarray")])
 def test_missing_metadata_are_refused(tmp_path: Path, refused: Callable[..., str], file: str, words: str) -> None:
     (make(tmp_path / "in" / NAME) / file).unlink()
-    told = refused()
-    assert NAME in told
-    assert words in told
+    error_line = refused()
+    assert NAME in error_line
+    assert words in error_line
 
 
 @pytest.mark.parametrize("file", [".zattrs", "0/.zarray"])
@@ -154,9 +154,9 @@ def test_metadata_that_are_not_json_are_refused(
     tmp_path: Path, refused: Callable[..., str], file: str, content: bytes, words: str
 ) -> None:
     (make(tmp_path / "in" / NAME) / file).write_bytes(content)
-    told = refused()
-    assert f"{NAME}/{file}" in told
-    assert words in told
+    error_line = refused()
+    assert f"{NAME}/{file}" in error_line
+    assert words in error_line
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_a_truncated_chunk_is_refused(tmp_path: Path, refused: Callable[..., str
     make(tmp_path / "in/image-1.ome.zarr")
     chunk = make(tmp_path / "in" / NAME, compressors=codec) / "0/2.1.0"
     chunk.write_bytes(chunk.read_bytes()[:size])
-    told = refused()
-    assert told.startswith(f"image-9: chunk {NAME}/0/2.1.0 is invalid: ")
-    assert (tmp_path / "tiff/image-1.tif").exists()  # it was whole before, and stays
+    error_line = refused()
+    assert error_line.startswith(f"image-9: chunk {NAME}/0/2.1.0 is invalid: ")
+    assert (tmp_path / "tiff/image-1.tif").exists()  # it was complete before, and remains
 
 
 @pytest.mark.parametrize("codec", [numcodecs.Blosc("lz4"), numcodecs.Zstd(), numcodecs.GZip()])

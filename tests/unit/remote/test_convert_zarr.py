@@ -1,4 +1,4 @@
-"""Whatever Zarr can be, its pixels are in the TIFF: zarr-python writes, convert.py reads, tifffile tells."""
+"""Pixels of all kinds of Zarr are in the TIFF: zarr-python writes, convert.py converts, tifffile reads."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def test_pixels_and_sizes_are_preserved_for_all_encodings(how: dict[str, Any]) -
     finally:
         shutil.rmtree(folder)
     assert values.dtype == STORED.get(how["dtype"], how["dtype"])
-    kept = [letter in how["axes"].upper() for letter in axes]
-    assert all(size == 1 for size, keep in zip(shape, kept, strict=True) if not keep)
-    assert "".join(itertools.compress(axes, kept)) == how["axes"].upper()
+    present = [letter in how["axes"].upper() for letter in axes]
+    assert all(size == 1 for size, keep in zip(shape, present, strict=True) if not keep)
+    assert "".join(itertools.compress(axes, present)) == how["axes"].upper()
     np.testing.assert_array_equal(values.reshape(how["shape"]), expected)
     assert found is not None
     for axis, size in zip(how["axes"], how["scale"], strict=True):

@@ -148,10 +148,10 @@ class Front:
     """A cluster that knows versions, or is away."""
 
     def __init__(self, **found: list[str]) -> None:
-        self.found, self.asked, self.away = found, 0, False
+        self.found, self.requested, self.away = found, 0, False
 
     def versions(self, paths: list[str]) -> dict[str, list[str]]:
-        self.asked += 1
+        self.requested += 1
         if self.away:
             raise TimeoutError
         return {path: self.found.get(path, []) for path in paths}
@@ -229,7 +229,7 @@ def test_an_invalid_image_name_disables_one_workflow(tmp_path: Path, image: str)
 
 
 @pytest.mark.parametrize(
-    ("location", "told"),
+    ("location", "expected"),
     [
         ("http://[bad", "http://.bad is not a web address"),
         ("git@github.com:lab/w.git", r"did you mean https://github.com/lab/w\?"),
@@ -239,8 +239,8 @@ def test_an_invalid_image_name_disables_one_workflow(tmp_path: Path, image: str)
         ("a\0b", "cannot be read"),
     ],
 )
-def test_an_invalid_location_is_refused_with_a_suggestion(tmp_path: Path, location: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_an_invalid_location_is_refused_with_a_suggestion(tmp_path: Path, location: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         DescriptorStore(tmp_path).load(location)
 
 
@@ -274,14 +274,14 @@ def test_a_silent_host_delays_nothing_and_the_cache_is_used(tmp_path: Path, site
     assert refresher.refresh() == 3600
     del site.pages["/w/descriptor.json"]
     site.silence = 5
-    asked = len(site.asked)
+    requested = len(site.requested)
     from biomeroworker.workflows.store import Network
 
     dialog = Catalogue(settings, Network.NEVER)
     assert [name for name, _ in dialog.usable()] == ["w"]
     assert dialog.versions("w") == ["v2", "v1"]
-    assert refresher.refresh() == 3600, "what is fresh is not asked for again"
-    assert len(site.asked) == asked
+    assert refresher.refresh() == 3600, "fresh content is not fetched again"
+    assert len(site.requested) == requested
 
 
 def test_cached_versions_remain_while_a_cluster_is_unreachable(tmp_path: Path) -> None:
@@ -303,4 +303,4 @@ def test_a_descriptor_at_a_commit_is_fetched_once(tmp_path: Path, site: Site) ->
     store = DescriptorStore(tmp_path, fresh=0)
     for _ in range(3):
         store.load(address(site, where))
-    assert len(site.asked) == 1
+    assert len(site.requested) == 1

@@ -128,10 +128,10 @@ def test_bilayers_images_have_their_tag_and_switches_have_no_value() -> None:
     assert "--use_gpu" not in arguments(workflow, validate(workflow, {"use_gpu": False}), FOLDERS)
 
 
-@pytest.mark.parametrize(("said", "read_as"), [(True, True), (False, False), (None, None)])
-def test_a_bilayers_image_declares_depth_and_time_points(said: bool | None, read_as: bool | None) -> None:
+@pytest.mark.parametrize(("declared", "read_as"), [(True, True), (False, False), (None, None)])
+def test_a_bilayers_image_declares_depth_and_time_points(declared: bool | None, read_as: bool | None) -> None:
     content = copy.deepcopy(BILAYERS)
-    content["inputs"][0] |= {} if said is None else {"depth": said, "timepoints": said}
+    content["inputs"][0] |= {} if declared is None else {"depth": declared, "timepoints": declared}
     image = read(content).inputs[0]
     assert (image.depth, image.timepoints) == (read_as, read_as)
     assert read(BIOMERO).inputs[0].depth is None

@@ -36,7 +36,7 @@ def exited(job: JobExit, code: int | None = 0, signal: str | None = None, stage:
 
 WELL = exited(JobExit.DONE)
 
-#: What the scheduler says, what the job left, and what that comes to.
+#: Status, markers, and the outcome.
 TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
     ("all three speak well", status(JobState.COMPLETED, 0), Markers(started=STARTED, exited=WELL, results=FILES),
      None, ""),
@@ -79,7 +79,7 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
     ("program missing in image", status(JobState.FAILED, 77),
      Markers(exited=exited(JobExit.CONTAINER, 255), container_error='FATAL: "x": executable file not found in $PATH'),
      Permanent, "255"),
-    ("program says 255", status(JobState.FAILED, 77), Markers(exited=exited(JobExit.CONTAINER, 255)), Permanent, "255"),
+    ("exit code 255", status(JobState.FAILED, 77), Markers(exited=exited(JobExit.CONTAINER, 255)), Permanent, "255"),
     ("no mount", status(JobState.FAILED, 71), Markers(preflight=Preflight(code=71, node="n1", sentence="inputs gone")),
      NodeFault, "inputs gone"),
     ("no runtime", status(JobState.FAILED, 73),
@@ -100,18 +100,18 @@ TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "said", "markers", "kind", "words"), TABLE, ids=[row[0] for row in TABLE])
-def test_verdict(what: str, said: JobStatus | None, markers: Markers, kind: type[Fault] | None, words: str) -> None:
+@pytest.mark.parametrize(("what", "reported", "markers", "kind", "words"), TABLE, ids=[row[0] for row in TABLE])
+def test_verdict(what: str, reported: JobStatus | None, markers: Markers, kind: type[Fault] | None, words: str) -> None:
     if kind is None:
-        assert judge(said, markers, "r", 1).files == FILES
+        assert judge(reported, markers, "r", 1).files == FILES
         return
     with pytest.raises(kind, match=words) as caught:
-        judge(said, markers, "r", 1)
+        judge(reported, markers, "r", 1)
     assert type(caught.value) is kind
     if isinstance(caught.value, NodeFault):
         assert caught.value.node == ("" if what == "preempted" else "n1")
-    if said is not None:
-        assert said.state.name in caught.value.detail
+    if reported is not None:
+        assert reported.state.name in caught.value.detail
 
 
 def test_only_three_good_witnesses_make_a_success() -> None:
@@ -119,11 +119,11 @@ def test_only_three_good_witnesses_make_a_success() -> None:
     exits = [None, *(exited(job) for job in JobExit)]
     preflights = [None, Preflight(code=71, sentence="x")]
     for state, ended, results, fault in itertools.product([None, *JobState], exits, [None, (), FILES], preflights):
-        said = None if state is None else status(state)
+        reported = None if state is None else status(state)
         markers = Markers(started=STARTED, exited=ended, results=results, preflight=fault)
         good = state is JobState.COMPLETED and ended == WELL and results == FILES and fault is None
         try:
-            judge(said, markers, "r", 1)
+            judge(reported, markers, "r", 1)
             succeeded = True
         except Fault:
             succeeded = False

@@ -23,7 +23,7 @@ class Site(http.server.ThreadingHTTPServer):
     """A web server whose answers a test sets: text by path, or seconds to be silent."""
 
     pages: dict[str, str]
-    asked: list[str]
+    requested: list[str]
     silence = 0.0
 
     def handle_error(self, *_: object) -> None:
@@ -34,7 +34,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         time.sleep(self.server.silence)
         body = self.server.pages.get(self.path)
         self.send_response(200 if body is not None else 404)
@@ -48,7 +48,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[Site]:
     server = Site(("127.0.0.1", 0), _Handler)
-    server.pages, server.asked = {}, []
+    server.pages, server.requested = {}, []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
@@ -77,11 +77,11 @@ def test_a_fresh_descriptor_is_not_fetched_again(tmp_path: Path, site: Site) -> 
     site.pages["/lab/w/descriptor.yaml"] = GOOD
     store = DescriptorStore(tmp_path)
     assert store.load(address(site)).name == "W"
-    assert site.asked == ["/lab/w/descriptor.json", "/lab/w/descriptor.yaml"]
+    assert site.requested == ["/lab/w/descriptor.json", "/lab/w/descriptor.yaml"]
     assert store.load(address(site)).name == "W"
-    assert len(site.asked) == 2
+    assert len(site.requested) == 2
     store.load(address(site), Network.ALWAYS)
-    assert len(site.asked) == 4
+    assert len(site.requested) == 4
 
 
 def test_a_stale_descriptor_is_used_if_the_network_fails(tmp_path: Path, site: Site) -> None:
@@ -100,7 +100,7 @@ def test_a_stale_descriptor_is_used_if_the_network_fails(tmp_path: Path, site: S
 def test_a_dialog_never_waits_for_the_network(tmp_path: Path, site: Site) -> None:
     with pytest.raises(ConfigError, match="is not in the cache"):
         DescriptorStore(tmp_path).load(address(site), Network.NEVER)
-    assert site.asked == []
+    assert site.requested == []
 
 
 def test_a_web_page_is_not_a_descriptor_and_is_not_cached(tmp_path: Path, site: Site) -> None:
@@ -119,20 +119,20 @@ def test_a_password_in_an_address_is_used_but_neither_printed_nor_cached(
     place = secret.format(address(site, "").removeprefix("http://"))
     path = place.partition("/w.json")[2]
     store = DescriptorStore(tmp_path)
-    told = []
+    answer_text = []
     for pages in ({}, {f"/w.json{path}": "<html>"}, {f"/w.json{path}": "\xff"}):
         site.pages = pages
         with pytest.raises(ConfigError) as refused:
             store.load(place)
-        told.append(str(refused.value))
+        answer_text.append(str(refused.value))
     with pytest.raises(ConfigError) as refused:
         store.load(place, Network.NEVER)
-    told.append(str(refused.value))
+    answer_text.append(str(refused.value))
     site.pages = {f"/w.json{path}": GOOD}
-    told += [store.load(place).origin, *(file.read_text() for file in tmp_path.iterdir())]
-    assert len(told) == 6
-    assert not [text for text in told if "s3cret" in text]
-    assert all("***" in text for text in told)
+    answer_text += [store.load(place).origin, *(file.read_text() for file in tmp_path.iterdir())]
+    assert len(answer_text) == 6
+    assert not [text for text in answer_text if "s3cret" in text]
+    assert all("***" in text for text in answer_text)
 
 
 def test_a_damaged_cache_file_is_fetched_again(tmp_path: Path, site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Many images at once: a few at a time, each for itself, and what is said of it."""
+"""Pulls of several images, a few in parallel, and their progress reports."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_a_few_are_pulled_at_a_time(images: Images, transport: FakeTransport) ->
             inside -= 1
         return done
 
-    said: list[str] = []
-    outcomes = pull_all(images, WANTED, said.append, max_parallel=2, run=run)
+    lines: list[str] = []
+    outcomes = pull_all(images, WANTED, lines.append, max_parallel=2, run=run)
     assert most == 2
     assert [outcome.request for outcome in outcomes] == WANTED
     assert all(outcome.image and outcome.image.digest for outcome in outcomes)
-    assert [line[:5] for line in said if line.startswith("[")] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert [line[:5] for line in lines if line.startswith("[")] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
 
 
 def test_a_failed_pull_does_not_stop_the_others(images: Images) -> None:
@@ -76,13 +76,13 @@ def test_a_failed_pull_does_not_stop_the_others(images: Images) -> None:
         PullRequest("worse", "no image!", "w/x"),
         *WANTED[2:],
     ]
-    said: list[str] = []
-    outcomes = pull_all(images, wanted, said.append, max_parallel=2)
+    lines: list[str] = []
+    outcomes = pull_all(images, wanted, lines.append, max_parallel=2)
     assert [bool(outcome.image) for outcome in outcomes] == [True, True, False, False, True, True]
     assert isinstance(outcomes[2].fault, Permanent)
     assert "there is no image lab/none:v1" in str(outcomes[2].fault)
     assert "does not name a container image" in str(outcomes[3].fault)
-    assert any("bad: there is no image" in line for line in said)
+    assert any("bad: there is no image" in line for line in lines)
 
 
 def test_a_second_pull_transfers_nothing(images: Images, transport: FakeTransport) -> None:
@@ -102,11 +102,11 @@ def test_long_pulls_are_reported(images: Images, transport: FakeTransport, monke
         assert told.wait(20)
         return transport.run(command, stdin=stdin)
 
-    def tell(line: str) -> None:
+    def report_line(line: str) -> None:
         if "still pulling one" in line:
             told.set()
 
-    assert pull_all(images, WANTED[:1], tell, max_parallel=1, run=run)[0].image
+    assert pull_all(images, WANTED[:1], report_line, max_parallel=1, run=run)[0].image
 
 
 def test_a_killed_pull_leaves_no_incomplete_image_and_the_next_one_removes_its_files(
@@ -159,8 +159,8 @@ def test_a_job_pulls_with_its_cores_and_memory_and_leaves_nothing(
     image = pull_all(images, WANTED[:1], print, max_parallel=1, run=jobs)[0].image
     assert image is not None
     assert image.digest
-    asked = (transport.home / "sbatch.log").read_text()
-    assert "--cpus-per-task=8 --mem=32G --exclusive" in asked
+    submitted = (transport.home / "sbatch.log").read_text()
+    assert "--cpus-per-task=8 --mem=32G --exclusive" in submitted
     assert transport.list_dir("images/.pulls") == []
 
 
@@ -181,7 +181,7 @@ def test_a_waiting_pull_job_of_an_earlier_call_is_not_submitted_again(
     deadline = threading.Event()
     while not (folders := list((transport.home / "images/.pulls").glob("*/job.sh"))) and not deadline.wait(0.02):
         pass
-    for _ in range(500):  # it asks, and sees a job of that name
+    for _ in range(500):  # it queries, and finds a job of that name
         if sum("ask" in command for command in transport.commands) >= 2:
             break
         deadline.wait(0.02)

@@ -12,7 +12,7 @@ DIGEST = "sha256:" + "ab" * 32
 
 
 @pytest.mark.parametrize(
-    ("text", "registry", "name", "version", "file", "asked"),
+    ("text", "registry", "name", "version", "file", "printed"),
     [
         ("cellularimagingcf/w_cellpose:v1.4.0", "", "w_cellpose", "v1.4.0", "w_cellpose_v1.4.0.sif",
          "cellularimagingcf/w_cellpose:v1.4.0"),
@@ -27,12 +27,12 @@ DIGEST = "sha256:" + "ab" * 32
     ],
 )  # fmt: skip
 def test_every_form_of_a_reference_is_read(
-    text: str, registry: str, name: str, version: str, file: str, asked: str
+    text: str, registry: str, name: str, version: str, file: str, printed: str
 ) -> None:
     reference = Reference.parse(text)
     assert (reference.registry, reference.name, reference.version) == (registry, name, version)
     assert runtime.image_file(reference) == file
-    assert str(reference) == asked
+    assert str(reference) == printed
     assert runtime.version_of(file) == version
 
 

@@ -1,4 +1,4 @@
-"""SLURM's words, as SLURM 22.05.8 said them (recorded), and as its manual says that it may."""
+"""Commands for SLURM, and its answers as recorded from SLURM 22.05.8 and as described in its manual."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from biomeroworker.errors import Permanent
 from tests.unit.cluster.slurm.slurm_texts import SINCE, answered
 
 S = "2026-11-21T02:46:18"
-#: Memory, CPU time, CPUs and TRES of an accounting row of which they are not of interest.
+#: Memory, CPU time, CPUs and TRES of an accounting row, where they do not matter.
 U = "|00:00:00|1|"
 
 
@@ -266,22 +266,22 @@ def test_the_search_starts_an_hour_before_to_allow_for_clocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "progress"),
+    ("printed", "progress"),
     [("43", "43%"), ("62.5 %", "62%"), ("400", "100%"), ("soon", None), ("$(id)", None), ("", None)],
 )
-def test_the_progress_of_a_job_is_parsed(said: str, progress: str | None) -> None:
+def test_the_progress_of_a_job_is_parsed(printed: str, progress: str | None) -> None:
     line = f"1|N/A|RUNNING|{S}|0:05|n1|None|biomero-a-1"
-    answer = commands.parse_status(answered(line) + f"[progress]\nbiomero-a-1 {said}\n[end 0]\n")
+    answer = commands.parse_status(answered(line) + f"[progress]\nbiomero-a-1 {printed}\n[end 0]\n")
     (job,) = answer.by_name(["biomero-a-1"])["biomero-a-1"]
     assert job.progress == progress
 
 
 def test_progress_is_read_for_running_jobs_only_and_without_a_process_per_job(tmp_path: Path) -> None:
     run = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
-    for number, said in ((1, "7\n"), (2, "99\n"), (3, "31")):
+    for number, printed in ((1, "7\n"), (2, "99\n"), (3, "31")):
         folder = tmp_path / f"biomero_{run}/attempt-{number}"
         folder.mkdir(parents=True)
-        (folder / "progress").write_text(said)
+        (folder / "progress").write_text(printed)
     tools = tmp_path / "tools"
     tools.mkdir()
     rows = [f"{n}|{task}|{state}|{S}|0:05|n1|None|biomero-{run}-{n}" for n, task, state in (

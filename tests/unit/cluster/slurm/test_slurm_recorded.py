@@ -12,7 +12,7 @@ DATA = Path(__file__).parents[3] / "data" / "slurm"
 VERSIONS = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())
 
 
-def told(version: str, case: str) -> list[JobStatus]:
+def recorded_statuses(version: str, case: str) -> list[JobStatus]:
     """What is read of a case."""
     answer = commands.parse_status((DATA / version / f"{case}.txt").read_text())
     assert (answer.queue, answer.accounting, answer.errors) == (True, True, "")
@@ -20,7 +20,7 @@ def told(version: str, case: str) -> list[JobStatus]:
 
 
 def one(version: str, case: str) -> JobStatus:
-    (status,) = told(version, case)
+    (status,) = recorded_statuses(version, case)
     return status
 
 
@@ -74,11 +74,11 @@ def test_the_resource_usage_of_a_job_is_parsed(version: str, case: str, usage: d
 
 @pytest.mark.parametrize("version", ["22.05.8", "23.11"])
 def test_a_refused_submission_is_not_a_job(version: str) -> None:
-    assert told(version, "refused") == []
+    assert recorded_statuses(version, "refused") == []
 
 
 def test_each_task_of_an_array_has_a_status() -> None:
-    tasks = by_task(told("22.05.8", "array"), range(1, 11))
+    tasks = by_task(recorded_statuses("22.05.8", "array"), range(1, 11))
     held = [task for task, status in tasks.items() if status and status.is_held]
     ended = {task: status.state for task, status in tasks.items() if status and status.state.is_terminal}
     assert held == [4, 6, 7, 8, 9]
@@ -93,7 +93,7 @@ def test_each_task_of_an_array_has_a_status() -> None:
 
 
 def test_tasks_that_were_cancelled_while_they_waited_are_cancelled_one_by_one() -> None:
-    found = told("22.05.8", "array-cancelled")
+    found = recorded_statuses("22.05.8", "array-cancelled")
     assert [(status.task, status.accounted) for status in found] == [
         (None, False), (0, True), (2, True), (4, True), (6, True),
     ]  # fmt: skip
@@ -134,14 +134,14 @@ def test_a_tasks_own_row_wins_over_the_row_of_waiting_tasks(own_row_first: bool)
 
 
 def test_running_waiting_and_ended_tasks_of_a_later_version() -> None:
-    assert [(status.task, status.state.name) for status in told("23.02", "array")] == [
+    assert [(status.task, status.state.name) for status in recorded_statuses("23.02", "array")] == [
         (4, "COMPLETED"), (5, "RUNNING"), (6, "RUNNING"), (7, "PENDING"), (8, "PENDING"), (9, "PENDING"),
     ]  # fmt: skip
-    assert told("23.02", "array")[0].max_rss_bytes == 4021436 << 10
+    assert recorded_statuses("23.02", "array")[0].max_rss_bytes == 4021436 << 10
 
 
 def test_two_thousand_held_tasks_are_two_thousand() -> None:
-    found = told("24.05", "array-held")
+    found = recorded_statuses("24.05", "array-held")
     assert len(found) == 2000
     assert all(status.is_held for status in found)
 

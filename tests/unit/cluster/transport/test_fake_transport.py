@@ -1,4 +1,4 @@
-"""The transport that misbehaves on purpose does so as told, and only then."""
+"""The fake transport injects exactly the faults that a test requests."""
 
 import os
 import threading
@@ -262,4 +262,4 @@ def test_paths_are_absolute_below_home(site: Cluster, fake: FakeTransport) -> No
     run = "3f0e8f9a-1111-4222-8333-444455556666"
     assert site.attempt_folder(run, 1) == f"{fake.home}/data/biomero_{run}/attempt-1"
     site.run_folder(run)
-    assert fake.executions == 1  # home is asked for once
+    assert fake.executions == 1  # the home folder is queried once

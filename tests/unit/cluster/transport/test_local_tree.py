@@ -1,4 +1,4 @@
-"""Trees on our side: what a far side may not make us write, and what we do not send."""
+"""Trees on this machine: which names are accepted from the cluster, and which files are sent."""
 
 import ast
 import hashlib
@@ -83,11 +83,11 @@ def test_bytes_and_digests_are_equal_on_both_sides_from_any_offset(tmp_path: Pat
     source, target = (os.fsencode(tmp_path / name) for name in ("from", "to"))
     digest = [hashlib.sha256(content).hexdigest()]
     with (tmp_path / "stream").open("wb") as out:
-        begun = {source: tree_agent.hash_file(source, offset)}
-        assert tree_agent.send(out, [(source, offset, size)], lambda size: None, begun) == digest
+        hashes = {source: tree_agent.hash_file(source, offset)}
+        assert tree_agent.send(out, [(source, offset, size)], lambda size: None, hashes) == digest
     assert (tmp_path / "stream").stat().st_size == size - offset
     with (tmp_path / "stream").open("rb") as stream:
-        begun = {b"to": tree_agent.hash_file(target, offset)}
+        hashes = {b"to": tree_agent.hash_file(target, offset)}
         wanted = [(b"to", offset, size, 0o644)]
-        assert tree_agent.receive(stream, wanted, os.fsencode(tmp_path), lambda size: None, begun) == digest
+        assert tree_agent.receive(stream, wanted, os.fsencode(tmp_path), lambda size: None, hashes) == digest
     assert (tmp_path / "to").read_bytes() == content

@@ -30,7 +30,7 @@ def sockets() -> Iterator[Path]:
 def configured(tmp_path: Path, sockets: Path) -> Configured:
     def make(text: str) -> OpenSshTransport:
         config = tmp_path / "config"
-        # nothing listens there: whoever gets as far as connecting is told so at once
+        # nothing listens there: a connection is refused immediately
         config.write_text(f"Host cluster\n  HostName 127.0.0.1\n  Port 1\n{text}")
         return OpenSshTransport("cluster", config_file=config, runtime_dir=sockets)
 
@@ -39,11 +39,11 @@ def configured(tmp_path: Path, sockets: Path) -> Configured:
 
 UNCHECKED = {
     "switched off": "  StrictHostKeyChecking no\n",
-    "new, and not kept": "  StrictHostKeyChecking accept-new\n  UserKnownHostsFile /dev/null\n",
-    "new, and not kept in one of two": (
+    "new, and not stored": "  StrictHostKeyChecking accept-new\n  UserKnownHostsFile /dev/null\n",
+    "new, and not stored in one of two": (
         "  StrictHostKeyChecking accept-new\n  UserKnownHostsFile /dev/null ~/.ssh/known_hosts\n"
     ),
-    "new, and kept nowhere": "  StrictHostKeyChecking accept-new\n  UserKnownHostsFile none\n",
+    "new, and stored nowhere": "  StrictHostKeyChecking accept-new\n  UserKnownHostsFile none\n",
 }
 
 
