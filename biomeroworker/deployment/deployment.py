@@ -7,6 +7,7 @@ database, the clusters and OMERO are opened at their first use.
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -29,9 +30,12 @@ from biomeroworker.engine.steps.context import Listener
 from biomeroworker.engine.steps.executor import RunExecutor
 from biomeroworker.engine.supervisor import Supervisor
 from biomeroworker.errors import RequestRejected, Transient, classify
+from biomeroworker.eventlog.detached import waiting_runs
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.workflows.catalogue import Catalogue
 from biomeroworker.workflows.refresh import Refresher
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two queries of `Deployment.wait`. A query is one indexed statement.
 WAIT_INTERVAL_SECONDS = 1.0
@@ -116,6 +120,8 @@ class Deployment:
         listener
             Called with the run's id, its stage, the fraction that is done (or None) and a text, for each progress.
         """
+        for run in waiting_runs(self.log):
+            logger.warning("detached run of biomero, not executed here; start it again in the dialog: %s", run)
         executor = RunExecutor(self.log, self.clusters, self.sources, self.settings, listener)
         maintenance = MaintenanceScheduler(self.log, self.clusters, self.settings)
         return Supervisor(self.log, executor, maintenance=maintenance)

@@ -77,6 +77,11 @@ class RunLog:
         """
         return cls(connect(url))
 
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database, for queries of the read tables."""
+        return self._engine
+
     def close(self) -> None:
         """Close the connections to the database."""
         self.tracker.close()

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from invoke import Result
 
-from biomero.compat import removed
+from biomero.compat import overview, removed
 from biomero.compat.arguments import settings_of
 from biomero.compat.client_connection import ClientConnection
 from biomero.compat.client_jobs import ClientJobs
@@ -226,6 +226,28 @@ class SlurmClient(ClientConnection, ClientLog, ClientJobs):
     def retry(self, run_id: UUID, *, failed: bool = False) -> UUID:
         """Accept the same request again, as a new run; with ``failed`` only for the images that failed."""
         return self.deployment.retry(run_id, failed=failed)
+
+    # -- overviews ----------------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> overview.Table:
+        """The latest runs, newest first, as a table and as a sequence of `RunSummary`."""
+        return overview.runs(self.log)
+
+    @property
+    def jobs(self) -> overview.Table:
+        """The latest jobs of the event log, newest first, as a table and as a sequence."""
+        return overview.jobs(self.log)
+
+    @property
+    def workflows(self) -> overview.Table:
+        """The configured workflows, as a table and as a sequence. Needs no network."""
+        return overview.workflows(self.settings)
+
+    def doctor(self, *, probe_nodes: bool = False) -> overview.Table:
+        """Check the deployment, as ``biomeroworker doctor`` does; see `Deployment.doctor`."""
+        found = list(self.deployment.doctor(probe_nodes=probe_nodes))
+        return overview.findings([*found, *overview.detached(self.log)])
 
     # -- workflows ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
+from biomeroworker.eventlog.detached import MARKER, waiting_runs
 from biomeroworker.eventlog.mapper import UnknownEvent
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.eventlog.tables import VIEWS
@@ -110,6 +111,22 @@ def test_ids_may_be_text(log: RunLog) -> None:
     assert len(list(tracker.recorder.select_events(str(RUN)))) == 4
     tracker.complete_workflow(str(RUN))
     assert tracker.run(str(RUN)).state.is_terminal
+
+
+def test_detached_runs_that_wait_are_named(log: RunLog) -> None:
+    tracker = log.tracker
+    params = {MARKER: "2.9.0", "workflows": ["cells", "spots"], "IDs": [3]}
+    waiting, claimed, ended = (tracker.initiate_workflow(name, name, 5, 7) for name in ("a", "b", "c"))
+    for run in (waiting, claimed, ended):
+        task = tracker.add_task_to_workflow(run, "SLURM_Run_Workflow.py", "2.9.0", "[3]", params)
+        if run == claimed:
+            tracker.update_task_status(task, "CLAIMED")
+    tracker.fail_workflow(ended, "no")
+    tracker.add_task_to_workflow(RUN, "SLURM_Run_Workflow.py", "2.8.2", "[3]", {})
+    found = {run.id: run for run in waiting_runs(log)}
+    assert {key: one.claimed for key, one in found.items()} == {waiting: False, claimed: True}
+    assert (found[waiting].workflows, found[waiting].user) == (("cells", "spots"), 5)
+    assert str(found[waiting]).startswith(f"{waiting} (cells, spots) of user 5, ")
 
 
 @pytest.mark.parametrize("name", ["SLURM_Get_Results.py", "SLURM_Import_Results.py"])
