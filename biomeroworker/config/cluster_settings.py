@@ -69,7 +69,11 @@ class SlurmSettings(Section):
     slurm_converters_path: ClusterPath = setting(
         "my-scratch/singularity_images/converters", "Folder on the cluster for converter images."
     )
-    slurm_script_path: str = ignored("slurm-scripts", "This program sends a job script with each run.")
+    slurm_script_path: str = setting(
+        "slurm-scripts",
+        "Folder on the cluster where `init` writes a job script for each workflow, for programs that test for it. "
+        "Runs do not use it.",
+    )
     slurm_script_repo: str | None = ignored(None, "This program has one job script for all workflows.")
     slurm_data_bind_path: Annotated[str, AfterValidator(_are_binds)] | None = setting(
         None, "Further folders that containers see besides the folder of their run, separated by commas."

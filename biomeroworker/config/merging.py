@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from pydantic.fields import FieldInfo
 
 from biomeroworker.config.cluster_settings import CLUSTER_SECTIONS, AccountSettings
 from biomeroworker.config.fields import Section
 from biomeroworker.config.ini import Value
 from biomeroworker.config.rendering import SBATCH, field_extras
-from biomeroworker.config.schema import WorkflowSettings
 from biomeroworker.config.workflow_keys import describe
 from biomeroworker.errors import ConfigError
 
@@ -85,7 +82,10 @@ def merge(values: Iterable[Value], sections: Mapping[str, type[Section]]) -> Mer
             )
         kind = sections.get(head)
         if kind is not None:
-            found.warnings += _ignored(f"{value.origin}: [{section}] {value.key}", kind.model_fields.get(value.key))
+            field_info = kind.model_fields.get(value.key)
+            if field_info is not None and field_extras(field_info).get("ignored"):
+                meaning = field_info.description
+                found.warnings.append(f"{value.origin}: [{section}] {value.key} is ignored. {meaning}")
     _merge_workflows({key: value for (section, key), value in last.items() if section == "WORKFLOWS"}, found)
     for cluster, data in found.data["clusters"].items():
         data["origins"] = {
@@ -101,9 +101,6 @@ def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
     found.places |= {("workflows", *place): keys[key] for key, place in where.items()}
     for key in unknown:
         found.warnings.append(f"{keys[key].origin}: [WORKFLOWS] {key} belongs to no workflow: there is no key <name>")
-    for key, place in where.items():
-        field_info = WorkflowSettings.model_fields.get(place[1])
-        found.warnings += _ignored(f"{keys[key].origin}: [WORKFLOWS] {key}", field_info)
     for name, workflow in found.data["workflows"].items():
         if cluster := workflow.get("cluster"):
             workflow["cluster"] = cluster.lower()
@@ -114,12 +111,6 @@ def _merge_workflows(keys: Mapping[str, Value], found: MergedSettings) -> None:
                     f"{value.origin}: [WORKFLOWS] {value.key} = {cluster!r}: there is no section [SSH:{cluster}] "
                     f"(named clusters: {known})"
                 )
-
-
-def _ignored(setting: str, field_info: FieldInfo | None) -> Iterator[str]:
-    """A warning if a setting has no effect."""
-    if field_info is not None and field_extras(field_info).get("ignored"):
-        yield f"{setting} is ignored. {field_info.description}"
 
 
 def _place(section: str, key: str, sections: Mapping[str, type[Section]]) -> Place | None:

@@ -174,7 +174,8 @@ class WorkflowSettings(Section):
         "or the path of a file or folder on this machine.",
     )
     job: str = Field(
-        "", description="This program has one job script for all workflows.", json_schema_extra={"ignored": True}
+        "",
+        description="Path of its job script below `slurm_script_path`. Unset: `jobs/<name>.sh`. Runs do not use it.",
     )
     job_params: dict[str, str] = Field(
         default_factory=dict,

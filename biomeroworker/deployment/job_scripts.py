@@ -1,7 +1,7 @@
 """Job scripts below ``slurm_script_path``, for programs that expect one for each workflow.
 
-A run that a supervisor executes brings its own job script. Older programs test for ``jobs/<workflow>.sh`` before they
-submit a workflow, and refuse to go on without it.
+Runs do not use these scripts: the supervisor sends a job script with each run. Scripts for biomero test for
+``jobs/<workflow>.sh`` before they submit a workflow, and stop if it does not exist.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from biomeroworker import remote
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 
-#: Runs the NUL-separated words of the file ``$1`` in the folder of a run's data; exit code 2 if no results were made.
+#: Runs the NUL-separated words of the file ``$1`` in the folder of a run's data; exit code 2 if there are no results.
 JOB_SCRIPT = (
     f"#!/bin/bash\n{remote.shell_function('read_words')}"
     r"""
@@ -23,8 +23,8 @@ read_words "$1"
 exit "$code"
 """
 )
-#: $1 the script's text, then files. Writes those that do not exist.
-_LEAVE = r"""
+#: $1 the text of the script; further arguments: files, of which those that do not exist are written.
+_WRITE_MISSING = r"""
 text=$1; shift
 for file do
     [ -e "$file" ] && continue
@@ -39,7 +39,7 @@ def job_script_name(settings: Settings, workflow: str) -> str:
 
 
 def leave_job_scripts(settings: Settings, name: str, cluster: Cluster) -> None:
-    """Write the job script of each workflow of a cluster where none exists. Existing ones are not changed.
+    """Write the job script of each workflow of a cluster, unless the file exists.
 
     Raises
     ------
@@ -47,11 +47,12 @@ def leave_job_scripts(settings: Settings, name: str, cluster: Cluster) -> None:
         A script cannot be written.
     """
     folder = cluster.remote_paths.absolute(settings.clusters[name].slurm.slurm_script_path)
-    workflows = [one for one, configured in settings.workflows.items() if configured.cluster == name]
-    names = {script for one in workflows for script in (f"jobs/{one}.sh", job_script_name(settings, one))}
+    names = {
+        script for one in settings.workflows_on(name) for script in (f"jobs/{one}.sh", job_script_name(settings, one))
+    }
     files = [posixpath.normpath(posixpath.join(folder, script)) for script in sorted(names)]
     files = [file for file in files if file.startswith(f"{folder}/")]
     if files:
-        answer = cluster.transport.run(["sh", "-c", _LEAVE, "leave", JOB_SCRIPT, *files], timeout=60)
+        answer = cluster.transport.run(["sh", "-c", _WRITE_MISSING, "biomeroworker", JOB_SCRIPT, *files], timeout=60)
         if not answer.ok:
             raise OSError(f"the job scripts cannot be written to {folder}: {answer.stderr.strip()}")

@@ -60,8 +60,8 @@ def set_up(
         converters = [PullRequest(key, image) for key, image in settings.converters.items()]
         try:
             slurm = settings.clusters[cluster].slurm
-            leave_job_scripts(settings, cluster, clusters[cluster])
             prepared.outcomes += _prepare(clusters[cluster], slurm, [*wanted.get(cluster, []), *converters], report)
+            leave_job_scripts(settings, cluster, clusters[cluster])
         except Exception as error:
             prepared.problems[f"cluster {cluster or settings.clusters[cluster].ssh.host}"] = classify(error)
     return prepared

@@ -386,12 +386,13 @@ def test_every_key_of_biomero_is_accepted_with_a_warning_if_it_has_no_effect(tmp
     settings = load(tmp_path, OLD)
     ignored = {warning.partition("] ")[2].split()[0] for warning in settings.warnings}
     assert ignored == {
-        "slurm_script_path", "track_workflows", "enable_job_accounting",
-        "enable_job_progress", "enable_workflow_analytics", "cellpose_job",
+        "track_workflows", "enable_job_accounting", "enable_job_progress", "enable_workflow_analytics",
     }  # fmt: skip
     assert all(" is ignored. " in warning and "named.ini:" in warning for warning in settings.warnings)
     assert (settings.clusters[""].slurm.gpu_gres, settings.clusters[""].slurm.image_pull_mem) == ("gpu:1", "32G")
     assert settings.workflows["cellpose"].job_params == {"mem": "4GB"}
+    assert settings.workflows["cellpose"].job == "jobs/cellpose.sh"
+    assert settings.clusters[""].slurm.slurm_script_path == "my-scratch/slurm-scripts"
     assert settings.database_url.endswith("p%40ss%word@database-biomero:5432/biomero")
 
 
