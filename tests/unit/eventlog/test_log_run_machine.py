@@ -1,4 +1,4 @@
-"""Whatever is commanded, in whatever order: a run has one end, an attempt one job, and history tells the same run."""
+"""For any commands in any order: a run has one end, an attempt has one job, and the events give the same run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which state may follow which."""
+"""The states of a run and their transitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from biomeroworker.eventlog.aggregates.states import (
 GOING_ON = [state for state in RunState if not state.is_terminal]
 
 
-def test_every_state_has_its_sentence_and_its_followers() -> None:
+def test_every_state_has_a_description_and_transitions() -> None:
     text = Path(states.__file__).read_text()
     for state in RunState:
         assert re.search(rf"^    {state.name} = .*#: \w+", text, re.MULTILINE), state
@@ -28,19 +28,19 @@ def test_every_state_has_its_sentence_and_its_followers() -> None:
 
 
 @pytest.mark.parametrize("state", GOING_ON)
-def test_every_run_that_goes_on_may_end_and_may_take_its_step_again(state: RunState) -> None:
+def test_every_active_run_may_end_and_may_repeat_its_step(state: RunState) -> None:
     for then in (*TERMINAL, state):
         check_transition(state, then)
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
-def test_nothing_follows_an_end(state: RunState) -> None:
+def test_a_terminal_state_has_no_transitions(state: RunState) -> None:
     for then in RunState:
         with pytest.raises(AlreadyEnded):
             check_transition(state, then)
 
 
-def test_no_stage_can_be_skipped_but_those_the_scheduler_skips() -> None:
+def test_only_the_stages_that_a_fast_job_skips_can_be_skipped() -> None:
     skipped = {(now, then) for now in GOING_ON for then in TRANSITIONS[now] if then.order > now.order + 1}
     S = RunState  # noqa: N806
     assert skipped == {(S.SUBMITTING, S.RUNNING), (S.SUBMITTING, S.FETCHING), (S.QUEUED, S.FETCHING)}

@@ -1,4 +1,4 @@
-"""What may stand in an event."""
+"""The values that an event may have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.values import refuse_secrets, to_json_values, whole_percent
 
 
-def test_values_become_what_they_are_read_back_as() -> None:
+def test_values_are_read_back_as_they_are_recorded() -> None:
     when, key = datetime.now(UTC), UUID(int=7)
     given = {"a": (1, 2.5, None, True), RunState.DONE: Path("/x"), "e": JobState.RUNNING, "w": when, 3: {key}}
     assert to_json_values(given) == {"a": [1, 2.5, None, True], "done": "/x", "e": 2, "w": when, "3": [key]}
@@ -25,7 +25,7 @@ def test_values_become_what_they_are_read_back_as() -> None:
     assert type(to_json_values(JobState.RUNNING)) is int
 
 
-def test_what_cannot_be_written_is_said_at_once() -> None:
+def test_a_value_that_cannot_be_recorded_raises_at_once() -> None:
     with pytest.raises(TypeError, match="an event cannot contain this value"):
         to_json_values({"a": object()})
 
@@ -54,20 +54,20 @@ def test_a_secret_by_its_name_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     "harmless", [{"token_size": 5}, {"tokenizer": "x"}, {"password": ""}, {"key": "x"}, {"t": "a:b@c"}]
 )
-def test_harmless_parameters_are_not(harmless: dict[str, object]) -> None:
+def test_harmless_parameters_are_accepted(harmless: dict[str, object]) -> None:
     refuse_secrets(harmless)
 
 
 @pytest.mark.parametrize(
-    ("said", "recorded"),
+    ("reported", "recorded"),
     [("43", "43%"), ("43.9%", "43%"), (43.2, "43%"), ("101", "100%"), ("-1", "0%"), (None, None), ("", None),
      ("epoch 3", "epoch 3"), ("nan", None), ("inf", "100%")],
 )  # fmt: skip
-def test_progress_is_recorded_in_whole_percents(said: str | float | None, recorded: str | None) -> None:
-    assert whole_percent(said) == recorded
+def test_progress_is_recorded_in_whole_percents(reported: str | float | None, recorded: str | None) -> None:
+    assert whole_percent(reported) == recorded
 
 
 @given(st.text() | st.floats() | st.none())
-def test_progress_never_breaks_and_is_stable(said: str | float | None) -> None:
-    once = whole_percent(said)
+def test_progress_never_breaks_and_is_stable(reported: str | float | None) -> None:
+    once = whole_percent(reported)
     assert whole_percent(once) == once

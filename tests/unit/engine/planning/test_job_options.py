@@ -68,7 +68,7 @@ def test_a_flag_without_a_value_is_true_in_the_ini_and_false_takes_it_back(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("slurm", "workflow", "gone", "kept"),
+    ("slurm", "workflow", "removed", "expected"),
     [
         ("sbatch_mem-per-cpu = 2G", "", "mem", {"mem-per-cpu": "2G"}),
         ("gpu_gres = gpu:a100:1", "nuclei_use_gpu = true\nnuclei_job_gpus = 2", "gres", {"gpus": "2"}),
@@ -78,10 +78,10 @@ def test_a_flag_without_a_value_is_true_in_the_ini_and_false_takes_it_back(tmp_p
         ("", "nuclei_job_cpus_per_gpu = 3", "cpus-per-task", {"cpus-per-gpu": "3"}),
     ],
 )
-def test_of_two_exclusive_options_the_stronger_layer_s_is_used(tmp_path, slurm, workflow, gone, kept):
+def test_of_two_exclusive_options_the_stronger_layer_s_is_used(tmp_path, slurm, workflow, removed, expected):
     found = job_options.options(settings(tmp_path, slurm, workflow), request())
-    assert gone not in found
-    assert kept.items() <= found.items()
+    assert removed not in found
+    assert expected.items() <= found.items()
 
 
 def test_a_job_that_depends_on_what_failed_does_not_wait_for_ever(tmp_path):
@@ -121,34 +121,34 @@ ACCOUNTS = '[ACCOUNTS]\ngroup.Cell Lab = cell\nuser.ada = ada-own\ngroup."a: b=c
 )
 def test_the_account_is_the_user_s_or_the_group_s_or_the_site_s(tmp_path, user, group, account):
     site = settings(tmp_path, "sbatch_account = pool", f"nuclei_job_account = pool\n{ACCOUNTS}")
-    asked = RunRequest(workflow="nuclei", source="omero", inputs={}, user_name=user, group_name=group)
-    job_options.check(site, asked)
-    assert job_options.options(site, asked)["account"] == account
+    run_request = RunRequest(workflow="nuclei", source="omero", inputs={}, user_name=user, group_name=group)
+    job_options.check(site, run_request)
+    assert job_options.options(site, run_request)["account"] == account
 
 
 def test_a_group_without_an_account_is_refused_where_the_site_requires_one(tmp_path):
     site = settings(tmp_path, "sbatch_account = pool", f"{ACCOUNTS}required = true")
-    asked = RunRequest(workflow="nuclei", source="omero", inputs={}, user_name="bob", group_name="Cell lab")
+    run_request = RunRequest(workflow="nuclei", source="omero", inputs={}, user_name="bob", group_name="Cell lab")
     with pytest.raises(RequestRejected, match=r"\[ACCOUNTS\] group\.Cell lab = <account>"):
-        job_options.check(site, asked)
+        job_options.check(site, run_request)
     with pytest.raises(RequestRejected):
-        job_options.options(site, asked)
+        job_options.options(site, run_request)
 
 
 def test_a_run_does_not_choose_its_account_where_the_site_does(tmp_path):
     site = settings(tmp_path, workflow=ACCOUNTS)
-    asked = RunRequest(
+    run_request = RunRequest(
         workflow="nuclei", source="omero", inputs={}, group_name="Cell Lab", job_options={"account": "other"}
     )
     with pytest.raises(RequestRejected, match="may not choose its account"):
-        job_options.check(site, asked)
+        job_options.check(site, run_request)
 
 
 def test_a_run_chooses_its_gpu_only_where_the_site_lets_it(tmp_path):
-    asked = request().model_copy(update={"use_gpu": True})
-    assert not job_options.uses_gpu(settings(tmp_path), asked)
+    run_request = request().model_copy(update={"use_gpu": True})
+    assert not job_options.uses_gpu(settings(tmp_path), run_request)
     site = settings(tmp_path, "inject_gpu_flag = true\ngpu_gpus = 1")
-    assert job_options.options(site, asked)["gpus"] == "1"
+    assert job_options.options(site, run_request)["gpus"] == "1"
     assert "gpus" not in job_options.options(site, request())
 
 
@@ -156,10 +156,10 @@ def test_a_cluster_with_a_name_has_its_own_options_and_accounts(tmp_path):
     text = "cells = cells\ncells_repo = /here\nnuclei_cluster = big\n"
     text += "[SSH:big]\nhost = big\n[SLURM:Big]\nsbatch_qos = high\n[ACCOUNTS:big]\ngroup.A = a\n"
     site = settings(tmp_path, "sbatch_account = pool\nslurm_default_partition = cpu", text)
-    asked = RunRequest(workflow="nuclei", source="omero", inputs={}, group_name="A")
-    found = job_options.options(site, asked)
+    run_request = RunRequest(workflow="nuclei", source="omero", inputs={}, group_name="A")
+    found = job_options.options(site, run_request)
     assert (found["qos"], found["account"]) == ("high", "a")
     assert "partition" not in found
-    elsewhere = job_options.options(site, asked.model_copy(update={"workflow": "cells"}))
+    elsewhere = job_options.options(site, run_request.model_copy(update={"workflow": "cells"}))
     assert (elsewhere["account"], elsewhere["partition"]) == ("pool", "cpu")
     assert "qos" not in elsewhere

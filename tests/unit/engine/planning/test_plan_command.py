@@ -1,4 +1,4 @@
-"""What a descriptor says is to be called in the image is what is called there."""
+"""The program that a descriptor names is the one that runs in the image."""
 
 from __future__ import annotations
 

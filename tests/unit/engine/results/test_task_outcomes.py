@@ -1,4 +1,4 @@
-"""Tasks judged one by one; their results in one folder; what is said of a run that is partly done."""
+"""Tasks are evaluated one by one; their results are merged; the report names what failed."""
 
 import hashlib
 from uuid import uuid4
@@ -87,10 +87,10 @@ FAILED = [{"tasks": "1", "message": "exit code 3", "hint": "", "detail": "last w
 
 
 def test_the_report_of_a_partly_done_run_has_the_failed_inputs_and_the_next_step():
-    told = task_outcomes.partial_failure_report(FAILED, INPUTS, "some-run")
-    assert told["message"] == "1 of 3 images failed: exit code 3"
-    assert told["failed"][0]["inputs"] == {"image-3": "n3"}
-    assert told["next_step"].endswith("biomeroworker retry some-run --failed")
+    report = task_outcomes.partial_failure_report(FAILED, INPUTS, "some-run")
+    assert report["message"] == "1 of 3 images failed: exit code 3"
+    assert report["failed"][0]["inputs"] == {"image-3": "n3"}
+    assert report["next_step"].endswith("biomeroworker retry some-run --failed")
     assert task_outcomes.partial_failure_report([], INPUTS, "some-run") == {}
 
 
