@@ -1,4 +1,4 @@
-"""Databases for the log: the same tests run over SQLite and over a real PostgreSQL. A plugin, like the sandbox's."""
+"""Databases for the event log: the same tests run with SQLite and with a real PostgreSQL. A pytest plugin."""
 
 from __future__ import annotations
 

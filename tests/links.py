@@ -57,12 +57,12 @@ class Line:
             self._state = "hole"
 
     def cut_after(self, size: int) -> None:
-        """Cut when so many bytes more have passed."""
+        """Cut after this many more bytes."""
         with self._changed:
             self._cut_at = self.passed + size
 
     def restore(self) -> None:
-        """All is well again."""
+        """End every fault, delay and limit."""
         with self._changed:
             self._state, self._cut_at, self.delay, self.rate = "well", None, 0.0, 0.0
             self._changed.notify_all()
@@ -73,7 +73,7 @@ class Line:
         return self._state == "cut"
 
     def close(self) -> None:
-        """Take it away."""
+        """Stop the relay."""
         self.cut()
         with self._changed:
             self._state = "gone"
@@ -160,9 +160,9 @@ class Line:
 
 @contextlib.contextmanager
 def walled(port: int) -> Iterator[None]:
-    """Drop every packet to and from a port of this machine, acknowledgements too: its side has ceased to exist.
+    """Drop every packet to and from a port of this machine, including acknowledgements.
 
-    What a relay cannot show: a kernel that gets no answer. Needs root and iptables.
+    Unlike a relay, this also stops the answers of the kernel. Needs root and iptables.
     """
     rules = [["INPUT", "-i", "lo", "-p", "tcp", end, str(port), "-j", "DROP"] for end in ("--dport", "--sport")]
     with contextlib.ExitStack() as undone:
@@ -173,7 +173,7 @@ def walled(port: int) -> Iterator[None]:
 
 
 def _reset(end: socket.socket) -> None:
-    """End a connection as a router does that has lost it: with a reset, nothing flushed."""
+    """Reset a connection without flushing, as a router does that has lost its state."""
     with contextlib.suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The way of a run, for tests of the log: take a run as far as a state."""
+"""Steps of a run for tests of the event log: bring a run to a state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def accept(log: RunLog, **changes: Any) -> UUID:
 
 
 def walk(log: RunLog, run: UUID, job_id: int = 101) -> Iterator[RunState]:
-    """Take an accepted run on, one step at a time; yields the state that each step has led to."""
+    """Advance an accepted run step by step; yields the state after each step."""
     log.intend(run, RunState.EXPORTING, version="v1.0.0")
     yield RunState.EXPORTING
     log.complete(run, RunState.EXPORTING, images=2)
@@ -55,7 +55,7 @@ def walk(log: RunLog, run: UUID, job_id: int = 101) -> Iterator[RunState]:
 
 
 def bring_to(log: RunLog, run: UUID, state: RunState, job_id: int = 101) -> None:
-    """Take an accepted run on until it first is in ``state``."""
+    """Advance an accepted run until it is in ``state`` for the first time."""
     if state is RunState.ACCEPTED:
         return
     for reached in walk(log, run, job_id):

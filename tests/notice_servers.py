@@ -80,7 +80,7 @@ class _HookHandler(BaseHTTPRequestHandler):
 
 
 class Post(socketserver.ThreadingTCPServer):
-    """A mail server: enough of RFC 5321 to take a letter, and codes to refuse one with."""
+    """A mail server: the part of RFC 5321 that is needed to accept or refuse an e-mail."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -154,7 +154,7 @@ class _PostHandler(socketserver.StreamRequestHandler):
 
 
 class Proxy(ThreadingHTTPServer):
-    """An HTTP proxy that records its requests, and misbehaves as ``script`` says, an entry for each request."""
+    """An HTTP proxy that records its requests, with one scripted behaviour per request."""
 
     daemon_threads = True
 
@@ -225,7 +225,7 @@ def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
 
 
 def over_tls(server: Any, context: ssl.SSLContext) -> Any:
-    """The same server, which speaks TLS from the first byte."""
+    """The same server with TLS from the first byte."""
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     return server
 

@@ -1,9 +1,9 @@
-"""How the tests are shared out among the processes that run them (``pytest -n 3``).
+"""Distribution of the tests over the processes that run them (``pytest -n 3``).
 
-Each process has a session of its own: it starts the parts of the sandbox that its tests name, on ports of its own.
-Tests that start the same parts, or would disturb one another, are one group and go to one process. The groups are made
-from the fixtures that the tests use, which only the processes know that collected them; they write them down for the
-process that shares out. (``--dist loadgroup`` does not see groups with pytest 9.)
+Each process has its own session: it starts the parts of the sandbox that its tests need, on its own ports. Tests
+that start the same parts, or that would affect each other, form one group and run in one process. The groups
+follow from the fixtures of the tests, which only the processes that collected them know; they write the groups into a
+file for the process that distributes the tests. (``--dist loadgroup`` does not see groups with pytest 9.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONG = (OMERO, SLURM, FAULTS, REAL_FAULTS)
 
 
 def group(file: Path, fixtures: Iterable[str]) -> str:
-    """The group of a test: what it has to start, or its file, so that fixtures of a module are made once."""
+    """The group of a test: the parts that it starts, or its file, so that fixtures of a module are created once."""
     used = set(fixtures)
     if used & {"server", "grid", "router"}:
         return OMERO
@@ -74,7 +74,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Share out whole groups."""
+    """Distribute complete groups."""
     from xdist.scheduler import LoadScopeScheduling
 
     class GroupScheduling(LoadScopeScheduling):

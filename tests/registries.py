@@ -1,4 +1,4 @@
-"""Container registries of a test's own, with TLS and, if wanted, passwords, and small images to put into them."""
+"""Separate container registries for tests, with TLS and optional passwords, and small images for them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def busybox_image(folder: Path, entry: str, more: Mapping[str, Any] | None = Non
 
 
 def push(layout: Path, name: str, login: tuple[str, str] | None = None) -> None:
-    """Put it into a registry as ``host:port/path:tag``."""
+    """Push the image to a registry as ``host:port/path:tag``."""
     copy = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
     if login:
         copy.append(f"--dest-creds={login[0]}:{login[1]}")

@@ -1,7 +1,7 @@
-"""Parts of the sandbox for tests: each fixture starts just what it names, once per session, and all ends with it.
+"""Parts of the sandbox for tests: each fixture starts its parts once per session; all stop at its end.
 
 A plugin (``-p tests.sandbox_fixtures``, or ``pytest_plugins`` in the top conftest). ``BIOMEROWORKER_TEST_SANDBOX=ROOT``
-uses the sandbox in that root instead and leaves it running, which saves its start while one works on a test.
+uses the sandbox in that root instead and does not stop it, which saves its start during development.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A sandbox as a test holds it: its root and the command line."""
+    """A sandbox for a test: its root and its command line."""
 
     path: Path
 
@@ -55,7 +55,7 @@ class Sandbox:
 
 @pytest.fixture(scope="session")
 def new_sandbox() -> Iterator[Callable[[], Sandbox]]:
-    """Make sandboxes with roots of their own; nothing is started, and what was is purged at the end."""
+    """Create sandboxes with separate roots, without starting them; all are purged at the end."""
     if os.geteuid() != 0:
         pytest.skip("the sandbox needs root: its daemons run under accounts of their own")
     made: list[Sandbox] = []

@@ -1,6 +1,6 @@
 """A deployment on the sandbox's real cluster, with a container whose behaviour its parameters select.
 
-The container is busybox and a script: small enough that a fault case costs seconds. It reads OME-Zarr, so no converter
+The container is busybox and a script: small enough that a test takes only seconds. It reads OME-Zarr, so no converter
 is needed.
 """
 

@@ -1,6 +1,6 @@
-"""What every container runtime promises: Apptainer and Charliecloud on a real cluster with real registries, the fake.
+"""The contract of container runtimes: Apptainer and Charliecloud on a real cluster with real registries, and the fake.
 
-Singularity is Apptainer by another name: what differs on the command line is nothing (`test_runtime_commands.py`).
+Singularity has the same command line as Apptainer (`test_runtime_commands.py`).
 """
 
 import contextlib
@@ -93,7 +93,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def registries(sandbox: Any, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """One image behind HTTP (Apptainer) and behind HTTPS (Charliecloud); what is before ``:tag``."""
+    """One image over HTTP (Apptainer) and HTTPS (Charliecloud); its reference without ``:tag``."""
     folder = tmp_path_factory.mktemp("image")
     layout = busybox_image(folder, ENTRY, {"Env": ["PATH=/bin", "COLOUR=it's blue"], "WorkingDir": "/etc"})
     for tag in ("v1.9", "v1.10"):
@@ -192,7 +192,7 @@ def test_files_of_a_killed_pull_are_removed_and_those_of_a_running_pull_are_not(
 
 @contextlib.contextmanager
 def held(transport: Any, lock: str) -> Iterator[None]:
-    """Something over there holds this lock until the block is left, and five minutes at most."""
+    """A process on the cluster holds this lock until the block ends, for at most five minutes."""
     hold = 'cd; setsid flock "$1" sleep 300 >/dev/null 2>&1 </dev/null & echo $!'
     pid = transport.run(["sh", "-c", hold, "hold", lock]).stdout.strip()
     seen = 'cd; for n in $(seq 300); do flock -n "$1" true || exit 0; sleep 0.1; done; exit 1'
@@ -257,7 +257,7 @@ def test_a_missing_container_program_is_blocked(world: World, tmp_path: Path) ->
 
 
 def _without_programs() -> Charliecloud:
-    """Charliecloud by names that no machine has."""
+    """Charliecloud with program names that do not exist."""
 
     class Missing(Charliecloud):
         program = "no-such-ch-run"
@@ -336,7 +336,7 @@ def test_a_bound_folder_is_visible_under_its_own_path(world: World, make_bound: 
 
 @pytest.fixture
 def make_bound(world: World) -> Callable[[str], Runtime]:
-    """The same runtime with a further bind."""
+    """The same runtime with an additional bind."""
 
     def make(folder: str) -> Runtime:
         match world.site.runtime:

@@ -1,4 +1,4 @@
-"""What every source of runs keeps to: inputs named by id with a manifest, results home once, bad requests refused."""
+"""The contract of sources: inputs named by id with a manifest, results delivered once, invalid requests refused."""
 
 import contextlib
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Case:
     bad: RunRequest
 
     def results(self) -> Any:
-        """What there is in its results' place, to compare before and after."""
+        """The delivered results, to compare before and after."""
         raise NotImplementedError
 
 
@@ -90,7 +90,7 @@ def case(request):
 
 @pytest.fixture
 def run(case, tmp_path):
-    """The run's inputs on disk, and results as a workflow leaves them."""
+    """The run's inputs on disk, and results as a workflow writes them."""
     name = str(uuid4())
     folder = tmp_path / "in"
     folder.mkdir(exist_ok=True)

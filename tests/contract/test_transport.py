@@ -58,7 +58,7 @@ def transport(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def place(transport: ShellTransport) -> Iterator[str]:
-    """A folder on the far side, relative to its home, of this test alone."""
+    """A remote folder of this test, relative to the home folder."""
     folder = f"test-{os.urandom(4).hex()}"
     transport.make_dirs([folder])
     yield folder
@@ -352,7 +352,7 @@ def stop_at(share: float) -> Callable[[int, int], None]:
 
 
 def wait_until_no_process_writes(transport: ShellTransport, place: str) -> None:
-    """What was under way when the client died may still be written."""
+    """Data in transit when the client died may still be written."""
     find = ["find", place, "-printf", "%s %p\\n"]
     before, now = "", transport.run(find).stdout
     while before != now:

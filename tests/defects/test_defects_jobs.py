@@ -1,4 +1,4 @@
-"""What BIOMERO 2.8.3 gets wrong about jobs on the cluster; each test shows that it does not happen here."""
+"""Defects of BIOMERO 2.8.3 with jobs on the cluster; each test shows that biomeroworker does not have it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def executed(world: World, **how: object):
 
 
 def behaves(world: World, *lines: str) -> None:
-    """Let the container do this when it has written its results."""
+    """Let the container run this command after it has written its results."""
     image = world.home / "images/obedient/obedient_v1.0.0.sif"
     image.write_text(CONTAINER + "\n".join(lines) + "\n")
 
 
 def test_a_failed_container_fails_the_run_even_if_it_wrote_results(world: World) -> None:
-    """A job counted as completed when its container had failed but had left any file behind."""
+    """A job counted as completed if its container failed but had written any file."""
     behaves(world, "echo the disk is upside down >&2", "exit 7")
     run = executed(world)
     assert world.check(run.id, RunState.FAILED).report["message"].count("exit code 7")
@@ -39,7 +39,7 @@ def test_a_failed_container_fails_the_run_even_if_it_wrote_results(world: World)
 
 
 def test_one_failed_task_of_an_array_is_not_hidden_by_the_last_row(world: World) -> None:
-    """The state of an array was that of whichever task was listed last."""
+    """The state of an array was that of the task that was listed last."""
     run = executed(world, images=3, batch=1, fail="image-1")
     assert run.attempt == 1
     assert [failed["inputs"] for failed in run.report["failed"]] == [{"image-1": "i01"}]
@@ -60,7 +60,7 @@ ENDS = ("OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "TIM
 
 @pytest.mark.parametrize("word", ENDS)
 def test_every_final_state_of_slurm_ends_the_job(word: str) -> None:
-    """A job out of memory, preempted or without its node was polled for ever."""
+    """A job that was out of memory, preempted or lost with its node was polled without end."""
     row = f"9|2026-01-01T00:00:00|1|1:0||00:00:01|1|||{word}|None|a\n"
     (job,) = commands.parse_status(f"[squeue]\n[end 0]\n[sacct]\n{row}[end 0]\n").by_name(["a"])["a"]
     assert job.state.is_terminal
@@ -82,7 +82,7 @@ def test_another_process_continues_a_run_after_its_submitter_died(world: World) 
 
 
 def test_occasional_failures_of_accounting_do_not_end_the_monitoring(world: World) -> None:
-    """One failed `sacct` was an error that ended the following of a job."""
+    """One failed `sacct` was an error that ended the monitoring of a job."""
     world.goes_wrong("sacct", *["down"] * 3)
     world.goes_wrong("squeue", *["down"] * 2)
     run = executed(world)
@@ -90,7 +90,7 @@ def test_occasional_failures_of_accounting_do_not_end_the_monitoring(world: Worl
 
 
 def test_a_refused_submission_ends_the_run_and_leaves_nothing_open(world: World) -> None:
-    """A refused submission left a task that stayed created for ever."""
+    """A refused submission left a task in the state created without end."""
     world.goes_wrong("sbatch", *["partition"] * 9)
     run = executed(world)
     assert run.state.is_terminal or run.paused
@@ -107,7 +107,7 @@ def test_a_refused_submission_ends_the_run_and_leaves_nothing_open(world: World)
 
 @pytest.mark.parametrize("answer", ["555", "555;alpha", "Submitted batch job 555 on cluster alpha"])
 def test_the_job_id_is_parsed_from_every_form_of_the_answer(answer: str) -> None:
-    """The id in ``Submitted batch job 555 on cluster alpha`` was read as -1, and job -1 was followed."""
+    """The id in ``Submitted batch job 555 on cluster alpha`` was parsed as -1, and job -1 was monitored."""
     assert commands.parse_submitted(f"a plugin's words\n{answer}\n") == 555
     assert commands.parse_submitted("sbatch: nothing of the kind\n") is None
 

@@ -1,4 +1,4 @@
-"""What BIOMERO 2.8.3 gets wrong about the line to the cluster."""
+"""Defects of BIOMERO 2.8.3 with the connection to the cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.resilience.world import SLOW, World
 
 @SLOW
 def test_a_silent_connection_is_detected_and_the_run_continues(world: World) -> None:
-    """No command had a time limit: a front end that stopped answering was waited for without end.
+    """No command had a timeout: a front-end that stopped answering was waited for without end.
 
-    (That a real `ssh` gives a silent server up is in ``tests/integration/cluster/test_openssh_faults.py``.)
+    (The timeout of a real `ssh` is tested in ``tests/integration/cluster/test_openssh_faults.py``.)
     """
     run_id = world.accept(sleep=1.0)
     with child.running(world):

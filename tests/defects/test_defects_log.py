@@ -1,4 +1,4 @@
-"""What BIOMERO 2.8.3 gets wrong about its event store."""
+"""Defects of BIOMERO 2.8.3 with its event store."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _one_run(url: str, start: Barrier) -> None:
 
 
 def test_concurrent_processes_lose_and_duplicate_no_event(url: str) -> None:
-    """A conflict between processes stored the same thing again: 16 workflows for 6.
+    """A conflict between processes stored events twice: 16 workflows instead of 6.
 
     (On PostgreSQL, with more processes, and killed ones: ``tests/contract/test_recorder/test_recorder_processes.py``.)
     """

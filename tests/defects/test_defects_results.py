@@ -25,7 +25,7 @@ def run(server, person, session, tmp_path):
 
 
 def test_each_of_several_results_is_matched_to_its_input(run):
-    """Of three results of one image the first was matched to it, and the others to some other image or to none."""
+    """Of three results of one image, only the first was matched to it; the others to another image or to none."""
     first, second = run.images
     for key, words in ((first, ("mask", "outline", "probability")), (second, ("mask",))):
         for word in words:
@@ -48,14 +48,14 @@ def test_ids_of_datasets_and_plates_are_never_used_as_ids_of_images(run, session
 
 
 def test_a_failed_import_does_not_count_as_success(run):
-    """An error while results were imported was passed over, and the run counted as done."""
+    """An error during the import of results was ignored, and the run counted as done."""
     (run.folder / f"image-{run.images[0]}_mask.tif").write_bytes(b"this is no image")
     with pytest.raises(Permanent, match="mask"):
         run.stage_out()
 
 
 def test_a_screen_is_exported_and_an_image_without_a_dataset_gets_its_results(run, session, tmp_path):
-    """Screens were offered and then not known; an image in no dataset was an error after the cluster had worked."""
+    """Screens were offered but not supported; an image without a dataset was an error after the job had run."""
     plate = make_plate(session, {(0, 0): [make_image(session, "f", noise(1, 1, 1, 20, 30))]})
     screen, link = omero.model.ScreenI(), omero.model.ScreenPlateLinkI()
     screen.name = rstring("s")
@@ -74,7 +74,7 @@ def test_a_screen_is_exported_and_an_image_without_a_dataset_gets_its_results(ru
 
 
 def test_new_datasets_are_in_the_group_of_the_run(run, session):
-    """A new dataset went into the default group of the session that had made it."""
+    """A new dataset was created in the default group of the session."""
     tifffile.imwrite(run.folder / f"image-{run.images[0]}_mask.tif", noise(9, 9))
     (made,) = [one for one in run.stage_out() if one.kind == "Dataset"]
     rows = session.rows("select d.details.group.id from Dataset d where d.id = :id", id=int(made.reference[8:]))

@@ -1,7 +1,7 @@
 """A fake container runtime that can be made to fail, for tests of code that runs or pulls images.
 
-An image is a shell script that runs as it is, on the machine as it is. The registry is a folder: ``<path>/<tag>`` is
-the script. What holds for every runtime holds here too (``tests/contract/test_runtime.py``), except isolation::
+An image is a shell script that runs directly on this machine. The registry is a folder: ``<path>/<tag>`` is
+the script. It passes the contract of runtimes (``tests/contract/test_runtime.py``), except isolation::
 
     fake.fail_pull("manifest unknown")     # every pull from now on, until fail_pull("")
     fake.outdate("made for other folders") # every image that was pulled before
@@ -46,16 +46,16 @@ class FakeRuntime:
 
     @property
     def program(self) -> str:
-        """What is looked for on the cluster."""
+        """The programs that are searched on the cluster."""
         return _MISSING if self.missing else "sh"
 
     def put(self, path: str, tag: str, script: str) -> None:
-        """Let the registry have an image; only the last part of its path counts."""
+        """Add an image to the registry; only the last part of its path is used."""
         self._registry.mkdir(parents=True, exist_ok=True)
         (self._registry / f"{path.rpartition('/')[2]}:{tag}").write_text(script)
 
     def fail_pull(self, words: str) -> None:
-        """Let the registry answer so; empty: let it serve again."""
+        """Let the registry answer with this error; empty: let it work again."""
         self._refusal = words
 
     def outdate(self, reason: str) -> None:
@@ -67,14 +67,14 @@ class FakeRuntime:
         return [*self.exec_prefix(image, binds=binds, gpu=gpu), "sh", "-c", _RUN, "run", image]
 
     def exec_prefix(self, image: str, *, binds: Sequence[str], gpu: bool = False) -> list[str]:
-        """The argv that runs a program, of the machine."""
+        """The argv that runs a program of this machine."""
         if self.missing:
             return ["sh", "-c", 'echo "FATAL: no container program is to be found" >&2; exit 255', "missing"]
         home = [f"HOME={plain(binds[0])}"] if binds else []
         return ["env", *(word for name in FOREIGN for word in ("-u", name)), *home]
 
     def pull_command(self, reference: Reference, target: str, *, replace: bool = False) -> list[str]:
-        """Put an image at ``target``, at once or not at all."""
+        """Put an image at ``target`` atomically."""
         words = [self._refusal, str(self._registry)]
         return pull_script.pull_command(_FETCH, reference, target, program=self.program, words=words, replace=replace)
 

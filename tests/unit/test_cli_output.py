@@ -1,4 +1,4 @@
-"""What the command line prints is what it was given."""
+"""The command line prints values unchanged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The demo, before it has started anything."""
+"""The demo before it starts a daemon."""
 
 from __future__ import annotations
 

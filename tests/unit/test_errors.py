@@ -13,7 +13,7 @@ from biomeroworker.eventlog.store.fence import LeaseLost
 
 
 def _database(error: Exception) -> sqlalchemy.exc.DBAPIError:
-    """As SQLAlchemy hands on what its driver raises."""
+    """An exception of a database driver, wrapped as SQLAlchemy does."""
     return sqlalchemy.exc.DBAPIError.instance("select", {}, error, psycopg2.Error)
 
 

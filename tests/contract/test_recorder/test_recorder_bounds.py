@@ -1,4 +1,4 @@
-"""Nothing waits for PostgreSQL without end, and what was given up is not recorded."""
+"""Waits for PostgreSQL have time limits, and an aborted change is not recorded."""
 
 from __future__ import annotations
 

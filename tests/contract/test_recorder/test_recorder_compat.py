@@ -1,4 +1,4 @@
-"""A database that biomero 2.8.3 wrote opens here, shows its history, and goes on."""
+"""A database that biomero 2.8.3 wrote opens here, shows its history, and continues."""
 
 from __future__ import annotations
 

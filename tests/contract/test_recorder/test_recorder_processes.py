@@ -1,4 +1,4 @@
-"""Many processes on one log, some of them killed: no event lost, none doubled, no row behind."""
+"""Many processes write to one log, some are killed: no event is lost or duplicated, and no row is missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _fresh.set_forkserver_preload(["tests.log_steps"])
 
 
 def _together(count: int, work: Callable[..., None], *args: Any) -> list[Any]:
-    """Run ``work(number, queue, barrier, *args)`` in processes of their own; what they put into the queue."""
+    """Run ``work(number, queue, barrier, *args)`` in several processes; returns what they put into the queue."""
     queue, barrier = _fresh.Queue(), _fresh.Barrier(count, timeout=60)
     processes = [_fresh.Process(target=work, args=(number, queue, barrier, *args)) for number in range(count)]
     for process in processes:

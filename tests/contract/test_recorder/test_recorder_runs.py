@@ -1,4 +1,4 @@
-"""What the log promises of one run, over every database."""
+"""The contract of the event log for one run, with each database."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ RunLog.open(sys.argv[1]).close()
 
 @pytest.fixture
 def engine(log_url: str) -> Iterator[Engine]:
-    """A look at the database past the product."""
+    """A connection to the database that does not use the product."""
     made = connect(log_url)
     yield made
     made.dispose()
@@ -230,7 +230,7 @@ def test_a_process_killed_during_a_migration_leaves_the_database_unchanged(
 
 @pytest.mark.sandbox
 def test_no_lock_remains_after_the_migrating_transaction(postgres_url: str) -> None:
-    """A pooler in transaction mode gives the session to another client after each transaction."""
+    """A connection pooler in transaction mode gives the session to another client after each transaction."""
     engine = connect(postgres_url)
     transactions: list[object] = []
     event.listen(engine, "commit", transactions.append)

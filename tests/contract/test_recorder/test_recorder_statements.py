@@ -1,4 +1,4 @@
-"""What an event costs: a change is one commit and, on PostgreSQL, at most five statements, with all read tables."""
+"""The cost of an event: one commit and, on PostgreSQL, at most five statements, including all projections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Count = Callable[[Callable[[], Any]], tuple[int, int, int]]
 
 @pytest.fixture
 def count(log: RunLog) -> Iterator[Count]:
-    """Events, statements and commits of an act."""
+    """The number of events, statements and commits of a call."""
     statements: list[str] = []
     commits: list[object] = []
 
@@ -47,7 +47,7 @@ def count(log: RunLog) -> Iterator[Count]:
 
 
 def _way(log: RunLog, run: UUID, job: int) -> list[Callable[[], Any]]:
-    """The changes of a run that meets a fault on its way, and one that is none."""
+    """The changes of a run with a fault, and one call that changes nothing."""
     return [
         lambda: log.intend(run, RunState.EXPORTING, version="v1"),
         lambda: log.complete(run, RunState.EXPORTING, images=2),

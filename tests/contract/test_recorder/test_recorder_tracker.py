@@ -1,4 +1,4 @@
-"""The programming interface of existing scripts, over every database."""
+"""The programming interface of existing scripts, with each database."""
 
 from __future__ import annotations
 

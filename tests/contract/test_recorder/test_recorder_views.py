@@ -1,4 +1,4 @@
-"""What dashboards read, over every database: their words, and that they can always be made again."""
+"""The tables of dashboards, with each database: status words, and rebuilds."""
 
 from __future__ import annotations
 

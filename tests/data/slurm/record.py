@@ -1,6 +1,6 @@
-"""Record what a real SLURM answers about jobs of every kind: ``python tests/data/slurm/record.py SANDBOX_ROOT``.
+"""Record the answers of a real SLURM for jobs of every kind: ``python tests/data/slurm/record.py SANDBOX_ROOT``.
 
-The answers land beside this file, in a folder named after SLURM's version, framed as the product asks for them.
+The answers are written beside this file, in a folder named after SLURM's version, as the product's queries print them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A real sshd on a free loopback port, for the account that runs the tests, with a folder in place of its home.
 
-It can be frozen (a black hole: connections stay, nothing answers), its connections can be cut, and it can be given
-another host key.
+It can be frozen (connections remain open, but nothing answers), its connections can be cut, and it can get another
+host key.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ class OwnSshd:
     """An sshd whose files are in one short folder, which `close` removes."""
 
     def __init__(self, *, settings: str = "", shell: str = "/bin/sh", noise: str = "") -> None:
-        """Start one.
+        """Start sshd.
 
-        ``settings`` are further lines of its sshd_config, which count before ours; ``shell`` is the account's login
-        shell, and ``noise`` what a start-up file of it runs.
+        ``settings`` are further lines of its sshd_config, which have priority over ours; ``shell`` is the login shell of
+        the account, and ``noise`` what a start-up file of it runs.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="sshd-", dir="/tmp")
         self.root = Path(self._folder.name)
@@ -61,7 +61,7 @@ class OwnSshd:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.root / name], check=True)
 
     def trust(self) -> None:
-        """Write the present host key into known_hosts."""
+        """Write the current host key into known_hosts."""
         key = (self.root / "host_key.pub").read_text().split()
         (self.root / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key[0]} {key[1]}\n")
 
@@ -88,7 +88,7 @@ class OwnSshd:
         raise TimeoutError((self.root / "log").read_text())
 
     def _children(self) -> list[int]:
-        """The processes that serve connections: descendants of ours, the listener left out."""
+        """The processes that serve connections, without the listener."""
         assert self._process
         parents: dict[int, int] = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -108,21 +108,21 @@ class OwnSshd:
                 os.kill(pid, number)
 
     def freeze(self) -> None:
-        """Answer nothing any more, but close nothing."""
+        """Stop answering, without closing connections."""
         assert self._process
         self._signal(signal.SIGSTOP, [*self._children(), self._process.pid])
 
     def thaw(self) -> None:
-        """Go on."""
+        """Continue after `freeze`."""
         assert self._process
         self._signal(signal.SIGCONT, [*self._children(), self._process.pid])
 
     def cut(self) -> None:
-        """Cut all connections; new ones are welcome."""
+        """Cut all connections; new ones are accepted."""
         self._signal(signal.SIGKILL, self._children())
 
     def stop(self) -> None:
-        """End it with its connections."""
+        """Stop sshd and its connections."""
         if self._process:
             self.thaw()
             self.cut()
@@ -131,6 +131,6 @@ class OwnSshd:
             self._process = None
 
     def close(self) -> None:
-        """End it and remove its folder."""
+        """Stop sshd and remove its folder."""
         self.stop()
         self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""One cluster, really: sshd, SLURM with accounting, two nodes."""
+"""A real cluster: sshd, SLURM with accounting, two nodes."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Misfortunes of a real link: what each becomes, and that nothing is lost, left half, or waited for without end."""
+"""Faults of a real SSH connection: the class of each, no lost or partial data, no wait without end."""
 
 import os
 import threading

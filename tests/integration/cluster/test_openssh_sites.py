@@ -1,4 +1,4 @@
-"""Sites as they are: login shells, talkative start-up files, jump hosts, certificates, agents, few sessions, bans."""
+"""Configurations of real sites: login shells, start-up files with output, jump hosts, certificates, agents, limits."""
 
 import json
 import os
@@ -266,7 +266,7 @@ def test_processes_that_start_together_log_in_once(site: Callable[..., OwnSshd],
 
 
 def test_only_the_last_user_of_a_connection_closes_it(site: Callable[..., OwnSshd], to: Make) -> None:
-    """A log is looked at while a supervisor works on the same connection."""
+    """A command reads a log while a supervisor uses the same connection."""
     server = site()
     works, looks = to(server), to(server)
     works.check()
@@ -324,7 +324,7 @@ def test_logins_are_rate_limited(site: Callable[..., OwnSshd], to: Make, monkeyp
 
 @pytest.fixture
 def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
-    """A front-end that falls silent in the middle of a login: behind it something lets only so many bytes pass."""
+    """A front-end that stops answering during a login: a relay passes only a limited number of bytes."""
     server = site()
     listener = socket.create_server(("127.0.0.1", 0))
     kept: list[socket.socket] = []

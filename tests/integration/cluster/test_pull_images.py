@@ -121,7 +121,7 @@ def test_an_old_runtime_refuses_arguments_that_its_shell_would_evaluate(
 
 @pytest.fixture(scope="module")
 def secure_registry(charliecloud: Sandbox, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The sandbox's registry over HTTPS, as Charliecloud wants it."""
+    """The sandbox's registry over HTTPS, as Charliecloud requires."""
     with own_registry(tmp_path_factory.mktemp("secure"), charliecloud.path / "registry") as secure:
         yield secure
 

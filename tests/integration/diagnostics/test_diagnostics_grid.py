@@ -56,7 +56,7 @@ IceStorm.Publish.AdapterId=IceStorm.Publish
 
 @pytest.fixture(scope="module")
 def grid(new_sandbox):
-    """A grid of its own, with our Processor; others do not see what is planted in it."""
+    """A separate grid with our Processor, which other tests do not use."""
     made = new_sandbox()
     made.up("processor")
     return IceGridRegistry(Root(made.path))
@@ -69,7 +69,7 @@ def locator(grid):
 
 @contextmanager
 def running(argv, is_ready):
-    """A program that is ready within the block, and ended after it."""
+    """A program that runs within the block."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 30

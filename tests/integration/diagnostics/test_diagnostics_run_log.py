@@ -16,7 +16,7 @@ from tests.log_steps import accept, bring_to
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request, tmp_path):
-    """A database of its own; PostgreSQL is started only for the test that uses it."""
+    """A separate database; PostgreSQL is started only for the test that uses it."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/runs.sqlite"
         return

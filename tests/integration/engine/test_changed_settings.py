@@ -1,4 +1,4 @@
-"""A supervisor takes up a changed ini file without a restart, on a real cluster; an invalid one changes nothing."""
+"""A supervisor uses a changed ini file without a restart, on a real cluster; an invalid file changes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def until(condition, seconds=60):
 
 
 def ends(site, request):
-    """Accept a run with the settings of now, as a script does, and wait for its end."""
+    """Accept a run with the current settings, as a script does, and wait for its end."""
     with Deployment.load(site.config) as deployment:
         run = deployment.submit(request)
         until(lambda: deployment.log.run(run).state.is_terminal, 120)

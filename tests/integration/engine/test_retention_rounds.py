@@ -1,4 +1,4 @@
-"""Folders of ended runs go, a bounded number at a time, and nothing else does; what does not fit is not sent."""
+"""Only folders of ended runs are removed, a bounded number per round; data that does not fit is not sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.log_steps import accept, bring_to
 
 @pytest.fixture
 def transport(tmp_path: Path) -> FakeTransport:
-    """The programs of the far side, really run, on a folder of this machine."""
+    """The remote programs, run on a folder of this machine."""
     return FakeTransport(tmp_path / "home")
 
 
@@ -52,7 +52,7 @@ def settings(tmp_path: Path) -> Callable[..., Settings]:
 
 
 def _run(log: RunLog, transport: FakeTransport, state: RunState = RunState.FAILED, days: float = 30) -> UUID:
-    """A run in ``state``, with a folder on the cluster; one that has ended did so ``days`` ago."""
+    """A run in ``state``, with a folder on the cluster; if it has ended, it ended ``days`` ago."""
     run = accept(log)
     if state is RunState.FAILED:
         log.intend(run, RunState.EXPORTING, version="v1")

@@ -1,4 +1,4 @@
-"""Whole runs on a real cluster: the good way, and each way in which a run can go wrong."""
+"""Complete runs on a real cluster: success, and each kind of failure."""
 
 import contextlib
 import json
@@ -161,7 +161,7 @@ def test_an_unreachable_cluster_fails_the_run_at_admission_within_a_minute(make_
 
 
 def test_a_silent_cluster_fails_the_run_at_admission_within_a_minute(make_site, tmp_path, monkeypatch):
-    """Every try waits for as long as is promised to the host; here that is a second, and the others are added."""
+    """Every try waits for the timeout of the host, which is one second here; the tries add up."""
     promised = openssh._CONNECT_SECONDS
     monkeypatch.setattr(openssh, "_CONNECT_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -271,7 +271,7 @@ Supervisor(deployment.log, executor).run_until_end(uuid.UUID(sys.argv[2]))
 
 
 def test_a_job_that_was_submitted_before_a_crash_is_adopted_not_submitted_again(site):
-    """The supervisor dies between sbatch and the record of the job id: the worst place."""
+    """The supervisor dies between sbatch and the record of the job id: the most critical point."""
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=3))
     command = [sys.executable, "-c", DIES_AFTER_SBATCH, str(site.config), str(run_id)]
     assert subprocess.run(command, timeout=60, check=False).returncode == 9

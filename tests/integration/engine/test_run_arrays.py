@@ -1,4 +1,4 @@
-"""Arrays on a real cluster: held, fed, throttled, judged task by task, and what failed run again."""
+"""Arrays on a real cluster: hold, release, throttle, outcome per task, and retry of failed tasks."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""A database that an earlier version wrote opens here, shows its history, and the runs that were under way go on.
+"""A database that an earlier version wrote opens here, shows its history, and runs that had not ended continue.
 
 The stores are in ``tests/data/stores``, one folder for each version, with the program that wrote them. Each is the log
-of a deployment whose supervisor was killed, together with its cluster, which went on without it.
+of a deployment whose supervisor was killed, together with its cluster, which continued without it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Store:
-    """A store as the test finds it: the deployment, and what the version that wrote it showed."""
+    """A store: the deployment, and the output of the version that wrote it."""
 
     world: World
     shown: dict[str, Any]
@@ -73,13 +73,13 @@ class Store:
         return UUID(self.shown["labels"][label])
 
     def show(self, *words: str) -> Any:
-        """What the command line of this version shows."""
+        """The output of the command line of this version."""
         answer = CliRunner().invoke(app, [*words, "--json", "--config", str(self.world.folder / "config.ini")])
         assert answer.exit_code == 0, answer.output
         return json.loads(answer.stdout)
 
     def execute(self, *statements: str) -> None:
-        """Change the database past the product."""
+        """Change the database without the product."""
         engine = create_engine(self.world.url)
         with engine.begin() as connection:
             for statement in statements:
@@ -100,7 +100,7 @@ def _as_text(value: object) -> str:
 
 
 def _moved(content: str, recorded: str, folder: Path) -> str:
-    """A store in which the deployment is in another folder than it was; events are hexadecimal there."""
+    """A store whose deployment was moved to another folder; events are hexadecimal there."""
     old, new = recorded.encode().hex(), str(folder).encode().hex()
     return content.replace(recorded, str(folder)).replace(old, new).replace(old.upper(), new.upper())
 
@@ -154,7 +154,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, version: str, tmp_path: Path) -> Iterator[Store]:
-    """A store of its own for one test."""
+    """A separate store for one test."""
     with _store(request, version, request.param, tmp_path / "store") as restored:
         yield restored
 
@@ -163,7 +163,7 @@ def store(request: pytest.FixtureRequest, version: str, tmp_path: Path) -> Itera
 def carried_on(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Store]]:
-    """Stores that a supervisor of this version has carried on until nothing was left to do."""
+    """Stores after a supervisor of this version has done all pending work."""
     with contextlib.ExitStack() as stores:
         made: dict[str, Store] = {}
 
@@ -186,7 +186,7 @@ def carried_on(
 
 
 def _known_part(of: Any, like: Any) -> Any:
-    """Of what is shown now the part that was shown then: later versions may show more."""
+    """The part of the current output that the earlier version showed; later versions may show more."""
     if isinstance(of, dict) and isinstance(like, dict):
         return {key: _known_part(of[key], like[key]) for key in like if key in of}
     if isinstance(of, list) and isinstance(like, list) and len(of) == len(like):

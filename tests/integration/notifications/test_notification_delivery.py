@@ -75,7 +75,7 @@ def _rows(log: RunLog) -> list[Any]:
 
 
 def _hurry(log: RunLog) -> None:
-    """Let the time until the next try have passed."""
+    """Pretend that the time until the next try has passed."""
     with log._recorder.writing() as connection:
         connection.execute(update(OUTBOX).where(OUTBOX.c.closed.is_(None)).values(due=0.0))
 

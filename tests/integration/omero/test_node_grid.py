@@ -1,4 +1,4 @@
-"""Processor-0 as IceGrid starts it: it serves, comes back after SIGKILL, and leaves when it is stopped."""
+"""Processor-0 as IceGrid starts it: it serves scripts, restarts after SIGKILL, and unregisters when it is stopped."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Two nodes in one grid: each registers under its own identity, and both serve."""
+"""Two nodes in one grid: each registers under its own identity, and both serve scripts."""
 
 import os
 import xml.etree.ElementTree as ET

@@ -1,4 +1,4 @@
-"""Chunks of what OMERO holds: a plate in parts, each a plate of its own, and what failed of one once more."""
+"""Chunks of data in OMERO: a plate is split into plates, and failed fields are run again."""
 
 import numpy as np
 import pytest

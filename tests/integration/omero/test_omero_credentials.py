@@ -1,4 +1,4 @@
-"""Sessions for a run's user, hours after that user has gone: by a login of one's own, or out of the grid."""
+"""Sessions for a run's user after that user has logged out: with a separate login, or from the grid."""
 
 import contextlib
 import socket
@@ -98,7 +98,7 @@ def test_a_member_of_the_grid_needs_no_password(server, person, request):
 
 @contextlib.contextmanager
 def relay(host, port):
-    """A line to the server that can be made dumb: its port, and the event that stops every byte."""
+    """A relay to the server that can be silenced: its port, and the event that stops all data."""
     listener = socket.create_server(("127.0.0.1", 0))
     dumb, ends = threading.Event(), []
 
@@ -126,7 +126,7 @@ def relay(host, port):
 
 
 def test_a_server_that_stops_answering_is_not_waited_for(server, person, monkeypatch):
-    """Neither the question nor the closing of the session that follows it."""
+    """Neither the query nor the closing of the session waits."""
     monkeypatch.setattr(sessions, "ANSWER_TIMEOUT_MS", 3000)
     monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_MS", 500)
     with relay(server.host, server.port) as (port, dumb):

@@ -1,4 +1,4 @@
-"""Images out of OMERO: every pixel and what is known of it, whole or not at all."""
+"""Export from OMERO: every pixel with its metadata, complete or not at all."""
 
 import subprocess
 import sys
@@ -152,7 +152,7 @@ def test_a_lease_lost_after_all_pixels_publishes_no_image(session, tmp_path):
 
 
 def test_two_processes_export_the_same_image_without_interference(session, tmp_path):
-    """The first stalls while it reads; the second, which took the run over, exports all; then the first goes on."""
+    """The first process stalls while it reads; the second takes the run over and exports; then the first continues."""
     values = noise(1, 1, 4, 20, 20)
     image = make_image(session, "1", values)
     selection, places = select(session, "Image", [image]), []

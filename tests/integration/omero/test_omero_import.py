@@ -154,7 +154,7 @@ def test_an_import_killed_at_any_point_is_completed_by_the_next(run, monkeypatch
 
 @pytest.mark.parametrize("point", [pytest.param(n, marks=() if n % 3 == 1 else pytest.mark.slow) for n in range(9)])
 def test_two_concurrent_imports_of_one_attempt_create_one_set_of_objects(run, monkeypatch, point):
-    """One process stalls between its look and its save; another, which took the run over, imports all meanwhile."""
+    """One process stalls between its query and its save; another process takes the run over and imports all."""
     whole = _counts_of_a_whole_import(run)
     calls, meanwhile = 0, []
 
@@ -229,7 +229,7 @@ def test_queries_for_many_results_are_split_into_batches(run, monkeypatch):
 
 
 def _counts_of_a_whole_import(run):
-    """What two images, four ROIs, a table and a file come to, beside what there was."""
+    """The counts for two images, four ROIs, a table and a file, in addition to the previous counts."""
     there = run.counts()
     # provenance: the run, four results, the table
     made = {"Image": 2, "Dataset": 1, "Roi": 4, "Shape": 8, "FileAnnotation": 2, "MapAnnotation": 6, "OriginalFile": 2}

@@ -1,4 +1,4 @@
-"""What a user can choose about results, each seen in OMERO."""
+"""Import options of the user, each verified in OMERO."""
 
 import omero.clients
 import omero.model
@@ -12,12 +12,12 @@ from tests.integration.omero.omero_objects import make_dataset
 
 @pytest.fixture
 def make_run(server, person, session, tmp_path):
-    """Runs whose results are treated as given."""
+    """Create runs with these import options."""
     return lambda **outputs: Run(server, person, session, tmp_path, **outputs)
 
 
 def draw(session, image, name):
-    """A ROI that was there before."""
+    """A ROI that existed before the import."""
     roi = omero.model.RoiI()
     roi.image, roi.name = omero.model.ImageI(image, False), rstring(name)
     roi.addShape(omero.model.PointI())

@@ -1,4 +1,4 @@
-"""Out of OMERO, through the converter and a workflow, and back: pixels, sizes of pixels and names of channels."""
+"""Export, conversion, workflow and import: pixels, pixel sizes and channel names."""
 
 import subprocess
 import sys

@@ -38,7 +38,7 @@ DESCRIPTOR = {
 
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
-    """A worker's configuration without a cluster that anybody could reach; returns its run log."""
+    """A worker's configuration with an unreachable cluster; returns its event log."""
     (tmp_path / "nuclei").mkdir()
     (tmp_path / "nuclei/descriptor.json").write_text(json.dumps(DESCRIPTOR))
     url = f"sqlite:///{tmp_path}/log.sqlite"

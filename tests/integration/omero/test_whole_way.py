@@ -1,6 +1,6 @@
 """From a script in OMERO to results in OMERO: Processor, supervisor, cluster and container are all real.
 
-The Processor is attached in user mode, so that the same test runs on a server that exists already.
+The Processor is attached in user mode, so that the same test runs on an existing server.
 """
 
 import os

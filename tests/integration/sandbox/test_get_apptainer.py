@@ -1,4 +1,4 @@
-"""Apptainer comes from the cache once it was fetched, and a damaged cache is noticed."""
+"""Apptainer is installed from the cache, and a damaged cache is detected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def get_apptainer(cache: Path, prefix: Path, path: Path) -> subprocess.Completed
 
 @pytest.fixture
 def no_apt(tmp_path: Path) -> Path:
-    """A PATH with what unpacking needs, and nothing that downloads."""
+    """A PATH with the programs for unpacking and none for downloads."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("dpkg-deb", "patchelf", "tar", "xz", "zstd", "rm"):

@@ -1,4 +1,4 @@
-"""OMERO's grid as its clients meet it."""
+"""OMERO's grid, used by its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Up, status and down, on real parts."""
+"""Commands `up`, `status` and `down`, with real parts."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_killed_database_restarts_with_its_data(sandbox: Sandbox, postgres: st
 
 @pytest.fixture(scope="module")
 def other(new_sandbox: Callable[[], Sandbox]) -> Sandbox:
-    """A sandbox beside the session's. Each test brings up what it needs; what one has made, the next finds warm."""
+    """A sandbox beside the session's. Each test starts the parts that it needs; later tests reuse their data."""
     return new_sandbox()
 
 

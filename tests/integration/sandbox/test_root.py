@@ -1,4 +1,4 @@
-"""What a sandbox remembers in its folder, and which folders it refuses. Starts nothing."""
+"""The stored state of a sandbox, and folders that it refuses. Starts nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole job on a real cluster: SLURM starts job.sh, Apptainer the converter and the nuclei workflow."""
+"""The complete job on a real cluster: SLURM starts job.sh, Apptainer runs the converter and the nuclei workflow."""
 
 from __future__ import annotations
 
