@@ -24,8 +24,8 @@ class OwnSshd:
     def __init__(self, *, settings: str = "", shell: str = "/bin/sh", noise: str = "") -> None:
         """Start sshd.
 
-        ``settings`` are further lines of its sshd_config, which have priority over ours; ``shell`` is the login shell of
-        the account, and ``noise`` what a start-up file of it runs.
+        ``settings`` are further lines of its sshd_config, which have priority; ``shell`` is the account's login shell,
+        and ``noise`` a command of its start-up file.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="sshd-", dir="/tmp")
         self.root = Path(self._folder.name)
