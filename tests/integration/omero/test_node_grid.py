@@ -10,14 +10,7 @@ from omero.rtypes import rint
 
 from sandbox.parts.grid import Processor, icegridadmin
 from sandbox.root import Root
-
-SCRIPT = """
-import omero.scripts as scripts
-from omero.rtypes import rstring
-client = scripts.client("Who", "says who asks", scripts.String("Message").out())
-client.setOutput("Message", rstring(client.sf.getAdminService().getEventContext().userName))
-client.closeSession()
-"""
+from tests.integration.omero.user_name_script import SCRIPT, run_script
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +28,6 @@ def script(server, node):
     with server.root() as root:
         path = f"/test/who_{time.monotonic_ns()}.py"
         return root.sf.getScriptService().uploadOfficialScript(path, SCRIPT)
-
-
-def run_script(session, script, seconds=40):
-    """The output of the script, as soon as a Processor serves it."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            process = session.sf.getScriptService().runScript(script, {}, rint(3))
-            break
-        except omero.ServerError:
-            assert time.monotonic() < end, "no Processor serves the script"
-            time.sleep(0.5)
-    process.wait()
-    answer = process.getResults(0)["Message"].val
-    process.close(False)
-    return answer
 
 
 def running(node, seconds=40):

@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.parts.grid import Processor, icegridadmin
 from sandbox.root import Root
-from tests.integration.omero.test_node_grid import SCRIPT, run_script
+from tests.integration.omero.user_name_script import SCRIPT, run_script
 
 
 @pytest.fixture(scope="module")
