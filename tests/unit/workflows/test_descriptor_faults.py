@@ -21,11 +21,10 @@ from biomeroworker.workflows.parameters import Folders, arguments, validate
 from biomeroworker.workflows.readers import DescriptorFault, read
 from biomeroworker.workflows.refresh import Refresher
 from biomeroworker.workflows.store import DescriptorStore, candidates
-from tests.unit.workflows.test_descriptor_readers import BIAFLOWS, BILAYERS, BIOMERO
-from tests.unit.workflows.test_store import Site, address, site
+from tests.unit.workflows.descriptor_server import Site, address
+from tests.unit.workflows.descriptors import BIAFLOWS, BILAYERS, BIOMERO
 
 FOLDERS = Folders(input="/in", output="/out", ground_truth="/gt")
-__all__ = ["site"]
 
 
 def without(content: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.store import NAMES, DescriptorStore, Network, candidates
+from tests.unit.workflows.descriptor_server import Site, address
 
 GOOD = json.dumps(
     {"name": "W", "schema-version": "cytomine-0.1", "container-image": {"image": "lab/w:v1"}, "inputs": []}
 )
-
-
-class Site(http.server.ThreadingHTTPServer):
-    """A web server whose answers a test sets: text by path, or seconds to be silent."""
-
-    pages: dict[str, str]
-    requested: list[str]
-    silence = 0.0
-
-    def handle_error(self, *_: object) -> None:
-        """A client that gave up waiting is what one test is about."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.server.requested.append(self.path)
-        time.sleep(self.server.silence)
-        body = self.server.pages.get(self.path)
-        self.send_response(200 if body is not None else 404)
-        self.end_headers()
-        self.wfile.write((body or "").encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server = Site(("127.0.0.1", 0), _Handler)
-    server.pages, server.requested = {}, []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def address(site: Site, path: str = "/lab/w") -> str:
-    return f"http://127.0.0.1:{site.server_port}{path}"
 
 
 def test_a_folder_is_searched_for_each_name(tmp_path: Path) -> None:

@@ -8,11 +8,7 @@ from biomeroworker.domain import ranges
 from biomeroworker.domain.manifest import InputImage, InputManifest
 from biomeroworker.engine.planning import chunks
 from biomeroworker.errors import Permanent
-
-
-def image(number):
-    key = f"image-{number}"
-    return InputImage(key=key, path=f"{key}.ome.zarr", name=f"n{number}", shape=(1, 1, 1, 8, 8), pixel_type="uint8")
+from tests.unit.engine.input_images import image
 
 
 def plate(number, wells, fields):

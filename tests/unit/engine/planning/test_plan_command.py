@@ -11,7 +11,7 @@ import pytest
 from biomeroworker.cluster.containers.apptainer import Apptainer
 from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.workflows.readers import read
-from tests.unit.workflows.test_descriptor_readers import BIAFLOWS, BILAYERS
+from tests.unit.workflows.descriptors import BIAFLOWS, BILAYERS
 
 
 @pytest.mark.parametrize(

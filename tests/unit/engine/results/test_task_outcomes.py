@@ -12,7 +12,7 @@ from biomeroworker.engine.results import task_outcomes
 from biomeroworker.errors import RequestRejected, Transient
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
-from tests.unit.engine.planning.test_chunks import image
+from tests.unit.engine.input_images import image
 
 
 def left(folder, task, files, job=0, code=0):
