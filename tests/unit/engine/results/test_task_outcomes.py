@@ -59,7 +59,7 @@ def test_a_task_with_a_missing_witness_has_no_outcome_yet(tmp_path):
 def test_a_result_that_was_not_fetched_completely_is_not_good(tmp_path):
     own = left(tmp_path, 0, {"a": b"1"})
     (own / "out/a").write_bytes(b"2")
-    with pytest.raises(Transient, match="not the file"):
+    with pytest.raises(Transient, match="differs from the file"):
         task_outcomes.classify_tasks({0: status()}, tmp_path, "r", 1)
 
 
