@@ -231,9 +231,6 @@ def release_command(name: str, tasks: Iterable[int]) -> list[str]:
     return ["sh", "-c", _RELEASE, "release", name, array_expression(listed), *map(str, listed)]
 
 
-# -- the site's limits -------------------------------------------------------------------------------------------------
-
-
 def limits_command() -> list[str]:
     """The configuration of the controller; parsed by `parse_limits`."""
     return ["scontrol", "show", "config"]
