@@ -247,15 +247,12 @@ def parse_limits(text: str) -> Limits | None:
     default = Limits()
 
     def number(text: str, otherwise: int) -> int:
-        found = re.match(r"\d+", text)  # "300 sec"
-        return int(found[0]) if found else otherwise
+        return int(text) if text.isdigit() else otherwise
 
     return Limits(
         max_array_size=number(values.get("MaxArraySize", ""), default.max_array_size),
         max_array_tasks=number(parameters.get("max_array_tasks", ""), default.max_array_tasks),
         max_job_count=number(values.get("MaxJobCount", ""), default.max_job_count),
-        min_job_age_seconds=number(values.get("MinJobAge", ""), default.min_job_age_seconds),
-        version=values.get("SLURM_VERSION", ""),
     )
 
 

@@ -30,13 +30,11 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Limits:
-    """SLURM's limits for array jobs, and for how long squeue lists a job that has ended."""
+    """SLURM's limits for array jobs."""
 
     max_array_size: int = 1001  #: MaxArraySize of slurm.conf: the largest task number is one less
     max_array_tasks: int = 0  #: SchedulerParameters=max_array_tasks; 0 is no limit
     max_job_count: int = 10000
-    min_job_age_seconds: int = 300
-    version: str = ""
 
     @property
     def tasks(self) -> int:

@@ -154,10 +154,10 @@ def test_tasks_held_and_released_in_one_row_are_not_certain() -> None:
 @pytest.mark.parametrize(
     ("version", "limits", "tasks"),
     [
-        ("22.05.8", Limits(10001, 0, 20000, 300, "22.05.8"), 10001),
-        ("23.02", Limits(1001, 0, 10000, 300, "23.02.7"), 1001),
-        ("23.11", Limits(100001, 1000, 1000000, 7200, "23.11.10"), 1000),
-        ("24.05", Limits(0, 0, 50000, 2, "24.05.4"), 0),
+        ("22.05.8", Limits(10001, 0, 20000), 10001),
+        ("23.02", Limits(1001, 0, 10000), 1001),
+        ("23.11", Limits(100001, 1000, 1000000), 1000),
+        ("24.05", Limits(0, 0, 50000), 0),
     ],
 )
 def test_the_sites_limits_are_read(version: str, limits: Limits, tasks: int) -> None:
