@@ -18,7 +18,7 @@ from .server import Server, initialize
 
 
 def root_password() -> str | None:
-    """What the environment says; None leaves the password that the data folder has."""
+    """The password in the environment; None if the password in the data folder applies."""
     if given := os.environ.pop("OMERO_ROOT_PASSWORD", None):
         return given
     if named := os.environ.get("OMERO_ROOT_PASSWORD_FILE"):

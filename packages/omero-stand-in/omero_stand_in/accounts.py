@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT, GUEST = 0, 1
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
-#: Groups that nobody works in: a login into one of them lands in the user's own default group.
+#: Groups that are no working groups: a login into one of them enters the user's default group.
 _ROLES = {USER_GROUP, GUEST_GROUP}
 _ROUNDS = 20_000
 
@@ -32,29 +32,29 @@ class Accounts:
 
     # -- passwords ----------------------------------------------------------------------------------------------------
     def set_password(self, user_id: int, text: str | None) -> None:
-        """Store a password, hashed; an empty one lets everybody in under that name, none at all nobody."""
+        """Store a password, hashed. With an empty one every login of the user succeeds, without one none."""
         with self.graph.transaction(self.graph.server()) as tx:
             if text is None:
-                tx.keep("password", str(user_id), None)
+                tx.store_value("password", str(user_id), None)
                 return
             salt = os.urandom(12)
-            kept = {"salt": base64.b64encode(salt).decode(), "hash": _hashed(text, salt) if text else ""}
-            tx.keep("password", str(user_id), kept)
+            stored = {"salt": base64.b64encode(salt).decode(), "hash": _hashed(text, salt) if text else ""}
+            tx.store_value("password", str(user_id), stored)
 
     def check_password(self, user_id: int, text: str) -> bool:
         """Whether this is the user's password."""
         with self.graph.transaction(self.graph.server()) as tx:
-            kept = tx.kept("password", str(user_id))
-        if not kept:
+            stored = tx.load_value("password", str(user_id))
+        if not stored:
             return False
-        if not kept["hash"]:
+        if not stored["hash"]:
             return True
-        return hmac.compare_digest(kept["hash"], _hashed(text, base64.b64decode(kept["salt"])))
+        return hmac.compare_digest(stored["hash"], _hashed(text, base64.b64decode(stored["salt"])))
 
     def has_password(self, user_id: int) -> bool:
         """Whether one was ever set."""
         with self.graph.transaction(self.graph.server()) as tx:
-            return tx.kept("password", str(user_id)) is not None
+            return tx.load_value("password", str(user_id)) is not None
 
     # -- users --------------------------------------------------------------------------------------------------------
     def find_user(self, name: str) -> int | None:

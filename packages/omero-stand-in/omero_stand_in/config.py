@@ -72,25 +72,25 @@ class Config:
         self.given = {key: value for key, value in given.items() if key in DEFAULTS}
         self.given["omero.data.dir"] = str(server.data)
         with server.graph.transaction(server.graph.server()) as tx:
-            self.database_uuid = tx.kept("server", "database uuid")
+            self.database_uuid = tx.load_value("server", "database uuid")
             if not self.database_uuid:
                 self.database_uuid = str(uuid.uuid4())
-                tx.keep("server", "database uuid", self.database_uuid)
+                tx.store_value("server", "database uuid", self.database_uuid)
 
     def values(self) -> dict[str, str]:
         """Every setting as it stands."""
         graph = self.server.graph
         with graph.transaction(graph.server()) as tx:
-            changed = tx.kept("server", "config") or {}
+            changed = tx.load_value("server", "config") or {}
         return {**DEFAULTS, **self.given, **changed}
 
     def set(self, key: str, value: str | None) -> None:
         """Change a setting, or with None or an empty text return to its default."""
         graph = self.server.graph
         with graph.transaction(graph.server()) as tx:
-            changed = dict(tx.kept("server", "config") or {})
+            changed = dict(tx.load_value("server", "config") or {})
             if value:
                 changed[key] = value
             else:
                 changed.pop(key, None)
-            tx.keep("server", "config", changed)
+            tx.store_value("server", "config", changed)

@@ -127,7 +127,7 @@ class Call:
     server: ServerContext
     session: SessionContext
     user_id: int
-    #: Group asked for: the session's, another of the caller's, or `ALL_GROUPS`.
+    #: Requested group: the session's, another of the caller's, or `ALL_GROUPS`.
     group_id: int
     is_admin: bool
     privileges: frozenset[str]
@@ -155,7 +155,7 @@ class Call:
 
 
 class Calls:
-    """Makes calls out of what Ice says of them."""
+    """Creates calls from the context that Ice passes."""
 
     def __init__(self, server: ServerContext) -> None:
         self.server = server
@@ -188,11 +188,11 @@ class Calls:
     ) -> Call:
         """The call that a session makes with a context; raises if the group in it is not the caller's."""
         accounts = self.server.accounts
-        asked = _number(context.get("omero.group", ""))
-        group_id = session.group_id if asked is None else asked
+        requested = _number(context.get("omero.group", ""))
+        group_id = session.group_id if requested is None else requested
         is_admin = accounts.is_admin(session.user_id)
         if checks_group and group_id != ALL_GROUPS:
-            if asked is not None and not accounts.group_exists(group_id):
+            if requested is not None and not accounts.group_exists(group_id):
                 raise errors.validation(
                     f"No row with the given identifier exists: [ome.model.meta.ExperimenterGroup#{group_id}]"
                 )

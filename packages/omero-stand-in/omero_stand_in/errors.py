@@ -1,4 +1,4 @@
-"""The server's own exceptions, made in one place so that each carries the Java class that clients print."""
+"""The server's exceptions, created in one place so that each has the Java class that clients print."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def optimistic_lock(message: str) -> Exception:
 
 
 def not_yet(message: str) -> Exception:
-    """What was asked for is not there yet: the caller may try again."""
+    """The result is not ready yet: the caller may try again."""
     return make("ConcurrencyException", message)
 
 

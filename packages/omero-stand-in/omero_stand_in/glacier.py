@@ -1,4 +1,4 @@
-"""The two objects that the Glacier2 router asks: may this login in, and what is its session?"""
+"""The two objects that the Glacier2 router calls: they check a login, and create its session."""
 
 from __future__ import annotations
 

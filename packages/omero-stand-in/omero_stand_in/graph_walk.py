@@ -64,7 +64,7 @@ SHARED = {
     ("LogicalChannel", "lightPath"),
     ("RenderingDef", "quantization"),
 }
-#: References that may be null, but that the server does not let go of.
+#: References that may be null, but that the server does not clear.
 HELD = {("WellSample", "image")}
 #: Children of links that stay when their parents go: they are not contained, only referred to.
 _KEPT_CHILDREN = {"Experimenter", "ExperimenterGroup", "Filter", "Reagent"}
@@ -110,7 +110,7 @@ class Plan:
     taken: dict[tuple[str, int], Entity] = field(default_factory=dict)
     #: references to null: (object that refers, field)
     freed: list[tuple[Entity, str]] = field(default_factory=list)
-    #: objects that refer to what is taken, and neither go nor may let go
+    #: objects outside the set that refer to it, and whose references cannot be cleared
     in_the_way: list[tuple[Entity, str, Entity]] = field(default_factory=list)
 
     def __contains__(self, entity: object) -> bool:
@@ -130,12 +130,12 @@ def counted(entities: Iterable[Entity]) -> dict[str, list[int]]:
 
 
 def key(entity: Any) -> tuple[str, int]:
-    """What tells one object from all others."""
+    """The key of an object."""
     return entity.cls.root.name, entity.id
 
 
 class Walk:
-    """Looks along references, whoever may see what is at their ends."""
+    """Follows references, regardless of permissions."""
 
     def __init__(self, tx: Transaction) -> None:
         self.tx, self.graph = tx, tx.graph
@@ -201,7 +201,7 @@ class Walk:
 
     # -- what goes ----------------------------------------------------------------------------------------------------
     def plan(self, targets: Iterable[Entity], options: Options, may_take: Any = lambda entity: True) -> Plan:
-        """All that goes with the targets; ``may_take`` says of a shared object whether the caller may."""
+        """The targets with all that belongs to them; ``may_take``: whether the caller may include a shared object."""
         targets = list(targets)
         plan, waiting, candidates = Plan(), list(targets), {}
         cut = {key(entity) for entity in targets if entity.cls.is_link}  # who deletes a link means no more than it
@@ -233,7 +233,7 @@ class Walk:
         return verdict is True or all(holder in plan for holder in self.holders(shared))
 
     def _settle(self, plan: Plan) -> None:
-        """Find the references into what is taken from what stays."""
+        """Find the references into the set from outside."""
         for entity in list(plan.taken.values()):
             for found, name in self.referring(entity):
                 if found in plan:

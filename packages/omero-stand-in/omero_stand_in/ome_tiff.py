@@ -20,7 +20,7 @@ _SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
 
 @dataclass
 class Description:
-    """What is said of an image in OME-XML."""
+    """The OME-XML of an image."""
 
     name: str
     shape: Shape

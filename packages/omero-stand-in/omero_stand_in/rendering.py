@@ -15,7 +15,7 @@ from PIL import Image
 
 #: Colours of channels that name none, by place; a fourth one is red again.
 COLORS = ((255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255))
-#: How many channels are shown until somebody asks for more.
+#: Number of channels that are active by default.
 SHOWN = 3
 JPEG_QUALITY = 85
 
@@ -52,7 +52,7 @@ Plane = Callable[[int], numpy.ndarray]
 
 
 def defaults(windows: list[tuple[float, float]], colors: list[tuple[int, ...] | None], size_z: int) -> Settings:
-    """What holds for an image that nobody has changed: windows by channel, colours where the channels name them."""
+    """The settings of an image that no user has changed: windows by channel, colours where the channels name them."""
     channels = []
     for index, (window, color) in enumerate(zip(windows, colors, strict=True)):
         chosen = tuple(color) if color else COLORS[index % len(COLORS)]

@@ -33,7 +33,7 @@ class Service:
     """
 
     interface: type
-    #: Stateful services are made anew for each ``createXxx`` and closed with the session.
+    #: Stateful services are created by each ``createXxx`` and closed with the session.
     stateful = False
     #: Whether the caller's group is checked against its memberships before the operation.
     checks_group = True
@@ -134,7 +134,7 @@ def _answer(service: Service, name: str, arguments: tuple[Any, ...], current: Ic
 
 
 def as_server_error(error: Exception, where: str = "") -> Exception:
-    """The exception itself if Ice can carry it, else an InternalException that tells what happened."""
+    """The exception itself if Ice can carry it, else an InternalException with its message."""
     if isinstance(error, (Ice.UserException, Ice.Exception)):
         return error
     log.error("fault in %s\n%s", where, "".join(traceback.format_exception(*sys.exc_info())))

@@ -21,7 +21,7 @@ from .sessions import Sessions
 log = logging.getLogger(__name__)
 
 ADAPTER = "BlitzAdapter"
-#: What holds unless the configuration that IceGrid or the caller passes says otherwise.
+#: Defaults; the configuration from IceGrid or the caller overrides them.
 PROPERTIES = {
     "Ice.ThreadPool.Server.Size": "10",
     "Ice.ThreadPool.Server.SizeMax": "60",

@@ -103,7 +103,7 @@ class ServiceFactory(Service):
         return proxy is not None and self.session.service(proxy.ice_getIdentity().name) is not None
 
     def keepAllAlive(self, call: Call, proxies: list[Ice.ObjectPrx]) -> int:
-        """A bit for each service that is gone; -1 if none was asked about."""
+        """A bit for each service that is closed; -1 if the list is empty."""
         if not proxies:
             return -1
         return sum(1 << place for place, proxy in enumerate(proxies) if proxy and not self.keepAlive(call, proxy))
@@ -142,7 +142,7 @@ class ServiceFactory(Service):
 
     # -- end of the session -------------------------------------------------------------------------------------------
     def setCallback(self, call: Call, callback: Any) -> None:
-        """Keep the client's callback; the server measured never used it to tell of a session's end."""
+        """Store the client's callback; the recorded server never called it at the end of a session."""
         self.callback = callback
 
     def subscribe(self, call: Call, topic: str, proxy: Any) -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Milliseconds without a call after which a session ends, as the server's default has it.
 TIME_TO_IDLE = 600_000
-#: Milliseconds that a session which has timed out may lie there before it is ended, if nobody asks for it.
+#: Milliseconds after which a session that has timed out is closed, if no call finds it earlier.
 UNSEEN = 60_000
 #: How much longer than that a plain user may make it.
 LONGEST_IDLE_FACTOR = 10
@@ -71,20 +71,20 @@ class Session:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def touch(self) -> None:
-        """Something was asked in this session: it is not idle."""
+        """A call used this session: it is not idle."""
         self.touched = now()
         self.hits += 1
 
     def expired(self, at: int) -> str:
-        """Why the session has ended by itself, in the server's words; empty while it has not."""
+        """The server's message about the timeout that ended the session; empty if it is open."""
         for name, limit, since in (
             ("timeToLive", self.time_to_live, self.started),
             ("timeToIdle", self.time_to_idle, self.touched),
         ):
             if 0 < limit < at - since:
-                begun, last = (_shown(moment) for moment in (self.started, self.touched))
-                told = f"Session (started={begun}, hits={self.hits}, last access={last})"
-                return f"{told} exceeded {name} ({limit}) by {at - since - limit} ms"
+                started, last = (_shown(moment) for moment in (self.started, self.touched))
+                text = f"Session (started={started}, hits={self.hits}, last access={last})"
+                return f"{text} exceeded {name} ({limit}) by {at - since - limit} ms"
         return ""
 
     # -- services -----------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Session:
 
     # -- what clients see ---------------------------------------------------------------------------------------------
     def event_context(self, call: Call) -> omero.sys.EventContext:
-        """The context of the session (not of the call: the server reports the session's group whatever was asked)."""
+        """The context of the session (not of the call: the server always reports the session's group)."""
         accounts = self.server.accounts
         group = accounts.group(self.group_id)
         context = omero.sys.EventContext()
@@ -245,7 +245,7 @@ class Sessions:
         return session
 
     def check(self, session: Session) -> None:
-        """Raise for a session that has outlived one of its times, and end it: who asks next finds it no more."""
+        """Raise for a session that has timed out, and close it; later calls do not find it."""
         why = session.expired(now())
         if why:
             self._end(session)

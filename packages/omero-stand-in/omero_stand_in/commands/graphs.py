@@ -53,7 +53,7 @@ def legal(run: Run, kind: type, name: str) -> bool:
 
 
 def targets(run: Run) -> list[Entity]:
-    """The objects that the request names, all of which the caller can see, in whatever group of the caller's."""
+    """The objects that the request names, all visible to the caller, in any of the caller's groups."""
     found, schema = [], run.tx.graph.schema
     everywhere = run.tx.graph.transaction(run.tx.context.in_group(-1))
     with everywhere as tx:
@@ -130,7 +130,7 @@ def remove_content(disk: Any, entities: Iterable[Entity]) -> None:
 # -- group, owner, permissions ----------------------------------------------------------------------------------------
 @command(omero.cmd.Chgrp2, steps=6, dry_steps=4)
 def chgrp(run: Run) -> Any:
-    """Move objects to another group; links to what stays behind are deleted."""
+    """Move objects to another group; links to other objects are deleted."""
     group = run.request.groupId
     if run.tx.raw("ExperimenterGroup", group) is None:
         raise error(run.request, "bad-group", f"No such group: {group}")
@@ -176,7 +176,7 @@ def chown(run: Run) -> Any:
 
 
 def _split(run: Run, plan: Plan) -> tuple[list[Entity], list[Entity]]:
-    """What is taken along, and the links whose other end stays."""
+    """The objects that move together, and the links to other objects."""
     along, cut = [], []
     for entity in plan.taken.values():
         ends = [run.tx.target(entity, name) for name in ("parent", "child")] if entity.cls.is_link else []

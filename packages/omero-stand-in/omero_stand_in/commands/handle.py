@@ -1,4 +1,4 @@
-"""The handle of one request: run in the background, asked and waited for by the client."""
+"""The handle of one request: it runs in the background, and the client polls it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Handle(Service):
         self._status.currentStep = step
 
     def addCallback(self, call: Call, callback: Any) -> None:
-        """Have a client told of the end; at once if it is there already."""
+        """Register a callback for the end; it is called at once if the request has ended."""
         if callback is None:
             return
         with self._lock:

@@ -27,7 +27,7 @@ class Run:
     #: called after the commit, e.g. to delete files
     afterwards: list[Callable[[], None]]
     cancelled: Callable[[], bool] = lambda: False
-    #: hears which step has begun
+    #: called with the number of each step at its start
     at: Callable[[int], None] = lambda step: None
 
     def within(self, request: Any) -> Run:
@@ -36,7 +36,7 @@ class Run:
 
 
 class Failed(Exception):
-    """The request failed; ``response`` tells the client why."""
+    """The request failed; ``response`` has the reason for the client."""
 
     def __init__(self, response: Any) -> None:
         super().__init__(response.name)

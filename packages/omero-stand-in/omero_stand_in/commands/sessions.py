@@ -33,7 +33,7 @@ def update_timeout(run: Run) -> Any:
 
 @command(omero.cmd.CurrentSessionsRequest)
 def current_sessions(run: Run) -> Any:
-    """All open sessions; those of others without their context unless an administrator asks."""
+    """All open sessions; the context of other users' sessions only for administrators."""
     answer, call = omero.cmd.CurrentSessionsResponse([], [], []), run.call
     with run.tx.graph.transaction(run.tx.graph.server()) as tx:
         for session in call.server.sessions.all():

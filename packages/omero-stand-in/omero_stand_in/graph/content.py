@@ -11,7 +11,7 @@ from .store import Graph
 
 ROOT, GUEST = 0, 1
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
-#: Ids of users, groups and sessions of its own end here; apart, so that nobody takes one for the other.
+#: Ids of users, groups and sessions of its own end here; apart, so that they are not confused.
 LAST_OF_ITS_OWN = {"Experimenter": 100, "ExperimenterGroup": 5000, "Session": 100, "Node": 0}
 
 

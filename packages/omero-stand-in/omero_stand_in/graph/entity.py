@@ -1,4 +1,4 @@
-"""One stored object, and who asks for it."""
+"""One stored object, and the context of a caller."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DETAILS = {
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A stored object. Never changed in place: the store replaces it, so whoever holds one sees what it was.
+    """A stored object. Never changed in place: the store replaces it, so a reference shows the earlier state.
 
     ``values`` holds Python values by field name: text, numbers, booleans, times in milliseconds, ids for references,
     ``[value, "MICROMETER"]`` for units, ``[[name, value], ...]`` for maps. Null fields are absent. The place in an
-    ordered collection is kept under ``<field>#``.
+    ordered collection is stored under ``<field>#``.
     """
 
     cls: ModelClass
     id: int
     values: Mapping[str, Any] = field(default_factory=dict)
-    #: owner, group, creationEvent, updateEvent, externalInfo as ids; empty for classes that belong to nobody
+    #: owner, group, creationEvent, updateEvent, externalInfo as ids; empty for classes without an owner
     details: Mapping[str, int] = field(default_factory=dict)
     #: of a group only: ``rwr---`` and so on
     permissions: str = ""

@@ -2,7 +2,7 @@
 
 A real server maps whatever its persistence context happens to hold: a reference comes loaded when the object was
 loaded for any reason during the call, a collection when it was fetched. `Loader` is that context: `fetch` and
-`collect` say what has been loaded, `map` makes the objects.
+`collect` list what was loaded, `map` makes the objects.
 """
 
 from __future__ import annotations

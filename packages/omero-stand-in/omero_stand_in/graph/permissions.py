@@ -23,7 +23,7 @@ ADMIN = frozenset(ACTIONS)
 LEADER = frozenset({"link", "edit", "delete", "annotate", "chown"})
 #: What members may do with another's object, by the letter of the level; ``rw----`` and ``rwr---`` give nothing.
 MEMBER = {"w": frozenset({"link", "edit", "delete", "annotate"}), "a": frozenset({"annotate"})}
-#: In a private group nobody but the owner may attach anything to an object.
+#: In a private group only the owner may attach something to an object.
 NOT_IN_PRIVATE = frozenset({"link", "annotate"})
 #: Which privilege an administrator needs for an action.
 PRIVILEGE = {
@@ -43,7 +43,7 @@ def level(graph: Graph, group: int | None) -> str:
 
 
 def reader(graph: Graph, context: Context) -> Callable[[Entity], bool]:
-    """What tells whether an object is visible in a context."""
+    """A function that returns whether an object is visible in a context."""
     if context.internal or (context.is_admin and context.group < 0):
         return lambda entity: True
     if context.group >= 0:

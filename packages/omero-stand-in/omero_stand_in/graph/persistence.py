@@ -261,7 +261,7 @@ class Saver:
             if target.group == permissions.USER_GROUP:
                 continue  # what is everybody's, the official scripts above all
             if annotating and name == "child":
-                continue  # whoever sees a tag may use it
+                continue  # a user who can see a tag may use it
             if not self.tx.can(target, "annotate" if annotating else "link"):
                 level = permissions.level(self.graph, target.group)
                 supervisor = self._supervises(target.group or 0, "WriteOwned")
@@ -302,8 +302,8 @@ class Saver:
         if owner is None or (owner.cls.root.name, owner.id) in self._new:
             return
         for field, members in self._loaded_collections(thing):
-            kept = {self._entities[id(one)].id for one in members if one is not None}
-            former = [one for one in self.tx.members(owner, field.name) if one.id not in kept]
+            remaining = {self._entities[id(one)].id for one in members if one is not None}
+            former = [one for one in self.tx.members(owner, field.name) if one.id not in remaining]
             if not former:
                 continue
             given = {self._entities[id(one)].id for one in self._things if self.graph.schema.of(one).is_a(field.type)}

@@ -35,7 +35,7 @@ def criteria(
 
 
 def page(found: list[Any], filter_: Any) -> list[Any]:
-    """The part of a list that an omero.sys.Filter asks for."""
+    """The part of a list that an omero.sys.Filter selects."""
     if filter_ is None:
         return found
     begin = max(filter_.offset.val, 0) if filter_.offset is not None else 0

@@ -1,9 +1,9 @@
 """The OMERO model as data: classes, fields, references and collections, read from omero-py's generated stubs.
 
-The stubs say everything that is needed: ``omero_model_Image_ice.py`` has the wire fields with their types,
+The stubs have everything that is needed: ``omero_model_Image_ice.py`` has the wire fields with their types,
 ``omero_model_ImageI.py`` which of them may be null, the server's own (Java) name of the class, and for a collection
 the field of its members that points back. Nothing of the model is written down here a second time, except what the
-stubs do not tell (see `GLOBAL_PACKAGES` and `ORDERED`).
+stubs do not have (see `GLOBAL_PACKAGES` and `ORDERED`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCALARS = {"RString": str, "RInt": int, "RLong": int, "RDouble": float, "RBool":
 UNITS = {"Length", "Time", "Temperature", "Pressure", "Power", "Frequency", "ElectricPotential"}
 #: Fields that are lists of plain values on the wire.
 LISTS = {"NamedValueList": "map", "StringArray": "strings", "StringSet": "strings", "ByteSeq": "bytes"}
-#: Classes of these packages belong to nobody: no owner, no group, no events.
+#: Classes of these packages have no owner, no group and no events.
 GLOBAL_PACKAGES = ("ome.model.enums", "ome.model.meta")
 GLOBAL_CLASSES = {"JobStatus"}
 OWNED_META = {"ExternalInfo"}
@@ -205,7 +205,7 @@ def schema() -> Schema:
     def inherit(one: ModelClass) -> None:
         for child in one.children:
             information = getattr(child.factory, "_field_info", None)
-            for name, known in one.fields.items():  # abstract classes do not tell what may be null, their heirs do
+            for name, known in one.fields.items():  # only subclasses show what may be null
                 nullable = getattr(getattr(information, name, None), "nullable", True)
                 child.fields[name] = replace(known, required=not nullable)
             inherit(child)
@@ -214,7 +214,7 @@ def schema() -> Schema:
         if one.parent is None:
             inherit(one)
     for one in classes.values():
-        if not one.java:  # abstract classes do not tell their package; their heirs live in the same
+        if not one.java:  # an abstract class has the package of its subclasses
             heir = next(leaf for leaf in one.concrete() if leaf.java)
             one.java = f"{heir.java.rpartition('.')[0]}.{one.name}"
     return Schema(classes)

@@ -51,7 +51,7 @@ class Graph:
 
     @classmethod
     def open(cls, folder: Path) -> Graph:
-        """The graph kept in this folder; a new one gets the server's first content."""
+        """The graph of this folder; a new one gets the server's initial content."""
         from .content import fill  # it is a client of this class
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Graph:
                 self._undo = None
 
     def server(self, user: int = 0, group: int = 0) -> Context:
-        """The server acting for itself, as root unless told otherwise."""
+        """A context of the server itself, as root by default."""
         return Context(user, group, is_admin=True, event_type="Internal", internal=True)
 
     # -- what transactions use ------------------------------------------------------------------------------------
@@ -106,13 +106,13 @@ class Graph:
         self._index(root, entity)
 
     def drop(self, entity: Entity) -> None:
-        """Take an entity away."""
+        """Remove an entity."""
         root = entity.cls.root.name
         self._remember(root, entity.id, self.tables[root][entity.id])
         self._unindex(root, self.tables[root][entity.id])
 
-    def keep(self, kind: str, key: str, value: Any) -> None:
-        """Keep JSON data that is no model object (password hashes and the like); None takes it away."""
+    def store_value(self, kind: str, key: str, value: Any) -> None:
+        """Store JSON data that is not a model object (password hashes, say); None removes it."""
         self._undo_private.append(((kind, key), self.private.get((kind, key))))
         self.private[kind, key] = value
 

@@ -105,17 +105,17 @@ class Transaction:
         """Whether the caller may ``link``, ``edit``, ``delete``, ``annotate``, ``chgrp`` or ``chown`` it."""
         return action in permissions.allowed(self.graph, self.context, entity)
 
-    def kept(self, kind: str, key: str) -> Any:
-        """What `keep` stored, None if nothing."""
+    def load_value(self, kind: str, key: str) -> Any:
+        """The value that `store_value` stored, or None."""
         return self.graph.private.get((kind, key))
 
     # -- changing -------------------------------------------------------------------------------------------------
-    def keep(self, kind: str, key: str, value: Any) -> None:
-        """Keep data that is no model object."""
-        self.graph.keep(kind, key, value)
+    def store_value(self, kind: str, key: str, value: Any) -> None:
+        """Store data that is not a model object."""
+        self.graph.store_value(kind, key, value)
 
     def event(self) -> Entity:
-        """The event of this call, made when first asked for."""
+        """The event of this call, created at the first use."""
         if self._event is None:
             context = self.context
             values = {
@@ -166,7 +166,7 @@ class Transaction:
         self.graph.drop(entity)
 
     def refuse_if_referred(self, entity: Entity) -> None:
-        """Raise what the database says when something still refers to an object that is to go."""
+        """Raise the error of the database if another object refers to an object that is deleted."""
         root = entity.cls.root
         for cls in self.graph.schema.classes.values():
             for field in cls.fields.values():

@@ -1,4 +1,4 @@
-"""Looking at a query's tree: which names it uses, which conditions stand by themselves, what an index may answer."""
+"""Analyse a query's tree: the names in it, its independent conditions, and those that an index can answer."""
 
 from __future__ import annotations
 

@@ -264,15 +264,15 @@ class Plan:
         return tuple(item.evaluate(env) for item in self._items)
 
     def rows(self, outer: Env) -> list[tuple[Env, tuple[Any, ...]]]:
-        """All rows in order, doubles taken out if the query says so."""
+        """All rows in order; without duplicates if the query is distinct."""
         made = [(env, self.row(env)) for env in self._sorted(self._grouped(outer))]
         if self.query.distinct or (not self.grouped and any(fetch.collection for fetch in self.fetches)):
-            kept: dict[Any, tuple[Env, tuple[Any, ...]]] = {}
+            distinct: dict[Any, tuple[Env, tuple[Any, ...]]] = {}
             self._doubles: dict[int, list[Env]] = {}
             for env, row in made:
-                first = kept.setdefault(tuple(map(functions.key, row)), (env, row))
+                first = distinct.setdefault(tuple(map(functions.key, row)), (env, row))
                 self._doubles.setdefault(id(first[0]), []).append(env)
-            made = list(kept.values())
+            made = list(distinct.values())
         return made
 
     def same(self, env: Env) -> list[Env]:

@@ -1,4 +1,4 @@
-"""The functions of HQL, on Python values; null in, null out unless said otherwise."""
+"""The functions of HQL, on Python values; null in, null out unless stated otherwise."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Value:
 
 @dataclass
 class Scope:
-    """The aliases of one query; a subquery's scope knows that of the query around it."""
+    """The aliases of one query; a subquery's scope refers to that of the outer query."""
 
     transaction: Transaction
     parameters: dict[str, Any]
@@ -42,7 +42,7 @@ class Scope:
     required: list[Evaluate] = field(default_factory=list)
 
     def knows(self, alias: str) -> bool:
-        """Whether the alias is of this query or of one around it."""
+        """Whether the alias is defined in this query or in an outer one."""
         return alias in self.classes or (self.parent is not None and self.parent.knows(alias))
 
     def class_of(self, alias: str) -> ModelClass | None:
@@ -134,7 +134,7 @@ class Scope:
         return self._through(target, reference, tail[1:], selected)
 
     def _through(self, target: ModelClass, reference: Evaluate, tail: tuple[str, ...], selected: bool) -> Value:
-        """Go on behind a reference, of which ``reference`` gives the id."""
+        """Continue at the target of a reference; ``reference`` returns its id."""
         table = self.transaction.graph.tables[target.root.name]
         if tail == ("id",):
             return Value("RLong", reference)

@@ -153,6 +153,6 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Dml:
-    """An update or a delete, which nobody may send."""
+    """An update or a delete, which is always refused."""
 
     text: str

@@ -66,7 +66,7 @@ class ConfigService(Service):
         return True
 
     def getDatabaseUuid(self, call: Call) -> str:
-        """What tells one server's data from another's."""
+        """The identity of the server's data."""
         return str(self.server.config.database_uuid)
 
     def getDatabaseTime(self, call: Call) -> Any:

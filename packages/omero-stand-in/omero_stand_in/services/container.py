@@ -211,7 +211,7 @@ class _Tree:
 
 
 def _count(tx: Transaction, loader: Loader, entity: Entity) -> None:
-    """How many links each owner has made, which containers tell without their links being loaded."""
+    """Number of links per owner, which containers have although their links are not loaded."""
     thing = loader.map(entity)
     for field in entity.cls.fields.values():
         if field.kind == "collection" and hasattr(thing, f"_{field.name}CountPerOwner"):
@@ -220,7 +220,7 @@ def _count(tx: Transaction, loader: Loader, entity: Entity) -> None:
 
 
 def _of(tx: Transaction, name: str, options: Any) -> list[Entity]:
-    """All objects of a class, or those of the owner asked for."""
+    """All objects of a class, or those of an owner."""
     owner = options.theFilter.ownerId if options is not None and options.theFilter is not None else None
     if owner is None or owner.val < 0:
         return list(tx.rows(name))

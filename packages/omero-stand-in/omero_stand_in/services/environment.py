@@ -53,7 +53,7 @@ def put(values: dict[str, Any], name: str, value: omero.RType | None) -> None:
 
 
 def given_back(value: Any) -> Any:
-    """A kept value as clients get it."""
+    """A stored value as clients get it."""
     if isinstance(value, omero.RArray):
         kinds = {name for held in value.val or () for kind, name in JAVA.items() if isinstance(held, kind)}
         kind = kinds.pop() if len(kinds) == 1 else "java.lang.Object"

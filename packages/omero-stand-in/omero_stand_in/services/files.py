@@ -47,7 +47,7 @@ class RawFileStoreService(Service):
         if number == self._id:
             return
         self._let_go()
-        self._id = number  # it is told even if it cannot be opened
+        self._id = number  # getFileId returns it even if the file cannot be opened
         graph = self.server.graph
         with graph.transaction(context_of(call)) as tx:
             row = tx.get("OriginalFile", number)
@@ -69,7 +69,7 @@ class RawFileStoreService(Service):
 
     # -- content ------------------------------------------------------------------------------------------------------
     def size(self, call: Call) -> int:
-        """Bytes on disk, whatever the row says."""
+        """Bytes on disk, which may differ from the row."""
         return os.fstat(self._open()).st_size
 
     def exists(self, call: Call) -> bool:
@@ -130,7 +130,7 @@ class RawFileStoreService(Service):
         return saved
 
     def _needs_saving(self) -> bool:
-        """Whether it was written to, is empty, or is not of the size that the row says."""
+        """Whether it was written to, is empty, or has another size than the row."""
         if self._handle is None or not self._writable:
             return False
         size = os.fstat(self._handle).st_size
@@ -158,7 +158,7 @@ class RawFileStoreService(Service):
         return saved
 
     def closed(self) -> None:
-        """Save what was written and let go of the file; a refused save is only logged, the bytes have landed."""
+        """Save the changes and close the file; a refused save is only logged, because the bytes are written."""
         try:
             if self._needs_saving() and self._last_call is not None:
                 self._saved(self._last_call)

@@ -1,6 +1,6 @@
 """The server's folders as other servers of the grid see them.
 
-omero-py's Tables server asks for the path of a table's file; nobody asks for more, and more is refused.
+omero-py's Tables server needs the path of a table's file; everything else is refused.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def row_of(tx: Any, repository: str) -> Any:
 
 
 def uuid_of_data(server: ServerContext) -> str:
-    """The uuid of the data folder's repository, made when first asked for and kept in the folder."""
+    """The uuid of the data folder's repository, created at the first use and stored in the folder."""
     file = server.data / ".omero" / "repository" / server.config.database_uuid / "repo_uuid"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def uuid_of_data(server: ServerContext) -> str:
 
 
 def publish(server: ServerContext) -> None:
-    """Offer the repositories of data and of scripts, and tell the grid's registry of them if there is one."""
+    """Offer the repositories of data and of scripts, and add them to the grid's registry if there is one."""
     data = uuid_of_data(server)
     scripts = ScriptFiles.of(server).folder
     graph = server.graph

@@ -29,7 +29,7 @@ def now() -> int:
 def submit(call: Call, job: omero.model.Job, status: str = "") -> omero.model.Job:
     """Save a new job of the caller; returns it as `loaded` does.
 
-    The times, the names and the type are the server's to say. A client may ask for the status Submitted or Waiting.
+    The server sets the times, the names and the type. A client may set the status Submitted or Waiting.
     """
     if job is None:
         raise errors.api_usage("Job cannot be null.")
@@ -77,7 +77,7 @@ def loaded(tx: Any, entity: Any) -> omero.model.Job:
 def change(call: Call, number: int, status: str = "", message: str | None = None) -> tuple[str, str]:
     """Change a job that the caller sees, with the times that follow from its status.
 
-    No right to write is asked for, and colleagues may change each other's jobs, as on the real server.
+    The right to write is not checked, and colleagues may change each other's jobs, as on the real server.
 
     Returns
     -------
@@ -133,7 +133,8 @@ class JobHandleService(Service):
         try:
             self.job_id = submit(call, job).id.val
         except omero.ValidationException as error:
-            if error.message.startswith("not-null property"):  # what IUpdate says so well arrives raw from here
+            # the real server translates this error in IUpdate, but not here
+            if error.message.startswith("not-null property"):
                 raise errors.internal(
                     f" Wrapped Exception: (org.hibernate.PropertyValueException):\n{error.message}"
                 ) from error
@@ -154,7 +155,7 @@ class JobHandleService(Service):
         return self._job(call).status
 
     def jobFinished(self, call: Call) -> RTimeI | None:
-        """When it ended; null while it has not. It stays when a job is put back to Running."""
+        """The time of its end, or null. It does not change when a job is set to Running again."""
         return self._job(call).finished
 
     def jobMessage(self, call: Call) -> str:
@@ -171,7 +172,7 @@ class JobHandleService(Service):
         return bool(self._job(call).status.value.val == "Error")
 
     def cancelJob(self, call: Call) -> None:
-        """Set the status to Cancelled, whatever it is; whoever runs the job is not told."""
+        """Set the status to Cancelled in any state; the process of the job is not informed."""
         change(call, self._number(), "Cancelled")
 
     def setStatus(self, call: Call, status: str) -> str:

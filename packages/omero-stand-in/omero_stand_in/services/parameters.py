@@ -1,4 +1,4 @@
-"""What parameters a script has: asked of a processor once, remembered until its text changes."""
+"""The parameters of a script: requested from a processor once, cached until its text changes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Parameters:
         return params
 
     def _complaint(self, call: Call, number: int, job: int) -> str:
-        """What is said of a script that did not tell its parameters: what it printed."""
+        """The message about a script that returned no parameters: its output."""
         graph = self.server.graph
         streams = {}
         with graph.transaction(context_of(call).as_server()) as tx:
@@ -91,8 +91,8 @@ class Parameters:
         text = f"Can't find params for {number}!\n"
         for name in ("stdout", "stderr"):
             if name in streams:
-                said = ScriptFiles.of(self.server).read(streams[name])
-                text += f"{name} is in file {streams[name].id}:\n{LINE}\n{said}\n{LINE}\n"
+                content = ScriptFiles.of(self.server).read(streams[name])
+                text += f"{name} is in file {streams[name].id}:\n{LINE}\n{content}\n{LINE}\n"
             else:
                 text += f"No {name}.\n"
         return text

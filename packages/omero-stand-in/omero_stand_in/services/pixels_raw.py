@@ -22,7 +22,7 @@ from .writing import check_group
 log = logging.getLogger(__name__)
 
 
-#: What Java says of an operation that a class lacks.
+#: The error of Java for an operation that a class does not have.
 UNSUPPORTED = "java.lang.UnsupportedOperationException"
 #: Width and height of a pyramid's tiles (omero.pixeldata.tile_width), and what they can hold.
 PYRAMID_TILE = 256
@@ -313,7 +313,7 @@ class RawPixelsStoreService(Service):
             return tx.load(tx.get("Pixels", self._id))
 
     def closed(self) -> None:
-        """Save what was written and let go of the file; a refused save is only logged, the bytes have landed."""
+        """Save the changes and close the file; a refused save is only logged, because the bytes are written."""
         file = self._file
         if file is None:
             return

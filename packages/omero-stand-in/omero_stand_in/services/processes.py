@@ -25,7 +25,7 @@ from . import environment, jobs
 
 #: Milliseconds that the session of a job may live.
 TIME_TO_LIVE = 3_600_000
-#: What a node's processor is told besides the caller's context: which interpreter, which class of process.
+#: What a node's processor needs besides the caller's context: the interpreter and the class of the process.
 LAUNCH = {"omero.launcher": "", "omero.process": "omero.processor.ProcessI"}
 #: Category of the proxies that clients hold of their processes; other sessions may use them too.
 SCRIPT_PROCESS = "ScriptProcess"
@@ -92,7 +92,7 @@ class InteractiveProcessorService(Service):
         return self.job
 
     def params(self, call: Call) -> Any:
-        """The script's parameters: asked of the processor for a ParseJob, else those that are known."""
+        """The script's parameters: requested from the processor for a ParseJob, else the known ones."""
         with self._lock:
             self._check_not_stopped()
             session = self._working_session(call)
@@ -161,7 +161,7 @@ class InteractiveProcessorService(Service):
             return before
 
     def stop(self, call: Call) -> None:
-        """Have done: the process is told to end and the session is closed, unless detached."""
+        """Finish: the process is stopped and the session closed, unless detached."""
         with self._lock:
             if self._stopped:
                 return
@@ -212,13 +212,13 @@ class ScriptProcessService(Service):
     def __init__(self, call: Call, processor: InteractiveProcessorService, process: Any) -> None:
         super().__init__(call.server, call.session)
         self.processor, self.process = processor, process
-        self._heard = threading.Event()
+        self._ended = threading.Event()
 
     def publish(self) -> Any:
         """Put the servant on the adapter and listen to the node's process; answers the proxy for the client."""
         adapter = self.server.adapter
-        self._ears = Ice.Identity(str(uuid.uuid4()), PROCESSCALLBACK)
-        callback = self.session.add_servant(_Ears(self._heard), self._ears)
+        self._callback = Ice.Identity(str(uuid.uuid4()), PROCESSCALLBACK)
+        callback = self.session.add_servant(_EndCallback(self._ended), self._callback)
         asked_of_node(self.process.registerCallback, omero.grid.ProcessCallbackPrx.uncheckedCast(callback), {})
         self.identity = Ice.Identity(str(uuid.uuid4()), SCRIPT_PROCESS)
         self.session.add_servant(servant_of(self), self.identity)
@@ -245,11 +245,11 @@ class ScriptProcessService(Service):
         self.process.shutdown({})
 
     def registerCallback(self, call: Call, callback: Any) -> None:
-        """Have the node tell a client; one behind a router of its own cannot."""
+        """Register a callback of a client at the node; a client behind its own router cannot have one."""
         self.process.registerCallback(callback, {})
 
     def unregisterCallback(self, call: Call, callback: Any) -> None:
-        """No longer have the node tell a client."""
+        """Remove a callback of a client."""
         self.process.unregisterCallback(callback, {})
 
     def getJob(self, call: Call) -> omero.model.Job:
@@ -257,15 +257,15 @@ class ScriptProcessService(Service):
         return self.processor.getJob(call)
 
     def getResults(self, call: Call, seconds: int) -> dict[str, omero.RType]:
-        """The results; if it still runs, after waiting for at most so many seconds for the node to tell of its end."""
+        """The results; if the process is running, wait at most so many seconds for its end."""
         if not 0 <= seconds <= LONGEST_WAIT:
             raise errors.api_usage(f"Refusing to wait more than {LONGEST_WAIT} seconds: {seconds}")
         try:
             ended = self.process.poll({}) is not None
-        except (omero.ServerError, Ice.Exception):  # the next call tells the client
+        except (omero.ServerError, Ice.Exception):  # the next call raises it for the client
             ended = False
         if not ended:
-            self._heard.wait(seconds)
+            self._ended.wait(seconds)
         return dict(self.processor.getResults(call, self.process).val)
 
     def setMessage(self, call: Call, message: str) -> str:
@@ -273,28 +273,28 @@ class ScriptProcessService(Service):
         return jobs.change(call, self.processor.job.id.val, message=message)[1]
 
     def close(self, call: Call, detach: bool) -> None:  # type: ignore[override]
-        """Let go: a process that is not detached is told to end."""
+        """Close: a process that is not detached is stopped."""
         self.processor.setDetach(call, detach)
         self.processor.stop(call)
         self.session.unregister(self.processor)
-        for identity in (self._ears, self.identity):
+        for identity in (self._callback, self.identity):
             self.session.remove_servant(identity)
 
 
-class _Ears(omero.grid.ProcessCallback):
-    """Hears of the node that the process has ended; only a node inside the grid can tell."""
+class _EndCallback(omero.grid.ProcessCallback):
+    """A callback for the end of the process; only a node inside the grid can call it."""
 
-    def __init__(self, heard: threading.Event) -> None:
-        self._heard = heard
+    def __init__(self, ended: threading.Event) -> None:
+        self._ended = ended
 
     def processFinished(self, code: int, current: Ice.Current | None = None) -> None:
-        """It ended by itself."""
-        self._heard.set()
+        """The process ended."""
+        self._ended.set()
 
     def processCancelled(self, success: bool, current: Ice.Current | None = None) -> None:
-        """It was asked to end."""
-        self._heard.set()
+        """The process was cancelled."""
+        self._ended.set()
 
     def processKilled(self, success: bool, current: Ice.Current | None = None) -> None:
         """It was ended."""
-        self._heard.set()
+        self._ended.set()

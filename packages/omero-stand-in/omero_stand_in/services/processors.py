@@ -1,6 +1,6 @@
 """Which processors there are, and which of them takes a job.
 
-The real server publishes its question on an IceStorm topic; here the subscribers are kept by the server itself, with
+The real server publishes its question on an IceStorm topic; here the server stores the subscribers itself, with
 what clients can see of IceStorm: a processor is known by its Ice identity, a second one under the same identity is
 ignored, a dead one stays until a question has failed on it, and subscriptions outlive the server.
 """
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: What a processor that is no more answers; any other failure leaves the subscription as it is.
 GONE = (Ice.ObjectNotExistException, Ice.SocketException, Ice.NotRegisteredException)
 
-#: Seconds that a processor which has said yes may take to return from the question before it gets the job.
+#: Seconds in which a processor that accepted a job may return from the call, before it gets the job.
 COURTESY = 0.5
 
 
@@ -43,7 +43,7 @@ class Processors:
         self._publisher = publisher(server.communicator)
         atexit.register(self._publisher.destroy)
         with server.graph.transaction(server.graph.server()) as tx:
-            for identity, proxy in (tx.kept("processors", "all") or {}).items():
+            for identity, proxy in (tx.load_value("processors", "all") or {}).items():
                 self._known[identity] = self._publisher.stringToProxy(proxy)
 
     @classmethod
@@ -80,15 +80,15 @@ class Processors:
         with self._lock:
             known = {identity: str(proxy) for identity, proxy in self._known.items()}
         with self.server.graph.transaction(self.server.graph.server()) as tx:
-            tx.keep("processors", "all", known)
+            tx.store_value("processors", "all", known)
 
     def ask(self, call: Call, job: omero.model.Job | None, seconds: float) -> tuple[Any, int]:
-        """Ask every processor whether it takes a job of the caller; the first that says yes wins.
+        """Offer a job of the caller to every processor; the first that accepts gets it.
 
         Returns
         -------
         tuple
-            The processor's proxy, or None if none accepted within ``seconds``; and the number of answers heard.
+            The processor's proxy, or None if none accepted within ``seconds``; and the number of answers.
         """
         until = time.monotonic() + seconds
         answers = Answers(call)
@@ -99,32 +99,32 @@ class Processors:
             callback = omero.grid.ProcessorCallbackPrx.uncheckedCast(adapter.createDirectProxy(identity))
             group = call.session.group_id if call.group_id < 0 else call.group_id
             question = (omero.model.ExperimenterI(call.user_id, False), omero.model.ExperimenterGroupI(group, False))
-            asked = {}
+            returned = {}
             for processor in self.all():
-                asked[processor.ice_getIdentity()] = done = threading.Event()
+                returned[processor.ice_getIdentity()] = done = threading.Event()
                 failed = self._failed(processor, done)
                 processor.begin_willAccept(*question, job, callback, lambda *_, done=done: done.set(), failed, None, {})
             answers.decided.wait(max(0.0, until - time.monotonic()))
             if answers.winner is not None:  # it may still be busy with the question, or with going away
-                asked.get(answers.winner.ice_getIdentity(), answers.decided).wait(COURTESY)
+                returned.get(answers.winner.ice_getIdentity(), answers.decided).wait(COURTESY)
             return answers.winner, answers.count
         finally:
             adapter.remove(identity)
 
     def _failed(self, processor: Ice.ObjectPrx, done: threading.Event) -> Callable[[Exception], None]:
-        def told(error: Exception) -> None:
+        def on_error(error: Exception) -> None:
             log.info("asking %s: %s", processor, type(error).__name__)
             if isinstance(error, GONE):
                 self.remove(processor)
             done.set()
 
-        return told
+        return on_error
 
 
 def publisher(communicator: Ice.Communicator) -> Ice.Communicator:
     """The communicator by which questions are sent: each once, as IceStorm does, never again after an error.
 
-    ``willAccept`` is idempotent, so that a communicator of the usual kind would ask twice whoever fails.
+    ``willAccept`` is idempotent, so a default communicator would repeat a call that fails.
     """
     data = Ice.InitializationData()
     data.properties = Ice.createProperties()

@@ -52,7 +52,7 @@ class QueryService(GraphService):
         self, call: Call, name: str, field: str, value: str, case_sensitive: bool, filter_: Any
     ) -> list[Any]:
         with self.transaction(call) as tx:
-            # a real server finds upper and lower case alike, whatever is asked for
+            # a real server always ignores case
             found = page(criteria(tx, name, {field: value}, like=True), filter_)
             return _loaded(tx.loader(), found)
 

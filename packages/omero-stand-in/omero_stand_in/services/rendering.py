@@ -25,7 +25,7 @@ def kind_of(kind: Any) -> str:
 
 
 class RenderingEngineService(Service):
-    """One image being looked at; changes are kept when they are saved."""
+    """The rendering of one image; changes are stored only by the save operations."""
 
     interface = omero.api.RenderingEngine
     stateful = True

@@ -32,7 +32,7 @@ def acquire(call: Call, job: omero.model.Job, seconds: int) -> InteractiveProces
     Raises
     ------
     omero.NoProcessorAvailable
-        None accepted within ``seconds``; the job's row then says Error and why.
+        None accepted within ``seconds``; the job's row then has the status Error and the reason.
     """
     if seconds > LONGEST_DELAY:
         raise errors.api_usage("Delay is too long. Maximum = 3 minutes.")
@@ -85,7 +85,7 @@ class SharedResourcesService(Service):
         return omero.grid.InteractiveProcessorPrx.uncheckedCast(self.session.proxy(service))
 
     def addProcessor(self, call: Call, processor: Any) -> None:
-        """Subscribe a processor to the questions about jobs, and let it answer and tell of its processes."""
+        """Offer jobs to a processor from now on, and allow its callbacks."""
         Processors.of(self.server).add(_some(processor))
         for control in list(self.session.controls):
             with contextlib.suppress(Ice.Exception):  # that client has gone
@@ -129,7 +129,7 @@ class SharedResourcesService(Service):
 
 
 def _some(proxy: Any) -> Any:
-    """Not null: of a null proxy the real server tells no more than that something went wrong."""
+    """Not null: for a null proxy the real server raises only a general error."""
     if proxy is None:
         error = Ice.UnknownException()
         error.unknown = "java.lang.NullPointerException"

@@ -1,7 +1,7 @@
 """Where the texts of scripts are: official ones in a folder, users' ones among the server's files.
 
-The folder is the truth for official scripts: what somebody puts there, changes or takes away is an official script,
-a new one, or none any more, as soon as anybody asks for the list.
+The folder defines the official scripts: a file that is added, changed or removed there is an official script, a new
+version of it, or none any more, at the next call that lists scripts.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 PYTHON = "text/x-python"
 #: Mimetypes of what the folder may hold, by ending.
 MIMETYPES = {".py": PYTHON, ".m": "text/x-matlab", ".lut": "text/x-lut"}
-#: Those that are kept like scripts, but not run.
+#: Types that are stored like scripts, but not run.
 INERT = ("text/x-lut",)
-#: What the column ``repo`` says of official scripts.
+#: The value of the column ``repo`` for official scripts.
 REPOSITORY = "ScriptRepo"
 HASHER = "SHA1-160"
 ROOT, USER_GROUP = 0, 1
 
 
 def sha1(text: bytes) -> str:
-    """The checksum that rows of scripts carry."""
+    """The checksum in rows of scripts."""
     return hashlib.sha1(text).hexdigest()
 
 

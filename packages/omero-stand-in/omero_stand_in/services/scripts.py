@@ -1,4 +1,4 @@
-"""`omero.api.IScript`: keep scripts, tell their parameters, run them."""
+"""`omero.api.IScript`: store scripts, return their parameters, run them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .script_files import HASHER, INERT, MIMETYPES, ScriptFiles, is_official, mi
 if TYPE_CHECKING:
     from omero_stand_in.graph import Entity
 
-#: Seconds that runScript and canRunScript wait for a processor when the caller does not say.
+#: Seconds that runScript and canRunScript wait for a processor by default.
 PATIENCE = 5
 NOT_PERMITTED = "No permission to upload script"
 
@@ -167,7 +167,7 @@ class ScriptService(Service):
 
     @staticmethod
     def _describe(tx: Any, file: Any, content: bytes) -> None:
-        """Set what a row says of its content."""
+        """Set the size and checksum of a row from its content."""
         file.setSize(rlong(len(content)))
         file.setHash(rstring(sha1(content)))
         file.setHasher(omero.model.ChecksumAlgorithmI(tx.enum("ChecksumAlgorithm", HASHER), False))

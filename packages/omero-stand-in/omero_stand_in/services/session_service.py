@@ -126,7 +126,7 @@ class SessionService(Service):
         return [self._shown(session) for session in self._mine(call) if session.agent in agents]
 
     def _mine(self, call: Call) -> list[Session]:
-        """Newest first; whoever acts for somebody sees what they opened for that person themselves."""
+        """Newest first; in a session for another user, those that the same login opened for this user."""
         mine = [one for one in self.server.sessions.all() if one.user_id == call.user_id and one.agent != "server"]
         if not (call.is_admin and "ReadSession" in call.privileges):
             mine = [one for one in mine if one.sudoer_id == call.session.sudoer_id]

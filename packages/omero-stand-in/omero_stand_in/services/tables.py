@@ -82,7 +82,7 @@ class Tables:
                 table = server.getTable(file, _factory(call), {"omero.group": "-1"})
             except (omero.ServerError, Ice.Exception) as error:
                 log.warning("no table in file %s: %s", file.id.val, getattr(error, "message", error))
-        if table is None:  # the real server says no more, whatever the reason
+        if table is None:  # the real server has the same message for every reason
             raise errors.internal("null table as argument")
         let_through(call.session, table)
         return table

@@ -1,4 +1,4 @@
-"""ThumbnailStore: small JPEGs of images, made when they are asked for."""
+"""ThumbnailStore: small JPEGs of images, rendered on request."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class ThumbnailStoreService(Service):
         return self._row(call, _size(width), _size(height)) is not None
 
     def isInProgress(self, call: Call) -> bool:
-        """Never: a thumbnail is there when it is asked for."""
+        """Always false: a thumbnail is rendered on request."""
         return False
 
     def createThumbnail(self, call: Call, width: Any, height: Any) -> None:
@@ -205,7 +205,7 @@ class ThumbnailStoreService(Service):
         self.getThumbnail(call, width, height)
 
     def createThumbnails(self, call: Call) -> None:
-        """Make one again in each size that there is; they are made when they are asked for."""
+        """Does nothing: thumbnails are rendered on request."""
         self._settings()
 
     def createThumbnailsByLongestSideSet(self, call: Call, side: Any, numbers: list[int]) -> None:

@@ -155,14 +155,14 @@ def test_everything_is_there_after_the_file_was_closed_and_opened(tmp_path: Path
     with graph.transaction(graph.server()) as tx:
         note = tx.insert("MapAnnotation", mapValue=[["k", "v"]])
         tx.insert("Mask", roi=tx.insert("Roi").id, bytes=b"\x00\xff", x=1.5)
-        tx.keep("password", "0", {"hash": "x"})
+        tx.store_value("password", "0", {"hash": "x"})
     graph.close()
 
     again = Graph.open(tmp_path)
     with again.transaction(again.server()) as tx:
         assert tx.get("MapAnnotation", note.id).get("mapValue") == [["k", "v"]]
         assert next(tx.rows("Mask")).get("bytes") == b"\x00\xff"
-        assert tx.kept("password", "0") == {"hash": "x"}
+        assert tx.load_value("password", "0") == {"hash": "x"}
         assert tx.insert("Roi").id > next(tx.rows("Roi")).id
     again.close()
 
