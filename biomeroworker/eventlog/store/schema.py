@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, String, column, func, inspect, null, select, table
+from sqlalchemy import ColumnElement, Connection, Select, String, column, func, inspect, null, select, table
 from sqlalchemy.exc import DBAPIError
 
 from biomeroworker import __version__
@@ -77,14 +77,9 @@ def read(connection: Connection) -> SchemaState:
     ConfigError
         A newer version of the product has migrated the database.
     """
-    revision: ColumnElement[Any]
-    for revision in (
-        _RECORDED.scalar_subquery(),
-        null(),
-    ):  # the second if the version table is missing or not readable
-        query = select(TRACKING.c.version, revision, _count_tables(connection))
+    for query in _queries(connection.dialect.name):
         try:
-            row = connection.execute(query.where(TRACKING.c.application_name == APPLICATION)).one_or_none()
+            row = connection.execute(query).one_or_none()
         except DBAPIError as error:
             if not (_sqlstate(error) in (_UNDEFINED_TABLE, _NO_PRIVILEGE) or "no such table" in str(error.orig)):
                 raise
@@ -150,9 +145,17 @@ def _refuse_newer(revision: str | None) -> None:
         )
 
 
-def _count_tables(connection: Connection) -> ColumnElement[int]:
+@functools.cache
+def _queries(dialect: str) -> tuple[Select[Any], Select[Any]]:
+    """The statement for a `SchemaState`, and one for a database whose version table is missing or not readable."""
+    query = select(TRACKING.c.version).where(TRACKING.c.application_name == APPLICATION)
+    tables = _count_tables(dialect)
+    return query.add_columns(_RECORDED.scalar_subquery(), tables), query.add_columns(null(), tables)
+
+
+def _count_tables(dialect: str) -> ColumnElement[int]:
     """How many of our tables exist, as a column: tables that were deleted are made again."""
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return func.num_nonnulls(*(func.to_regclass(name) for name in metadata.tables))
     found = select(func.count()).select_from(table("sqlite_master")).where(column("type", String) == "table")
     return found.where(column("name", String).in_(metadata.tables)).scalar_subquery()
