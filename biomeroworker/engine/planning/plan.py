@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.slurm.parsing import array_expression
@@ -99,12 +98,12 @@ class ExecutionPlan(RunPlan):
             hold=attempt.is_held,
         )
 
-    def provenance(self, run_id: UUID, run: WorkflowRun, workflow: str) -> Provenance:
+    def provenance(self, run: WorkflowRun) -> Provenance:
         """The provenance that is attached to all outputs of the run's attempt."""
         return Provenance(
-            run=str(run_id),
+            run=str(run.id),
             attempt=run.attempt,
-            workflow=workflow,
+            workflow=run.workflow,
             version=self.version,
             image=self.image,
             image_digest=self.digest,

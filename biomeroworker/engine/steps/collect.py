@@ -126,7 +126,7 @@ class ResultCollector:
             inputs,
             results,
             folder,
-            context.plan.provenance(context.id, run, context.request.workflow),
+            context.plan.provenance(run),
             lambda fraction, text: context.report_progress(text, fraction),
             context.guard,
         )
