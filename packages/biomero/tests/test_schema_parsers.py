@@ -105,6 +105,10 @@ def test_a_bilayers_descriptor_has_them_too() -> None:
     assert (out.output_dir_set, out.set_by_server) == (True, True)
     assert (parsed.requires_zarr, parsed.requires_plate) == (True, True)
     assert parsed.outputs[0].sub_type == ["label"]
+    options = [{"label": value, "value": value} for value in (0, 2)]
+    number = {"name": "axis", "type": "radio", "default": 0, "options": options}
+    (axis,) = DescriptorParserFactory.parse_descriptor({**BILAYERS, "inputs": [], "parameters": [number]}).inputs
+    assert (axis.value_choices, axis.value_choices_labels, axis.default_value) == ([0, 2], None, 0)
     older = DescriptorParserFactory.parse_descriptor({**BILAYERS, "citations": {"algorithm": []}})
     assert older.citations[0].name == "Unknown Tool"
 

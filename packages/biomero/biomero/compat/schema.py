@@ -187,6 +187,7 @@ def _citations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parameter(one: Parameter, words: Mapping[str, Any]) -> dict[str, Any]:
+    labels = list(one.choice_labels)
     return {
         "id": one.id,
         "type": fields.kind_of(one.type.value, one.default),
@@ -194,11 +195,12 @@ def _parameter(one: Parameter, words: Mapping[str, Any]) -> dict[str, Any]:
         "description": one.description,
         "value-key": one.value_key or one.id.upper(),
         "command-line-flag": one.command_line_flag or None,
-        "default-value": one.default,
+        # of the type of the choices, which a dialog compares it with
+        "default-value": next((choice for choice in one.choices if str(choice) == str(one.default)), one.default),
         "optional": one.optional,
         "set-by-server": one.set_by_server,
         "value-choices": list(one.choices) or None,
-        "value-choices-labels": list(one.choice_labels) or None,
+        "value-choices-labels": labels if labels != [str(choice) for choice in one.choices] else None,
         "output-dir-set": one.output_folder,
         "file-attachment": one.file_attachment,
         "file-count": words.get("file-count") or words.get("file_count"),
