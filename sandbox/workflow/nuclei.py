@@ -27,13 +27,13 @@ from skimage.segmentation import relabel_sequential, watershed
 MICROMETERS = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 NUCLEAR = re.compile(r"dapi|hoechst|draq|sytox|nucle|h2b|histone", re.IGNORECASE)
 
-#: All lengths of the method in nucleus diameters.
-NOISE = 0.04  # smoothing before the threshold
-NEIGHBOURHOOD = 0.6  # of the local mean that a nucleus must be brighter than
-BLUR = 0.09  # smoothing of the landscape that the watershed floods
-APART = 0.14  # closer than this, two summits are one nucleus
-#: How much brightness adds to the landscape; the rest is distance from the edge.
-BRIGHTNESS = 0.3
+#: Lengths of the method, in diameters of a nucleus.
+NOISE_DIAMETERS = 0.04  # smoothing before the threshold
+NEIGHBOURHOOD_DIAMETERS = 0.6  # smoothing for the local mean; a nucleus is brighter than that
+BLUR_DIAMETERS = 0.09  # smoothing of the landscape for the watershed
+MIN_DISTANCE_DIAMETERS = 0.14  # two maxima with a smaller distance are one nucleus
+#: Weight of the brightness in the landscape; the rest is the distance from the edge.
+BRIGHTNESS_WEIGHT = 0.3
 
 COLUMNS = (
     "image", "label", "time", "dimensions", "size_px", "size_um", "centroid_x_um", "centroid_y_um", "centroid_z_um",
@@ -81,17 +81,17 @@ def segment(image: np.ndarray, diameter: float, min_size: float, spacing: tuple[
         return np.zeros(image.shape, np.uint16)
     scale = np.asarray(spacing)
     diameter = diameter or _estimate(image, scale)
-    smooth = ndimage.gaussian_filter(image, NOISE * diameter / scale)
-    local_mean = ndimage.gaussian_filter(smooth, NEIGHBOURHOOD * diameter / scale)
+    smooth = ndimage.gaussian_filter(image, NOISE_DIAMETERS * diameter / scale)
+    local_mean = ndimage.gaussian_filter(smooth, NEIGHBOURHOOD_DIAMETERS * diameter / scale)
     mask = _bright(smooth, 0.9) & (smooth > local_mean)
     mask = ndimage.binary_opening(mask)
     if image.ndim == 2:
         mask = ndimage.binary_fill_holes(mask)
     depth = ndimage.distance_transform_edt(mask, sampling=scale) / (0.35 * diameter)
-    blur = BLUR * diameter / scale
+    blur = BLUR_DIAMETERS * diameter / scale
     relief = ndimage.gaussian_filter(image, blur) / np.maximum(local_mean, 1e-6)
-    landscape = (1 - BRIGHTNESS) * ndimage.gaussian_filter(depth, blur) + BRIGHTNESS * relief
-    seeds = _summits(landscape, mask, APART * diameter / scale)
+    landscape = (1 - BRIGHTNESS_WEIGHT) * ndimage.gaussian_filter(depth, blur) + BRIGHTNESS_WEIGHT * relief
+    seeds = _summits(landscape, mask, MIN_DISTANCE_DIAMETERS * diameter / scale)
     labels = watershed(-landscape, seeds, mask=mask)
     sizes = np.bincount(labels.ravel())
     labels[(sizes < max(min_size, 1))[labels]] = 0
