@@ -79,7 +79,7 @@ def test_no_word_of_a_user_becomes_a_header_or_ends_one(words: str) -> None:
     assert all(len(line) < 999 for line in sent.split(b"\r\n"))
 
 
-def test_the_document_has_what_a_service_needs_and_nobodys_address() -> None:
+def test_the_document_has_what_a_service_needs_and_no_email_address() -> None:
     told = json.loads(build_payload(_ended(state=RunState.DONE, report={"made": {"Image": 2}})))
     assert (told["run"], told["workflow"], told["state"], told["user"], told["group"]) == (
         str(RUN), "nuclei", "done", 4, 3,
@@ -111,7 +111,7 @@ def _settings(folder: Path, text: str) -> Settings:
         ("give_up_days = 0", "give_up_days"),
     ],
 )
-def test_a_wrong_setting_is_told_with_its_line_and_without_secrets(tmp_path: Path, text: str, key: str) -> None:
+def test_a_wrong_setting_is_reported_with_its_line_and_without_secrets(tmp_path: Path, text: str, key: str) -> None:
     with pytest.raises(ConfigError) as told:
         _settings(tmp_path, text)
     assert f"[NOTIFICATIONS] {key}" in str(told.value)
@@ -119,7 +119,7 @@ def test_a_wrong_setting_is_told_with_its_line_and_without_secrets(tmp_path: Pat
     assert "s3cret" not in str(told.value)
 
 
-def test_a_user_without_a_password_in_the_environment_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_missing_password_in_the_environment_is_reported_at_the_start(tmp_path: Path) -> None:
     settings = _settings(tmp_path, "smtp_host = mail\nsmtp_from = a@b.c\nsmtp_user = u")
     with pytest.raises(ConfigError, match=r"\[NOTIFICATIONS\] smtp_user.*BIOMERO_SMTP_PASSWORD"):
         channels.channels(settings.notifications, {})
