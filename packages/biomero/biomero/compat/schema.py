@@ -200,7 +200,7 @@ def _parameter(one: Parameter, words: Mapping[str, Any]) -> dict[str, Any]:
         "optional": one.optional,
         "set-by-server": one.set_by_server,
         "value-choices": list(one.choices) or None,
-        "value-choices-labels": labels if labels != [str(choice) for choice in one.choices] else None,
+        "value-choices-labels": labels if labels and labels != [str(choice) for choice in one.choices] else None,
         "output-dir-set": one.output_folder,
         "file-attachment": one.file_attachment,
         "file-count": words.get("file-count") or words.get("file_count"),
