@@ -49,7 +49,7 @@ find_containers "${services[@]}"
     echo "revision $(git -C "$ROOT" rev-parse HEAD 2> /dev/null || echo unknown)"
 } > "$partial/about.txt"
 for service in "${services[@]}"; do
-    say "dumping $service"
+    log "dumping $service"
     # shellcheck disable=SC2016  # expanded in the container
     in_database "$service" 'exec pg_dump --format=custom --no-owner --no-privileges "$DATABASE"' \
         > "$partial/$service.dump" < /dev/null || fail "pg_dump of $service failed: see the lines above; no backup was made"
@@ -67,7 +67,7 @@ done
 tar -C "$ROOT" -cf "$partial/configuration.tar" -- "${configuration[@]}"
 
 if (( omero_files )); then
-    say "copying OMERO's files"
+    log "copying OMERO's files"
     compose run --rm -T --no-deps --entrypoint tar omeroserver -C /OMERO --numeric-owner -cf - . \
         > "$partial/omero-files.tar" < /dev/null || fail "OMERO's files could not be read; no backup was made"
     tar -tf "$partial/omero-files.tar" > /dev/null || fail "the archive of OMERO's files is not complete; no backup was made"
@@ -77,5 +77,5 @@ fi
 sync -f "$partial"
 mv -T -- "$partial" "$final"
 trap - EXIT
-say "complete: $(du -sh -- "$final" | cut -f1)"
+log "complete: $(du -sh -- "$final" | cut -f1)"
 echo "$final"

@@ -7,12 +7,12 @@ MANIFEST=MANIFEST.sha256
 # Services with a PostgreSQL database. The log of runs is dumped first: what it names is then in the later dump of OMERO.
 DATABASES=(database-biomero database)
 
-say() {
+log() {
     printf '%s: %s\n' "$PROGRAM" "$*" >&2
 }
 
 fail() {
-    say "error: $*"
+    log "error: $*"
     exit 1
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make the secrets of docker-compose.yml: one file each, with random content. Files that exist are kept.
+# Make the secrets of docker-compose.yml: one file each, with random content. Existing files are not changed.
 #
 #   deploy/make-secrets.sh                    all that the databases and OMERO's account root need
-#   deploy/make-secrets.sh omero_password     asks for that secret and writes it
+#   deploy/make-secrets.sh omero_password     reads that secret from the terminal or stdin and writes it
 #
-# The folder is SECRETS_FOLDER, or secrets/ beside docker-compose.yml. It gets mode 700, so no other user of this machine
-# comes to the files; the files get mode 444, since the accounts in the containers must read them.
+# The folder is SECRETS_FOLDER, or secrets/ beside docker-compose.yml. It gets mode 700, so other users of this machine
+# cannot read the files; the files get mode 444, since the accounts in the containers must read them.
 set -euo pipefail
 
 fail() {
@@ -30,7 +30,7 @@ random() {
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
 }
 
-ask() {
+read_secret() {
     local first second
     [[ $1 =~ ^[a-z][a-z0-9_]*$ ]] || fail "${1@Q} is not the name of a secret: small letters, digits and _"
     [[ ! -e $folder/$1 ]] || fail "$folder/$1 exists; remove it to give another secret"
@@ -52,7 +52,7 @@ chmod 700 -- "$folder"
 if (( $# > 1 )); then
     fail "usage: deploy/make-secrets.sh [NAME]"
 elif (( $# )); then
-    ask "$1"
+    read_secret "$1"
 else
     for name in omero_db_password omero_root_password biomero_db_password; do
         [[ -e $folder/$name ]] || random | write "$name"

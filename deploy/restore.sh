@@ -85,7 +85,7 @@ undo() {
     trap '' INT TERM HUP
     set +e
     for service in "${swapped[@]}"; do
-        say "putting the earlier database of $service back"
+        log "putting the earlier database of $service back"
         swap "$service" before_restore restored
     done
     for service in "${services[@]}"; do
@@ -94,13 +94,13 @@ undo() {
     # not what is in "old": files that could not be moved back
     (( ! files )) || in_omero sh -c 'cd /OMERO/.restore 2> /dev/null || exit 0; rm -rf new; rmdir old ../.restore' < /dev/null
     start_stopped
-    say "failed: nothing was changed"
+    log "failed: nothing was changed"
     exit "$(( status ? status : 1 ))"
 }
 
 start_stopped() {
     (( ${#stopped[@]} )) || return 0
-    say "starting ${stopped[*]}"
+    log "starting ${stopped[*]}"
     compose up -d --no-deps "${stopped[@]}" 1>&2
 }
 
@@ -127,11 +127,11 @@ SQL
 trap undo EXIT
 trap 'exit 1' INT TERM HUP
 if (( ${#stopped[@]} )); then
-    say "stopping ${stopped[*]}"
+    log "stopping ${stopped[*]}"
     compose stop "${stopped[@]}" 1>&2
 fi
 for service in "${services[@]}"; do
-    say "restoring $service"
+    log "restoring $service"
     drop "$service" restored
     drop "$service" before_restore
     # shellcheck disable=SC2016  # expanded in the container
@@ -141,7 +141,7 @@ for service in "${services[@]}"; do
         --dbname="${DATABASE}_restored"' < "$backup/$service.dump"
 done
 if (( files )); then
-    say "restoring OMERO's files"
+    log "restoring OMERO's files"
     in_omero sh -c 'rm -rf /OMERO/.restore && mkdir -p /OMERO/.restore/new /OMERO/.restore/old' < /dev/null
     in_omero tar -C /OMERO/.restore/new -xpf - < "$backup/omero-files.tar"
 fi
@@ -168,11 +168,11 @@ fi
 trap - EXIT
 trap '' INT TERM HUP
 for service in "${services[@]}"; do
-    drop "$service" before_restore || say "warning: the earlier database of $service could not be dropped"
+    drop "$service" before_restore || log "warning: the earlier database of $service could not be dropped"
 done
 if (( files )); then
-    in_omero rm -rf /OMERO/.restore < /dev/null || say "warning: remove /OMERO/.restore, the earlier files of OMERO"
+    in_omero rm -rf /OMERO/.restore < /dev/null || log "warning: remove /OMERO/.restore, the earlier files of OMERO"
 fi
 start_stopped
-say "restored from $backup"
-(( ${#stopped[@]} )) || say "start the other services: docker-compose up -d"
+log "restored from $backup"
+(( ${#stopped[@]} )) || log "start the other services: docker-compose up -d"

@@ -1,7 +1,7 @@
 """Run a workflow on the SLURM cluster.
 
-The dialog lists the workflows of this deployment. The script hands the run in and shows how it goes; a supervisor
-carries it. Closing the browser, or the end of this script, does not end the run; cancelling the script does.
+The dialog lists the workflows of this deployment. The script submits the run and shows its progress; a supervisor
+executes it. The run continues when the browser is closed or this script ends; cancelling the script cancels the run.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ NAME = "Slurm Workflow"
 
 
 def main() -> None:
-    """Declare the parameters (for the dialog the script ends here), then hand in and show the run."""
-    workflows, versions, trouble = configured()
-    description = "Run a workflow on the SLURM cluster: images go there, results come back."
-    if trouble:
-        description = f"{description} Not available: {trouble}"
+    """Declare the parameters (for a dialog the script ends here), then submit the run and show its progress."""
+    workflows, versions, problems = configured()
+    description = "Run a workflow on the SLURM cluster. Exports images to the cluster and imports the results."
+    if problems:
+        description = f"{description} Not available: {problems}"
     client = omero.scripts.client(
         NAME,
         description,
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def configured():
-    """The workflows of this deployment, their versions, and what is wrong with those that are missing. Asks nobody."""
+    """The workflows of this deployment, their versions, and why others are missing. Uses no network."""
     try:
         catalogue = Catalogue(Settings.load(), Network.NEVER)
         workflows = list(catalogue.usable())
@@ -58,18 +58,18 @@ def configured():
 
 
 def run(client, workflows) -> None:
-    """Hand in what was ticked and show it until it ends."""
-    from biomeroworker.deployment.deployment import Deployment  # not needed for the dialog, and slow to import
+    """Submit the selected workflows and show their progress until they end."""
+    from biomeroworker.deployment.deployment import Deployment  # slow to import, and not needed for the dialog
     from biomeroworker.omero.scripts import follow
 
     last = ""
 
-    def say(message: str) -> None:
+    def show(message: str) -> None:
         nonlocal last
         if message != last:
             last = message
             print(message, flush=True)
-            # the run matters, not whether this message reached OMERO
+            # a message that does not reach OMERO must not end the script
             with contextlib.suppress(Exception):
                 client.setOutput("Message", rstring(message))
 
@@ -85,19 +85,19 @@ def run(client, workflows) -> None:
             email=email_of(client, context.userId),
         )
         with Deployment.load() as deployment:
-            well, runs = follow.submit_and_follow(deployment, requests, say, by=f"{context.userName} in OMERO")
+            succeeded, runs = follow.submit_and_follow(deployment, requests, show, by=f"{context.userName} in OMERO")
     except BiomeroWorkerError as error:
-        say(f"FAILED: {error}")
+        show(f"FAILED: {error}")
         follow.fail(last)
     for kind, number in follow.made_objects(runs):
         with contextlib.suppress(omero.ServerError):
             client.setOutput(kind, robject(client.sf.getQueryService().get(kind, number)))
-    if not well:
+    if not succeeded:
         follow.fail(last)
 
 
 def email_of(client, user: int) -> str:
-    """The address in the user's account, if any."""
+    """The e-mail address of a user's account; empty if it has none."""
     with contextlib.suppress(omero.ServerError):
         account = client.sf.getAdminService().getExperimenter(user)
         return account.email.val if account.email else ""

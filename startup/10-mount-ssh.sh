@@ -21,7 +21,7 @@ mount_ssh() {
 
     if [[ ! -e $source ]]; then
         [[ $required != 1 ]] || fail "no SSH keys: $source is not mounted (SSH_REQUIRED=1); add -v \$HOME/.ssh:$source:ro"
-        say "warning: no SSH keys: $source is not mounted; add -v \$HOME/.ssh:$source:ro unless keys are in $target already"
+        log "warning: no SSH keys: $source is not mounted; add -v \$HOME/.ssh:$source:ro unless keys are in $target already"
         return 0
     fi
     [[ -d $source ]] || fail "SSH keys: $source is not a folder; mount the folder .ssh there, not a file"
@@ -158,7 +158,7 @@ copy_file() {
     if [[ -f $target/$name && ! -L $target/$name ]] && ! listed "$name" &&
         [[ $(sha256sum < "$source/$name") != "$(sha256sum < "$target/$name")" ]]; then
         mv -f -- "$target/$name" "$target/$name.before-mount"
-        say "SSH keys: $target/$name was not from $source: kept as $name.before-mount"
+        log "SSH keys: $target/$name did not come from $source: renamed to $name.before-mount"
     fi
     put "$target/$name" < "$source/$name"
 }
@@ -206,10 +206,10 @@ report() {
     message+="; copied from $source to $target"
     (( ! ${#removed[@]} )) || message+="; removed, no longer in the mount: $(joined "${removed[@]}")"
     (( ! ${#skipped[@]} )) || message+="; skipped: $(joined "${skipped[@]}")"
-    say "$message"
+    log "$message"
     if (( ! ${#keys[@]} )); then
         [[ $required != 1 ]] || fail "no private SSH key in $source (SSH_REQUIRED=1)"
-        say "warning: no private SSH key in $source; without an agent no cluster can be reached"
+        log "warning: no private SSH key in $source; without an agent, no cluster is reachable"
     fi
 }
 

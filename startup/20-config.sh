@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Read secrets from files, check the variables and the configuration. What is wrong is one line, and status 1.
+# Read secrets from files, check the variables and the configuration. An error is one line, and status 1.
 #
 # Sourced by entrypoint.sh, so that the variables reach the scripts that follow; run alone it only checks.
 set -euo pipefail
@@ -30,7 +30,7 @@ require() {
     [[ -n ${!1:-} ]] || fail "$1 is not set: $2"
 }
 
-# Refuse the value of the variable $1 unless the function $2 takes it; $3 says what it should be.
+# Fail unless the function $2 accepts the value of the variable $1; $3 describes a valid value.
 check() {
     "$2" "${!1}" || fail "$1=${!1@Q} is not $3"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the services of this container and restart each when it ends: IceGrid's node (mode "node") or the attached
-# Processor (mode "attached"), and beside it the supervisor. SIGTERM stops all and ends with status 0.
+# Processor (mode "attached"), and the supervisor. SIGTERM stops all and ends with status 0.
 #
 # This process is PID 1 of the container: it collects the orphans that its services leave.
 set -euo pipefail
@@ -9,16 +9,16 @@ source "${STARTUP_FOLDER:=$(dirname -- "${BASH_SOURCE[0]}")}/functions.sh"
 
 MODE=${BIOMEROWORKER_MODE:-node}
 VENV=${BIOMEROWORKER_VENV:-/opt/biomeroworker}
-# What healthcheck.sh reads: for each service a file with its process id.
+# A file with the process id of each service, for healthcheck.sh.
 STATE=${STARTUP_STATE_FOLDER:-/tmp/biomeroworker-startup}
 
 RESTART_DELAY_SECONDS=${RESTART_DELAY_SECONDS:-2}
 RESTART_DELAY_LIMIT_SECONDS=${RESTART_DELAY_LIMIT_SECONDS:-30}
 RESTART_LIMIT=${RESTART_LIMIT:-5}
-# A service that ran for so long is taken to work: its next end is counted as the first.
+# After such a time without a failure, the failures of a service are counted from zero again.
 RESTART_RESET_SECONDS=${RESTART_RESET_SECONDS:-60}
 STOP_SECONDS=${STOP_SECONDS:-12}
-# How often the services are looked at.
+# Time between two checks of the services.
 TICK_SECONDS=${TICK_SECONDS:-0.5}
 # Status of a service that must not be started again.
 readonly GIVE_UP=78
@@ -43,7 +43,7 @@ service_supervisor() {
 stopping=0
 declare -A pid since failures due
 declare -A title=(
-    [node]="IceGrid's node" [registration]="the watch over the registration"
+    [node]="IceGrid's node" [registration]="the check of the registration"
     [attach]="the attached Processor" [supervisor]="the supervisor"
 )
 
@@ -100,17 +100,17 @@ ended() {
     failures[$name]=$(( ${failures[$name]:-0} + 1 ))
     unset "pid[$name]"
     if [[ $name == node || $name == attach ]] && (( failures[$name] > RESTART_LIMIT )); then
-        say "error: ${title[$name]} ended ${failures[$name]} times in a row, the last time with status $status: see the" \
+        log "error: ${title[$name]} ended ${failures[$name]} times in a row, the last time with status $status: see the" \
             "lines above; stopping"
         stop_all 1
     fi
     delay=$(( failures[$name] > 6 ? RESTART_DELAY_LIMIT_SECONDS : RESTART_DELAY_SECONDS << (failures[$name] - 1) ))
     (( delay <= RESTART_DELAY_LIMIT_SECONDS )) || delay=$RESTART_DELAY_LIMIT_SECONDS
     due[$name]=$(( SECONDS + delay ))
-    say "${title[$name]} ended with status $status; starting it again in $delay s"
+    log "${title[$name]} ended with status $status; starting it again in $delay s"
 }
 
-# Stop every service, wait, end what is left, and exit with status $1.
+# Stop every service, wait, kill what is left, and exit with status $1.
 stop_all() {
     trap '' TERM INT HUP
     local name deadline=$(( SECONDS + STOP_SECONDS ))
@@ -120,7 +120,7 @@ stop_all() {
     for name in "${!pid[@]}"; do
         while runs "${pid[$name]}"; do
             if (( SECONDS >= deadline )); then
-                say "${title[$name]} did not stop within $STOP_SECONDS s: killed"
+                log "${title[$name]} did not stop within $STOP_SECONDS s: killed"
                 break
             fi
             pause 0.1
@@ -128,7 +128,7 @@ stop_all() {
         signal_session KILL "${pid[$name]}"
     done
     rm -rf -- "$STATE"
-    say "stopped"
+    log "stopped"
     exit "$1"
 }
 

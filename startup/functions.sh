@@ -2,13 +2,13 @@
 # Functions that the startup scripts share. Sourced, not run.
 
 # One line on stderr, which `docker logs` shows. Control characters (of a file name, for instance) are shown as "?".
-say() {
+log() {
     printf 'startup: %s\n' "${*//[[:cntrl:]]/?}" >&2
 }
 
-# Say what is wrong and end with status 1.
+# Log an error and exit with status 1.
 fail() {
-    say "error: $*"
+    log "error: $*"
     exit 1
 }
 
@@ -37,8 +37,8 @@ write_file() {
     fi
 }
 
-# The way to OMERO of the supervisor and of commands: a member of the grid needs no password. IceGrid's node does not get
-# this: scripts must not have it.
+# Give the supervisor and commands access to OMERO: a member of the grid needs no password. IceGrid's node does not get
+# this variable, because scripts must not have it.
 join_grid() {
     if [[ ${BIOMEROWORKER_MODE:-node} == node ]]; then
         # shellcheck disable=SC2154  # 20-config.sh has checked both

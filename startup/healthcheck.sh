@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Health of the container: status 0 if it does its work, else one line on stdout and status 1.
+# Health of the container: status 0 if all its services work, otherwise one line on stdout and status 1.
 #
 # Mode "node": the services run, the master reaches this node, and each server that it has given to it is active. Mode
 # "attached": the services run, and the OMERO server accepts connections.
@@ -18,7 +18,7 @@ unhealthy() {
 check_service() {
     local pid
     pid=$(cat -- "$STATE/$1.pid" 2> /dev/null) || unhealthy "$2 is not running"
-    # not kill -0: root without the capability KILL may look at the process, but not signal it
+    # not kill -0: root without the capability KILL can see the process, but not signal it
     [[ -d /proc/$pid ]] || unhealthy "$2 is not running"
 }
 
@@ -40,7 +40,7 @@ state=$(registration)
 case $state in
     up) ;;
     silent) unhealthy "OMERO's master $CONFIG_omero_master_host does not answer" ;;
-    *) unhealthy "OMERO's master $CONFIG_omero_master_host says that node $OMERO_WORKER_NAME is $state" ;;
+    *) unhealthy "OMERO's master $CONFIG_omero_master_host reports node $OMERO_WORKER_NAME as $state" ;;
 esac
 mapfile -t servers < <(list_servers)
 (( ${#servers[@]} )) || unhealthy "OMERO's master has given no server to node $OMERO_WORKER_NAME"

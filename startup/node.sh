@@ -8,8 +8,8 @@
 SERVER=${OMERO_SERVER_FOLDER:-/opt/omero/server/OMERO.server}
 MASTER_REPORT_SECONDS=${MASTER_REPORT_SECONDS:-30}
 MASTER_CHECK_SECONDS=${MASTER_CHECK_SECONDS:-10}
-# IceGrid's node asks its master every 15 s and connects again at the next but one, so a lost registration that is older
-# will not come back soon: a connection to an address where nothing answers any more is given up after minutes only.
+# IceGrid's node contacts its master every 15 s and registers again within 30 s. If the registration is lost for longer, the
+# node may wait for minutes for a connection to an address that no longer answers.
 REGISTRATION_LIMIT_SECONDS=${REGISTRATION_LIMIT_SECONDS:-30}
 
 write_node_files() {
@@ -52,14 +52,14 @@ master_addresses() {
     awk '{ print $1 }' <<< "$found" | sort -u | paste -sd ' '
 }
 
-# Whether the master's registry answers: an Ice server greets first.
+# Whether the master's registry answers: an Ice server sends the first bytes.
 master_greets() {
     # shellcheck disable=SC2016  # expanded by the inner shell
     [[ $(timeout 4 bash -c 'exec 3<> "/dev/tcp/$0/$1" && head -c 4 <&3' \
         "$CONFIG_omero_master_host" "$CONFIG_omero_master_port" 2> /dev/null) == IceP ]]
 }
 
-# What keeps the master from being used now; nothing if it can be.
+# The reason why the master cannot be used now; empty if it can.
 master_trouble() {
     if ! master_addresses > /dev/null; then
         echo "the name $CONFIG_omero_master_host (CONFIG_omero_master_host) cannot be resolved"
@@ -72,11 +72,11 @@ wait_for_master() {
     local started=$SECONDS reported=-1 trouble
     while trouble=$(master_trouble) && [[ -n $trouble ]]; do
         if [[ -n ${OMERO_MASTER_WAIT_SECONDS:-} ]] && (( SECONDS - started >= OMERO_MASTER_WAIT_SECONDS )); then
-            say "error: $trouble, for $(( SECONDS - started )) s (OMERO_MASTER_WAIT_SECONDS=$OMERO_MASTER_WAIT_SECONDS)"
+            log "error: $trouble, for $(( SECONDS - started )) s (OMERO_MASTER_WAIT_SECONDS=$OMERO_MASTER_WAIT_SECONDS)"
             exit "$GIVE_UP"
         fi
         if (( reported < 0 || SECONDS - reported >= MASTER_REPORT_SECONDS )); then
-            say "waiting for OMERO's master since $(( SECONDS - started )) s: $trouble"
+            log "waiting for OMERO's master since $(( SECONDS - started )) s: $trouble"
             reported=$SECONDS
         fi
         sleep 1
@@ -85,7 +85,7 @@ wait_for_master() {
 
 service_node() {
     wait_for_master
-    say "OMERO's master is $CONFIG_omero_master_host ($(master_addresses)); starting IceGrid's node $OMERO_WORKER_NAME"
+    log "OMERO's master is $CONFIG_omero_master_host ($(master_addresses)); starting IceGrid's node $OMERO_WORKER_NAME"
     cd -- "$SERVER" || exit
     local modules
     modules=$("$VENV/bin/python" -c 'import biomeroworker.node; print(biomeroworker.node.__path__[0])') ||
@@ -101,7 +101,7 @@ ask_master() {
     (cd -- "$SERVER" && timeout 8 icegridadmin --Ice.Config=etc/internal.cfg -e "$1" 2>&1 < /dev/null)
 }
 
-# What the master says of this node: "up", "unreachable" (it is registered, but the master cannot connect to it), "unknown"
+# The state of this node at the master: "up", "unreachable" (it is registered, but the master cannot connect to it), "unknown"
 # (it is not registered), or "silent" if the master does not answer.
 registration() {
     local answer
@@ -130,8 +130,8 @@ list_servers() {
     done
 }
 
-# End IceGrid's node with the process id $1. While its master hangs it does not end by itself: its servers have ended by
-# then, and 99-run.sh ends those that have not.
+# Stop IceGrid's node with the process id $1. While its master hangs, SIGTERM is not enough: its servers have ended by then,
+# and 99-run.sh kills those that have not.
 end_node() {
     local deadline=$(( SECONDS + 6 ))
     kill -TERM "$1" 2> /dev/null || return 0
@@ -142,8 +142,8 @@ end_node() {
     kill -KILL "$1" 2> /dev/null || true
 }
 
-# Say when the registration changes, and end IceGrid's node (it is started again) if it lost it for good: when the master
-# came back under another address, a connection to the old one may hang for minutes.
+# Log changes of the registration. If it is lost for too long, stop IceGrid's node, which is then started again: after a
+# change of the master's address, a connection to the old address may hang for minutes.
 service_registration() {
     local now="" before="" last unknown_since=$SECONDS servers
     while sleep "$MASTER_CHECK_SECONDS"; do
@@ -152,7 +152,7 @@ service_registration() {
         if [[ $now != unknown ]]; then
             unknown_since=$SECONDS
         elif (( SECONDS - unknown_since >= REGISTRATION_LIMIT_SECONDS )); then
-            say "the master has not known this node for $(( SECONDS - unknown_since )) s: starting IceGrid's node again"
+            log "the master has not known this node for $(( SECONDS - unknown_since )) s: restarting IceGrid's node"
             unknown_since=$SECONDS
             end_node "$(< "$STATE/node.pid")"
         fi
@@ -164,18 +164,18 @@ service_registration() {
             up)
                 servers=$(list_servers | tr '\n' ' ')
                 if [[ -n $servers ]]; then
-                    say "registered with OMERO's master as $OMERO_WORKER_NAME; servers: ${servers% }"
+                    log "registered with OMERO's master as $OMERO_WORKER_NAME; servers: ${servers% }"
                 else
-                    say "warning: registered with OMERO's master as $OMERO_WORKER_NAME, which has no server there; add" \
+                    log "warning: registered with OMERO's master as $OMERO_WORKER_NAME, which has no server there; add" \
                         "$OMERO_WORKER_NAME:Processor-0 to omero.server.nodedescriptors"
                 fi
                 ;;
             unreachable)
-                say "error: OMERO's master cannot connect to this node at" \
+                log "error: OMERO's master cannot connect to this node at" \
                     "${OMERO_WORKER_PUBLISHED_HOST:-$HOSTNAME}:$OMERO_WORKER_PORT; open or publish that port"
                 ;;
-            unknown) [[ -z $before ]] || say "OMERO's master does not know this node any more" ;;
-            silent) [[ -z $before ]] || say "OMERO's master does not answer; IceGrid's node connects again when it does" ;;
+            unknown) [[ -z $before ]] || log "OMERO's master no longer knows this node" ;;
+            silent) [[ -z $before ]] || log "OMERO's master does not answer; IceGrid's node connects again when it does" ;;
         esac
         before=$now
     done

@@ -1,7 +1,7 @@
-"""One archive with what a support request needs, and no secret in it: ``biomeroworker diagnostics``.
+"""Collect data for a support request in one archive without secrets: ``biomeroworker diagnostics``.
 
-`collect` runs the sections one after the other. A section that fails or takes too long leaves a note in the archive and
-never stops the others. All text passes through one `Redactor` on its way into the archive.
+`collect` runs the sections one after the other. A section that fails or exceeds its time limit leaves a note in the
+archive and does not affect the others. One `Redactor` removes secrets from all text before it is written.
 """
 
 from __future__ import annotations

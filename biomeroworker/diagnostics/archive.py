@@ -1,4 +1,4 @@
-"""The archive: a tar.gz of text files in a fixed order, readable for its owner alone, complete or not there."""
+"""The archive: a tar.gz of text files in a fixed order. Only its owner can read it, and it is never incomplete."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class Archive:
-    """Files are added in memory and written at `save`, redacted.
+    """An archive at ``target``; its files are below ``folder``.
 
-    The partial file is made at once, so that a folder that cannot be written to is known before anything is collected.
-    It is removed at the end of the ``with`` block unless it was saved.
+    The partial file is created immediately, so that a folder without write access is reported before data is collected.
+    The end of the ``with`` block removes it unless it was saved.
     """
 
     def __init__(self, target: Path, folder: str) -> None:
@@ -36,9 +36,9 @@ class Archive:
             handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
         except OSError as error:
             raise RequestRejected(
-                f"{target.parent} cannot be written to ({error.strerror}); choose another place with --output"
+                f"{target.parent} is not writable ({error.strerror}); choose another folder with --output"
             ) from None
-        self._file = os.fdopen(handle, "wb")  # mode 600: mkstemp makes it so
+        self._file = os.fdopen(handle, "wb")  # mkstemp creates it with mode 600
         self._partial = Path(name)
 
     def __enter__(self) -> Self:
@@ -51,7 +51,7 @@ class Archive:
         self._partial.unlink(missing_ok=True)
 
     def save(self, files: list[tuple[str, str]], redact: Callable[[str], str], when: float) -> None:
-        """Write the files, given as (path, text), and give the archive its name."""
+        """Write the files, given as (path, text), redacted, and rename the archive to its final name."""
         with gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=int(when)) as packed:  # noqa: SIM117
             with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 for path, text in files:
@@ -65,6 +65,6 @@ class Archive:
 
 
 def contained(path: str) -> str:
-    """A path below the folder that it is put into, of harmless letters."""
+    """A relative path without ``..`` and without unusual characters."""
     parts = [_UNSAFE.sub("_", part).lstrip(".") for part in path.split("/")]
     return "/".join(part[:100] for part in parts if part) or "unnamed"

@@ -1,7 +1,7 @@
-"""Decide who serves scripts in a grid, from what IceGrid and IceStorm say. Pure functions: texts in, sentences out.
+"""Find out which Processors serve scripts in a grid, from the output of IceGrid and IceStorm. Pure functions.
 
-OMERO sends a script to any Processor that answers first. A second one that nobody thinks of runs some of the scripts,
-with another configuration; a dead one that is still subscribed costs time, or shuts a new one of its name out.
+OMERO sends a script to the Processor that answers first. A second, forgotten Processor runs some of the scripts with
+another configuration. A Processor that died but is still subscribed delays scripts, or blocks a new one of its name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 #: The type under which a Processor is registered with IceGrid.
 PROCESSOR_TYPE = "::omero::grid::Processor"
-#: The server that this product is meant to be.
+#: The id of the server that biomeroworker replaces.
 OURS = "Processor-0"
 
 _FIELD = re.compile(r"^ {4}(?P<key>[a-z ]+?) = `(?P<value>.*)'$", re.MULTILINE)
@@ -38,7 +38,7 @@ class Server:
 
 
 def parse_server(server: str, description: str, state: str) -> Server:
-    """Read the answers of ``server describe`` and ``server state``."""
+    """Parse the output of ``server describe`` and ``server state``."""
     fields = {found["key"]: found["value"] for found in _FIELD.finditer(description)}
     is_processor = PROCESSOR_TYPE in description or "runProcessor" in description
     return Server(
@@ -47,7 +47,7 @@ def parse_server(server: str, description: str, state: str) -> Server:
 
 
 def parse_subscribers(answer: str) -> list[str]:
-    """The identities in the answer of ``subscribers TOPIC``: indented lines below the topic's name."""
+    """The identities in the output of ``subscribers TOPIC``: the indented lines below the topic's name."""
     return [line.strip() for line in answer.splitlines() if line[:1].isspace() and line.strip()]
 
 
@@ -58,18 +58,18 @@ def findings(
     nodes_up: Mapping[str, bool],
     subscribers: Iterable[str] | None,
 ) -> list[str]:
-    """Say who serves scripts and what is wrong with that.
+    """List the Processors that serve scripts, and problems with them.
 
     Parameters
     ----------
     objects
         Proxies that are registered with the type of a Processor.
     endpoints
-        Of the adapters of Processors, by adapter.
+        Endpoints of the adapters of Processors, by adapter.
     nodes_up
         Whether each registered node answers.
     subscribers
-        Identities that listen to OMERO's question who takes a script; None where it is not known.
+        Identities that are subscribed to OMERO's topic for offering scripts; None if not known.
     """
     processors = [server for server in servers if server.is_processor]
     enabled = [server for server in processors if server.is_enabled]
@@ -79,7 +79,7 @@ def findings(
     ]
     if not any(server.id == OURS for server in processors):
         lines.append(
-            f"no server {OURS} in this grid: name it in omero.server.nodedescriptors, for the node of biomeroworker"
+            f"no server {OURS} in this grid: add it to omero.server.nodedescriptors, for the node of biomeroworker"
         )
     elif not any(server.id == OURS for server in enabled):
         lines.append(f'{OURS} is disabled; to use it: icegridadmin -e "server enable {OURS}"')
@@ -87,8 +87,8 @@ def findings(
         names = ", ".join(f"{server.id} on {server.node}" for server in enabled)
         others = next((server.id for server in enabled if server.id != OURS), OURS)
         lines.append(
-            f"{len(enabled)} servers serve scripts: {names}. Each script goes to the one that answers first. If one of "
-            f'them is not biomeroworker: icegridadmin -e "server disable {others}", then '
+            f"{len(enabled)} servers serve scripts: {names}. OMERO sends a script to the server that answers first. If "
+            f'one of them is not biomeroworker: icegridadmin -e "server disable {others}", then '
             f'icegridadmin -e "server stop {others}"'
         )
     for server in enabled:
@@ -108,20 +108,20 @@ def _foreign_objects(objects: Iterable[str], endpoints: Mapping[str, str]) -> li
         belongs = adapter["adapter"] in endpoints if adapter else bool(_places(proxy) & known)
         if not belongs:
             lines.append(
-                f"a Processor that is no running server of this grid is registered: {proxy}. If it is not meant: "
+                f"a registered Processor belongs to no running server of this grid: {proxy}. If it is not wanted: "
                 f'icegridadmin -e "object remove {proxy.split(" ")[0]}"'
             )
     return lines
 
 
 def _of_subscribers(identities: list[str]) -> list[str]:
-    lines = [f"asked by OMERO who takes a script: {', '.join(identities) or 'none, so every script fails'}"]
+    lines = [f"Processors to which OMERO offers scripts: {', '.join(identities) or 'none, so every script fails'}"]
     twice = sorted({name for name in identities if identities.count(name) > 1})
     lines += [f"{name} is subscribed more than once" for name in twice]
     if len(identities) > 1:
         lines.append(
             f"{len(identities)} Processors are subscribed. "
-            "One that died stays in the list until OMERO has tried it once"
+            "A Processor that died is removed from the list at the next script"
         )
     return lines
 

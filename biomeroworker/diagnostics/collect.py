@@ -33,14 +33,14 @@ SECTIONS = (
     Section("doctor", DOCTOR_SECONDS + 10.0, doctor),
 )
 
-#: Where OMERO.server is in its own image.
+#: The folder of OMERO.server in OMERO's image.
 _SERVER = "/opt/omero/server/OMERO.server"
 _FOLDER = "biomeroworker-diagnostics"
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was done."""
+    """The archive, and the text of its summary."""
 
     archive: Path
     summary: str
@@ -59,14 +59,14 @@ def collect(
     Parameters
     ----------
     output
-        Its file; by default one in the current folder with the time in its name.
+        The file; by default one in the current folder with the time in its name.
     progress
         Called with a line per section.
 
     Raises
     ------
-    biomeroworker.errors.Refused
-        The archive cannot be written where it should be.
+    biomeroworker.errors.RequestRejected
+        The archive cannot be written.
     """
     now = datetime.datetime.now(datetime.UTC)
     target = output or Path(f"{_FOLDER}-{now:%Y%m%d-%H%M%S}.tar.gz")
@@ -87,7 +87,7 @@ def collect(
 
 
 def context_of(config: Path | None, environ: Mapping[str, str]) -> Context:
-    """What the sections look at; a configuration that is wrong is no reason to stop."""
+    """The input of the sections; an invalid configuration is part of it, not an error."""
     settings, error = None, ""
     try:
         settings = Settings.load(config, environ)
@@ -102,13 +102,13 @@ def _summary(results: Sequence[Result], now: datetime.datetime) -> str:
     lines = [f"biomeroworker {__version__}, diagnostics of {now:%Y-%m-%d %H:%M:%S} UTC", ""]
     found = [f"* {result.name}: {line}" for result in results for line in result.notes.findings]
     if found:
-        lines += ["What stands out:", *found, ""]
+        lines += ["Findings:", *found, ""]
     missing = [f"* {result.name}: {line}" for result in results for line in result.notes.missing]
     if missing:
-        lines += ["What could not be asked:", *missing, ""]
-    lines += ["What is inside:", *(f"  {path}" for result in results for path, _ in result.files), ""]
+        lines += ["Missing:", *missing, ""]
+    lines += ["Files:", *(f"  {path}" for result in results for path, _ in result.files), ""]
     lines += [
-        "Passwords, tokens, keys and session ids were replaced by ***, and of each UUID only the first part is left.",
-        "Names of hosts, accounts, files and workflows are in it: look through the files before you send the archive.",
+        "Passwords, tokens, keys and session ids are replaced by ***. Of each UUID, only the first part is included.",
+        "The files contain names of hosts, accounts, files and workflows: read them before you send the archive.",
     ]
     return "\n".join(lines) + "\n"

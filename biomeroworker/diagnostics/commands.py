@@ -1,4 +1,4 @@
-"""Run a program for the archive: no shell, no input, a time limit, and what it printed even when it was ended."""
+"""Run a program without shell and input, with a time limit; its output is returned also when it was killed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: What programs get of the environment where nothing else is given.
+#: The environment variables that programs get by default.
 _NEEDED = ("PATH", "HOME", "USER", "TZ", "LD_LIBRARY_PATH")
 
 
 class NotAvailable(Exception):
-    """Something could not be asked; the text says why. The section goes on without it."""
+    """Some data cannot be collected; the text is the reason. The section continues without it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program printed, to both streams, and how it ended."""
+    """Output (stdout and stderr) and exit code of a program."""
 
     text: str
     code: int
     timed_out: bool = False
 
 
-def ask(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str] | None = None) -> Answer:
-    """Run a program and wait for its end; after ``seconds`` it and its children are killed.
+def run_program(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str] | None = None) -> Answer:
+    """Run a program and wait for its end; after ``seconds``, it and its children are killed.
 
     Raises
     ------
     NotAvailable
-        It is not there, or cannot be started.
+        The program does not exist or cannot be started.
     """
     if environ is None:
         environ = {name: os.environ[name] for name in _NEEDED if name in os.environ} | {"LC_ALL": "C.UTF-8"}
@@ -61,6 +61,6 @@ def ask(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str] | Non
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the program with its children: these may hold the pipe that would be read to its end."""
+    """Kill the program with its children, because a child could keep the output pipe open."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,8 +1,8 @@
-"""The section about OMERO.grid: what IceGrid's registry and IceStorm say of nodes, servers and Processors.
+"""The section about OMERO.grid: nodes, servers and Processors, from IceGrid's registry and IceStorm.
 
-The registry is asked with ``icegridadmin``, so no Ice for Python is needed. No password stands in an argument: the
-programs read the files of the node, before which a file of our own has the values without which they would wait for
-input.
+The data come from ``icegridadmin`` and ``icestormadmin``, so that Ice for Python is not needed. No argument contains a
+password: the programs read the configuration of the node. A file before it sets the values without which they would
+wait for input.
 """
 
 from __future__ import annotations
@@ -15,56 +15,56 @@ from pathlib import Path
 
 from biomeroworker.diagnostics import claims
 from biomeroworker.diagnostics.claims import PROCESSOR_TYPE, Server
-from biomeroworker.diagnostics.commands import NotAvailable, ask
+from biomeroworker.diagnostics.commands import NotAvailable, run_program
 from biomeroworker.diagnostics.sections import Context, File, Notes
 
-#: The topic on which OMERO asks who takes a script.
+#: The topic on which OMERO offers scripts to Processors.
 TOPIC = "/internal/ProcessorAccept"
 _TOPIC_MANAGER_TYPE = "::IceStorm::TopicManager"
 _TOPIC_MANAGER = "IceStorm/TopicManager"
-_ASK_SECONDS = 10.0
-#: A registry that listens on a host and answers nothing is given up sooner than the whole section.
-_CONNECT_MILLISECONDS = 4000
+_COMMAND_SECONDS = 10.0
+#: A connection to a registry that does not answer ends after this time, before the section's time limit.
+_CONNECT_TIMEOUT_MS = 4000
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 @dataclass(frozen=True)
 class Registry:
-    """How the registry is asked: the value of ``--Ice.Config`` and where that came from."""
+    """The access to the registry: the value of ``--Ice.Config``, and its source."""
 
     config: str
     source: str
 
     def admin(self, command: str) -> str:
-        """The answer of icegridadmin, also where it is an error.
+        """The output of a command of icegridadmin; an error message is an output, too.
 
         Raises
         ------
         NotAvailable
-            There is no icegridadmin, or the registry does not answer.
+            icegridadmin is not installed, or the registry does not answer.
         """
-        return _asked(["icegridadmin", f"--Ice.Config={self.config}", "-e", command])
+        return _run(["icegridadmin", f"--Ice.Config={self.config}", "-e", command])
 
     def lines(self, command: str) -> list[str]:
-        """The lines of an answer; none where it is an error, such as that there is nothing of the kind."""
+        """The lines of the output; none if it is an error message, such as that no object was found."""
         answer = self.admin(command)
         return [] if answer.startswith("error:") else [line.strip() for line in answer.splitlines() if line.strip()]
 
     def storm(self, manager: str, command: str) -> str:
-        """The same of icestormadmin."""
+        """The output of a command of icestormadmin."""
         default = f"--IceStormAdmin.TopicManager.Default={manager}"
-        return _asked(["icestormadmin", f"--Ice.Config={self.config}", default, "-e", command])
+        return _run(["icestormadmin", f"--Ice.Config={self.config}", default, "-e", command])
 
 
 def grid(context: Context, notes: Notes) -> Iterator[File]:
-    """Nodes, servers with their states, adapters, objects, and who serves scripts."""
+    """Nodes, servers with their states, adapters, objects, and the Processors that serve scripts."""
     with tempfile.TemporaryDirectory(prefix="biomeroworker-diagnostics-") as folder:
         registry = _registry(context, Path(folder))
         nodes = registry.lines("node list")
         up = {node: "is up" in registry.admin(f"node ping {node}") for node in _plain(nodes, notes)}
         pinged = "".join(f"{node}: {'up' if answers else 'does not answer'}\n" for node, answers in up.items())
-        yield "grid/nodes.txt", f"# asked as {registry.source} says\n{pinged}"
+        yield "grid/nodes.txt", f"# registry: from {registry.source}\n{pinged}"
 
         servers = []
         for name in _plain(registry.lines("server list"), notes):
@@ -93,11 +93,11 @@ def _line(server: Server) -> str:
 
 
 def _registry(context: Context, folder: Path) -> Registry:
-    """The node's own file, or else the locator that the environment names."""
+    """The access that the node's own file configures, otherwise the locator that the environment names."""
     ours = folder / "diagnostics.cfg"
     lines = [
-        f"Ice.Override.ConnectTimeout={_CONNECT_MILLISECONDS}",
-        # without these icegridadmin waits for input; a file that comes after this one has the real ones
+        f"Ice.Override.ConnectTimeout={_CONNECT_TIMEOUT_MS}",
+        # without these, icegridadmin waits for input; the values of a later file take precedence
         "IceGridAdmin.Username=biomeroworker",
         "IceGridAdmin.Password=none",
     ]
@@ -117,7 +117,7 @@ def _registry(context: Context, folder: Path) -> Registry:
     else:
         raise NotAvailable(
             f"no registry is known here: there is no {named[0]} (OMERODIR names the folder), and neither ICE_CONFIG, "
-            "OMERO_LOCATOR nor CONFIG_omero_master_host is set. Off the grid there is nothing to ask"
+            "OMERO_LOCATOR nor CONFIG_omero_master_host is set. Outside a grid, this section is empty"
         )
     if any("\n" in line for line in lines):
         raise NotAvailable(f"{source} holds a line break")
@@ -137,11 +137,11 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _asked(argv: list[str]) -> str:
-    answer = ask(argv, seconds=_ASK_SECONDS)
+def _run(argv: list[str]) -> str:
+    answer = run_program(argv, seconds=_COMMAND_SECONDS)
     if answer.timed_out:
-        raise NotAvailable(f"{argv[0]} did not end within {_ASK_SECONDS:g} s ({argv[-1]})")
-    # what fails of a command begins with "error:"; anything else is that the registry could not be reached
+        raise NotAvailable(f"{argv[0]} did not end within {_COMMAND_SECONDS:g} s ({argv[-1]})")
+    # an error of the command begins with "error:"; other output means that the registry could not be reached
     if answer.code != 0 and not answer.text.lstrip().startswith("error:"):
         raise NotAvailable(_last(answer.text))
     return answer.text
@@ -156,22 +156,22 @@ def _endpoints(registry: Registry, adapter: str) -> str:
 
 
 def _subscribers(registry: Registry, notes: Notes) -> list[str] | None:
-    """Who listens on the topic; None where IceStorm cannot be asked."""
+    """The identities that are subscribed to the topic; None if IceStorm does not answer."""
     proxies = registry.lines(f"object find {_TOPIC_MANAGER_TYPE}")
     manager = proxies[0] if proxies else _TOPIC_MANAGER
     try:
         answer = registry.storm(manager, f"subscribers {TOPIC}")
     except NotAvailable as reason:
-        notes.missing.append(f"subscribers of {TOPIC} could not be asked: {reason}")
+        notes.missing.append(f"subscribers of {TOPIC} are not available: {reason}")
         return None
     if f"{TOPIC}: subscribers" not in answer:
-        notes.missing.append(f"subscribers of {TOPIC} could not be asked: {_last(answer) or 'no answer'}")
+        notes.missing.append(f"subscribers of {TOPIC} are not available: {_last(answer) or 'no answer'}")
         return None
     return claims.parse_subscribers(answer)
 
 
 def _plain(names: list[str], notes: Notes) -> list[str]:
-    """The names that may stand in a command of icegridadmin as they are."""
+    """The names that need no quoting in a command of icegridadmin."""
     strange = [name for name in names if not _PLAIN_NAME.fullmatch(name)]
     if strange:
         notes.missing.append(f"{len(strange)} names with unusual characters were left out")

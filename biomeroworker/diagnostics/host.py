@@ -1,4 +1,4 @@
-"""Sections about this machine: versions, the environment, the configuration and which files there are."""
+"""Sections about this machine: versions, environment, configuration, and a list of files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from biomeroworker import __version__
 from biomeroworker.config.files import config_files, standard_files
-from biomeroworker.diagnostics.commands import NotAvailable, ask
+from biomeroworker.diagnostics.commands import NotAvailable, run_program
 from biomeroworker.diagnostics.known_secrets import is_secret_variable
 from biomeroworker.diagnostics.redaction import MASK
 from biomeroworker.diagnostics.sections import Context, File, Notes
@@ -23,7 +23,7 @@ from biomeroworker.diagnostics.sections import Context, File, Notes
 _PROGRAMS = (("ssh", "-V"), ("icegridnode", "--version"), ("icegridadmin", "--version"), ("icestormadmin", "--version"))
 _PROGRAM_SECONDS = 10.0
 
-#: Variables that the product, Ice, OMERO or Python read; of others not even the name is collected.
+#: Variables that biomeroworker, Ice, OMERO or Python read. Others are not collected, not even their names.
 _VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSH_AUTH_SOCK", "TZ", "LANG"),
@@ -32,11 +32,12 @@ _VARIABLES = (
 )
 _PREFIXES = ("BIOMERO", "OMERO_", "CONFIG_", "ICE_", "SLURM_", "SSH_", "SQLALCHEMY_", "GPU_", "PYTHON", "LC_", "XDG_")
 
-_PER_FOLDER = 200
+#: Maximum number of files that are listed per folder.
+_FILES_PER_FOLDER = 200
 
 
 def versions(context: Context, notes: Notes) -> Iterator[File]:
-    """The product, its interpreter, the system, the programs that it uses, and all installed distributions."""
+    """Versions of biomeroworker, Python, the system, the programs that it uses, and all installed distributions."""
     now = datetime.datetime.now().astimezone()
     lines = [
         f"biomeroworker {__version__}",
@@ -49,7 +50,7 @@ def versions(context: Context, notes: Notes) -> Iterator[File]:
     ]
     for argv in _PROGRAMS:
         try:
-            answer = ask(argv, seconds=_PROGRAM_SECONDS)
+            answer = run_program(argv, seconds=_PROGRAM_SECONDS)
             printed = answer.text.strip().partition("\n")[0] or f"status {answer.code}"
             lines.append(f"{argv[0]} {'did not answer' if answer.timed_out else printed}")
         except NotAvailable as reason:
@@ -65,7 +66,7 @@ def versions(context: Context, notes: Notes) -> Iterator[File]:
 
 
 def environment(context: Context, notes: Notes) -> Iterator[File]:
-    """The variables that matter; of those that hold secrets only that they are set."""
+    """The relevant variables; the values of secrets are masked."""
     lines = []
     for name, value in sorted(context.environ.items()):
         if name in _VARIABLES or name.startswith(_PREFIXES):
@@ -75,7 +76,7 @@ def environment(context: Context, notes: Notes) -> Iterator[File]:
 
 
 def configuration(context: Context, notes: Notes) -> Iterator[File]:
-    """Each setting in force with its origin, and the files that could set one. No file's own text is taken."""
+    """Each effective setting with its origin, and the files that can set one. The content of files is not collected."""
     rule = config_files(context.environ, context.config).rule
     yield "configuration/files.txt", _text([f"rule: {rule}", *_files(context)])
     if context.settings is None:
@@ -93,18 +94,18 @@ def configuration(context: Context, notes: Notes) -> Iterator[File]:
 
 
 def ini_files(context: Context) -> list[Path]:
-    """The ini files that may exist, in the order in which they are read; which of them count, the rule says."""
+    """The ini files that may exist, in the order in which they are read. `config_files` decides which ones apply."""
     files = config_files(context.environ, context.config)
     return list(dict.fromkeys((*standard_files(context.environ), *files.optional, *files.required)))
 
 
 def key_folders(context: Context) -> list[Path]:
-    """Where SSH keys are: the account's folder and the mount of the container."""
+    """Folders with SSH keys: that of the account, and the mount of the container."""
     return [context.home / ".ssh", Path("/tmp/.ssh")]  # noqa: S108  # a mount's fixed name; only read
 
 
 def ice_files(context: Context) -> list[Path]:
-    """Configurations of Ice and OMERO, which hold passwords; they are looked at for these alone."""
+    """Configuration files of Ice and OMERO, which contain passwords; they are read only to find these."""
     etc = context.server / "etc"
     try:
         found = sorted(etc.glob("*.cfg"))
@@ -131,7 +132,7 @@ def _files(context: Context) -> Iterator[str]:
     for folder in folders:
         yield _described(folder)
         try:
-            yield from (_described(file) for file in sorted(folder.iterdir())[:_PER_FOLDER])
+            yield from (_described(file) for file in sorted(folder.iterdir())[:_FILES_PER_FOLDER])
         except OSError as error:
             if folder.exists():
                 yield f"{folder} cannot be listed: {error.strerror}"

@@ -1,6 +1,6 @@
-"""Find the secrets that this machine knows, so that their values can be removed from all that is collected.
+"""Find the secrets that this account can read, so that their values can be removed from the archive.
 
-Nothing here is written anywhere. Files that cannot be read have no secret that this account could give away.
+Nothing is written. The archive cannot contain secrets of files that this account cannot read.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from biomeroworker.config import SECTIONS, Settings, rendering
 from biomeroworker.diagnostics.redaction import is_secret_name
 
-#: No file with secrets is larger.
+#: Larger files are skipped: files with secrets are small.
 _LARGEST_FILE_BYTES = 1_000_000
-#: Lines of a private key that are shorter are headers.
-_KEY_LINE = 20
+#: Shorter lines of a private key are headers.
+_KEY_LINE_CHARACTERS = 20
 
 _PASSWORD_IN_URL = re.compile(r"://(?:[^/\s:@]*:)?([^/\s]+)@")
 _OPTION = re.compile(r"\s*(?P<key>[^=:\s]+)\s*[=:]\s*(?P<value>.*)")
@@ -35,33 +35,33 @@ _SECRET_FIELDS = {
 }
 #: Keys of the ini whose values are secrets.
 SECRET_KEYS = frozenset(_SECRET_FIELDS)
-#: Variables that override them.
+#: Environment variables that override them.
 SECRET_VARIABLES = frozenset(name for names in _SECRET_FIELDS.values() for name in names) | {"INGEST_TRACKING_DB_URL"}
 
 
 def is_secret_variable(name: str) -> bool:
-    """Whether the value of a variable of the environment is a secret."""
+    """Whether the value of an environment variable is a secret."""
     return name in SECRET_VARIABLES or is_secret_name(name)
 
 
 def known_values(
     settings: Settings | None, environ: Mapping[str, str], ini_files: Iterable[Path], folders: Iterable[Path]
 ) -> Iterator[str]:
-    """The secrets of the environment, of the configuration, of Ice's files, and the lines of private keys.
+    """Yield the secrets of the environment, the configuration and Ice's files, and the lines of private keys.
 
     Parameters
     ----------
     ini_files
-        Files with ``key = value``: ini files and configurations of Ice. Read also where they are wrong.
+        Files with ``key = value``: ini files and configurations of Ice. They may be invalid.
     folders
-        Where private keys are.
+        Folders with private keys.
     """
     for name, value in environ.items():
         yield from _of_value(value, is_secret=is_secret_variable(name) and not name.endswith("_FILE"))
         if name.endswith("_FILE") and is_secret_variable(name.removesuffix("_FILE")):
             content = _read(Path(value))
             yield from _of_value(content, is_secret=True)
-            if not content and not Path(value).is_absolute():  # the secret itself, put there by mistake
+            if not content and not Path(value).is_absolute():  # by mistake the secret itself
                 yield value
     for file in ini_files:
         yield from _of_options(_read(file))
@@ -78,7 +78,7 @@ def known_values(
 
 
 def _of_value(value: str, *, is_secret: bool) -> Iterator[str]:
-    """A secret as a whole, and of a URL the password, and the path, which is what a web hook's address hides."""
+    """A secret as a whole; of a URL also its password and its path, which is the secret of a webhook's address."""
     for password in _PASSWORD_IN_URL.findall(value):
         yield password
         yield unquote(password)
@@ -90,7 +90,7 @@ def _of_value(value: str, *, is_secret: bool) -> Iterator[str]:
 
 
 def _is_file(value: str) -> bool:
-    """Whether a value is the path of a secret, not the secret."""
+    """Whether a value is the path of a file with a secret, not the secret itself."""
     try:
         return value.startswith(("/", "~")) and Path(value).expanduser().exists()
     except (OSError, RuntimeError, ValueError):
@@ -98,7 +98,7 @@ def _is_file(value: str) -> bool:
 
 
 def _of_options(text: str) -> Iterator[str]:
-    """The secrets of a file of options: by the key, on continued lines too; in XML as OMERO's config.xml has it."""
+    """The secrets of a file with options, found by their keys; includes continued lines, and XML like config.xml."""
     is_secret = False
     for line in text.splitlines():
         option = _OPTION.match(line)
@@ -112,7 +112,7 @@ def _of_options(text: str) -> Iterator[str]:
 
 
 def _of_logins(text: str) -> Iterator[str]:
-    """The logins of a file as ``podman login --authfile`` writes it."""
+    """The logins in a file that ``podman login --authfile`` writes."""
     for entry in _JSON_ENTRY.findall(text):
         yield entry
         try:
@@ -129,7 +129,7 @@ def _of_keys(folder: Path) -> Iterator[str]:
     for file in files:
         text = _read(file)
         if "PRIVATE KEY-----" in text:
-            yield from (line for line in text.splitlines() if len(line) >= _KEY_LINE and "-----" not in line)
+            yield from (line for line in text.splitlines() if len(line) >= _KEY_LINE_CHARACTERS and "-----" not in line)
 
 
 def _read(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The section with recent logs: the last part of each file of the node, and the supervisor's journal."""
+"""The section with recent logs: the end of each log file of the node, and the supervisor's journal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from biomeroworker.diagnostics.commands import ask
+from biomeroworker.diagnostics.commands import run_program
 from biomeroworker.diagnostics.sections import Context, File, Notes
 
-#: Bytes of each file, and how many files: the newest.
+#: Maximum size of the part of each file, and maximum number of files; the newest ones are collected.
 TAIL_BYTES = 256_000
-_FILES = 30
-#: A line that is longer is cut: nothing legible is.
-_LINE = 4_000
+_MAX_FILES = 30
+#: Longer lines are cut.
+_LINE_CHARACTERS = 4_000
 _SUFFIXES = (".log", ".out", ".err")
 #: The supervisor's unit in docs/deploy.md.
 _UNIT = "biomeroworker"
@@ -24,7 +24,7 @@ _JOURNAL_SECONDS = 20.0
 
 
 def logs(context: Context, notes: Notes) -> Iterator[File]:
-    """What the grid's servers and the supervisor wrote last."""
+    """The latest log lines of the grid's servers and of the supervisor."""
     folder = context.server / "var/log"
     try:
         names = [name for name in os.listdir(folder) if name.endswith(_SUFFIXES)]  # noqa: PTH208
@@ -32,32 +32,34 @@ def logs(context: Context, notes: Notes) -> Iterator[File]:
         notes.missing.append(f"{folder} cannot be listed ({error.strerror}); OMERODIR names the folder of OMERO.server")
         names = []
     dated = sorted(names, key=lambda name: (-_changed(folder / name), name))
-    for name in sorted(dated[:_FILES]):
+    for name in sorted(dated[:_MAX_FILES]):
         try:
             yield f"logs/{name}", tail(folder / name)
         except OSError as error:
             notes.missing.append(f"{folder / name} cannot be read: {error.strerror}")
-    if dated[_FILES:]:
-        notes.missing.append(f"{len(dated) - _FILES} older files of {folder} were left out")
+    if dated[_MAX_FILES:]:
+        notes.missing.append(f"{len(dated) - _MAX_FILES} older files of {folder} were left out")
     yield from _journal(notes)
 
 
 def _journal(notes: Notes) -> Iterator[File]:
-    """The supervisor's output, where systemd keeps it. A container's output goes to the engine, out of our sight."""
+    """The supervisor's output from systemd's journal. A container cannot read its own output."""
     if not Path("/run/systemd/system").is_dir():
         notes.missing.append(
-            "the supervisor writes to no file here; in a container add the output of: docker logs NAME"
+            "the supervisor has no log file here; for a container, add the output of: docker logs NAME"
         )
         return
     lines = f"--lines={_JOURNAL_LINES}"
-    answer = ask(["journalctl", f"--unit={_UNIT}", lines, "--no-pager", "--output=short-iso"], seconds=_JOURNAL_SECONDS)
+    answer = run_program(
+        ["journalctl", f"--unit={_UNIT}", lines, "--no-pager", "--output=short-iso"], seconds=_JOURNAL_SECONDS
+    )
     yield "logs/journal.txt", "\n".join(_cut(line) for line in answer.text.splitlines()) + "\n"
 
 
 def tail(file: Path) -> str:
-    """The last part of a file, in whole lines. Links and anything but regular files are refused.
+    """The end of a file, in whole lines. Links and other special files are refused.
 
-    The folder may belong to an account with fewer rights than ours, which could point a link at a file of ours.
+    An account with fewer privileges may own the folder; it could link to a file that only this account can read.
     """
     handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as opened:
@@ -68,13 +70,13 @@ def tail(file: Path) -> str:
         opened.seek(begin)
         text = opened.read(TAIL_BYTES).decode(errors="replace")
     lines = text.split("\n")
-    if begin:  # half a line could hold half a secret
+    if begin:  # a part of a line could contain a part of a secret, which redaction does not find
         lines[0] = f"[... {begin} bytes before this were left out]"
     return "\n".join(map(_cut, lines))
 
 
 def _cut(line: str) -> str:
-    return line if len(line) <= _LINE else f"{line[:_LINE]} [... cut]"
+    return line if len(line) <= _LINE_CHARACTERS else f"{line[:_LINE_CHARACTERS]} [... cut]"
 
 
 def _changed(file: Path) -> float:

@@ -1,6 +1,6 @@
-"""Remove secrets from text that leaves this machine: by their values where these are known, and by their form.
+"""Remove secrets from text that leaves this machine: known values, and text that has the form of a secret.
 
-The values come from `biomeroworker.diagnostics.known_secrets`. The form catches what this machine does not know:
+The values come from `biomeroworker.diagnostics.known_secrets`. The form finds secrets that this machine does not know:
 passwords of others in a log line, keys, session ids.
 """
 
@@ -14,11 +14,11 @@ from urllib.parse import quote
 from biomeroworker.domain.redaction import mask_credentials
 
 MASK = "***"
-#: Shorter values are words of the language: replacing them would hide the text and nothing else.
-SHORTEST_VALUE = 6
+#: Shorter values are not replaced: they would match ordinary words.
+MIN_VALUE_CHARACTERS = 6
 
 _SECRET_NAME = re.compile(r"pass(?!age|ed|es|ing|ive|_?on)|pwd|secret|token|key|credential", re.IGNORECASE)
-#: Variables that only look so.
+#: Variables whose names only look like those of secrets.
 _FOLDERS = ("PWD", "OLDPWD")
 
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
@@ -31,12 +31,12 @@ _NAMES = (
 _FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, flags), replacement)
     for pattern, flags, replacement in (
-        # addresses of web hooks are secrets themselves
+        # the address of a webhook is a secret
         (r"(https?://[^\s/'\"]*hook[^\s/'\"]*/)[^\s'\"]+", re.IGNORECASE, rf"\1{MASK}"),
         (r"(https?://[^\s'\"]{0,300}/(?:web)?hooks?/)[^\s'\"]+", re.IGNORECASE, rf"\1{MASK}"),
         (r"(authorization['\"]?\s*[:=]\s*).+", re.IGNORECASE, rf"\1{MASK}"),
         (r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE, rf"\1 {MASK}"),
-        # name = value, "name": "value"; a value without quotes may hold blanks, so the rest of the line goes
+        # name = value, "name": "value"; a value without quotes may contain blanks, so the rest of the line is removed
         (rf"({_NAMES}[\w.-]*['\"]?\s*(?:=>|[:=])\s*)(\"[^\"]*\"|'[^']*'|\S.*)", re.IGNORECASE, rf"\1{MASK}"),
         (rf"((?<![\w-])--?[\w-]{{0,40}}{_NAMES}[\w-]*\s+)\S+", re.IGNORECASE, rf"\1{MASK}"),
         # the omero command: -w PASSWORD, -k SESSION
@@ -57,7 +57,7 @@ def is_secret_name(name: str) -> bool:
 
 
 class Redactor:
-    """Removes the given values, and what looks like a secret."""
+    """Removes the given values, and text that looks like a secret."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         found = {form for value in values for form in _forms_of(value)}
@@ -65,7 +65,7 @@ class Redactor:
         self._values = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, text: str) -> str:
-        """``text`` without secrets; it keeps its lines."""
+        """``text`` without secrets; the number of lines does not change."""
         if self._values:
             text = self._values.sub(MASK, text)
         lines, in_key = [], False
@@ -82,9 +82,9 @@ class Redactor:
 
 
 def _forms_of(value: str) -> Iterable[str]:
-    """A value as it may stand in a text: as it is, in a URL, in JSON."""
+    """The forms of a value in a text: unchanged, in a URL, in JSON."""
     value = value.strip()
-    if len(value) >= SHORTEST_VALUE and set(value) != {"*"}:
+    if len(value) >= MIN_VALUE_CHARACTERS and set(value) != {"*"}:
         yield from (value, quote(value, safe=""), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
 
 
@@ -96,6 +96,6 @@ def _redacted(line: str) -> str:
 
 
 def _is_random(text: str) -> bool:
-    """Whether a run of base64 letters is data. A path has more slashes, a digest in hex has no capitals."""
+    """Whether a base64 string is random data. A path has more slashes, a hexadecimal digest has no capitals."""
     kinds = (str.islower, str.isupper, str.isdigit)
     return all(any(map(kind, text)) for kind in kinds) and text.count("/") <= max(4, len(text) // 16)

@@ -1,4 +1,4 @@
-"""The section about the log of runs: counts, what is paused and why, and the names of the last events. Only reads."""
+"""The section about the event log: numbers of runs, paused runs with reasons, and the last events. Read-only."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from biomeroworker.diagnostics.sections import Context, File, Notes
 from biomeroworker.eventlog.database import connect
 from biomeroworker.eventlog.tables import EVENTS, LEASES, OUTBOX, TRACKING, VIEWS
 
+#: Maximum number of rows per file.
 _ROWS = 100
-#: For one statement; PostgreSQL alone knows such a limit.
+#: Time limit of a statement; PostgreSQL only.
 _STATEMENT_SECONDS = 10
 
 
 def run_log(context: Context, notes: Notes) -> Iterator[File]:
-    """What a person would look up first."""
+    """The state of the runs, and the latest events."""
     if context.settings is None:
-        raise NotAvailable("the configuration cannot be used, so the database is not known")
+        raise NotAvailable("the configuration is invalid, so the database is not known")
     url = context.settings.database_url
     path = make_url(url).database or ""
     if url.startswith("sqlite") and path not in ("", ":memory:") and not Path(path).exists():
-        raise NotAvailable(
-            f"{context.settings.database_shown} does not exist yet: it is made when the first run is accepted"
-        )
+        raise NotAvailable(f"{context.settings.database_shown} does not exist yet: the first run creates it")
     engine = connect(url)
     try:
         with engine.connect() as connection, connection.begin():
@@ -47,7 +46,7 @@ def run_log(context: Context, notes: Notes) -> Iterator[File]:
 def _read(connection: Connection, notes: Notes) -> Iterator[File]:
     tables = set(inspect(connection).get_table_names())
     if EVENTS.name not in tables:
-        raise NotAvailable("the database has no table of events: no log was ever kept in it")
+        raise NotAvailable("the database has no table of events: it contains no event log")
     events = EVENTS.c
     last = connection.execute(
         select(events.id, events.originator_id, events.originator_version, events.topic)
@@ -63,7 +62,7 @@ def _read(connection: Connection, notes: Notes) -> Iterator[File]:
     )
     runs = VIEWS.runs.c
     if VIEWS.runs.name not in tables:
-        notes.missing.append("the database has no table of runs: it was never opened by this program")
+        notes.missing.append("the database has no table of runs: this program has not opened it yet")
         return
     counted = connection.execute(select(runs.state, runs.paused, func.count()).group_by(runs.state, runs.paused)).all()
     by_state = Counter[str]()
@@ -112,7 +111,7 @@ def _read(connection: Connection, notes: Notes) -> Iterator[File]:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Tab-separated lines; what stands in a cell stays on its line."""
+    """Tab-separated lines; line breaks in cells become blanks."""
     lines = ["\t".join(head)]
     lines += ["\t".join(" ".join(str(cell).split()) for cell in row) for row in rows]
     return "\n".join(lines) + "\n"

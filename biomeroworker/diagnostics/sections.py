@@ -1,4 +1,4 @@
-"""A section of the archive: what it collects, how long it may take, and what is noted when it fails."""
+"""Sections of the archive, their time limits, and the notes about data that could not be collected."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ File = tuple[str, str]
 
 @dataclass(frozen=True)
 class Context:
-    """What the sections look at."""
+    """The input of the sections."""
 
     environ: Mapping[str, str]
-    config: Path | None  #: the file that was named on the command line
-    settings: Settings | None  #: None where the configuration is wrong
-    config_error: str  #: why
+    config: Path | None  #: the file from the command line
+    settings: Settings | None  #: None if the configuration is invalid
+    config_error: str  #: the reason
     server: Path  #: folder of OMERO.server, which need not exist
     home: Path
 
 
 @dataclass
 class Notes:
-    """What a section adds to the summary: what a person should see first, and what could not be asked."""
+    """What a section adds to the summary: important findings, and data that is missing."""
 
     findings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Section:
-    """One section. ``collect`` yields files as soon as it has them, so that a late one costs only what is missing."""
+    """A section. ``collect`` yields each file as soon as it is complete: files before a time-out are not lost."""
 
     name: str
     seconds: float
@@ -46,7 +46,7 @@ class Section:
 
 @dataclass
 class Result:
-    """What a section has brought."""
+    """The files and notes of a section."""
 
     name: str
     files: list[File]
@@ -55,28 +55,28 @@ class Result:
 
 
 def run(section: Section, context: Context) -> Result:
-    """Run a section to its end, or until its time is over: then it is left behind, with what it brought so far."""
+    """Run a section until its end or its time limit; after the limit, return the files that it has yielded so far."""
     files: list[File] = []
     notes = Notes()
 
     def work() -> None:
         try:
             for file in section.collect(context, notes):
-                files.append(file)  # one by one: those before a failure count
+                files.append(file)  # one by one, so that the files before a failure are not lost
         except NotAvailable as reason:
-            notes.missing.append(f"could not be asked: {reason}")
+            notes.missing.append(f"not available: {reason}")
         except Exception as error:
-            notes.missing.append(f"could not be asked: {type(error).__name__}: {error}")
+            notes.missing.append(f"not available: {type(error).__name__}: {error}")
 
     started = time.monotonic()
     thread = threading.Thread(target=work, name=f"diagnostics-{section.name}", daemon=True)
     thread.start()
     thread.join(section.seconds)
     taken = time.monotonic() - started
-    # copies: a section that is left behind may go on adding
-    brought, found = list(files), Notes(list(notes.findings), list(notes.missing))
+    # copies, because the thread of a section may continue after its time limit
+    collected, found = list(files), Notes(list(notes.findings), list(notes.missing))
     if thread.is_alive():
-        found.missing.append(f"could not be asked to the end: it took longer than {section.seconds:g} s")
+        found.missing.append(f"not complete: it took longer than {section.seconds:g} s")
     if found.missing:
-        brought.append((f"{section.name}/not-asked.txt", "".join(f"{line}\n" for line in found.missing)))
-    return Result(section.name, brought, found, taken)
+        collected.append((f"{section.name}/missing.txt", "".join(f"{line}\n" for line in found.missing)))
+    return Result(section.name, collected, found, taken)

@@ -1,6 +1,6 @@
-"""What OMERO's scripts see of the node's environment: a list of allowed variables, and what is never given.
+"""The environment variables of the node that OMERO scripts get: allowed variables, and secrets that are never passed.
 
-This list is the source of the table in the documentation.
+The table in the documentation is generated from this list.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from biomeroworker.config.node_settings import is_secret_of_the_worker
 
-#: Groups of variables with their meaning. A trailing star allows all variables that begin so.
+#: Variables by purpose. A trailing star allows all variables with this prefix.
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "Proxies": (
         *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
@@ -37,7 +37,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
 }
 _BY_OMERO = "Given by omero-py itself"
 
-#: What the documentation says of variables that scripts never see; `is_secret_of_the_worker` decides.
+#: Text of the documentation about variables that are never passed; `is_secret_of_the_worker` decides.
 NEVER = (
     "`OMERO_PASSWORD`, `OMERO_ROOT_PASSWORD` and `OMERO_LOCATOR` (with them a script could act as the worker), "
     "`BIOMERO_WEBHOOK_URL`, every `BIOMERO…` variable that ends with `PASSWORD`, `SECRET` or `TOKEN` (only the "
@@ -46,12 +46,12 @@ NEVER = (
 
 
 def script_environment(given: Mapping[str, str], forward: Iterable[str] = ()) -> dict[str, str]:
-    """The variables of ``given`` that scripts get besides those of omero-py.
+    """The variables of ``given`` that scripts get, in addition to those that omero-py passes.
 
     Parameters
     ----------
     forward
-        More of them, as ``[NODE] forward_env`` names them.
+        Further allowed variables, from ``[NODE] forward_env``.
     """
     names = [name for group, group_names in ALLOWED.items() if group != _BY_OMERO for name in group_names]
     names += forward
@@ -64,13 +64,13 @@ def script_environment(given: Mapping[str, str], forward: Iterable[str] = ()) ->
 
 
 def without_node(python_path: str) -> str:
-    """A module path without this folder, which is there for IceGrid alone: scripts must not import its modules."""
+    """A PYTHONPATH without this folder, which only IceGrid needs: scripts must not import its modules."""
     here = Path(__file__).resolve().parent
     return os.pathsep.join(entry for entry in python_path.split(os.pathsep) if entry and Path(entry).resolve() != here)
 
 
 def environment_table() -> str:
-    """The list as Markdown, for the documentation."""
+    """The list as a Markdown table."""
     lines = ["| variables | what for |", "|---|---|"]
     for meaning, names in ALLOWED.items():
         lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {meaning} |")

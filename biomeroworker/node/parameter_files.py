@@ -1,6 +1,6 @@
-"""Parameters of scripts as files, so that a restarted node still opens dialogs at once.
+"""Parameters of scripts in files, so that a node opens dialogs without delay after a restart, too.
 
-JSON with the class of each value beside it. `omero.grid.JobParams` could be pickled, but reading a pickle runs code.
+The format is JSON with the class of each value. `omero.grid.JobParams` could be pickled, but unpickling can run code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ _VALUES: Mapping[str, Callable[[Any], Any]] = {
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON has it; TypeError for a kind that no parameter has."""
+    """Convert a value of a parameter to JSON values.
+
+    Raises
+    ------
+    TypeError
+        No parameter has a value of this class.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -50,7 +56,13 @@ def encode(value: Any) -> Any:
 
 
 def decode(found: Any) -> Any:
-    """The value again; KeyError, TypeError or ValueError for what `encode` has not written."""
+    """Convert the result of `encode` back.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        `encode` does not return such a value.
+    """
     if isinstance(found, list):
         return [decode(item) for item in found]
     if not isinstance(found, dict):
@@ -66,13 +78,13 @@ def decode(found: Any) -> Any:
 
 
 class ParameterFiles:
-    """A folder with one file per key; the oldest files go first when there are too many."""
+    """A folder with one file per key. When there are more than ``limit`` files, the oldest ones are removed."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
 
     def read(self, key: str) -> tuple[float, Any] | None:
-        """When the parameters were stored, and they; None if there is no such file or it is broken."""
+        """The time of storage (seconds since 1970) and the parameters; None if the file is missing or invalid."""
         file = self._file(key)
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
@@ -84,7 +96,7 @@ class ParameterFiles:
             return None
 
     def write(self, key: str, stored: float, params: Any) -> None:
-        """Store parameters. What cannot be stored is not: it will be parsed again after a restart."""
+        """Store parameters. If that fails, the file is removed, and the script is parsed again after a restart."""
         try:
             text = json.dumps({"stored": stored, "params": encode(params)})
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,7 +109,7 @@ class ParameterFiles:
             self.remove(key)
 
     def remove(self, key: str) -> None:
-        """Remove the file of a key, if there is one."""
+        """Remove the file of a key, if it exists."""
         with contextlib.suppress(OSError):
             self._file(key).unlink()
 

@@ -1,9 +1,9 @@
-"""Parameters of scripts from a cache, so that a dialog opens at once.
+"""A cache of the parameters of scripts, so that a dialog opens without delay.
 
-An entry is valid for one script text, user, group and state of the configuration (see `cache_key`). Scripts may build
-their parameters from anything else too, such as the user's datasets. So each answer from the cache starts a parse in
-the background: what has changed is seen at the next opening at the latest, and an entry that was not used for
-`MAX_AGE_SECONDS` is parsed before it is shown. Failures are not cached.
+An entry is valid for one script text, user, group and state of the configuration (see `cache_key`). A script can make
+its parameters from other data, too, such as the user's datasets. Therefore each answer from the cache starts a parse in
+the background: the next opening of the dialog shows the change, and an entry older than `MAX_AGE_SECONDS` is parsed
+before it is shown. Failures are not cached.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from biomeroworker.config import Settings
 
 log = logging.getLogger(__name__)
 
-#: An older entry is not shown: the first dialog of a day is parsed.
+#: Maximum age of an entry that is shown without a parse.
 MAX_AGE_SECONDS = 4 * 3600.0
-#: How many entries are kept.
+#: Maximum number of entries, in memory and in files.
 ENTRIES = 500
-#: Seconds between an answer and the parse in the background: a dialog, and the start of its script, go first.
+#: Delay between an answer and the parse in the background, so that it does not slow down the dialog and its script.
 REFRESH_DELAY_SECONDS = 1.0
 
 
 class Files(Protocol):
-    """Where entries survive a restart."""
+    """Storage of entries that survives a restart."""
 
     def read(self, key: str) -> tuple[float, Any] | None:
-        """When the parameters were stored, and they."""
+        """The time of storage (seconds since 1970) and the parameters; None if there is no entry."""
 
     def write(self, key: str, stored: float, params: Any) -> None:
         """Store parameters."""
@@ -46,13 +46,13 @@ class Files(Protocol):
 
 
 def cache_key(script_hash: str, user: int, group: int, launcher: str, config_state: str) -> str:
-    """What an entry is valid for."""
+    """The key of an entry: a digest of everything that it depends on."""
     parts = [__version__, script_hash, user, group, launcher, config_state]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def config_state(files_digest: str, environment: dict[str, str], settings: Settings) -> str:
-    """The state of what dialogs of workflows are made of: ini files, environment, and the kept descriptors."""
+    """A digest of the data that dialogs of workflows are made from: ini files, environment, cached descriptors."""
     digest = hashlib.sha256(files_digest.encode())
     digest.update(json.dumps(sorted(environment.items())).encode())
     for file in sorted(_files_below(settings.worker.work_folder / "descriptors")):
@@ -69,14 +69,14 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 class Answer(NamedTuple):
-    """Parameters of a script; None if it fails to name them."""
+    """The parameters of a script; None if its parse failed."""
 
     params: Any
-    source: Literal["cache", "parsed", "shared"]  #: ``shared``: another call parsed them at the same time
+    source: Literal["cache", "parsed", "shared"]  #: ``shared``: parsed by a concurrent call
 
 
 class ParameterCache:
-    """Answers by key; concurrent first questions for a key share one parse."""
+    """Parameters by key. Concurrent calls for a key that is not cached share one parse."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -88,13 +88,13 @@ class ParameterCache:
         self._worker: threading.Thread | None = None
 
     def get(self, key: str, parse: Callable[[], Any]) -> Answer:
-        """The parameters, from the cache or else parsed.
+        """The parameters from the cache, or from ``parse``.
 
         Parameters
         ----------
         parse
-            Returns the parameters, or None for a script that fails to name them; what it raises reaches all callers
-            that wait for it.
+            Returns the parameters, or None if the script does not name any. An exception is raised in all calls that
+            wait for this parse.
         """
         with self._lock:
             entry = self._valid(key)
@@ -120,7 +120,7 @@ class ParameterCache:
         return Answer(params, "parsed")
 
     def refresh_later(self, key: str, parse: Callable[[], Any]) -> None:
-        """Parse in the background; if that fails, the next question parses again."""
+        """Parse in the background. If that fails, the entry is removed, and the next call parses again."""
         with self._lock:
             self._refreshes.setdefault(key, (time.monotonic() + REFRESH_DELAY_SECONDS, parse))
             if self._worker is None:
@@ -141,7 +141,7 @@ class ParameterCache:
             try:
                 params = parse()
             except Exception as error:
-                log.warning("parameters could not be parsed in the background: %s", error)
+                log.warning("parsing parameters in the background failed: %s", error)
                 params = None
             self._store(key, params)
 

@@ -1,9 +1,10 @@
-"""The processes that a script consists of: how much memory they use together, and ending them all.
+"""The process tree of a script: its memory usage, and killing it.
 
-Memory is limited by looking at what the whole tree uses, several times per second. `RLIMIT_DATA` and `RLIMIT_AS` would
-not do: they count what one process has reserved, not what it uses, so that a Java virtual machine or a sparse array
-hits them early, and ten children may use ten times the limit. A cgroup would do, but an ordinary account in a container
-may not make one. For what is faster than our look, `prefer_for_oom` makes the kernel end the script and not the node.
+The memory limit is enforced by measuring the whole tree several times per second. `RLIMIT_DATA` and `RLIMIT_AS` are not
+suitable: they count what one process has reserved, not what it uses, so that a Java virtual machine or a sparse array
+reaches them early, and ten children may use ten times the limit. A cgroup would be suitable, but an ordinary account in
+a container cannot create one. If memory runs out between two measurements, `prefer_for_oom` makes the kernel kill the
+script instead of the node.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-#: What the kernel adds to a script's badness when memory runs out (0 to 1000). Raising it needs no privilege.
+#: The kernel adds this to the score of a script when it selects a process to kill (0 to 1000). Raising it needs no
+#: privilege.
 OOM_SCORE = 500
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -22,7 +24,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 def members(leader: int) -> list[int]:
     """The process ``leader``, the processes of the session that it leads, and all their descendants.
 
-    A daemon that left both, such as a shared SSH connection, is none of them.
+    A daemon that left the session and has another parent, such as a shared SSH connection, is not included.
     """
     parents: dict[int, int] = {}
     found: set[int] = set()
@@ -39,17 +41,17 @@ def members(leader: int) -> list[int]:
 
 
 def used_bytes(pids: list[int]) -> int:
-    """Memory in use. Pages that several of them share count in each."""
+    """Resident memory. Pages that several processes share are counted for each of them."""
     return sum(_resident_bytes(pid) for pid in pids)
 
 
 def shared_once_bytes(pids: list[int]) -> int:
-    """Memory in use, with pages that several processes share counted once; slower than `used_bytes`."""
+    """Resident memory, with shared pages counted once; slower than `used_bytes`."""
     return sum(_proportional_bytes(pid) for pid in pids)
 
 
 def kill(leader: int) -> None:
-    """End all of them. Twice, for what was started meanwhile."""
+    """Kill all `members`; twice, because new ones may be started during the first pass."""
     for _ in range(2):
         for pid in members(leader):
             with contextlib.suppress(ProcessLookupError):
@@ -57,13 +59,13 @@ def kill(leader: int) -> None:
 
 
 def prefer_for_oom(pid: int) -> None:
-    """Let the kernel end this process, and what it starts, before the node when memory runs out."""
+    """Make the kernel kill this process, and its children, before the node when memory runs out."""
     with contextlib.suppress(OSError):  # it may have ended
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 def machine_bytes() -> int:
-    """Memory of this machine, or of this container where that has less."""
+    """Memory of this machine, or of this container if its limit is lower."""
     total = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
@@ -76,7 +78,7 @@ def _processes() -> Iterator[tuple[int, int, int]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                # the name of the program, in brackets, may hold anything
+                # the name of the program, in brackets, may contain any character
                 fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
                 yield int(folder.name), int(fields[1]), int(fields[3])
 

@@ -1,14 +1,14 @@
-"""What OMERO's grid starts as Processor-0: ``${PYTHON} -m runProcessor``.
+"""The module that OMERO's grid starts as Processor-0: ``${PYTHON} -m runProcessor``.
 
-Put this folder first on PYTHONPATH; the module of the same name that comes with omero-py then is not found.
+This folder must be first in PYTHONPATH: omero-py has a module of the same name.
 """
 
-# ruff: noqa: N999  OMERO gives it its name
+# ruff: noqa: N999  OMERO requires this name
 
 import sys
 from pathlib import Path
 
-# Nothing else in this folder may be found by its bare name, neither by us nor by the scripts that we start.
+# The other modules in this folder must not be importable by their bare names, neither here nor in scripts.
 _HERE = str(Path(__file__).resolve().parent)
 sys.path[:] = [entry for entry in sys.path if str(Path(entry or ".").resolve()) != _HERE]
 

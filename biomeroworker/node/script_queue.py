@@ -1,4 +1,4 @@
-"""How many scripts run at once: further ones wait and are started in the order in which they came."""
+"""A queue with a limit on the number of scripts that run at the same time. Scripts start in the order of arrival."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 class ScriptQueue(Generic[T]):
-    """A bound with a waiting line. It only counts; starting a script is up to the caller.
+    """The waiting and the running scripts. Only counts them; the caller starts them.
 
     Parameters
     ----------
     limit
-        Called each time that there may be room: a changed setting counts at once.
+        Returns the maximum number of running scripts; called for each `take`, so that a changed setting applies.
     """
 
     def __init__(self, limit: Callable[[], int]) -> None:
@@ -26,12 +26,12 @@ class ScriptQueue(Generic[T]):
         self._running: list[T] = []
 
     def add(self, script: T) -> None:
-        """Append a script to the waiting line."""
+        """Append a script to the waiting ones."""
         with self._lock:
             self._waiting.append(script)
 
     def take(self) -> list[T]:
-        """The scripts that may start now; they count as running from here on."""
+        """Remove and return the scripts that may start now; they count as running from now on."""
         with self._lock:
             room = max(0, self._limit() - len(self._running))
             started = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
@@ -39,7 +39,7 @@ class ScriptQueue(Generic[T]):
             return started
 
     def withdraw(self, script: T) -> bool:
-        """Take a script out of the waiting line; returns whether it was there."""
+        """Remove a waiting script; returns False if it was not waiting."""
         with self._lock:
             if script not in self._waiting:
                 return False
@@ -47,7 +47,7 @@ class ScriptQueue(Generic[T]):
             return True
 
     def ended(self, script: T) -> bool:
-        """A script does not run any more; returns whether it counted as running until now."""
+        """Remove a running script; returns False if it did not count as running."""
         with self._lock:
             if script not in self._running:
                 return False
@@ -60,6 +60,6 @@ class ScriptQueue(Generic[T]):
             return list(self._running)
 
     def waiting(self) -> list[T]:
-        """The scripts that wait, the next one first."""
+        """The waiting scripts, the next one first."""
         with self._lock:
             return list(self._waiting)

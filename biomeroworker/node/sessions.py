@@ -1,4 +1,4 @@
-"""Sessions of the owners of jobs, beside those that OMERO opens for their scripts."""
+"""Sessions of the owners of jobs, in addition to those that OMERO opens for their scripts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from biomeroworker.omero.connection.credentials import IDLE_TIMEOUT_MS, open_for
 
 
 def open_for_owner(sf: Any, user: int, group: int) -> str:
-    """Open a session of a user in a group, by the right of the session ``sf``; returns its uuid, which is a secret.
+    """Open a session of a user in a group with the privileges of the session ``sf``; returns its uuid, a secret.
 
-    In the grid that is the right of an internal session. An attached Processor may do it for its own user, and for
-    others if its user has the privilege Sudo; otherwise this raises.
+    An internal session of the grid may do this for all users. An attached Processor may do it for its own user, and for
+    others only if its user has the privilege Sudo.
+
+    Raises
+    ------
+    omero.ServerError
+        The privilege is missing.
     """
     if sf.getAdminService().getEventContext().userId != user:
         return open_for(sf, user, group)
@@ -27,7 +32,7 @@ def open_for_owner(sf: Any, user: int, group: int) -> str:
 
 
 def close_session(sf: Any, uuid: str) -> None:
-    """End a session, for all who have joined it."""
+    """Close a session for all clients that have joined it."""
     session = omero.model.SessionI()
     session.uuid = rstring(uuid)
     with contextlib.suppress(omero.ServerError, Ice.Exception):  # it has ended

@@ -8,7 +8,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 environment=$1 wheels=$2 layer=$3
 
 require_python
-# pip stays in an environment of its own: the image carries none.
+# pip has an environment of its own, which is not part of the image.
 "$PYTHON" -m venv /tmp/pip
 "$PYTHON" -m venv --without-pip "$environment"
 pip() { /tmp/pip/bin/python -m pip --python "$environment/bin/python" -q "$@"; }

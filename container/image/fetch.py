@@ -1,4 +1,4 @@
-"""Fetch a file and check it: ``python fetch.py URL SHA256 FILE``. A file with another checksum is not kept.
+"""Fetch a file and check it: ``python fetch.py URL SHA256 FILE``. A file with another checksum is removed.
 
 Standard library only: it runs in the build of an image, before anything is installed.
 """

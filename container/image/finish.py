@@ -31,7 +31,7 @@ def stamp(folder: Path, epoch: int) -> None:
 def compile_modules(folder: Path, environment: str) -> None:
     """Compile all modules. They are compared by time, not by hash: one that an administrator edits is compiled again.
 
-    What cannot be compiled (templates, code of other Pythons) stays as it is, as with pip.
+    Files that cannot be compiled (templates, code of other Pythons) are left unchanged, as with pip.
     """
     compileall.compile_dir(
         folder,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Start the cluster's services, keep an eye on them, and stop them in order on SIGTERM. When one ends by itself, all are
-# stopped and the status is 1: the container's restart policy starts them again.
+# Start the services of the cluster, monitor them, and stop them in order on SIGTERM. When one ends, all are stopped with
+# status 1, and the restart policy of the container starts them again.
 #
 # Public keys that may log in as hpcuser come from the variable LOCALSLURM_AUTHORIZED_KEYS (one key on each line) or from
 # a file that is mounted at /etc/localslurm/authorized_keys.
@@ -11,12 +11,12 @@ STATE=/var/lib/localslurm
 ACCOUNT=hpcuser
 START_SECONDS=60
 
-say() {
+log() {
     printf 'localslurm: %s\n' "$*" >&2
 }
 
 fail() {
-    say "error: $*"
+    log "error: $*"
     exit 1
 }
 
@@ -56,7 +56,7 @@ write_host_key() {
         mv -- "$key.new.pub" "$key.pub"
         mv -- "$key.new" "$key"
     fi
-    say "host key, for known_hosts: localslurm $(cut -d' ' -f1,2 "$key.pub")"
+    log "host key, for known_hosts: localslurm $(cut -d' ' -f1,2 "$key.pub")"
 }
 
 write_munge_key() {
@@ -169,7 +169,7 @@ start_all() {
     fi
     start sshd /usr/sbin/sshd -D -e -f "$CONFIGURATION/sshd_config"
     ready sshd ssh-keyscan -T 2 -t ed25519 127.0.0.1
-    say "ready: $(sinfo -h -o '%D node, %c CPUs, %m MiB, partition %P'); $(apptainer --version)"
+    log "ready: $(sinfo -h -o '%D node, %c CPUs, %m MiB, partition %P'); $(apptainer --version)"
 }
 
 # Stop the services, the last first, and exit with status $1. What still runs of jobs ends with the container; they are
@@ -183,14 +183,14 @@ stop_all() {
         deadline=$(( SECONDS + 8 ))
         while kill -0 "${pid[$name]}" 2> /dev/null; do
             if (( SECONDS >= deadline )); then
-                say "$name does not stop: killed"
+                log "$name does not stop: killed"
                 kill -KILL "${pid[$name]}" 2> /dev/null || true
                 break
             fi
             sleep 0.05
         done
     done
-    say "stopped"
+    log "stopped"
     exit "$1"
 }
 
@@ -204,6 +204,6 @@ trap '(( $? == 0 )) || stop_all 1' EXIT
 start_all
 wait -n || true
 for name in "${services[@]}"; do
-    kill -0 "${pid[$name]}" 2> /dev/null || say "error: $name has ended: see the lines above"
+    kill -0 "${pid[$name]}" 2> /dev/null || log "error: $name has ended: see the lines above"
 done
 stop_all 1

@@ -160,10 +160,10 @@ def test_the_subscribers_of_the_processor_topic_are_named(grid, locator, tmp_pat
             found = section(tmp_path, OMERO_LOCATOR=locator)
     finally:
         icegridadmin(grid, "object remove IceStorm/TopicManager")
-    assert "couldn't find topic" in empty["not-asked.txt"]
+    assert "couldn't find topic" in empty["missing.txt"]
     assert found["processor-subscribers.txt"].split() == ["Processor", "Dead-Processor"]
     assert "2 Processors are subscribed" in found["who-serves-scripts.txt"]
-    assert "not-asked.txt" not in found
+    assert "missing.txt" not in found
 
 
 def subscribe(locator, *proxies):

@@ -17,6 +17,7 @@ import pytest
 from omero.rtypes import rint, rlong, rstring
 
 from biomeroworker.node import attach
+from biomeroworker.node.sessions import close_session
 from biomeroworker.omero.connection.session import OmeroSession
 
 #: How long a test waits for anything. Long enough for a busy machine: it only delays the failure of a test.
@@ -110,13 +111,6 @@ def finished(session, process, seconds=PATIENCE_SECONDS):
     return ""
 
 
-def session_of(running):
-    """The session of a running script."""
-    found = omero.model.SessionI()
-    found.uuid = rstring(running.uuid)
-    return found
-
-
 def message(process):
     return process.getResults(0)["Message"].val
 
@@ -178,7 +172,7 @@ def test_a_script_is_kept_while_its_session_exists(session, login, tmp_path):
         process = start_until_ready(session, script, tmp_path / "ready")
         (running,) = attached.processor._queue.running()
         assert running.check(), "omero-py stops a script for which this is false"
-        session.sf.getSessionService().closeSession(session_of(running))
+        close_session(session.sf, running.uuid)
         assert not running.check()
         process.cancel()
     finally:
@@ -273,7 +267,8 @@ def test_a_script_that_ignores_signals_is_killed_with_the_node_and_its_job_ends(
         "OMERO_USER": person.name,
         "OMERO_PASSWORD": person.password,
     }
-    with node_process([sys.executable, "-m", "biomeroworker", "attach"], login) as node:
+    command = [sys.executable, "-c", "from biomeroworker.cli import main; main()", "attach"]
+    with node_process(command, login) as node:
         script = session.sf.getScriptService().uploadScript("/test/ignoring.py", IGNORING)
         process = start_until_ready(session, script, tmp_path / "ready")
         node.send_signal(signal.SIGTERM)

@@ -9,7 +9,7 @@ import pytest
 
 from biomeroworker.diagnostics.archive import Archive, contained
 from biomeroworker.diagnostics.collect import collect
-from biomeroworker.diagnostics.commands import NotAvailable, ask
+from biomeroworker.diagnostics.commands import NotAvailable, run_program
 from biomeroworker.diagnostics.logs import TAIL_BYTES, tail
 from biomeroworker.diagnostics.sections import Section
 from biomeroworker.errors import RequestRejected
@@ -48,14 +48,14 @@ def test_a_section_that_fails_costs_only_itself(tmp_path):
     hang.set()
     found = members(done.archive)
     assert list(found) == [
-        "summary.txt", "broken/first.txt", "broken/not-asked.txt", "stuck/first.txt", "stuck/not-asked.txt",
-        "absent/not-asked.txt", "good/a.txt",
+        "summary.txt", "broken/first.txt", "broken/missing.txt", "stuck/first.txt", "stuck/missing.txt",
+        "absent/missing.txt", "good/a.txt",
     ]  # fmt: skip
-    assert found["broken/not-asked.txt"] == "could not be asked: ValueError: it broke\n"
-    assert "longer than 0.5 s" in found["stuck/not-asked.txt"]
-    assert found["absent/not-asked.txt"] == "could not be asked: there is none\n"
+    assert found["broken/missing.txt"] == "not available: ValueError: it broke\n"
+    assert "longer than 0.5 s" in found["stuck/missing.txt"]
+    assert found["absent/missing.txt"] == "not available: there is none\n"
     assert "* good: something to see" in found["summary.txt"]
-    assert "look through the files before you send" in found["summary.txt"]
+    assert "read them before you send" in found["summary.txt"]
     assert [line.split()[0] for line in lines] == ["broken", "stuck", "absent", "good"]
 
 
@@ -122,11 +122,11 @@ def test_a_link_or_a_pipe_in_a_log_folder_is_not_read(tmp_path):
 
 def test_a_program_that_hangs_is_ended_with_its_children_and_what_it_said_is_kept():
     started = time.monotonic()
-    answer = ask(["sh", "-c", "echo said; sleep 60 & wait"], seconds=0.5)
+    answer = run_program(["sh", "-c", "echo said; sleep 60 & wait"], seconds=0.5)
     assert (answer.text, answer.timed_out) == ("said\n", True)
     assert time.monotonic() - started < 10
 
 
 def test_a_program_that_is_not_there_is_said():
     with pytest.raises(NotAvailable, match="not installed"):
-        ask(["no-such-program"], seconds=1)
+        run_program(["no-such-program"], seconds=1)

@@ -110,8 +110,8 @@ def test_no_secret_is_in_the_archive_and_what_helps_is(planted):
     assert f"{planted[1]}/secret" in files
     assert "OMERO_PASSWORD=***" in members["environment/environment.txt"].decode()
     assert members["logs/Blitz-0.log"].decode().endswith("last line\n")
-    assert b"could not be asked" in members["grid/not-asked.txt"]
-    assert b"127.0.0.1" in members["run-log/not-asked.txt"]
+    assert b"not available" in members["grid/missing.txt"]
+    assert b"127.0.0.1" in members["run-log/missing.txt"]
     assert b"fail ssh" in members["doctor/doctor.txt"]
     assert b"biomeroworker==" in members["versions/distributions.txt"]
 
@@ -131,4 +131,4 @@ def test_it_works_where_there_is_nothing_at_all(tmp_path):
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "none"), "PYTHONPATH": str(CHECKOUT)}
     members, _ = collected((environ, tmp_path, tmp_path), "--config", tmp_path / "no-such.ini")
     assert b"no-such.ini" in members["configuration/error.txt"]
-    assert b"no registry is known here" in members["grid/not-asked.txt"]
+    assert b"no registry is known here" in members["grid/missing.txt"]

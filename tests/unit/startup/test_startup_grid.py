@@ -155,5 +155,5 @@ def test_a_node_registers_again_with_a_restarted_empty_registry(grid):
     registry.wait()
     run.wait_for("OMERO's master does not answer")
     grid.start_registry()
-    run.wait_for("starting IceGrid's node again", 20)
+    run.wait_for("restarting IceGrid's node", 20)
     run.wait_for(lambda: run.text.count("registered with OMERO's master") == 2, 20)

@@ -47,16 +47,16 @@ def test_a_service_that_does_not_run_is_named(up, service, name):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
-        ("node is down", "says that node worker-1 is unreachable"),
-        ("error: couldn't find node `worker-1'", "says that node worker-1 is unknown"),
+        ("node is down", "reports node worker-1 as unreachable"),
+        ("error: couldn't find node `worker-1'", "reports node worker-1 as unknown"),
         ("error: Ice::ConnectTimeoutException", "does not answer"),
     ],
 )
-def test_a_node_that_is_not_registered_is_not_healthy(up, answer, said):
+def test_a_node_that_is_not_registered_is_not_healthy(up, answer, message):
     (up.home / "ping").write_text(answer)
-    assert health(up) == (1, f"OMERO's master 127.0.0.1 {said}\n")
+    assert health(up) == (1, f"OMERO's master 127.0.0.1 {message}\n")
 
 
 def test_a_server_that_is_not_active_is_named(up):

@@ -161,7 +161,7 @@ def test_a_node_that_the_master_no_longer_knows_is_restarted(box, ping, describe
         run.wait_for("node starts")
         first = box.state("node")
         (box.home / "moved").touch()
-        run.wait_for("starting IceGrid's node again")
+        run.wait_for("restarting IceGrid's node")
         run.wait_for(lambda: run.text.count("node starts") == 2)
         assert not alive(first)
         run.wait_for(lambda: run.text.count("registered with OMERO's master") == 2)

@@ -125,7 +125,7 @@ def test_files_that_the_script_did_not_copy_are_preserved(mounted):
 def test_an_existing_file_of_the_same_name_is_renamed(mounted):
     mounted.ssh.mkdir()
     (mounted.ssh / "config").write_text("Host own\n")
-    assert "kept as config.before-mount" in copy(mounted)
+    assert "renamed to config.before-mount" in copy(mounted)
     assert (mounted.ssh / "config").read_text() == "Host hpc\n"
     assert (mounted.ssh / "config.before-mount").read_text() == "Host own\n"
     copy(mounted)
