@@ -60,7 +60,7 @@ def make_project(folder: Path) -> Path:
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait until a condition is true; its value. A container that cannot be asked counts as not yet."""
+    """Wait until a condition is true; its value. A container that does not answer does not fulfil it."""
     deadline = time.monotonic() + seconds
     problem = ""
     while True:
@@ -137,7 +137,7 @@ class Stack:
         return self.engine.execute(self.container(service), *argv, **options)
 
     def await_health(self, service: str, seconds: float = UP_SECONDS) -> None:
-        """Wait until the service's own health check says so."""
+        """Wait until the service's own health check succeeds."""
 
         def healthy() -> bool:
             state = self.engine.inspect(self.container(service))["State"]
@@ -193,7 +193,7 @@ class Stack:
         )
 
     def await_in_grid(self, node: str, seconds: float = 120) -> None:
-        """Wait until the node's health check says that the master has it, and its Processor."""
+        """Wait until the node's health check succeeds: the node is registered at the master, and its Processor runs."""
         container = self.container(node)
         until(
             lambda: self.engine.run("exec", container, "/startup/healthcheck.sh") == "",
@@ -241,9 +241,9 @@ class Stack:
         script = self.project / "scripts/SLURM_Run_Workflow.py"
         self.engine.run("cp", script, f"{self.container('client')}:{folder}/")
         upload = ["omero", "script", "upload", "biomeroworker/SLURM_Run_Workflow.py", "--official"]
-        said = self.engine.run("exec", "-w", "/tmp/upload", self.container("client"), *upload)
-        found = re.search(r"OriginalFile:(\d+)", said)
-        assert found, said
+        printed = self.engine.run("exec", "-w", "/tmp/upload", self.container("client"), *upload)
+        found = re.search(r"OriginalFile:(\d+)", printed)
+        assert found, printed
         self.script = int(found[1])
         self.dataset = int(
             self.gateway(
@@ -292,7 +292,7 @@ class Stack:
         )
 
     def shown(self, run: str) -> dict[str, Any]:
-        """What ``biomeroworker show --json`` says of a run."""
+        """The output of ``biomeroworker show --json`` for a run."""
         found: dict[str, Any] = json.loads(self.biomeroworker("show", run, "--json"))
         return found
 
@@ -333,15 +333,15 @@ class Launch:
     def _new(self, before: set[str]) -> str:
         new = set(self.stack.runs()) - before
         if not new and self.process.poll() is not None:
-            raise AssertionError(f"omero script launch ended with {self.process.returncode}:\n{self.said()}")
+            raise AssertionError(f"omero script launch ended with {self.process.returncode}:\n{self.output()}")
         return next(iter(new), "")
 
-    def said(self) -> str:
+    def output(self) -> str:
         self.output.seek(0)
         return self.output.read()
 
     def await_state(self, *states: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
-        """Wait until the run's log says that it is in one of these states."""
+        """Wait until the run is in one of these states, according to the event log."""
 
         def there() -> bool:
             row = self.stack.sql(
@@ -367,8 +367,8 @@ class Launch:
 
     def await_script(self, seconds: float = 60) -> str:
         """Wait until ``omero script launch`` has ended well; what it wrote."""
-        assert self.process.wait(seconds) == 0, self.said()
-        return self.said()
+        assert self.process.wait(seconds) == 0, self.output()
+        return self.output()
 
     def check(self) -> dict[str, Any]:
         """Design §2 of this run: it ended once, with at most one SLURM job per attempt, and one set of results."""

@@ -191,7 +191,7 @@ def test_runs_come_back_after_the_volumes_are_lost(project: Project) -> None:
     assert project.query("database", "SELECT count(*), min(name) FROM image") == [(5000, "nuclei")]
     assert project.names("database") == {"omero"}
     assert project.names("database-biomero") == {"biomero"}
-    # and the log goes on
+    # new events can be recorded
     assert len(_record_runs(project.url("database-biomero"))) == 2
 
 

@@ -1,4 +1,4 @@
-"""The Compose files are valid for both programs, need no secret in a file, and say which variable is missing."""
+"""The Compose files are valid for both programs, contain no secret, and name a missing variable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SLURM container by itself: what it keeps over a restart, and what it says of a missing key."""
+"""The SLURM container: its data after a restart, and its message when no key is given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_restart_keeps_job_ids_accounting_and_the_host_key(stack: Stack) -> No
     assert stack.execute("localslurm", "cat", "/var/lib/localslurm/ssh/ssh_host_ed25519_key.pub") == key
 
 
-def test_without_a_public_key_it_says_what_to_set(engine: Engine, cluster_image: str) -> None:
+def test_without_a_public_key_the_message_names_the_variable(engine: Engine, cluster_image: str) -> None:
     done = engine.attempt("run", "--rm", "--network=none", cluster_image)
     assert done.status == 1
     assert done.errors.count("error:") == 1

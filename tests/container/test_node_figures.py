@@ -12,7 +12,7 @@ IDLE_MIB = 250
 SCRIPT = """
 import omero.scripts as scripts
 from omero.rtypes import rstring
-client = scripts.client("hello", "says hello", scripts.String("Message").out())
+client = scripts.client("hello", "prints hello", scripts.String("Message").out())
 client.setOutput("Message", rstring("hello"))
 client.closeSession()
 """
@@ -30,8 +30,8 @@ def launch(number):
     process.close(False)
     return message
 with ThreadPoolExecutor({count}) as pool:
-    said = list(pool.map(launch, range({count})))
-print("done", sum(one == "hello" for one in said), round(time.time() - started, 1))
+    printed = list(pool.map(launch, range({count})))
+print("done", sum(one == "hello" for one in printed), round(time.time() - started, 1))
 """
 
 
@@ -60,10 +60,10 @@ def test_fifty_scripts_at_once_all_end(stack: Stack, figures: dict[str, str]) ->
     client = stack.container("client")
     write = f"mkdir -p /tmp/upload/hello && cat > /tmp/upload/hello/hello.py <<'END'\n{SCRIPT}END\n"
     stack.engine.run("exec", client, "sh", "-c", write)
-    said = stack.engine.run(
+    printed = stack.engine.run(
         "exec", "-w", "/tmp/upload", client, "omero", "script", "upload", "hello/hello.py", "--official"
     )
-    number = int(said.split("OriginalFile:")[1].split()[0])
+    number = int(printed.split("OriginalFile:")[1].split()[0])
     done = stack.gateway(LAUNCH.format(script=number, count=SCRIPTS)).split("done ")[1].split()
     figures[f"seconds of {SCRIPTS} scripts launched at once, two nodes"] = done[1]
     assert int(done[0]) == SCRIPTS

@@ -11,7 +11,7 @@ from tests.container.stack import NODES, Launch, Stack, until
 
 LaunchScript = Callable[..., Launch]
 
-#: Seconds of the job in runs that are disturbed while it runs: longer than what is killed stays away.
+#: Duration of the job in runs that are disturbed: longer than the outage.
 JOB_SECONDS = 12
 
 
@@ -34,8 +34,8 @@ def test_a_run_goes_from_omero_script_launch_through_slurm_to_imported_images(
 ) -> None:
     run = launch()
     run.check()
-    said = run.await_script()
-    assert run.dataset in said
+    output = run.await_script()
+    assert run.dataset in output
 
 
 def test_the_grid_runs_both_processors_with_the_interpreter_of_their_nodes(stack: Stack) -> None:
@@ -44,8 +44,8 @@ def test_the_grid_runs_both_processors_with_the_interpreter_of_their_nodes(stack
         assert "python -m runProcessor" in programs, f"{server} does not run in {node}: {programs}"
 
 
-def test_a_run_outlives_the_node_that_carries_it(stack: Stack, launch: LaunchScript) -> None:
-    """The other node goes on with it when the lease has ended, a minute later; the killed one comes back."""
+def test_a_run_outlives_the_node_that_executes_it(stack: Stack, launch: LaunchScript) -> None:
+    """The other node continues the run when the lease has expired, a minute later; the killed node starts again."""
     run = launch(sleep=JOB_SECONDS)
     run.await_job()
     holder = stack.holder(run.run)
@@ -62,7 +62,7 @@ def test_a_run_outlives_the_database_of_the_run_log(stack: Stack, launch: Launch
     run = launch(sleep=JOB_SECONDS)
     run.await_job()
     stack.kill("database-biomero")
-    # the job ends meanwhile, and nothing can be written down
+    # the job ends while no event can be recorded
     until(lambda: not stack.execute("localslurm", "squeue", "-h"), 60, "the job has ended")
     stack.start("database-biomero")
     stack.await_health("database-biomero")

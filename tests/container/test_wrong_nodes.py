@@ -1,8 +1,8 @@
-"""Nodes that are started wrongly: what ends says why in one line, and what may come right by itself waits.
+"""Nodes that are started with wrong settings: an error ends the node with one line, or the node waits.
 
-A node ends where only a person can help before it can do anything: no configuration, keys that cannot be read. It waits
-for a master that is not there yet. It stays in the grid when the cluster refuses it, because it runs all of OMERO's
-scripts, and a key can be put right on the cluster.
+A node ends when it cannot work before an administrator changes something: without a configuration, or with unreadable
+keys. It waits for a master that does not answer yet. It remains in the grid when the cluster refuses its key, because
+it runs all of OMERO's scripts, and the key can be corrected on the cluster.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def start(stack: Stack, engine: Engine) -> Iterator[Start]:
 
 
 def ended(engine: Engine, container: str) -> str:
-    """The one line in which a node says why it ended."""
+    """Wait until a node ends; returns its only error line."""
     assert engine.run("wait", container, timeout=60) == "1"
     log = engine.logs(container)
     lines = [line for line in log.splitlines() if "error:" in line]
@@ -94,33 +94,31 @@ def test_a_read_only_ssh_mount_is_enough_and_keeps_its_modes(engine: Engine, key
 
 def test_it_waits_for_a_master_whose_name_cannot_be_resolved_yet(engine: Engine, keys: Path, start: Start) -> None:
     container = start(keys, master="tomorrow")
-    until(lambda: "the name tomorrow" in engine.logs(container), 30, "the node says what it waits for")
+    until(lambda: "the name tomorrow" in engine.logs(container), 30, "a log line about the master")
     assert engine.inspect(container)["State"]["Running"]
 
 
-def test_it_gives_up_on_the_master_when_that_is_asked_for(engine: Engine, keys: Path, start: Start) -> None:
+def test_it_ends_after_the_configured_time_without_a_master(engine: Engine, keys: Path, start: Start) -> None:
     container = start(keys, "-e", "OMERO_MASTER_WAIT_SECONDS=2", master="never")
     assert "the name never (CONFIG_omero_master_host) cannot be resolved" in ended(engine, container)
 
 
-def test_with_a_key_that_the_cluster_refuses_it_says_so_and_stays_in_the_grid(
-    engine: Engine, keys: Path, start: Start
-) -> None:
+def test_with_a_refused_key_it_logs_that_and_remains_in_the_grid(engine: Engine, keys: Path, start: Start) -> None:
     for name in ("id_ed25519", "id_ed25519.pub"):
         (keys / name).unlink()
     make_key(keys / "id_ed25519")
     container = start(keys)
-    until(lambda: "the cluster refuses our key" in engine.logs(container), 90, "the node says that its key is refused")
+    until(lambda: "the cluster refuses our key" in engine.logs(container), 90, "a log line about the refused key")
     assert engine.inspect(container)["State"]["Running"]
 
 
-def test_with_a_host_key_that_is_not_the_clusters_it_says_so_and_sends_nothing(
+def test_with_a_wrong_host_key_it_logs_that_and_sends_nothing(
     engine: Engine, keys: Path, start: Start, tmp_path: Path
 ) -> None:
     make_key(tmp_path / "other")
     (keys / "known_hosts").write_text("localslurm " + (tmp_path / "other.pub").read_text())
     container = start(keys)
-    until(lambda: "the host key changed" in engine.logs(container), 90, "the node says that the host key is wrong")
+    until(lambda: "the host key changed" in engine.logs(container), 90, "a log line about the host key")
     assert engine.inspect(container)["State"]["Running"]
 
 

@@ -1,4 +1,4 @@
-"""What the scenarios run: a workflow that does what its parameters say, in a container image of one megabyte.
+"""The workflow of the scenarios: its parameters control what it does; its container image has one megabyte.
 
 The image is busybox and a script. It reads OME-Zarr, so no converter is needed.
 """
