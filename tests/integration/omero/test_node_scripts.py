@@ -160,9 +160,11 @@ def test_a_script_above_the_limit_waits_with_a_message_and_starts_in_order(sessi
     third = start(session, script, ready=tmp_path / "third")
     status, message = job_of(session, second)
     assert status != "Running"
-    assert message.startswith("In the queue: 1 scripts run at once, 0 scripts wait before this one.")
+    assert message.startswith("In the queue: 1 scripts run at the same time, 0 scripts wait before this one.")
     assert "[NODE] scripts_at_once" in message
-    assert job_of(session, third)[1].startswith("In the queue: 1 scripts run at once, 1 scripts wait before this one.")
+    assert job_of(session, third)[1].startswith(
+        "In the queue: 1 scripts run at the same time, 1 scripts wait before this one."
+    )
     assert second.poll() is None
     begun = time.monotonic()
     assert set(session.sf.getScriptService().getParams(upload("another")).inputs) == {"Seconds", "Eat", "Ready"}
