@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from biomero import SlurmClient, constants
+from biomero.compat.schema import dialog_type
 from biomero.schema_parsers import (
     DescriptorParserFactory,
     convert_schema_type_to_omero,
     convert_schema_type_to_omero_rtype,
     detect_schema_format,
 )
+from biomeroworker.workflows.descriptor import Parameter, ParameterType
 
 BIAFLOWS: dict[str, Any] = {
     "name": "cells", "description": "Finds cells.", "schema-version": "cytomine-0.1", "command-line": "python run.py",
@@ -140,9 +142,21 @@ def test_a_configured_workflow_is_described_with_all_keys(client: SlurmClient) -
     }
     assert keys <= set(described)
     assert [(one["id"], one["type"], one["file-attachment"]) for one in described["inputs"]] == [
-        ("size", "integer", False), ("model", "file", True),
+        ("size", "float", False), ("model", "file", True),
     ]  # fmt: skip
-    assert client.get_workflow_parameters("count")["size"]["type"] == "integer"
+    assert client.get_workflow_parameters("count")["size"]["type"] == "float"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"default": 5}, "float"), ({"default": 0.5}, "float"), ({}, "float"),
+        ({"default": 1, "choices": (1, 2)}, "integer"), ({"choices": (0.5, 1)}, "float"),
+        ({"maximum": 2.0**25}, "integer"),
+    ],
+)  # fmt: skip
+def test_a_number_is_a_float_in_dialogs_so_that_it_takes_12_and_a_half(more: dict[str, Any], expected: str) -> None:
+    assert dialog_type(Parameter(id="n", type=ParameterType.NUMBER, name="n", **more)) == expected
 
 
 def test_fields_are_made_as_every_old_dialog_calls_for_them(client: SlurmClient) -> None:

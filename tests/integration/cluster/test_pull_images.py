@@ -172,7 +172,7 @@ def test_init_pulls_in_jobs_and_prints_missing_images_and_a_summary(
     (tmp_path / "descriptor.json").write_text(json.dumps(descriptor))
     code, said = init(site)
     assert code == 1
-    assert "obedient: v1.0.0 is there" in said
+    assert "obedient: v1.0.0 is on the cluster" in said
     assert "missing: there is no image" in said
     assert "images ready: 1; failures: 1" in said
     assert site.jobs_ever("biomero-pull-")

@@ -179,7 +179,7 @@ def test_an_unreachable_cluster_or_unmounted_folder_loses_no_pending_removal(
     data = transport.home / "data"
     data.rename(transport.home / "away")
     _let_claims_run_out(log)
-    with pytest.raises(Exception, match="removing 1 folders"):
+    with pytest.raises(Exception, match="deleting 1 folders"):
         keeper.clean_remote()
     (transport.home / "away").rename(data)
     _let_claims_run_out(log)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from biomero.compat import fields, removed
 from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import readers
-from biomeroworker.workflows.descriptor import Family, Parameter, Workflow
+from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
 #: What biomero has for descriptors that name no author and no citation.
 _NO_AUTHORS = [{"name": "Unknown", "email": None}]
@@ -19,6 +19,8 @@ _NO_CITATIONS = [
     {"name": "Unknown Tool", "license": "Unknown", "description": "No citation information available"}
 ]  # fmt: skip
 _CONTAINER_TYPES = get_args(ContainerImage.model_fields["type"].annotation)
+#: Up to here, OMERO's Float holds every whole number.
+_FLOAT_LIMIT = 2**24
 _SCHEMA_VERSIONS = {Family.BILAYERS: "bilayers-1.0.0"}
 
 
@@ -115,12 +117,29 @@ def as_schema(workflow: Workflow, content: Mapping[str, Any]) -> WorkflowSchema:
 
 
 def describe(workflow: Workflow, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as plain data, with the keys of descriptor files, and with the bounds that an input has."""
+    """The same as plain data, with the keys of descriptor files, the bounds that an input has, and `dialog_type`."""
     described: dict[str, Any] = as_schema(workflow, content).model_dump(by_alias=True)
-    bounds = {one.id: {"minimum": one.minimum, "maximum": one.maximum} for one in workflow.inputs}
+    inputs = {one.id: one for one in workflow.inputs}
     for one in described["inputs"]:
-        one.update({key: value for key, value in bounds.get(one["id"], {}).items() if value is not None})
+        if known := inputs.get(one["id"]):
+            bounds = {"minimum": known.minimum, "maximum": known.maximum}
+            one.update({key: value for key, value in bounds.items() if value is not None})
+            one["type"] = dialog_type(known)
     return described
+
+
+def dialog_type(parameter: Parameter) -> str:
+    """The type of a parameter for a dialog.
+
+    A BIAFLOWS ``Number`` is a float, so that 12.5 can be entered though the default is 5; an integer only if it has
+    whole choices, or a number that OMERO's Float (32 bits) cannot hold.
+    """
+    if parameter.type is not ParameterType.NUMBER:
+        return parameter.type.value
+    numbers = [parameter.default, parameter.minimum, parameter.maximum, *parameter.choices]
+    known = [float(one) for one in numbers if one is not None]
+    whole = all(one.is_integer() for one in known)
+    return "integer" if whole and (parameter.choices or any(abs(one) >= _FLOAT_LIMIT for one in known)) else "float"
 
 
 def convert_schema_type_to_omero(

@@ -8,7 +8,7 @@ from typing import Any
 
 from biomero.compat import fields
 from biomero.compat.remote_data import run_checked
-from biomero.compat.schema import describe
+from biomero.compat.schema import describe, dialog_type
 from biomeroworker.cluster.containers import runtime
 from biomeroworker.cluster.containers.runtime import Reference
 from biomeroworker.deployment.deployment import Deployment
@@ -134,7 +134,7 @@ def _described(parameter: Parameter) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": parameter.id,
         "default": parameter.default,
-        "type": fields.kind_of(parameter.type.value, parameter.default),
+        "type": dialog_type(parameter),
         "optional": parameter.optional,
         "cmd_flag": parameter.command_line_flag,
         "description": parameter.description,
