@@ -66,8 +66,8 @@ SHARED = {
 }
 #: References that may be null, but that the server does not clear.
 HELD = {("WellSample", "image")}
-#: Children of links that stay when their parents go: they are not contained, only referred to.
-_KEPT_CHILDREN = {"Experimenter", "ExperimenterGroup", "Filter", "Reagent"}
+#: Children of links that are not deleted with their parents: they are only referred to, not contained.
+_REFERENCED_CHILDREN = {"Experimenter", "ExperimenterGroup", "Filter", "Reagent"}
 
 
 def _named(cls: ModelClass, name: str, pairs: Iterable[tuple[str, str]]) -> bool:
@@ -161,7 +161,7 @@ class Walk:
             names.append("child")
         for name in names:
             found = self.tx.target(entity, name)
-            if found is not None and found.cls.name not in _KEPT_CHILDREN:
+            if found is not None and found.cls.name not in _REFERENCED_CHILDREN:
                 yield found
 
     def holders(self, entity: Entity) -> Iterator[Entity]:

@@ -30,7 +30,7 @@ class Description:
 
 
 def xml(about: Description, with_planes: bool) -> str:
-    """The OME-XML document; with or without saying that the planes follow as TIFF pages."""
+    """The OME-XML document; ``with_planes``: it declares that the planes follow as TIFF pages."""
     shape = about.shape
     sizes = "".join(f' Size{axis}="{getattr(shape, axis.lower())}"' for axis in "XYZCT")
     physical = "".join(

@@ -158,7 +158,7 @@ class PlaneFile:
         return b"".join(self.plane(pz, pc, pt)[y, x].tobytes() for pt, pc, pz in planes)
 
     def close(self) -> None:
-        """Let go of the file. Views handed out keep the mapping until they go."""
+        """Close the file. The mapping remains as long as a view of it exists."""
         self._map = None
         if self._handle is not None:
             os.close(self._handle)

@@ -134,7 +134,7 @@ def _answer(service: Service, name: str, arguments: tuple[Any, ...], current: Ic
 
 
 def as_server_error(error: Exception, where: str = "") -> Exception:
-    """The exception itself if Ice can carry it, else an InternalException with its message."""
+    """The exception itself if Ice can send it, else an InternalException with its message."""
     if isinstance(error, (Ice.UserException, Ice.Exception)):
         return error
     log.error("fault in %s\n%s", where, "".join(traceback.format_exception(*sys.exc_info())))

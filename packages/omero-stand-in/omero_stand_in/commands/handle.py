@@ -62,7 +62,7 @@ class Handle(Service):
             self._done.set()
             callbacks = list(self._callbacks.values())
         for callback in callbacks:
-            self._tell(callback)
+            self._notify(callback)
 
     def _result(self) -> tuple[Any, list[Any]]:
         graph, afterwards = self.server.graph, []
@@ -87,7 +87,7 @@ class Handle(Service):
             trace = f"{getattr(error, 'serverExceptionClass', '') or type(error).__name__}: {message}"
             return registry.error(self._request, "run-fail", message, trace).response, failure
 
-    # -- what clients ask ---------------------------------------------------------------------------------------------
+    # -- the interface for clients ------------------------------------------------------------------------------------
     def getRequest(self, call: Call) -> Any:
         """The request as it was submitted."""
         return self._request
@@ -122,14 +122,14 @@ class Handle(Service):
             self._callbacks[callback.ice_getIdentity()] = callback
             done = self._response is not None
         if done:
-            _workers.submit(self._tell, callback)
+            _workers.submit(self._notify, callback)
 
     def removeCallback(self, call: Call, callback: Any) -> None:
-        """Tell that client no more."""
+        """Remove a callback that was registered before."""
         with self._lock:
             self._callbacks.pop(callback.ice_getIdentity(), None)
 
-    def _tell(self, callback: Any) -> None:
+    def _notify(self, callback: Any) -> None:
         try:
             callback.ice_oneway().finished(self._response, self._status)
         except Exception as error:  # the client polls as well

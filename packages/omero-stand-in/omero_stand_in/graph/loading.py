@@ -52,7 +52,7 @@ class Loader:
         if transaction.context.group >= 0:
             self._loaded.add(("ExperimenterGroup", transaction.context.group))
 
-    # -- saying what is loaded ------------------------------------------------------------------------------------
+    # -- marking what is loaded ----------------------------------------------------------------------------------
     def fetch(self, entity: Entity | None) -> None:
         """The object has been loaded."""
         if entity is not None:

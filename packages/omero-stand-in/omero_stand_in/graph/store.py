@@ -60,7 +60,7 @@ class Graph:
         return graph
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self.lock:
             self._database.close()
 
@@ -112,7 +112,7 @@ class Graph:
         self._unindex(root, self.tables[root][entity.id])
 
     def store_value(self, kind: str, key: str, value: Any) -> None:
-        """Store JSON data that is not a model object (password hashes, say); None removes it."""
+        """Store JSON data that is not a model object (for example password hashes); None removes it."""
         self._undo_private.append(((kind, key), self.private.get((kind, key))))
         self.private[kind, key] = value
 

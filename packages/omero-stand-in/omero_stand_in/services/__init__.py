@@ -1,4 +1,4 @@
-"""The services that a session can ask for, by the name under which clients ask.
+"""The services of a session, by the name that clients use.
 
 Each line names the class that answers; it is imported when it is first requested. A service that is not listed is
 refused by name.

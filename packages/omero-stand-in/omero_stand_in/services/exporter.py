@@ -93,7 +93,7 @@ class ExporterService(Service):
         return self._file.read(length)
 
     def closed(self) -> None:
-        """Let go of what was made."""
+        """Close the exported file."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -134,10 +134,10 @@ def publish(server: ServerContext) -> None:
         service = RepositoryService(server, server.root_call().session, repository)
         public = server.adapter.add(servant_of(service), Ice.Identity(f"PublicRepository-{repository}", ""))
         proxy = server.adapter.add(InternalRepository(server, repository, public), identity)
-        tell_grid(server, proxy, "::omero::grid::InternalRepository")
+        register_in_grid(server, proxy, "::omero::grid::InternalRepository")
 
 
-def tell_grid(server: ServerContext, proxy: Ice.ObjectPrx, kind: str) -> None:
+def register_in_grid(server: ServerContext, proxy: Ice.ObjectPrx, kind: str) -> None:
     """Make an object of this server known to the grid's registry by its identity and type."""
     if server.communicator.getDefaultLocator() is None:
         return

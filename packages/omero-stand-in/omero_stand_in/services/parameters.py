@@ -43,7 +43,7 @@ class Parameters:
         omero.ValidationException
             It cannot be parsed; the message holds what it printed.
         omero.NoProcessorAvailable
-            Nobody is there to parse it.
+            There is no processor to parse it.
         """
         script = ScriptFiles.of(self.server).script(call, number)
         if script is None:

@@ -326,7 +326,7 @@ class RawPixelsStoreService(Service):
             self._modified, self._file = False, None
             file.close()
 
-    # -- resolutions: there are no smaller ones; of what would be a pyramid they are not told -------------------------
+    # -- resolutions: only the full one; an image that would need a pyramid is refused ------------------------------
     def _flat(self, operation: str) -> PlaneFile:
         file = self._open()
         if file.shape.needs_pyramid:

@@ -33,7 +33,7 @@ SCRIPT_PROCESS = "ScriptProcess"
 LONGEST_WAIT = 5
 
 
-def asked_of_node(method: Callable[..., Any], *arguments: Any) -> Any:
+def call_node(method: Callable[..., Any], *arguments: Any) -> Any:
     """Call a processor; what it raises of OMERO's own kinds goes on as it is, all else is an InternalException."""
     try:
         return method(*arguments)
@@ -99,7 +99,7 @@ class InteractiveProcessorService(Service):
             if self._params is None:
                 if isinstance(self.job, omero.model.ParseJob):
                     context = {**call.context, **LAUNCH}
-                    self._params = asked_of_node(self.processor.parseJob, session.uuid, self.job, context)
+                    self._params = call_node(self.processor.parseJob, session.uuid, self.job, context)
                 else:
                     self._params = self._params_of(call, self._script_id)
             return self._params
@@ -118,7 +118,7 @@ class InteractiveProcessorService(Service):
             params = self.params(call)
             context = {**call.context, **LAUNCH}
             try:
-                process = asked_of_node(self.processor.processJob, session.uuid, params, self.job, context)
+                process = call_node(self.processor.processJob, session.uuid, params, self.job, context)
             except omero.ValidationException as error:
                 message = (error.message or "")[: jobs.LONGEST_MESSAGE]
                 jobs.change(call, self.job.id.val, "Error", message)
@@ -170,7 +170,7 @@ class InteractiveProcessorService(Service):
             self._stopped = True
 
     def _end(self) -> None:
-        """Tell the process to end, and end its session whether it was reached or not."""
+        """Request the end of the process, and end its session even if the process cannot be reached."""
         complaint = ""
         if self._process is not None:
             try:
@@ -219,7 +219,7 @@ class ScriptProcessService(Service):
         adapter = self.server.adapter
         self._callback = Ice.Identity(str(uuid.uuid4()), PROCESSCALLBACK)
         callback = self.session.add_servant(_EndCallback(self._ended), self._callback)
-        asked_of_node(self.process.registerCallback, omero.grid.ProcessCallbackPrx.uncheckedCast(callback), {})
+        call_node(self.process.registerCallback, omero.grid.ProcessCallbackPrx.uncheckedCast(callback), {})
         self.identity = Ice.Identity(str(uuid.uuid4()), SCRIPT_PROCESS)
         self.session.add_servant(servant_of(self), self.identity)
         return omero.grid.ScriptProcessPrx.uncheckedCast(adapter.createProxy(self.identity))
@@ -233,7 +233,7 @@ class ScriptProcessService(Service):
         return int(self.process.wait({}))
 
     def cancel(self, call: Call) -> bool:
-        """Ask the process to end; omero-py's processor answers False though it does."""
+        """Request the end of the process; omero-py's processor answers False although it ends it."""
         return bool(self.process.cancel({}))
 
     def kill(self, call: Call) -> bool:

@@ -1,8 +1,8 @@
 """Which processors there are, and which of them takes a job.
 
 The real server publishes its question on an IceStorm topic; here the server stores the subscribers itself, with
-what clients can see of IceStorm: a processor is known by its Ice identity, a second one under the same identity is
-ignored, a dead one stays until a question has failed on it, and subscriptions outlive the server.
+what clients can see of IceStorm: a processor is known by its Ice identity, a second one with the same identity is
+ignored, a dead one is removed when a call to it fails, and subscriptions outlive the server.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Processors:
         with self.server.graph.transaction(self.server.graph.server()) as tx:
             tx.store_value("processors", "all", known)
 
-    def ask(self, call: Call, job: omero.model.Job | None, seconds: float) -> tuple[Any, int]:
+    def offer(self, call: Call, job: omero.model.Job | None, seconds: float) -> tuple[Any, int]:
         """Offer a job of the caller to every processor; the first that accepts gets it.
 
         Returns
@@ -113,7 +113,7 @@ class Processors:
 
     def _failed(self, processor: Ice.ObjectPrx, done: threading.Event) -> Callable[[Exception], None]:
         def on_error(error: Exception) -> None:
-            log.info("asking %s: %s", processor, type(error).__name__)
+            log.info("call to processor %s failed: %s", processor, type(error).__name__)
             if isinstance(error, GONE):
                 self.remove(processor)
             done.set()
@@ -158,7 +158,7 @@ class Answers(omero.grid.ProcessorCallback):
         self.isProxyAccepted(accepted, session, self.call.server.communicator.stringToProxy(proxy), current)
 
     def responseRunning(self, jobs: list[int], current: Ice.Current | None = None) -> None:
-        """An answer to a question that this server does not ask."""
+        """The answer to a call that this server does not make."""
 
     def _may_serve(self, uuid_of_session: str) -> bool:
         session = self.call.server.sessions.find(uuid_of_session)

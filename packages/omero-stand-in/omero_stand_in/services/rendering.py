@@ -71,7 +71,7 @@ class RenderingEngineService(Service):
         self._file = PlaneFile(self.server.disk.pixels(pixels.id), shape_of(self.server, call, pixels.id))
 
     def closed(self) -> None:
-        """Let go of the planes."""
+        """Close the file of the planes."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -286,7 +286,7 @@ class RenderingEngineService(Service):
         return self._channel(channel).coefficient
 
     def getChannelNoiseReduction(self, call: Call, channel: int) -> bool:
-        """Kept, without effect."""
+        """Stored, without effect."""
         return self._channel(channel).noise
 
     def setQuantizationMap(self, call: Call, channel: int, family: Any, coefficient: float, noise: bool) -> None:

@@ -42,7 +42,7 @@ def acquire(call: Call, job: omero.model.Job, seconds: int) -> InteractiveProces
         if isinstance(error, omero.ValidationException):  # a kind of it for Ice, though not for the server
             raise
         raise errors.api_usage("Could not submit job. ") from error
-    processor, answers = Processors.of(call.server).ask(call, saved, seconds)
+    processor, answers = Processors.of(call.server).offer(call, saved, seconds)
     if processor is None:
         message = f"No processor available! [{answers} response(s)]"
         jobs.change(call, saved.id.val, "Error", message)
@@ -110,13 +110,13 @@ class SharedResourcesService(Service):
 
     def newTable(self, call: Call, repository: int, path: str) -> Any:
         """A new table in a new file of the caller's; ``repository`` is not looked at."""
-        return self._kept(Tables(self.server).new(call, path))
+        return self._registered(Tables(self.server).new(call, path))
 
     def openTable(self, call: Call, file: Any) -> Any:
         """The table in a file that the caller may read."""
-        return self._kept(Tables(self.server).open(call, file))
+        return self._registered(Tables(self.server).open(call, file))
 
-    def _kept(self, table: Any) -> Any:
+    def _registered(self, table: Any) -> Any:
         self._tables.append(table)
         return table
 

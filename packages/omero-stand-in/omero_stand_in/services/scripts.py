@@ -200,7 +200,7 @@ class ScriptService(Service):
             stored = tx.find("OriginalFile", number)
             if stored is not None and is_official(stored):
                 return True
-        return Processors.of(self.server).ask(call, None, PATIENCE)[0] is not None
+        return Processors.of(self.server).offer(call, None, PATIENCE)[0] is not None
 
     def validateScript(self, call: Call, job: Any, accepts: list[Any]) -> Any:
         """The script of a job, if it is one of those that a processor accepts.

@@ -117,7 +117,7 @@ class ThumbnailStoreService(Service):
         return (side, max(1, side * y // x)) if x >= y else (max(1, side * x // y), side)
 
     def _remember(self, call: Call, width: int, height: int) -> None:
-        """A row for the thumbnail: clients ask for its date."""
+        """A row for the thumbnail: clients query its date."""
         pixels, graph = self._image(), self.server.graph
         context = context_of(call).in_group(pixels.group or 0)
         with graph.transaction(context) as tx:
@@ -134,7 +134,7 @@ class ThumbnailStoreService(Service):
             found = tx.where("Thumbnail", pixels=self._image().id, sizeX=width, sizeY=height)
         return next((one for one in found if one.owner == call.user_id), None)
 
-    def _kept(self, call: Call, width: int, height: int) -> bytes:
+    def _rendered(self, call: Call, width: int, height: int) -> bytes:
         picture = self._picture(call, width, height)
         self._made = self._made or (width, height)
         self._remember(call, width, height)
@@ -142,16 +142,16 @@ class ThumbnailStoreService(Service):
 
     def getThumbnail(self, call: Call, width: Any, height: Any) -> bytes:
         """In the size given."""
-        return self._kept(call, _size(width), _size(height))
+        return self._rendered(call, _size(width), _size(height))
 
     def getThumbnailWithoutDefault(self, call: Call, width: Any, height: Any) -> bytes:
         """In the size given; without a picture of a clock in its place."""
-        return self._kept(call, _size(width), _size(height))
+        return self._rendered(call, _size(width), _size(height))
 
     def getThumbnailByLongestSide(self, call: Call, side: Any) -> bytes:
         """In the image's proportions."""
         self._settings()
-        return self._kept(call, *(self._made or self._within(_size(side))))
+        return self._rendered(call, *(self._made or self._within(_size(side))))
 
     def getThumbnailDirect(self, call: Call, width: Any, height: Any) -> bytes:
         """In the size given, leaving nothing behind."""
@@ -188,7 +188,7 @@ class ThumbnailStoreService(Service):
                 except omero.SecurityViolation:  # another's image that its owner has not looked at yet
                     answer[number] = b""
                     continue
-            answer[number] = self._kept(call, *size())
+            answer[number] = self._rendered(call, *size())
         return answer
 
     def thumbnailExists(self, call: Call, width: Any, height: Any) -> bool:

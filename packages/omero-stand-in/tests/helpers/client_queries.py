@@ -1,4 +1,4 @@
-"""The HQL that installed OMERO clients carry in their sources, as literal strings."""
+"""The HQL queries in the sources of installed OMERO clients, as literal strings."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ client = scripts.client(
 print("Word =", client.getInput("Word", unwrap=True))
 for key in client.getInputKeys():
     client.setOutput(key, client.getInput(key))
-client.setOutput("Message", rstring("Said it."))
+client.setOutput("Message", rstring("Count finished."))
 client.closeSession()
 """
 SLEEP = """

@@ -26,7 +26,7 @@ def stand_in(tmp_path_factory) -> Iterator[testing.Running]:
 
 @pytest.fixture
 def login(stand_in) -> Iterator[Callable[..., omero.client]]:
-    """Log in as somebody; every client is closed at the end of the test."""
+    """Log in as a user; every client is closed at the end of the test."""
     clients = []
 
     def connect(user: str, password: str = PASSWORD) -> omero.client:

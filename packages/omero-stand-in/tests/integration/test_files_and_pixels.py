@@ -101,7 +101,7 @@ def test_pixels_are_written_once(ada, store):
     later.close()
 
 
-def test_the_sha1_of_the_planes_is_kept(ada, store):
+def test_the_sha1_of_the_planes_is_stored(ada, store):
     _, pixels = new_pixels(ada, "uint8", (6, 4, 1, 1), 1)
     store.setPixelsId(pixels, False)
     store.setPlane(bytes(range(24)), 0, 0, 0)
@@ -184,7 +184,7 @@ def test_real_numbers_have_no_pyramid(ada, store):
     assert not store.requiresPixelsPyramid()
 
 
-def test_a_file_set_again_stays_open_and_another_one_drops_what_was_not_saved(ada):
+def test_setting_the_same_file_again_keeps_it_open_and_another_file_drops_what_was_not_saved(ada):
     one, other = new_file(ada).id.val, new_file(ada).id.val
     query, store = ada.sf.getQueryService(), ada.sf.createRawFileStore()
     store.setFileId(one)
@@ -194,12 +194,12 @@ def test_a_file_set_again_stays_open_and_another_one_drops_what_was_not_saved(ad
     store.write(b"def", 3, 3)
     store.setFileId(other)
     assert query.get("OriginalFile", one).size.val == 3
-    store.setFileId(one)  # its row says another size than it has
+    store.setFileId(one)  # the size in its row is not its real size
     assert store.save().size.val == 6
     store.close()
 
 
-def test_a_reader_hears_of_a_wrong_length_before_hearing_that_nothing_may_be_written(login, new_user, new_group):
+def test_for_a_reader_a_wrong_length_is_reported_before_the_missing_permission(login, new_user, new_group):
     group = new_group("rwr---")
     owner, reader = login(new_user(group)), login(new_user(group))
     number = new_file(owner).id.val

@@ -67,7 +67,7 @@ def test_deleting_takes_along_what_nothing_else_holds(ada, world):
     assert not any(there(ada, one) for one in world)
 
 
-def test_what_something_else_holds_stays(ada, world):
+def test_an_object_that_another_one_links_to_is_not_deleted(ada, world):
     _, dataset, image, red = world
     linked(ada, "DatasetImageLink", container(ada, "Dataset"), image)
     run(ada, omero.cmd.Delete2(targetObjects={"Dataset": [dataset.id.val]}))
@@ -111,16 +111,16 @@ def test_the_image_of_a_well_cannot_be_deleted_the_plate_can(ada):
     assert not there(ada, image)
 
 
-def test_moving_to_another_group_cuts_the_links_to_what_stays(login, new_user, new_group):
+def test_moving_to_another_group_cuts_the_links_to_what_is_not_moved(login, new_user, new_group):
     first, second = new_group(), new_group()
     client = login(new_user(first, second))
     project, dataset, image = (container(client, kind) for kind in ("Project", "Dataset", "Image"))
     cut = linked(client, "ProjectDatasetLink", project, dataset)
-    kept = linked(client, "DatasetImageLink", dataset, image)
+    moved_link = linked(client, "DatasetImageLink", dataset, image)
     response = run(client, omero.cmd.Chgrp2(targetObjects={"Dataset": [dataset.id.val]}, groupId=second))
     assert response.deletedObjects == {"ome.model.containers.ProjectDatasetLink": [cut.id.val]}
     query = client.sf.getQueryService()
-    for thing, kind in ((dataset, "Dataset"), (image, "Image"), (kept, "DatasetImageLink")):
+    for thing, kind in ((dataset, "Dataset"), (image, "Image"), (moved_link, "DatasetImageLink")):
         assert query.get(kind, thing.id.val, {"omero.group": str(second)}).details.group.id.val == second
     assert there(client, project)
 
@@ -135,7 +135,7 @@ def test_several_requests_in_one_are_all_done_or_none(ada):
     assert not any(there(ada, one) for one in datasets)
 
 
-def test_children_are_found_down_to_the_class_asked_for(ada, world):
+def test_children_are_found_down_to_the_requested_class(ada, world):
     project, dataset, image, _ = world
     find = omero.cmd.FindChildren({"Project": [project.id.val]}, ["Image"], [])
     assert run(ada, find).children == {"ome.model.core.Image": [image.id.val]}
@@ -147,7 +147,7 @@ def test_children_are_found_down_to_the_class_asked_for(ada, world):
     }  # fmt: skip
 
 
-def test_an_unknown_request_has_no_handle_and_one_not_implemented_says_so(ada):
+def test_an_unknown_request_has_no_handle_and_one_not_implemented_is_an_error(ada):
     assert ada.sf.submit(omero.cmd.Request()) is None
     response = run(ada, omero.cmd.ResetPasswordRequest("a", "b"))
     assert response.parameters["message"].startswith("omero.cmd.ResetPasswordRequest is not implemented")
@@ -169,9 +169,9 @@ def test_a_copied_dataset_refers_to_the_same_images(ada, world):
 
 def test_a_long_request_does_not_hold_up_others(ada):
     handle = ada.sf.submit(omero.cmd.Timing(20, 100))
-    begun = time.monotonic()
+    started = time.monotonic()
     container(ada, "Dataset")
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - started < 1.5
     assert handle.getResponse() is None
     assert handle.cancel()
 

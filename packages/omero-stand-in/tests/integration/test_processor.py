@@ -1,4 +1,4 @@
-"""Whom the server asks about a job, whose yes counts, and what becomes of a job whose processor goes."""
+"""Which processors the server offers a job to, which one gets it, and what happens to a job whose processor stops."""
 
 import contextlib
 import threading
@@ -20,24 +20,24 @@ PASSWORD = "secret"
 
 
 class Process(omero.grid.Process):
-    """A process of the test's own making, which has ended with code 0 and keeps what it is asked."""
+    """A process of the test that has ended with code 0 and records the calls that it gets."""
 
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
     def poll(self, current=None):
-        self.asked.append("poll")
+        self.calls.append("poll")
         return rint(0)
 
     def shutdown(self, current=None):
-        self.asked.append("shutdown")
+        self.calls.append("shutdown")
 
     def registerCallback(self, callback, current=None):
-        self.asked.append("registerCallback")
+        self.calls.append("registerCallback")
 
 
 class Processor(omero.grid.Processor):
-    """A processor that says what it is told to, after a while."""
+    """A processor that gives a configured answer after a delay."""
 
     def __init__(self, client, accepts=True, delay=0.0):
         self.client, self.accepts, self.delay = client, accepts, delay
@@ -98,7 +98,7 @@ def ada(server, users):
 
 @pytest.fixture
 def script(ada):
-    """A script of Ada's, which nobody has parsed yet."""
+    """A script of Ada's that is not parsed yet."""
     file = omero.model.OriginalFileI()
     file.name, file.path, file.mimetype = rstring("x.py"), rstring("/"), rstring("text/x-python")
     file.size = omero.rtypes.rlong(0)
@@ -162,7 +162,7 @@ def test_refusals_are_counted_and_the_error_comes_at_the_time_limit(server, ada,
     assert raised.value.message == "No processor available! [1 response(s)]"
 
 
-def test_the_job_that_found_no_processor_says_so(ada, script):
+def test_a_job_that_found_no_processor_has_an_error_status(ada, script):
     with pytest.raises(omero.NoProcessorAvailable):
         run(ada, script, 0)
     query = "select j from ScriptJob j join fetch j.status order by j.id"
@@ -170,7 +170,7 @@ def test_the_job_that_found_no_processor_says_so(ada, script):
     assert (job.status.value.val, job.message.val) == ("Error", "No processor available! [0 response(s)]")
 
 
-def test_a_processor_that_is_gone_is_asked_no_more_and_harms_nobody(server, ada, script):
+def test_a_processor_that_is_gone_gets_no_more_jobs_and_does_not_disturb_others(server, ada, script):
     with kit.connected(server, "ada", PASSWORD) as client:
         gone = Processor(client)
         client.sf.sharedResources().addProcessor(gone.proxy)
@@ -181,7 +181,7 @@ def test_a_processor_that_is_gone_is_asked_no_more_and_harms_nobody(server, ada,
         assert "processJob" in processor.calls
 
 
-def test_a_processor_added_twice_is_asked_once(server, ada):
+def test_a_processor_added_twice_gets_each_offer_once(server, ada):
     with registered(server) as processor:
         ada.sf.sharedResources().addProcessor(processor.proxy)
         assert ada.sf.getScriptService().canRunScript(12345)
@@ -192,10 +192,10 @@ def test_close_ends_a_process_that_is_not_detached(server, ada, script):
     with registered(server) as processor:
         run(ada, script).close(False)
         time.sleep(0.5)
-        assert processor.process.asked == ["registerCallback", "shutdown"]
+        assert processor.process.calls == ["registerCallback", "shutdown"]
         run(ada, script).close(True)
         time.sleep(0.5)
-        assert processor.process.asked == ["registerCallback", "shutdown", "registerCallback"]
+        assert processor.process.calls == ["registerCallback", "shutdown", "registerCallback"]
 
 
 def test_a_closed_process_does_not_exist_any_more(server, ada, script):

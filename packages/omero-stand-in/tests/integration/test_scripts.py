@@ -58,7 +58,7 @@ def test_a_run_gives_outputs_and_the_stream_that_it_printed(client, scripts, ech
     process = scripts.runScript(echo, {"Word": rstring("größer")}, None)
     assert kit.finished(process) == 0
     results = process.getResults(0)
-    assert (results["Word"].val, results["Number"].val, results["Message"].val) == ("größer", 7, "Said it.")
+    assert (results["Word"].val, results["Number"].val, results["Message"].val) == ("größer", 7, "Count finished.")
     client.download(results["stdout"].val, str(tmp_path / "stdout"))
     assert (tmp_path / "stdout").read_text() == "Word = größer\n"
     process.close(False)
@@ -103,7 +103,7 @@ def test_the_same_path_cannot_be_uploaded_twice(scripts, echo):
         scripts.uploadOfficialScript("/tests/Echo.py", kit.ECHO)
 
 
-def test_a_script_that_does_not_parse_says_why(scripts, node):
+def test_a_script_that_does_not_parse_is_refused_with_the_error(scripts, node):
     with pytest.raises(omero.ValidationException, match="SyntaxError"):
         scripts.uploadOfficialScript("/tests/Broken.py", "import omero.scripts as s\ns.client('Broken'\n")
 
@@ -122,7 +122,7 @@ def test_the_omero_command_uploads_lists_and_launches(server, node, tmp_path):
     launched = kit.omero_command(tmp_path, "script", "launch", number, "Word=hello")
     assert launched.returncode == 0, launched.stderr
     assert "* Word = hello" in launched.stdout
-    assert "* Message=Said it." in launched.stdout
+    assert "* Message=Count finished." in launched.stdout
 
 
 def test_without_a_processor_the_run_is_refused_in_time(tmp_path):
@@ -135,11 +135,11 @@ def test_without_a_processor_the_run_is_refused_in_time(tmp_path):
         assert raised.value.processorCount == 0
 
 
-def test_a_look_up_table_is_kept_among_the_scripts_and_never_parsed(root):
+def test_a_look_up_table_is_stored_with_the_scripts_and_never_parsed(root):
     service = root.sf.getScriptService()
     before = time.monotonic()
     number = service.uploadOfficialScript(f"/test/{uuid.uuid4().hex}.lut", "0 0 0\n")
-    assert time.monotonic() - before < 5  # nobody was asked to parse it
+    assert time.monotonic() - before < 5  # no processor was called to parse it
     assert number in {file.id.val for file in service.getScriptsByMimetype("text/x-lut")}
     assert number not in {file.id.val for file in service.getScripts()}
 

@@ -42,10 +42,10 @@ def test_who_joins_shares_the_session(ada, login):
 
 def test_a_session_ends_with_its_last_client_unless_detached(login, new_user):
     name = new_user()
-    kept, gone = login(name), login(name)
-    kept.sf.detachOnDestroy()
-    uuids = kept.getSessionId(), gone.getSessionId()
-    kept.closeSession()
+    detached, gone = login(name), login(name)
+    detached.sf.detachOnDestroy()
+    uuids = detached.getSessionId(), gone.getSessionId()
+    detached.closeSession()
     gone.closeSession()
     login(uuids[0], uuids[0])
     with pytest.raises(Glacier2.PermissionDeniedException):
@@ -60,7 +60,7 @@ def test_a_session_ends_when_it_was_idle_too_long(root, login, new_user):
         login(session.uuid.val, session.uuid.val)
 
 
-def test_the_first_call_after_an_idle_time_is_told_of_it_and_the_next_finds_nothing(ada):
+def test_the_first_call_after_the_idle_time_is_a_timeout_and_the_next_finds_no_object(ada):
     query = ada.sf.getQueryService()
     request = omero.cmd.UpdateSessionTimeoutRequest(ada.getSessionId(), None, rlong(300))
     ada.submit(request)
@@ -136,7 +136,7 @@ def test_a_session_that_is_gone_is_closed_with_a_number_and_not_with_an_error(ad
     assert service.closeSession(session) == -1
 
 
-def test_a_further_session_of_ones_own_cannot_be_kept_from_idling(ada):
+def test_a_user_cannot_create_a_further_session_without_an_idle_limit(ada):
     service = ada.sf.getSessionService()
     with pytest.raises(omero.SecurityViolation, match="Cannot disable timeToIdle"):
         service.createUserSession(0, 0, "")

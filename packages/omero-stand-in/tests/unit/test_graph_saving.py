@@ -65,7 +65,7 @@ def test_a_required_field_left_out_is_named(world: World, kind: str, field: str)
 
 
 def test_a_failed_save_leaves_nothing_behind(world: World) -> None:
-    dataset = named("Dataset", "kept out")
+    dataset = named("Dataset", "not saved")
     dataset.linkImage(omero.model.ImageI())
     with pytest.raises(omero.ValidationException):
         world.save(world.ada, dataset)
@@ -105,7 +105,7 @@ def test_a_copy_older_than_the_row_is_refused(world: World) -> None:
         world.save(world.ada, two)
 
 
-def test_an_unloaded_collection_is_kept_and_an_emptied_one_loses_its_links(world: World) -> None:
+def test_an_unloaded_collection_is_unchanged_and_an_emptied_one_loses_its_links(world: World) -> None:
     dataset = named("Dataset", "x")
     dataset.linkImage(named("Image", "y"))
     number = world.save(world.ada, dataset).id.val
@@ -167,7 +167,7 @@ def test_everything_is_there_after_the_file_was_closed_and_opened(tmp_path: Path
     again.close()
 
 
-def test_a_client_cannot_say_in_which_repository_a_file_lies(world: World) -> None:
+def test_a_client_cannot_choose_the_repository_of_a_file(world: World) -> None:
     file = omero.model.OriginalFileI()
     file.name, file.path, file.repo = rstring("x"), rstring("/"), rstring("elsewhere")
     with pytest.raises(omero.SecurityViolation) as raised:

@@ -1,4 +1,4 @@
-"""HQL: every query that installed clients carry is understood, and answered as a real server answers."""
+"""HQL: every query of installed clients is understood, and answered as a real server answers."""
 
 from __future__ import annotations
 

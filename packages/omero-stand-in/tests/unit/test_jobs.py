@@ -1,4 +1,4 @@
-"""Rows of jobs: what the server says of them, and what a handle may change."""
+"""Rows of jobs: what the server writes into them, and what a handle may change."""
 
 import omero
 import omero.clients  # before other parts of omero
@@ -38,9 +38,9 @@ def test_a_new_job_is_submitted_now_by_the_caller(call, handle):
     assert job.finished is None
 
 
-def test_what_a_client_says_of_times_and_names_does_not_count(call, handle):
+def test_times_and_names_that_a_client_sets_are_ignored(call, handle):
     job = omero.model.ScriptJobI()
-    job.username, job.started = rstring("somebody"), rtime(1000)
+    job.username, job.started = rstring("ada"), rtime(1000)
     handle.submit(call, job)
     stored = handle.getJob(call)
     assert stored.username.val == "root"
@@ -92,7 +92,7 @@ def test_a_null_message_leaves_the_old_one(call, handle):
     assert handle.jobMessage(call) == "halfway"
 
 
-def test_a_handle_of_nothing_says_so(call, handle):
+def test_a_handle_without_a_job_is_refused(call, handle):
     with pytest.raises(omero.ApiUsageException, match="JobHandle not ready"):
         handle.jobStatus(call)
 

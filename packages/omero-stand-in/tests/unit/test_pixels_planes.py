@@ -12,7 +12,7 @@ from omero_stand_in.plane_files import OutOfBounds, PlaneFile, Shape
 
 
 def numbered(shape):
-    """Planes whose values tell where they belong."""
+    """Planes whose values encode their position."""
     return {
         (z, c, t): numpy.full((shape.y, shape.x), 100 * t + 10 * c + z, ">u2")
         for z in range(shape.z)

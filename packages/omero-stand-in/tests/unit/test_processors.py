@@ -36,11 +36,11 @@ def test_a_second_processor_of_the_same_identity_is_ignored(communicator, tmp_pa
     server.stop()
 
 
-def test_nobody_answers_for_a_dead_processor_and_it_is_forgotten(communicator, tmp_path):
+def test_a_dead_processor_gives_no_answer_and_is_removed(communicator, tmp_path):
     server = Server(communicator, tmp_path)
     known = Processors.of(server)
     known.add(communicator.stringToProxy("Gone:tcp -h 127.0.0.1 -p 9"))
-    assert known.ask(server.root_call(0), None, 1) == (None, 0)
+    assert known.offer(server.root_call(0), None, 1) == (None, 0)
     assert names(server) == []
     server.stop()
 

@@ -1,4 +1,4 @@
-"""The README says what the server answers, no more and no less."""
+"""The README lists exactly the operations that the server implements."""
 
 from __future__ import annotations
 

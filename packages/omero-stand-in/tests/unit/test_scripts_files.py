@@ -65,7 +65,7 @@ def test_a_file_taken_away_takes_its_row_along(server):
     assert rows(server) == []
 
 
-def test_asking_again_changes_nothing(server):
+def test_a_second_query_changes_nothing(server):
     (ScriptFiles.of(server).folder / "Count.py").write_bytes(TEXT)
     assert [row.id for row in rows(server)] == [row.id for row in rows(server)]
 

@@ -46,7 +46,7 @@ def test_an_operation_without_a_method_is_refused_by_its_name(proxy):
         proxy.getDatabaseUuid()
 
 
-def test_a_fault_is_an_internal_exception_that_tells_what_happened(proxy):
+def test_a_fault_is_an_internal_exception_with_its_cause(proxy):
     with pytest.raises(omero.InternalException, match="LookupError"):
         proxy.getConfigValue("x")
 
@@ -67,13 +67,13 @@ def test_every_declared_operation_has_both_forms(server):
     assert all(hasattr(servant, name) and hasattr(servant, name + "_async") for name in names)
 
 
-def test_passwords_are_kept_as_hashes_only(server, tmp_path):
+def test_passwords_are_stored_as_hashes_only(server, tmp_path):
     assert server.accounts.check_password(0, "root's own")
     assert not server.accounts.check_password(0, "")
     assert not any(b"root's own" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_nobody_gets_in_as_a_user_without_a_password(server):
+def test_a_user_without_a_password_cannot_log_in(server):
     server.accounts.set_password(0, None)
     assert not server.accounts.check_password(0, "")
 
@@ -94,7 +94,7 @@ def test_sessions_that_a_killed_server_left_open_are_closed_by_the_next(tmp_path
     communicator = initialize()
     first = Server(communicator, tmp_path)
     row = first.sessions.create(0).row_id
-    first.graph.close()  # as a kill would: nobody closes the session
+    first.graph.close()  # like a kill: the session is not closed
     communicator.destroy()
     communicator = initialize()
     second = Server(communicator, tmp_path)
