@@ -44,7 +44,7 @@ def output(engine: Engine, image: Built, *argv: str) -> str:
     return (done.output + done.errors).strip()
 
 
-def test_it_carries_this_version(engine: Engine, image: Built) -> None:
+def test_its_program_has_this_version(engine: Engine, image: Built) -> None:
     assert output(engine, image, "biomeroworker", "--version") == version()
 
 
@@ -93,7 +93,7 @@ def test_its_entry_point_drops_root(engine: Engine, image: Built, target: str, u
     ]
 
 
-def test_its_account_may_write_where_state_is_kept(engine: Engine, image: Built) -> None:
+def test_its_account_may_write_into_the_state_folder(engine: Engine, image: Built) -> None:
     """A named volume that is mounted there takes over the owner."""
     folder = output(engine, image, "sh", "-c", "echo $HOME/.local/state/biomeroworker")
     argv = ["run", "--rm", "--network=none", f"--volume={folder}", "--entrypoint=touch", image.tag, f"{folder}/file"]
@@ -132,7 +132,7 @@ def test_the_startup_scripts_of_the_base_are_gone(engine: Engine, node_image: Bu
     assert not config["Cmd"]
 
 
-def test_its_labels_say_where_it_comes_from(engine: Engine, image: Built) -> None:
+def test_its_labels_name_its_source(engine: Engine, image: Built) -> None:
     labels = engine.inspect(image.tag)["Config"]["Labels"]
     prefix = "org.opencontainers.image."
     assert {name.removeprefix(prefix): value for name, value in labels.items() if name.startswith(prefix)} == {
@@ -145,7 +145,7 @@ def test_its_labels_say_where_it_comes_from(engine: Engine, image: Built) -> Non
     }
 
 
-def test_its_health_check_says_what_is_wrong(engine: Engine, image: Built, target: str) -> None:
+def test_its_health_check_reports_what_is_wrong(engine: Engine, image: Built, target: str) -> None:
     check = engine.inspect(image.tag)["Config"]["Healthcheck"]["Test"]
     assert check[0] == "CMD"
     variables = [f"--env={name}={value}" for name, value in VARIABLES[target].items()]

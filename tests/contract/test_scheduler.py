@@ -72,7 +72,7 @@ def submit(site: Cluster) -> Iterator[Callable[..., str]]:
 
 
 def until(site: Cluster, name: str, met: Callable[[list[JobStatus]], object], seconds: float = 90) -> list[JobStatus]:
-    """Ask until the answer is as it should be."""
+    """Poll until the status meets the condition."""
     end = time.monotonic() + seconds
     while not met(found := site.status([name], SINCE)[name]):
         assert time.monotonic() < end, found

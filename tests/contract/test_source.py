@@ -74,11 +74,11 @@ def omero_case(request):
     dataset = make_dataset(session)
     for name, pixels in zip(NAMES, PIXELS, strict=True):
         make_image(session, name, pixels, dataset=dataset)
-    asked = RunRequest(
+    accepted = RunRequest(
         workflow="w", source="omero", inputs={"type": "Dataset", "ids": [dataset]}, user=person.id, group=person.group
     )
-    bad = asked.model_copy(update={"inputs": {"type": "Dataset", "ids": [999999999]}})
-    case = InOmero(OmeroSource(server.provider()), asked, bad)
+    bad = accepted.model_copy(update={"inputs": {"type": "Dataset", "ids": [999999999]}})
+    case = InOmero(OmeroSource(server.provider()), accepted, bad)
     case.session = session
     return case
 
@@ -133,13 +133,13 @@ def test_inputs_are_named_by_id_and_contain_the_pixels(case, run):
 
 def test_repeated_stage_in_gives_the_same_manifest(case, run):
     name, folder, inputs, _, _ = run
-    told = []
+    fractions = []
     assert case.source.list_inputs(name, case.request) == inputs
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     case.source.stage_in(
-        name, case.request, inputs.portions(), folder, lambda fraction, word: told.append(fraction), UNGUARDED
+        name, case.request, inputs.portions(), folder, lambda fraction, word: fractions.append(fraction), UNGUARDED
     )
-    assert told[-1] == 1.0
+    assert fractions[-1] == 1.0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "what is whole is adopted"
 
 

@@ -127,10 +127,10 @@ def test_a_command_timeout_is_transient_and_on_time(transport: ShellTransport) -
 def test_parallel_commands_get_their_own_answers(transport: ShellTransport) -> None:
     answers: dict[int, str] = {}
 
-    def ask(number: int) -> None:
+    def echo(number: int) -> None:
         answers[number] = transport.run(["sh", "-c", "sleep 0.1; echo $0", str(number)]).stdout
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+    threads = [threading.Thread(target=echo, args=(number,)) for number in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:

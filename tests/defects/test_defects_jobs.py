@@ -94,8 +94,8 @@ def test_a_refused_submission_ends_the_run_and_leaves_nothing_open(world: World)
     world.goes_wrong("sbatch", *["partition"] * 9)
     run = executed(world)
     assert run.state.is_terminal or run.paused
-    said = str(run.report) + run.pause_reason
-    assert "partition" in said
+    text = str(run.report) + run.pause_reason
+    assert "partition" in text
     with world.log() as log:
         if run.paused:
             log.request_cancel(run.id, "ada")
@@ -114,7 +114,7 @@ def test_the_job_id_is_parsed_from_every_form_of_the_answer(answer: str) -> None
 
 def test_two_runs_on_the_same_images_have_separate_parameter_files(world: World) -> None:
     """Jobs on one folder read their parameters from one file when they started: the last writer won."""
-    behaves(world, 'echo "$sleep" >"$out/told"')
+    behaves(world, 'echo "$sleep" >"$out/parameter"')
     with world.log() as log:
         first = world.accept(sleep=0.5)
         again = log.run(first).request
@@ -124,8 +124,8 @@ def test_two_runs_on_the_same_images_have_separate_parameter_files(world: World)
             for run_id in (first, second):
                 assert world.await_run(run_id).state is RunState.DONE
         folders = [log.run(run_id).request["outputs"]["folder"] for run_id in (first, second)]
-    told = [(world.folder / folder / "told").read_text().strip() for folder in folders]
-    assert [float(word) for word in told] == [0.5, 0.25]
+    values = [(world.folder / folder / "parameter").read_text().strip() for folder in folders]
+    assert [float(word) for word in values] == [0.5, 0.25]
 
 
 def test_a_recorded_end_does_not_change(world: World) -> None:

@@ -19,9 +19,9 @@ def test_a_silent_connection_is_detected_and_the_run_continues(world: World) -> 
     with child.running(world):
         world.await_run(run_id, 30, RunState.QUEUED, RunState.RUNNING)
         world.link("hole")
-        begun = time.monotonic()
+        started = time.monotonic()
         world.until(lambda: len(world.faults(run_id)) > 0)
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - started < 60
         world.all_is_well()
         world.await_run(run_id)
     run = world.check(run_id)

@@ -17,6 +17,6 @@ if [[ ! -s /OMERO/certs/server.pem ]]; then
         -keyout /OMERO/certs/server.key -out /OMERO/certs/server.pem 2> /dev/null
 fi
 python /opt/master/grid.py > var/application.xml
-# omero-py's servers wait ten seconds before they start, unless this says otherwise
+# omero-py's servers wait ten seconds before they start, unless OMERO_STARTUP_WAIT is set
 export OMERO_STARTUP_WAIT=0 PYTHONUNBUFFERED=1
 exec icegridnode --Ice.Config=/opt/master/master.cfg --nochdir --deploy var/application.xml

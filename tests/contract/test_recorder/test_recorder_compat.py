@@ -77,7 +77,7 @@ def test_the_history_of_the_incumbent_is_complete(store: RunLog) -> None:
     assert {key: line.state for key, line in lines.items()} == {
         run["workflow_id"]: states[run["fate"]] for run in EXPECTED["runs"]
     }
-    assert store.unfinished() == [], "runs that another program carries are not taken over"
+    assert store.unfinished() == [], "the runs of another program are not taken over"
 
 
 def test_dashboards_read_the_same_rows_as_before(store_url: str) -> None:

@@ -40,7 +40,7 @@ def test_a_run_is_read_back_as_recorded(log: RunLog, log_url: str) -> None:
     run = accept(log)
     for state in walk(log, run):
         assert log.run(run).state is state
-        assert log.runs()[0].state is state, "the read table says what the events say"
+        assert log.runs()[0].state is state, "the read table agrees with the events"
     with RunLog.open(log_url) as other:  # nothing cached
         seen = other.run(run)
     assert seen.state is RunState.DONE
@@ -53,7 +53,7 @@ def test_a_run_is_read_back_as_recorded(log: RunLog, log_url: str) -> None:
     assert log.unfinished() == []
 
 
-def test_an_intent_stays_open_until_its_outcome(log: RunLog) -> None:
+def test_an_intent_remains_open_until_its_outcome(log: RunLog) -> None:
     run = accept(log)
     log.intend(run, RunState.EXPORTING, image="nuclei.sif")
     (intent,) = log.run(run).intents.values()
@@ -318,7 +318,7 @@ def test_only_one_supervisor_leases_a_run(log: RunLog, log_url: str) -> None:
     with RunLog.open(log_url) as other:
         assert log.leases.acquire("one", 60) == {run}
         assert other.leases.acquire("two", 60) == set()
-        assert log.leases.acquire("one", 60) == set(), "what is held already is not taken anew"
+        assert log.leases.acquire("one", 60) == set(), "a lease that is held is not acquired again"
         assert log.leases.renew("one", 60) == {run}
         other.leases.release(run, "two")
         assert other.leases.acquire("two", 60) == set(), "released by its holder alone"
@@ -397,12 +397,12 @@ def test_an_unsupported_database_is_refused(url: str) -> None:
 def test_times_in_states_add_up_to_the_duration_of_the_run(log: RunLog) -> None:
     run = accept(log)
     bring_to(log, run, RunState.DONE)
-    stays = log.time_in_states(run)
+    durations = log.time_in_states(run)
     passed = [state for state in RunState if not state.is_terminal]
-    assert list(stays) == passed
+    assert list(durations) == passed
     events = [event for event in log.events(run) if event.subject == run]
     life = (events[-1].time - events[0].time).total_seconds()
-    assert sum(stays.values()) == pytest.approx(life, abs=0.001 * len(passed))
+    assert sum(durations.values()) == pytest.approx(life, abs=0.001 * len(passed))
 
 
 def test_the_time_in_the_current_state_counts_until_now(log: RunLog) -> None:

@@ -161,7 +161,7 @@ def test_events_of_another_program_are_projected_with_the_next_write(log: RunLog
     lines = {row["workflow_id"]: row for row in rows(log)["biomero_workflow_progress_view"]}
     assert (lines[stranger]["name"], lines[stranger]["status"]) == ("theirs", "INITIALIZING")
     assert lines[stranger]["start_time"] == datetime(2026, 11, 20, 11, 20, 46, 981760)
-    assert log.unfinished() == [run], "what we did not accept is not ours to carry"
+    assert log.unfinished() == [run], "a run that was not accepted here is not executed here"
 
 
 def test_projection_tables_of_another_version_are_rebuilt(log: RunLog, log_url: str) -> None:

@@ -16,12 +16,12 @@ WITHOUT_ICE = [
 
 def output_of(*arguments, program=PROGRAM, **environment):
     """The output of a command that must fail."""
-    kept = {
+    inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("BIOMERO", "SQLALCHEMY", "OMERO"))
     }
     done = subprocess.run(
         [*program, *arguments],
-        env={**kept, **environment},
+        env={**inherited, **environment},
         text=True,
         capture_output=True,
         timeout=60,

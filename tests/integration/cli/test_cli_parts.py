@@ -27,8 +27,8 @@ def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, part
     assert "image-2 (b)" in shown
     assert "failing on image-2" in shown, "the container's last words"
     assert f"biomeroworker retry {run} --failed" in shown
-    said = json.loads(command("show", run, "--json").stdout)
-    assert (said["chunks"], said["attempts"][0]["tasks"]) == (3, [0, 1, 2])
+    document = json.loads(command("show", run, "--json").stdout)
+    assert (document["chunks"], document["attempts"][0]["tasks"]) == (3, [0, 1, 2])
     assert "failing on image-2" in command("logs", run, "--task", "1", "--stream", "err").stdout
     assert "tasks 0 to 2" in command("logs", run, "--task", "7", code=1).stderr
 

@@ -211,11 +211,11 @@ def test_a_key_in_an_agent_is_used(site: Callable[..., OwnSshd], to: Make, monke
 def together(transports: list[OpenSshTransport], count: int) -> list[str]:
     answers: list[str] = []
 
-    def ask(number: int) -> None:
+    def echo(number: int) -> None:
         transport = transports[number % len(transports)]
         answers.append(transport.run(["sh", "-c", "sleep 0.2; echo $0", str(number)]).stdout)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(count)]
+    threads = [threading.Thread(target=echo, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -258,9 +258,9 @@ def test_processes_that_start_together_log_in_once(site: Callable[..., OwnSshd],
         assert worker.stdin
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    said = [worker.communicate(timeout=60)[0].split() for worker in workers]
-    assert [words[0] for words in said] == ["done"] * 4
-    assert sum(int(words[1]) for words in said) == 1
+    outputs = [worker.communicate(timeout=60)[0].split() for worker in workers]
+    assert [words[0] for words in outputs] == ["done"] * 4
+    assert sum(int(words[1]) for words in outputs) == 1
     assert logins(server) == 1
     assert closer.run(["true"]).ok
 
@@ -271,8 +271,8 @@ def test_only_the_last_user_of_a_connection_closes_it(site: Callable[..., OwnSsh
     works, looks = to(server), to(server)
     works.check()
     with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(works.run, ["sh", "-c", "echo begun >begun; while [ ! -e go ]; do sleep 0.05; done"])
-        while not works.exists("begun"):
+        working = pool.submit(works.run, ["sh", "-c", "echo started >started; while [ ! -e go ]; do sleep 0.05; done"])
+        while not works.exists("started"):
             time.sleep(0.02)
         assert looks.run(["true"]).ok
         looks.close()
@@ -327,7 +327,7 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
     """A front-end that stops answering during a login: a relay passes only a limited number of bytes."""
     server = site()
     listener = socket.create_server(("127.0.0.1", 0))
-    kept: list[socket.socket] = []
+    sockets: list[socket.socket] = []
 
     def forward(source: socket.socket, target: socket.socket, limit: int) -> None:
         passed = 0
@@ -344,7 +344,7 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
                 return
             server.relayed += 1
             behind = socket.create_connection(("127.0.0.1", server.port))
-            kept.extend([client, behind])
+            sockets.extend([client, behind])
             threading.Thread(target=forward, args=(client, behind, 1 << 30), daemon=True).start()
             # past the banner and the exchange of keys, before authentication is through
             threading.Thread(target=forward, args=(behind, client, 2500), daemon=True).start()
@@ -354,7 +354,7 @@ def stalling(site: Callable[..., OwnSshd]) -> Iterator[OwnSshd]:
     server.config.write_text(f"{text}  HostKeyAlias [127.0.0.1]:{server.port}\n")
     yield server
     listener.close()
-    for one in kept:
+    for one in sockets:
         one.close()
 
 
@@ -366,14 +366,14 @@ def test_waiting_processes_share_the_failure_of_a_silent_login(
     transports = [to(stalling), to(stalling)]
     faults: list[BaseException] = []
 
-    def ask(number: int) -> None:
+    def check(number: int) -> None:
         try:
             transports[number % 2].check()
         except Transient as fault:
             faults.append(fault)
 
     began = time.monotonic()
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    threads = [threading.Thread(target=check, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

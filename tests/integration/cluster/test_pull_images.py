@@ -170,25 +170,25 @@ def test_init_pulls_in_jobs_and_prints_missing_images_and_a_summary(
     good = descriptor["container-image"]["image"]
     descriptor["container-image"]["image"] = good.replace("obedient", "no_such")
     (tmp_path / "descriptor.json").write_text(json.dumps(descriptor))
-    code, said = init(site)
+    code, output = init(site)
     assert code == 1
-    assert "obedient: v1.0.0 is on the cluster" in said
-    assert "missing: there is no image" in said
-    assert "images ready: 1; failures: 1" in said
+    assert "obedient: v1.0.0 is on the cluster" in output
+    assert "missing: there is no image" in output
+    assert "images ready: 1; failures: 1" in output
     assert site.jobs_ever("biomero-pull-")
     descriptor["container-image"]["image"] = good
     (tmp_path / "descriptor.json").write_text(json.dumps(descriptor))
-    code, said = init(site)
-    assert code == 0, said
-    assert "with 2 images" in said
+    code, output = init(site)
+    assert code == 0, output
+    assert "with 2 images" in output
     run = site.execute(site.request(site.images("one.tif")))
     assert run.state is RunState.DONE, run.report
 
 
 def test_a_workflow_runs_on_charliecloud_from_end_to_end(deploy: Callable[..., Site]) -> None:
     site = deploy("container_runtime = charliecloud")
-    code, said = init(site)
-    assert code == 0, said
+    code, output = init(site)
+    assert code == 0, output
     text = 'it\'s "$(touch pwned)" `id` \\ é\n --exit 9'
     run = site.execute(site.request(site.images("one.tif"), text=text))
     assert run.state is RunState.DONE, run.report
@@ -212,8 +212,8 @@ def test_nuclei_are_found_on_charliecloud_with_the_conversion_in_the_job(
         f"nuclei = nuclei\nnuclei_repo = {tmp_path}\nnuclei_job_mem = 2G\nnuclei_job_cpus-per-task = 2\n",
         f"zarr_to_tiff = {secure_registry}/{build.CONVERT.reference}",
     )
-    code, said = init(site)
-    assert code == 0, said
+    code, output = init(site)
+    assert code == 0, output
     images = tmp_path / "images"
     images.mkdir()
     sample = samples.samples()[0]

@@ -128,12 +128,12 @@ def test_a_second_processor_on_another_node_and_a_foreign_one_are_named(grid, lo
         finally:
             icegridadmin(grid, "object remove Processor")
             icegridadmin(grid, "application remove Second")
-    said = found["who-serves-scripts.txt"]
-    assert "2 servers serve scripts: Processor-0 on master, Processor-1 on stray" in said
-    assert 'server disable Processor-1"' in said
-    assert 'object remove Processor"' in said
-    assert 'object remove biomeroworker-Processor-0"' not in said, "ours is known by its endpoint"
-    assert said.splitlines()[0] in found["summary.txt"]
+    report = found["who-serves-scripts.txt"]
+    assert "2 servers serve scripts: Processor-0 on master, Processor-1 on stray" in report
+    assert 'server disable Processor-1"' in report
+    assert 'object remove Processor"' in report
+    assert 'object remove biomeroworker-Processor-0"' not in report, "ours is known by its endpoint"
+    assert report.splitlines()[0] in found["summary.txt"]
     assert "stray: up" in found["nodes.txt"]
 
 

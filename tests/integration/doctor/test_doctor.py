@@ -226,10 +226,10 @@ def test_a_key_with_a_passphrase_needs_an_agent(deployment: ChangedSite, monkeyp
     socket = deployment.folder / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
     try:
-        asks = deployment.folder / "askpass"
-        asks.write_text("#!/bin/sh\necho open sesame\n")
-        asks.chmod(0o700)
-        askpass = {"SSH_ASKPASS": str(asks), "SSH_ASKPASS_REQUIRE": "force"}
+        program = deployment.folder / "askpass"
+        program.write_text("#!/bin/sh\necho open sesame\n")
+        program.chmod(0o700)
+        askpass = {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
         environment = {**os.environ, "SSH_AUTH_SOCK": str(socket), **askpass}
         added = ["sh", "-c", 'for i in 1 2 3 4 5 6 7 8 9; do ssh-add "$0" && exit; sleep 0.2; done; exit 1', file]
         subprocess.run(added, env=environment, check=True, timeout=30, capture_output=True)

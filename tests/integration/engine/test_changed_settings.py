@@ -58,12 +58,12 @@ def test_a_workflow_that_is_added_to_the_file_runs_without_a_restart(site, super
         assert run.state is RunState.DONE
         assert len(run.attempts) == 1, "the run that was under way has gone on"
 
-        said = len(log.read_text())
+        logged = len(log.read_text())
         site.config.write_text(before + later + "[SLURM]\nimage_pull_at_once = soon\n")
         line = site.config.read_text().count("\n")
-        until(lambda: f"{site.config}:{line}: [SLURM] image_pull_at_once = 'soon'" in log.read_text()[said:], 30)
+        until(lambda: f"{site.config}:{line}: [SLURM] image_pull_at_once = 'soon'" in log.read_text()[logged:], 30)
         time.sleep(5)
-        assert log.read_text()[said:].count("image_pull_at_once") == 1, "one line"
+        assert log.read_text()[logged:].count("image_pull_at_once") == 1, "one line"
         assert log.read_text().count("supervising") == 2
         underway = site.deployment.submit(site.request(site.images("c.tif"), workflow="later"))
         until(lambda: site.deployment.log.run(underway).state.is_terminal, 120)

@@ -225,14 +225,14 @@ def test_two_cleaners_share_the_work(log: RunLog, transport: FakeTransport) -> N
 def test_local_folders_are_removed_when_they_are_not_needed(
     log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    done, failed, kept = (
+    done, failed, recent = (
         _run(log, transport, RunState.DONE, days=1),
         _run(log, transport, days=30),
         _run(log, transport, days=1),
     )
     running, orphan, stranger = _run(log, transport, RunState.RUNNING), uuid4(), uuid4()
     work = tmp_path / "work"
-    for run in (done, failed, kept, running, orphan, stranger):
+    for run in (done, failed, recent, running, orphan, stranger):
         (work / str(run) / "in").mkdir(parents=True)
     (work / "notes").mkdir()
     long_ago = datetime.now().timestamp() - 30 * 86400
@@ -240,7 +240,7 @@ def test_local_folders_are_removed_when_they_are_not_needed(
         for path in (work / str(run) / "in", work / str(run)):
             os.utime(path, (long_ago, long_ago))
     assert RetentionCleaner(log, {"": cluster}, settings()).clean_local() == 3
-    assert {path.name for path in work.iterdir()} == {"notes", str(kept), str(running), str(stranger)}
+    assert {path.name for path in work.iterdir()} == {"notes", str(recent), str(running), str(stranger)}
 
 
 def test_a_transfer_that_does_not_fit_is_refused_with_the_sizes(
@@ -273,11 +273,11 @@ def test_the_free_space_is_that_of_df_also_for_a_folder_that_does_not_exist_yet(
 ) -> None:
     answer = transport.run(disk_space.free_command(f"{transport.home}/data/not/yet"))
     free = disk_space.parse_free(answer.stdout)
-    said = subprocess.run(
+    listed = subprocess.run(
         ["df", "--block-size=1", "--output=size", str(transport.home)], capture_output=True, text=True, check=True
     )
     assert free is not None
-    assert free.total == int(said.stdout.split()[-1])
+    assert free.total == int(listed.stdout.split()[-1])
     with pytest.raises(Blocked, match="free of"):
         SpaceGuard(cluster, settings().clusters[""]).check(free.total + 1)
 
@@ -314,5 +314,5 @@ def test_each_folder_is_removed_on_the_cluster_that_the_run_was_on(
     keeper = RetentionCleaner(log, Two({"": cluster, "second": other}), settings())
     assert keeper.clean_remote() == 4
     assert _there(second) == set()
-    assert _there(transport) == {f"biomero_{there}"}, f"nothing of {here}; what only has the name stays"
-    assert keeper.clean_remote() == 0, "nothing is asked again at once"
+    assert _there(transport) == {f"biomero_{there}"}, f"nothing of {here}; others are not removed"
+    assert keeper.clean_remote() == 0, "nothing is queried again at once"

@@ -70,9 +70,9 @@ def test_the_log_contains_every_event_of_the_run(site):
 def test_each_progress_value_of_a_job_is_recorded_once(site):
     run = site.execute(site.request(site.images("one.tif"), sleep=7))  # a job reads its progress every 5 seconds
     observed = [event.attributes for event in site.deployment.log.events(run.id) if event.name == "JobObserved"]
-    told = [one["progress"] for one in observed if one["state"] == "RUNNING"]
-    assert told[-1] == "37%", "the percents that its container printed"
-    assert told.count("37%") == 1, "what is not new is not recorded again"
+    values = [one["progress"] for one in observed if one["state"] == "RUNNING"]
+    assert values[-1] == "37%", "the percents that its container printed"
+    assert values.count("37%") == 1, "what is not new is not recorded again"
 
 
 @pytest.fixture
@@ -100,15 +100,15 @@ def test_a_run_costs_at_most_eight_remote_executions_on_one_connection(unhurried
     ],
 )
 def test_a_failed_container_fails_the_run_even_with_output_files(site, parameters, message):
-    begun = time.monotonic()
+    started = time.monotonic()
     run = site.execute(site.request(site.images("one.tif"), **parameters))
     assert run.state is RunState.FAILED
     assert message in run.report["message"]
     assert run.report["stage"] == "fetching"
     assert "retry" in run.report["next_step"]
     if parameters.get("exit"):
-        assert "failing on purpose with 3" in run.report["detail"], "the container's last words are told"
-    assert time.monotonic() - begun < 60
+        assert "failing on purpose with 3" in run.report["detail"], "the end of the container's stderr"
+    assert time.monotonic() - started < 60
     assert not site.results(run).exists()
     assert site.jobs() == []
 
@@ -151,9 +151,9 @@ def test_an_unreachable_cluster_fails_the_run_at_admission_within_a_minute(make_
     config = tmp_path / "ssh_config"
     config.write_text("Host hpc\n  HostName 127.0.0.1\n  Port 9\n  BatchMode yes\n")
     site = make_site(ssh_config=str(config), pull=False)
-    begun = time.monotonic()
+    started = time.monotonic()
     run = site.execute(site.request(site.images("one.tif")))
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - started < 60
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "accepted"
     assert "refused" in (run.report["message"] + run.report["detail"]).lower()
@@ -169,9 +169,9 @@ def test_a_silent_cluster_fails_the_run_at_admission_within_a_minute(make_site, 
         port = silent.getsockname()[1]
         config.write_text(f"Host hpc\n  HostName 127.0.0.1\n  Port {port}\n  BatchMode yes\n")
         site = make_site(ssh_config=str(config), pull=False)
-        begun = time.monotonic()
+        started = time.monotonic()
         run = site.execute(site.request(site.images("one.tif")))
-        took = time.monotonic() - begun
+        took = time.monotonic() - started
         silent.setblocking(False)
         tries = 0
         with contextlib.suppress(BlockingIOError):
@@ -287,17 +287,17 @@ def test_many_runs_execute_in_parallel_and_are_polled_together(unhurried):
     runs = [site.deployment.submit(site.request(site.images("one.tif"), sleep=4)) for _ in range(6)]
     supervisor = site.supervisor()
     transport = site.deployment.cluster.transport
-    before, begun = transport.executions, time.monotonic()
+    before, started = transport.executions, time.monotonic()
     serving = threading.Thread(target=supervisor.serve)
     serving.start()
     ended = [site.deployment.wait(run_id, timeout=90) for run_id in runs]
-    took = time.monotonic() - begun
+    took = time.monotonic() - started
     supervisor.stop()
     serving.join(20)
     assert [run.state for run in ended] == [RunState.DONE] * 6
     assert took < 6 * 6, "they did not wait for one another"
     own = 3 * len(runs)  # send, submit, fetch
-    assert transport.executions - before - own < 12, "questions are not asked for each job by itself"
+    assert transport.executions - before - own < 12, "all jobs are polled in one query"
 
 
 def test_two_supervisors_do_not_execute_one_run_twice(site):

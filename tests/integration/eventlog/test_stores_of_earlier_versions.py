@@ -160,7 +160,7 @@ def store(request: pytest.FixtureRequest, version: str, tmp_path: Path) -> Itera
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def carried_on(
+def continued(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Store]]:
     """Stores after a supervisor of this version has done all pending work."""
@@ -169,7 +169,7 @@ def carried_on(
 
         def make(version: str) -> Store:
             if version not in made:
-                folder = tmp_path_factory.mktemp("carried") / "store"
+                folder = tmp_path_factory.mktemp("continued") / "store"
                 store = made[version] = stores.enter_context(_store(request, version, request.param, folder))
                 store.world.start_held_job(store.id_of("queued"))
                 with child.running(store.world), store.world.log() as log:
@@ -214,7 +214,7 @@ def test_the_tables_have_the_same_rows_also_after_a_rebuild_from_the_events(stor
 
 
 def test_opening_migrates_the_schema_and_changes_no_row(store: Store) -> None:
-    own = [table.name for table in OWN_TABLES if table is not TRACKING]  # its version says that of the read tables
+    own = [table.name for table in OWN_TABLES if table is not TRACKING]  # it contains the version of the read tables
     before = {name: store.table(name) for name in own}
     events = store.table("workflowtracker_events")
     store.world.log().close()
@@ -254,9 +254,9 @@ def test_pending_work_is_still_pending(store: Store) -> None:
 
 @pytest.mark.parametrize("label", ENDS)
 def test_a_run_that_had_not_ended_continues_to_its_end(
-    carried_on: Callable[..., Store], version: str, label: str
+    continued: Callable[..., Store], version: str, label: str
 ) -> None:
-    store = carried_on(version)
+    store = continued(version)
     run_id = store.id_of(label)
     state, attempt = ENDS[label]
     run: WorkflowRun = store.world.check(run_id, state)  # one end, one job per attempt, one set of results
@@ -268,24 +268,24 @@ def test_a_run_that_had_not_ended_continues_to_its_end(
 
 
 def test_a_job_that_was_submitted_when_the_supervisor_died_is_adopted(
-    carried_on: Callable[..., Store], version: str
+    continued: Callable[..., Store], version: str
 ) -> None:
-    store = carried_on(version)
+    store = continued(version)
     run_id = store.id_of("submitting, the job submitted")
     (job,) = [job for job in store.world.jobs() if str(run_id) in job["name"]]
     with store.world.log() as log:
         assert log.run(run_id).job_ids == [job["id"]]
 
 
-def test_ended_and_paused_runs_are_not_changed(carried_on: Callable[..., Store], version: str) -> None:
-    store = carried_on(version)
+def test_ended_and_paused_runs_are_not_changed(continued: Callable[..., Store], version: str) -> None:
+    store = continued(version)
     for label in set(store.shown["labels"]) - set(ENDS):
         run_id = str(store.id_of(label))
         assert store.show("show", run_id)["events"] == store.shown["show"][run_id]["events"], label
 
 
-def test_a_pending_cancel_is_delivered(carried_on: Callable[..., Store], version: str) -> None:
-    store = carried_on(version)
+def test_a_pending_cancel_is_delivered(continued: Callable[..., Store], version: str) -> None:
+    store = continued(version)
     run_id = store.id_of("cancelled while its job could not be reached")
     assert [job["state"] for job in store.world.jobs() if str(run_id) in job["name"]] == ["CANCELLED"]
     assert store.table("biomeroworker_owed_cancel") == []

@@ -89,8 +89,8 @@ def test_each_channel_delivers_the_end_of_a_run_once(
     courier.deliver()
     courier.deliver()
     ((headers, body),) = hook.taken
-    told = json.loads(body)
-    assert (told["run"], told["state"], told["workflow"]) == (str(run), state.value, "nuclei")
+    payload = json.loads(body)
+    assert (payload["run"], payload["state"], payload["workflow"]) == (str(run), state.value, "nuclei")
     assert headers["X-Biomeroworker-Signature"] == signature("s3cret", body)
     ((sender, recipients, content),) = post.letters
     assert "worker@example.org" in sender
@@ -301,10 +301,10 @@ def test_maintenance_never_raises_and_costs_one_query_when_idle(
 
     chores = MaintenanceScheduler(log, {"": Nowhere()}, settings(), {})  # type: ignore[arg-type]
     chores.run_due()
-    asked: list[str] = []
-    event.listen(log._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
+    statements: list[str] = []
+    event.listen(log._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: statements.append(statement))
     chores.run_due()
-    assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 1
+    assert len([statement for statement in statements if not statement.startswith("BEGIN")]) == 1
     chores.start_due(time.monotonic())
     assert not any(chore.busy for chore in chores._tasks), "nothing is due"
     failed: list[str] = []
@@ -347,7 +347,7 @@ def test_the_smtp_login_uses_tls_to_the_named_host_only(
         environ = {"BIOMERO_SMTP_PASSWORD": "s3cret"}
         _end(log)
         Dispatcher(log, chosen, environ).deliver()
-        assert post.logins == [], "nobody vouches for this server"
+        assert post.logins == [], "no authority signed this server's certificate"
         assert "CERTIFICATE_VERIFY_FAILED" in _rows(log)[0].outcome
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         _hurry(log)

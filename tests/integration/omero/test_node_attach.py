@@ -1,6 +1,6 @@
 """A Processor that is attached to a running server: it serves scripts, distinguishes a cancel from a stop, unregisters.
 
-No test depends on the speed of a script: what it waits for has no other limit than `finished`'s.
+No test depends on the speed of a script: each wait has the one limit `PATIENCE_SECONDS`.
 """
 
 import contextlib
@@ -19,9 +19,7 @@ from omero.rtypes import rint, rlong, rstring
 from biomeroworker.node import attach
 from biomeroworker.node.sessions import close_session
 from biomeroworker.omero.connection.session import OmeroSession
-
-#: How long a test waits for anything. Long enough for a busy machine: it only delays the failure of a test.
-PATIENCE_SECONDS = 180
+from tests.integration.omero.script_jobs import PATIENCE_SECONDS, final_status
 
 SCRIPT = """
 import os, signal, sys, time
@@ -78,7 +76,7 @@ def serving(login, monkeypatch):
 
 @pytest.fixture
 def script(session, serving):
-    return session.sf.getScriptService().uploadScript("/test/told.py", SCRIPT)
+    return session.sf.getScriptService().uploadScript("/test/signals.py", SCRIPT)
 
 
 def start(session, script, *, patience=60, **inputs):
@@ -97,20 +95,6 @@ def start_until_ready(session, script, ready):
     return process
 
 
-def finished(session, process, seconds=PATIENCE_SECONDS):
-    """The job's final status, read from its row: the process is not polled."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        status = session.rows("select s.value from Job j join j.status s where j.id = :id", id=process.getJob().id.val)[
-            0
-        ][0]
-        if status not in ("Waiting", "Running", "Submitted"):
-            return status
-        time.sleep(0.2)
-    pytest.fail("the job did not end")
-    return ""
-
-
 def message(process):
     return process.getResults(0)["Message"].val
 
@@ -119,7 +103,7 @@ def test_parameters_are_parsed_and_a_job_ends_without_a_client_that_polls(sessio
     params = session.sf.getScriptService().getParams(script)
     assert set(params.inputs) == {"Seconds", "Code", "Ready"}
     process = start(session, script)
-    assert finished(session, process) == "Finished"
+    assert final_status(session, process) == "Finished"
     process.poll()
     results = process.getResults(0)
     assert results["Message"].val == "passed on ready"
@@ -152,22 +136,22 @@ def test_a_dialog_of_an_attached_processor_is_cached_and_refreshed(session, serv
 
 def test_a_script_that_fails_makes_its_job_an_error(session, script):
     process = start(session, script, Code=3)
-    assert finished(session, process) == "Error"
+    assert final_status(session, process) == "Error"
     process.close(False)
 
 
 def test_a_cancel_reaches_the_script_and_the_job_is_cancelled(session, script, tmp_path):
     process = start_until_ready(session, script, tmp_path / "ready")
     process.cancel()
-    assert finished(session, process) == "Cancelled"
+    assert final_status(session, process) == "Cancelled"
     process.poll()
     assert message(process) == "got SIGTERM"
     process.close(False)
 
 
-def test_a_script_is_kept_while_its_session_exists(session, login, tmp_path):
+def test_a_script_is_not_stopped_while_its_session_exists(session, login, tmp_path):
     attached = attach.Attached(login())
-    script = session.sf.getScriptService().uploadScript("/test/kept.py", SCRIPT)
+    script = session.sf.getScriptService().uploadScript("/test/session.py", SCRIPT)
     try:
         process = start_until_ready(session, script, tmp_path / "ready")
         (running,) = attached.processor._queue.running()
@@ -202,7 +186,7 @@ def test_the_processor_logs_in_again_when_its_session_is_closed(session, script,
         except omero.ServerError:
             assert time.monotonic() < end, "the Processor did not log in again"
             time.sleep(0.5)
-    assert finished(session, process) == "Finished"
+    assert final_status(session, process) == "Finished"
     process.close(False)
 
 
@@ -212,6 +196,7 @@ import signal, sys, threading
 from biomeroworker.node import processor
 from biomeroworker.node.attach import serve
 from biomeroworker.omero.connection.session import OmeroSession
+from tests.integration.omero.script_jobs import PATIENCE_SECONDS, final_status
 processor.STOP_GRACE_SECONDS, processor.STOP_SECONDS = 60.0, 90.0
 host, port, user, password = sys.argv[1:]
 stop = threading.Event()
@@ -243,7 +228,7 @@ def test_a_node_that_stops_sends_sighup_to_its_scripts_which_is_no_cancel(server
         process = start_until_ready(session, script, tmp_path / "ready")
         node.send_signal(signal.SIGTERM)
         node.wait(PATIENCE_SECONDS)
-    assert finished(session, process) == "Finished"
+    assert final_status(session, process) == "Finished"
     assert (tmp_path / "ready").read_text() == "SIGHUP"
 
 
@@ -275,7 +260,7 @@ def test_a_script_that_ignores_signals_is_killed_with_the_node_and_its_job_ends(
         signalled = time.monotonic()
         assert node.wait(PATIENCE_SECONDS) == 0
         assert time.monotonic() - signalled < 10, "a node stops within 10 s"
-    assert finished(session, process) == "Error"
+    assert final_status(session, process) == "Error"
     ((message_of_job,),) = session.rows("select j.message from Job j where j.id = :id", id=process.getJob().id.val)
     assert message_of_job.startswith("stopped together with the node; the run that it followed continues")
     assert "killed, because it did not end within 3 s" in message_of_job

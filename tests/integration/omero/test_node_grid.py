@@ -54,9 +54,9 @@ def test_when_it_is_stopped_it_leaves_the_servers_list(session, script, node):
     running(node)
     assert run_script(session, script)
     icegridadmin(node, "server disable Processor-0")
-    begun = time.monotonic()
+    started = time.monotonic()
     icegridadmin(node, "server stop Processor-0", timeout=30)
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - started < 6
     try:
         with pytest.raises(omero.ServerError):
             session.sf.getScriptService().runScript(script, {}, rint(3))

@@ -1,6 +1,6 @@
 """Scripts on a node of the grid, through OMERO's API: many at once, limits, cancels, and dialogs from the cache.
 
-The scripts are *dynamic*: OMERO itself remembers the parameters of all others, and asks for those of these each time.
+The scripts are *dynamic*: OMERO caches the parameters of all others, and parses these each time.
 """
 
 import os
@@ -18,7 +18,7 @@ from biomeroworker.omero.connection.session import OmeroSession
 from sandbox.deployment import config_path
 from sandbox.parts.grid import Processor, icegridadmin
 from sandbox.root import Root
-from tests.integration.omero.test_node_attach import finished
+from tests.integration.omero.script_jobs import final_status
 
 SCRIPT = """
 import os, signal, subprocess, sys, time
@@ -26,7 +26,7 @@ import omero.scripts as scripts
 from omero.rtypes import rstring
 datasets = os.environ.get("BIOMERO_TEST_FOLDER", "{folder}")
 names = sorted(os.listdir(datasets)) if os.path.isdir(datasets) else []
-client = scripts.client("Told", "{text}", scripts.Long("Seconds", default=0, optional=True),
+client = scripts.client("Waits", "{text}", scripts.Long("Seconds", default=0, optional=True),
                         scripts.Long("Eat", default=0, optional=True), scripts.String("Ready", optional=True),
                         *[scripts.Bool(name, optional=True) for name in names],
                         namespaces=["openmicroscopy.org/omero/scripts/job/dynamic"])
@@ -45,7 +45,7 @@ if ready:
         file.write("ready")
 print("some output", flush=True)
 if value("Eat"):
-    eat = f"import time; kept = bytearray({{value('Eat')}}); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
+    eat = f"import time; data = bytearray({{value('Eat')}}); data[::4096] = b'x' * len(data[::4096]); time.sleep(60)"
     subprocess.Popen([sys.executable, "-c", eat])
     time.sleep(60)
 time.sleep(value("Seconds") or 0)
@@ -83,7 +83,7 @@ def setting(sandbox, node):
 def upload(server, node, tmp_path):
     """Upload a script of this test's own; returns its id."""
 
-    def upload(text="says what it is told"):
+    def upload(text="sleeps as long as its parameter"):
         with server.root() as root:
             path = f"/test/node_{time.monotonic_ns()}.py"
             return root.sf.getScriptService().uploadOfficialScript(
@@ -140,14 +140,14 @@ def test_fifty_scripts_at_once_are_all_done(server, person, upload, setting):
         with OmeroSession.login(server.host, server.port, person.name, person.password) as session:
             process = start(session, script)
             try:
-                return finished(session, process, 240)
+                return final_status(session, process, 240)
             finally:
                 process.close(True)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with ThreadPoolExecutor(50) as pool:
         ended = list(pool.map(run, range(50)))
-    print(f"50 scripts at once: {time.monotonic() - begun:.1f} s")
+    print(f"50 scripts at once: {time.monotonic() - started:.1f} s")
     assert ended == ["Finished"] * 50
 
 
@@ -166,20 +166,20 @@ def test_a_script_above_the_limit_waits_with_a_message_and_starts_in_order(sessi
         "In the queue: 1 scripts run at the same time, 1 scripts wait before this one."
     )
     assert second.poll() is None
-    begun = time.monotonic()
+    started = time.monotonic()
     assert set(session.sf.getScriptService().getParams(upload("another")).inputs) == {"Seconds", "Eat", "Ready"}
-    assert time.monotonic() - begun < 20, "parameters do not wait behind scripts that run"
+    assert time.monotonic() - started < 20, "parameters do not wait behind scripts that run"
     assert not (tmp_path / "second").exists()
-    begun = time.monotonic()
+    started = time.monotonic()
     assert second.cancel()
-    assert finished(session, second) == "Cancelled"
-    assert time.monotonic() - begun < 5, "a waiting script is cancelled at once"
+    assert final_status(session, second) == "Cancelled"
+    assert time.monotonic() - started < 5, "a waiting script is cancelled at once"
     assert "cancelled before it was started" in stream(session, second, "stderr")
     assert not (tmp_path / "third").exists()
     first.cancel()
-    assert finished(session, first) == "Cancelled"
+    assert final_status(session, first) == "Cancelled"
     assert (tmp_path / "first").read_text() == "got SIGTERM"
-    assert finished(session, third) == "Finished"
+    assert final_status(session, third) == "Finished"
     assert (tmp_path / "third").exists()
     assert not (tmp_path / "second").exists(), "a cancelled script was started all the same"
     for process in (first, second, third):
@@ -191,13 +191,13 @@ def test_a_script_above_the_memory_limit_is_ended_and_the_node_continues(session
     script = upload()
     before = node.pid()
     process = start(session, script, Eat=900_000_000)
-    assert finished(session, process, 60) == "Error"
+    assert final_status(session, process, 60) == "Error"
     assert "GB of memory with the 1 processes" in stream(session, process, "stderr").splitlines()[-1]
     assert "[NODE] script_memory_gb" in job_of(session, process)[1]
     assert stream(session, process, "stdout") == "some output\n"
     process.close(False)
     other = start(session, script)
-    assert finished(session, other) == "Finished"
+    assert final_status(session, other) == "Finished"
     other.close(False)
     assert node.pid() == before
 
@@ -207,7 +207,7 @@ def test_the_output_of_a_killed_script_is_uploaded(session, upload, node, tmp_pa
     until((tmp_path / "ready").exists)
     pids = [pid for pid in process_tree.members(node.pid()) if "./script" in command_of(pid)]
     os.kill(pids[-1], 9)
-    assert finished(session, process) == "Error"
+    assert final_status(session, process) == "Error"
     assert stream(session, process, "stdout") == "some output\n"
     assert "killed with SIGKILL, not by this node" in stream(session, process, "stderr").splitlines()[-1]
     process.close(False)
@@ -219,7 +219,7 @@ def test_the_output_of_a_script_with_a_closed_session_is_uploaded(session, uploa
     job = process.getJob()
     process.close(False)  # OMERO ends the session of the script with it
     closed = SimpleNamespace(getJob=lambda: job)
-    assert finished(session, closed) == "Cancelled"
+    assert final_status(session, closed) == "Cancelled"
     assert (tmp_path / "ready").read_text() == "got SIGTERM"
     assert stream(session, closed, "stdout") == "some output\n"
 
@@ -237,9 +237,9 @@ def test_a_dialog_opens_from_the_cache_and_shows_a_change_at_the_next_opening(se
     seconds = []
 
     def opened():
-        begun = time.monotonic()
+        started = time.monotonic()
         names = set(service.getParams(script).inputs)
-        seconds.append(time.monotonic() - begun)
+        seconds.append(time.monotonic() - started)
         return names
 
     known = {"Seconds", "Eat", "Ready"}
@@ -288,7 +288,7 @@ def test_a_node_that_is_stopped_uploads_the_output_of_its_scripts(session, uploa
     until((tmp_path / "ready").exists)
     icegridadmin(node, "server stop Processor-0", timeout=30)
     try:
-        assert finished(session, process) == "Finished"
+        assert final_status(session, process) == "Finished"
         assert (tmp_path / "ready").read_text() == "got SIGHUP"
         assert stream(session, process, "stdout") == "some output\n"
         assert "stopped together with the node" in stream(session, process, "stderr").splitlines()[-1]

@@ -131,8 +131,8 @@ def test_a_server_that_stops_answering_is_not_waited_for(server, person, monkeyp
     monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_MS", 500)
     with relay(server.host, server.port) as (port, dumb):
         session = OmeroSession.login("127.0.0.1", port, person.name, person.password)
-        begun = time.monotonic()
+        started = time.monotonic()
         dumb.set()
         with pytest.raises(Transient, match="Timeout"), session:
             session.rows("select i.id from Image i")
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - started < 20

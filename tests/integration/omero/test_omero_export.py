@@ -69,11 +69,11 @@ def test_a_dataset_exports_its_images_and_progress_ends_at_one(session, tmp_path
     project = make_project(session)
     dataset = make_dataset(session, project=project)
     images = [make_image(session, f"i{n}", noise(1, 1, 1, 9, 9, seed=n), dataset=dataset) for n in range(3)]
-    told = []
-    made = export(session, select(session, "Dataset", [dataset]), tmp_path, lambda f, w: told.append(f), UNGUARDED)
+    fractions = []
+    made = export(session, select(session, "Dataset", [dataset]), tmp_path, lambda f, w: fractions.append(f), UNGUARDED)
     assert [one.origin["id"] for one in made] == images
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
     assert [one.id for one in select(session, "Project", [project]).images] == images
 
 

@@ -61,8 +61,8 @@ def test_all_results_are_imported_to_the_right_targets(run):
         assert label.getPixelSizeX() == 0.5
         stored = np.array([label.getPrimaryPixels().getPlane(z, 0, 0) for z in range(3)])
         assert np.array_equal(stored, run.labels[image])
-        (said,) = [a for a in label.listAnnotations() if a.getNs() == "biomero/workflow"]
-        values = dict(said.getValue())
+        (annotation,) = [a for a in label.listAnnotations() if a.getNs() == "biomero/workflow"]
+        values = dict(annotation.getValue())
         assert values["Workflow_ID"] == run.id
         assert values["Image_Digest"] == "sha256:abc"
         assert values["Param_d"] == "3"
@@ -214,18 +214,18 @@ def test_objects_that_a_user_linked_to_the_provenance_are_neither_adopted_nor_de
 
 def test_queries_for_many_results_are_split_into_batches(run, monkeypatch):
     monkeypatch.setattr(sessions, "IDS_PER_QUERY", 1)
-    asked, ask = [], OmeroSession.rows
+    sizes, query_rows = [], OmeroSession.rows
     monkeypatch.setattr(
         OmeroSession,
         "rows",
         lambda self, hql, **values: (
-            asked.extend(len(value) for value in values.values() if isinstance(value, list)),
-            ask(self, hql, **values),
+            sizes.extend(len(value) for value in values.values() if isinstance(value, list)),
+            query_rows(self, hql, **values),
         )[1],
     )
     first = run.stage_out()
     assert run.stage_out() == first
-    assert set(asked) == {1}
+    assert set(sizes) == {1}
 
 
 def _counts_of_a_whole_import(run):
@@ -362,7 +362,7 @@ def test_a_read_only_dataset_is_refused_for_results(server, tmp_path):
     with OmeroSession.login(server.host, server.port, owner.name, owner.password) as owners:
         dataset = make_dataset(owners)
         make_image(owners, "i", noise(1, 1, 1, 9, 9), dataset=dataset)
-        asked = RunRequest(
+        wanted = RunRequest(
             workflow="w",
             source="omero",
             inputs={"type": "Dataset", "ids": [dataset]},
@@ -371,28 +371,28 @@ def test_a_read_only_dataset_is_refused_for_results(server, tmp_path):
             group=group,
         )
         source = OmeroSource(server.provider())
-        source.check(asked)
+        source.check(wanted)
         with pytest.raises(RequestRejected, match=f"may not put the results into dataset {dataset}"):
-            source.check(asked.model_copy(update={"user": reader.id}))
+            source.check(wanted.model_copy(update={"user": reader.id}))
         with pytest.raises(RequestRejected, match="no dataset 999999999"):
-            source.check(asked.model_copy(update={"outputs": {"dataset_id": 999999999}}))
+            source.check(wanted.model_copy(update={"outputs": {"dataset_id": 999999999}}))
 
 
 def test_label_images_of_a_plate_are_imported_and_missing_rois_are_reported(server, person, session, tmp_path):
     plate = make_plate(session, {(0, 0): [make_image(session, "f", noise(1, 1, 1, 20, 30))]})
-    asked = RunRequest(
+    wanted = RunRequest(
         workflow="w", source="omero", inputs={"type": "Plate", "ids": [plate]}, user=person.id, group=person.group
     )
     source = OmeroSource(server.provider())
-    inputs = source.list_inputs("r", asked)
-    source.stage_in("r", asked, inputs.portions(), tmp_path / "in", quiet, UNGUARDED)
+    inputs = source.list_inputs("r", wanted)
+    source.stage_in("r", wanted, inputs.portions(), tmp_path / "in", quiet, UNGUARDED)
     labels = np.zeros((20, 30), np.uint16)
     labels[2:9, 3:9] = 1
     name = f"plate-{plate}_mask.tif"
     tifffile.imwrite(tmp_path / name, labels)
     results = ResultManifest(run="r", attempt=1, files=(ResultFile(path=name, size=1, sha256="0"),))
     by = Provenance(str(uuid4()), 1, "w", "v1", "lab/w:v1", "", {}, 5)
-    made = source.stage_out(asked, inputs, results, tmp_path, by, quiet, UNGUARDED)
+    made = source.stage_out(wanted, inputs, results, tmp_path, by, quiet, UNGUARDED)
     assert [one.result for one in made if one.kind == "Image"] == [name]
     (left_out,) = [one for one in made if one.kind == "RoiLeftOut"]
     assert (left_out.reference, left_out.result) == (f"Plate:{plate}", name)

@@ -96,9 +96,9 @@ def ended(session, process):
 
 
 def test_the_dialog_names_the_workflows_and_the_problems_of_the_others(session, script):
-    begun = time.monotonic()
+    started = time.monotonic()
     params = session.sf.getScriptService().getParams(script)
-    assert time.monotonic() - begun < 15  # starts a new interpreter on a busy machine
+    assert time.monotonic() - started < 15  # starts a new interpreter on a busy machine
     assert params.name == "Slurm Workflow"
     assert {"IDs", "Data_Type", "nuclei", "nuclei_Version", "nuclei_|_diameter"} <= set(params.inputs)
     assert "broken" not in params.inputs

@@ -131,7 +131,7 @@ def test_a_dataset_gets_labels_rois_a_table_and_provenance(site, session, script
         image=made[0][0],
         ns="biomero/workflow",
     )
-    assert marks, "the label image says where it comes from"
+    assert marks, "the label image has the provenance annotation"
 
 
 def test_the_message_of_a_failure_has_stage_cause_and_next_step(site, session, script):

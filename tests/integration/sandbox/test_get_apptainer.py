@@ -36,8 +36,8 @@ def no_apt(tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(apptainer: Sandbox, tmp_path: Path) -> Path:
     """A copy of the cache that the sandbox filled."""
-    kept = Path(os.environ.get("BIOMEROWORKER_CACHE") or Path.home() / ".cache/biomeroworker")
-    shutil.copytree(kept / "apptainer", tmp_path / "cache/apptainer")
+    filled = Path(os.environ.get("BIOMEROWORKER_CACHE") or Path.home() / ".cache/biomeroworker")
+    shutil.copytree(filled / "apptainer", tmp_path / "cache/apptainer")
     return tmp_path / "cache"
 
 

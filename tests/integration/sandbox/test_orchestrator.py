@@ -41,12 +41,12 @@ def processes_of(root: Path) -> list[str]:
         if not entry.name.isdigit():
             continue
         try:
-            told = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
-            told += str((entry / "cwd").readlink()).encode()
+            text = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+            text += str((entry / "cwd").readlink()).encode()
         except OSError:
             continue
-        if str(root).encode() in told:
-            found.append(f"{entry.name} {told[:80]!r}")
+        if str(root).encode() in text:
+            found.append(f"{entry.name} {text[:80]!r}")
     return found
 
 
@@ -73,14 +73,14 @@ def test_a_killed_part_is_shown_as_down_and_restarted_by_the_next_up(cluster: Sa
 def test_a_killed_database_restarts_with_its_data(sandbox: Sandbox, postgres: str) -> None:
     engine = sqlalchemy.create_engine(postgres, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE kept (x int)")
-        connection.exec_driver_sql("INSERT INTO kept VALUES (7)")
+        connection.exec_driver_sql("CREATE TABLE numbers (x int)")
+        connection.exec_driver_sql("INSERT INTO numbers VALUES (7)")
     os.kill(int(pids(sandbox)["postgres"].split()[0]), signal.SIGKILL)
     time.sleep(0.1)
     sandbox.up("postgres")
     with engine.begin() as connection:
-        assert connection.exec_driver_sql("SELECT x FROM kept").scalar() == 7
-        connection.exec_driver_sql("DROP TABLE kept")
+        assert connection.exec_driver_sql("SELECT x FROM numbers").scalar() == 7
+        connection.exec_driver_sql("DROP TABLE numbers")
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +138,12 @@ def test_down_leaves_no_process_no_mount_no_cgroup_and_purge_no_account(other: S
 def test_a_stopped_sandbox_restarts_within_six_seconds(other: Sandbox) -> None:
     sandbox = other
     sandbox.up("cluster")
-    sandbox.ssh("touch", "kept")
+    sandbox.ssh("touch", "remains")
     assert sandbox.run("down").returncode == 0
     began = time.monotonic()
     sandbox.up("cluster")
     took = time.monotonic() - began
-    assert "kept" in sandbox.ssh("ls").stdout.split()
+    assert "remains" in sandbox.ssh("ls").stdout.split()
     assert not down_parts(sandbox) & set(GROUPS["cluster"])
     assert took < 6 * max(1.0, os.getloadavg()[0] / 2)  # the aim is for a machine that has nothing else to do
 

@@ -78,12 +78,12 @@ class Job:
         number = int(done.stdout)
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
-            said = self.cluster.ssh("scontrol", "show", "job", "-o", str(number)).stdout
-            word = said.partition("JobState=")[2].partition(" ")[0]
+            shown = self.cluster.ssh("scontrol", "show", "job", "-o", str(number)).stdout
+            word = shown.partition("JobState=")[2].partition(" ")[0]
             if word in {"COMPLETED", "FAILED", "TIMEOUT"}:
                 return JobStatus("x", number, JobState[word], word, node="n")
             time.sleep(0.2)
-        pytest.fail(f"the job did not end: {said}")
+        pytest.fail(f"the job did not end: {shown}")
 
 
 @pytest.mark.timeout(400)

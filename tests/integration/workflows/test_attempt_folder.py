@@ -108,7 +108,7 @@ class Attempt:
 
     def go(self) -> int:
         job = self.start()
-        self.said = job.communicate(timeout=60)[0]
+        self.output = job.communicate(timeout=60)[0]
         return job.returncode
 
     def status(self, code: int) -> JobStatus:
@@ -132,14 +132,14 @@ HOSTILE = [
 
 def test_arguments_arrive_byte_for_byte(attempt: Attempt) -> None:
     attempt.prepare("write", *HOSTILE)
-    assert attempt.go() == JobExit.DONE, attempt.said
+    assert attempt.go() == JobExit.DONE, attempt.output
     assert (attempt.folder / "out/argv").read_bytes() == b"".join(word.encode() + b"\0" for word in HOSTILE)
 
 
 def test_a_good_job_leaves_its_markers_and_its_manifest(attempt: Attempt) -> None:
     attempt.prepare("names")
     code = attempt.go()
-    assert code == JobExit.DONE, attempt.said
+    assert code == JobExit.DONE, attempt.output
     markers = read_markers(attempt.folder)
     assert markers.started is not None
     assert (markers.started.job_id, markers.started.node, markers.started.restart) == (42, "n7", 0)
@@ -184,10 +184,10 @@ def test_a_terminated_job_records_it_and_stops_its_container(attempt: Attempt, n
     attempt.prepare("sleep")
     job = attempt.start()
     pid = int(_eventually(lambda: (attempt.folder / "container.out").read_text()))
-    begun = time.monotonic()
+    started = time.monotonic()
     job.send_signal(number)
     assert job.wait(timeout=20) == JobExit.SIGNAL
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
     job.communicate()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -261,7 +261,7 @@ def test_a_problem_found_by_the_preflight_stops_the_job_before_the_container(
     attempt.prepare("write", **settings)  # type: ignore[arg-type]
     if change is not None:
         change(attempt)  # type: ignore[operator]
-    assert attempt.go() == code, attempt.said
+    assert attempt.go() == code, attempt.output
     assert not (attempt.folder / "container.out").exists()  # nothing was spent
     with pytest.raises(kind, match=words) as caught:
         verdict(attempt.status(code), attempt.folder, "r", 1)
@@ -284,7 +284,7 @@ def test_images_are_converted_in_the_job_and_the_copies_removed(attempt: Attempt
     _input(attempt, 12)
     tiff = attempt_folder.folders(str(attempt.folder), tiff=True).input
     attempt.prepare("list", tiff, converter_prefix=["env"])
-    assert attempt.go() == JobExit.DONE, attempt.said
+    assert attempt.go() == JobExit.DONE, attempt.output
     assert (attempt.folder / "container.out").read_text().split() == ["image-12.tif", "image-4.tif"]
     assert not list(attempt.folder.parent.glob("tiff*"))
     assert not (attempt.folder / "progress").exists(), "it was the conversion's, and what follows begins at nothing"
