@@ -103,11 +103,11 @@ class Line:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._changed:
             self._ends |= {near, far}
-        carrying = threading.Barrier(2, action=lambda: self._drop(near, far))
+        open_directions = threading.Barrier(2, action=lambda: self._drop(near, far))
         for pair in ((near, far), (far, near)):
-            threading.Thread(target=self._carry, args=(*pair, carrying), daemon=True).start()
+            threading.Thread(target=self._forward, args=(*pair, open_directions), daemon=True).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket, both: threading.Barrier) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket, both: threading.Barrier) -> None:
         """One direction of one connection: data is buffered until the delay has passed."""
         waiting: deque[tuple[float, bytes]] = deque()
         ended = False

@@ -106,19 +106,19 @@ class _PostHandler(socketserver.StreamRequestHandler):
         for part in post.drips:
             self.wfile.write(part)
             time.sleep(0.1)
-        self._say("220 post ESMTP")
+        self._reply("220 post ESMTP")
         while line := self.rfile.readline().decode().strip():
             verb = line.split()[0].upper()
             if refused := post.refusals.get(verb):
                 reply = refused.pop(0)
                 if reply == "die":
                     return
-                self._say(reply)
+                self._reply(reply)
             elif verb == "EHLO":
                 offers = ["STARTTLS"] if post.context and not isinstance(self.connection, ssl.SSLSocket) else []
-                self._say("\r\n".join(["250-post", *(f"250-{offer}" for offer in offers), "250 AUTH PLAIN"]))
+                self._reply("\r\n".join(["250-post", *(f"250-{offer}" for offer in offers), "250 AUTH PLAIN"]))
             elif verb == "STARTTLS" and post.context:
-                self._say("220 go")
+                self._reply("220 go")
                 try:
                     self.connection = post.context.wrap_socket(self.connection, server_side=True)
                 except ssl.SSLError:
@@ -126,15 +126,15 @@ class _PostHandler(socketserver.StreamRequestHandler):
                 self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
             elif verb == "AUTH":
                 post.logins.append(line)
-                self._say("235 welcome")
+                self._reply("235 welcome")
             elif verb == "MAIL":
                 sender = line
-                self._say("250 ok")
+                self._reply("250 ok")
             elif verb == "RCPT":
                 recipients.append(line)
-                self._say("250 ok")
+                self._reply("250 ok")
             elif verb == "DATA":
-                self._say("354 go on")
+                self._reply("354 go on")
                 content = b""
                 while (part := self.rfile.readline()) != b".\r\n":
                     content += part
@@ -142,15 +142,15 @@ class _PostHandler(socketserver.StreamRequestHandler):
                 if post.refusals.get("TAKEN"):
                     post.refusals["TAKEN"].pop()
                     return  # it has the e-mail, and crashes before it answers
-                self._say("250 taken")
+                self._reply("250 taken")
             elif verb == "QUIT":
-                self._say("221 bye")
+                self._reply("221 bye")
                 return
             else:
-                self._say("250 ok")
+                self._reply("250 ok")
 
-    def _say(self, words: str) -> None:
-        self.wfile.write(words.encode() + b"\r\n")
+    def _reply(self, line: str) -> None:
+        self.wfile.write(line.encode() + b"\r\n")
 
 
 class Proxy(ThreadingHTTPServer):

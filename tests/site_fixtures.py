@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ fi
 DESCRIPTOR = {
     "schema-version": "biomero-0.1",
     "name": "obedient",
-    "description": "does what its parameters say",
+    "description": "its parameters set its behaviour",
     "container-image": {"image": "", "type": "oci"},
     "command-line": "/run.sh",
     "inputs": [
@@ -103,7 +103,6 @@ class Site:
     config: Path
     folder: Path
     deployment: Deployment
-    told: list[tuple[str, str]] = field(default_factory=list)
 
     def images(self, *names: str) -> Path:
         """A folder of small images of these names."""
@@ -132,7 +131,6 @@ class Site:
             deployment.clusters,
             Sources(),
             deployment.settings,
-            lambda run, stage, fraction, word: self.told.append((stage.value, word)),
         )
         return Supervisor(deployment.log, executor)
 

@@ -37,7 +37,7 @@ class How:
 
     ``kill_at`` is the number of the boundary at which it is killed, ``die_in`` the stage in whose step it is,
     ``cut_at`` the number of the remote execution whose link is cut; ``pause_at_submit`` stops it before its first
-    sbatch; ``only`` makes it carry one run to its end instead of serving.
+    sbatch; ``only`` makes it execute one run to its end instead of serving.
     """
 
     kill_at: int = 0

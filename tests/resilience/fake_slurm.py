@@ -1,9 +1,9 @@
-"""A SLURM of one file that can be told to misbehave: called as sbatch, squeue, sacct, scontrol or scancel, it keeps its
-jobs in ``$HOME/.slurm`` and really runs them. Each task of an array is kept as a job of its own.
+"""A SLURM of one file with configurable faults: called as sbatch, squeue, sacct, scontrol or scancel, it stores its
+jobs in ``$HOME/.slurm`` and really runs them. Each task of an array is stored as a job of its own.
 
-What is to go wrong stands in ``.slurm/faults/<program>``, one word a line: each call takes the first line away and
-obeys it; a line that begins with ``*`` stays until the file is removed. Words may have an argument: ``slow 2``. The
-tasks that ``.slurm/lose`` lists, one a line, are lost to their node as soon as they start, each once.
+The faults of a program are in ``.slurm/faults/<program>``, one word per line: each call removes the first line and
+applies it; a line that begins with ``*`` applies until the file is removed. Words may have an argument: ``slow 2``. The
+tasks in ``.slurm/lose``, one per line, are lost with their node as soon as they start, each once.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def run(number: int) -> None:
                 ["bash", job["script"], *job["words"]], cwd=job["chdir"], env=environment, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        job.update(state="RUNNING", begun=time.time(), pid=process.pid)
+        job.update(state="RUNNING", released=time.time(), pid=process.pid)
         save(job)
     code = process.wait()
     with locked():
@@ -222,12 +222,12 @@ def scontrol(arguments: list[str]) -> int:
     assert arguments[0] == "release", arguments
     job_id, _, listed = arguments[1].partition("_")
     wanted = [job for job in jobs() if str(job["id"]) == job_id and job["task"] in tasks_of(listed)]
-    begun = []
+    released = []
     for job in wanted:
         if job["held"]:
             change(job["number"], held=False)
-            begun.append(job["number"])
-    for number in begun:
+            released.append(job["number"])
+    for number in released:
         detached("_run", str(number))
     if word == "silent":  # the release is done, but never answered
         time.sleep(60)
@@ -260,7 +260,7 @@ def sacct(arguments: list[str]) -> int:
         shown = job["id"] if job["task"] is None else f"{job['id']}_{job['task']}"
         print(f"{shown}|{job['submitted']}|1|{job['code']}:0||00:00:00|1||n1|{state}|None|{job['name']}")
     for one in ids:  # before the controller was reset, another job had this number
-        print(f"{one}|2020-01-01T00:00:00|1|1:0||00:00:00|1||n1|FAILED|None|somebody-elses")
+        print(f"{one}|2020-01-01T00:00:00|1|1:0||00:00:00|1||n1|FAILED|None|job-of-another-user")
     return 0
 
 

@@ -68,7 +68,7 @@ class Moments:
     hold_at
         The moment (such as ``before setPlane``) at which it waits, the first time, until ``file.go`` is there.
     term_at
-        Number of the moment at which the process is told to end, as an admin does; 0 for never.
+        Number of the moment at which the process gets SIGTERM; 0 for never.
     """
 
     def __init__(self, file: Path, *, kill_at: int = 0, hold_at: str = "", term_at: int = 0) -> None:
@@ -84,7 +84,7 @@ class Moments:
                 lines.write(f"{moment}\n")
             self._all += 1
             if self._all == self._term_at:
-                self._file.with_suffix(".told").touch()
+                self._file.with_suffix(".terminated").touch()
                 os.kill(os.getpid(), signal.SIGTERM)
             if changes(moment):
                 self._count += 1

@@ -15,7 +15,7 @@ from tests.resilience import child
 from tests.resilience.world import SLOW, World
 
 
-def carried(world: World, run_id: UUID, *expected: RunState) -> WorkflowRun:
+def execute(world: World, run_id: UUID, *expected: RunState) -> WorkflowRun:
     """Wait for the end of the run, and check the promise."""
     with child.running(world):
         world.await_run(run_id, 60)
@@ -30,7 +30,7 @@ def events(world: World, run_id: UUID, name: str) -> list[dict[str, object]]:
 @SLOW
 def test_an_array_computes_its_first_chunk_while_the_others_are_still_being_sent(world: World) -> None:
     run_id = world.accept(images=6, batch=1)
-    run = carried(world, run_id)
+    run = execute(world, run_id)
     assert {job["id"] for job in world.jobs()} == {run.job_ids[0]}, "one array, whatever the number of chunks"
     sent = events(world, run_id, "ChunksSent")
     assert [number for one in sent for number in ranges.parse_ranges(str(one["chunks"]))] == list(range(6))
@@ -48,7 +48,7 @@ def test_an_array_computes_its_first_chunk_while_the_others_are_still_being_sent
 @SLOW
 def test_a_chunk_that_fails_does_not_affect_the_results_of_the_others(world: World) -> None:
     run_id = world.accept(images=5, batch=2, fail="image-3")
-    run = carried(world, run_id)
+    run = execute(world, run_id)
     (failed,) = run.report["failed"]
     assert failed["inputs"] == {"image-3": "i03", "image-4": "i04"}
     assert "exit code 3" in failed["message"]
@@ -75,7 +75,7 @@ def test_a_chunk_that_fails_does_not_affect_the_results_of_the_others(world: Wor
 @SLOW
 def test_a_run_fails_if_all_of_its_chunks_fail(world: World) -> None:
     run_id = world.accept(images=3, batch=1, fail="image-1 image-2 image-3")
-    run = carried(world, run_id, RunState.FAILED)
+    run = execute(world, run_id, RunState.FAILED)
     assert "all 3 tasks failed" in run.report["message"]
     assert "failing on image-1" in run.report["detail"]
 
@@ -84,7 +84,7 @@ def test_a_run_fails_if_all_of_its_chunks_fail(world: World) -> None:
 def test_tasks_that_are_lost_to_a_node_are_repeated_alone_on_another_node(world: World) -> None:
     world.loses(1, 2, 2)
     run_id = world.accept(images=4, batch=1)
-    run = carried(world, run_id)
+    run = execute(world, run_id)
     assert [attempt.tasks for attempt in run.attempts.values()] == [(0, 1, 2, 3), (1, 2), (2,)]
     assert run.good_chunks == {0: 1, 3: 1, 1: 2, 2: 3}
     assert run.attempts[2].excluded_nodes == ("n1",)
@@ -94,7 +94,7 @@ def test_tasks_that_are_lost_to_a_node_are_repeated_alone_on_another_node(world:
 @SLOW
 def test_an_array_has_at_most_as_many_tasks_as_the_cluster_allows(world: World) -> None:
     (world.slurm / "max_array_size").write_text("3")
-    run = carried(world, world.accept(images=7, batch=1))
+    run = execute(world, world.accept(images=7, batch=1))
     assert run.chunks <= 3
 
 
@@ -102,7 +102,7 @@ def test_an_array_has_at_most_as_many_tasks_as_the_cluster_allows(world: World) 
 @pytest.mark.parametrize("word", ["down", "silent"])
 def test_a_release_without_an_answer_is_repeated(world: World, word: str) -> None:
     world.goes_wrong("scontrol", "", word, word)  # the first call queries the site's limits
-    run = carried(world, world.accept(images=3, batch=1))
+    run = execute(world, world.accept(images=3, batch=1))
     assert run.attempt == 1
 
 
@@ -114,7 +114,7 @@ def test_another_machine_without_the_work_folder_continues_to_send_chunks(world:
     process.join(60)
     assert process.exitcode == -9
     shutil.rmtree(world.folder / "work")
-    carried(world, run_id)
+    execute(world, run_id)
 
 
 @SLOW
@@ -124,7 +124,7 @@ def test_inputs_that_the_cluster_deleted_are_sent_again_for_lost_tasks(world: Wo
     process = child.start(world, die_in="fetching")
     process.join(60)
     shutil.rmtree(world.home / "data" / f"biomero_{run_id}" / "in" / "0001")
-    run = carried(world, run_id)
+    run = execute(world, run_id)
     assert run.attempts[2].tasks == (1,)
 
 
@@ -164,5 +164,5 @@ def test_inputs_that_disappear_while_they_are_sent_end_the_run_and_its_array(
     process.join(60)
     for name in ("i05.tif", "i06.tif"):
         (world.folder / "x" / request["inputs"]["folder"] / name).unlink()
-    run = carried(world, run_id, RunState.FAILED)
+    run = execute(world, run_id, RunState.FAILED)
     assert "does not exist any more" in run.report["message"]

@@ -29,11 +29,11 @@ def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str
     with child.running(world):
         world.await_run(run_id, 30, RunState.RUNNING)
         world.link(state)
-        begun = time.monotonic()
+        started = time.monotonic()
         with world.log() as log:
             log.request_cancel(run_id, "ada")
             run = world.await_run(run_id, 15)
-            assert time.monotonic() - begun < 12
+            assert time.monotonic() - started < 12
             assert run.state is RunState.CANCELLED
             assert "cancelled by ada" in run.report["message"]
             assert "when the cluster answers" in run.report["message"]
@@ -113,13 +113,13 @@ def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytes
     world.set_timing(first_retry_seconds=60.0, longest_retry_seconds=60.0)
     run_id = world.accept(images=2)
     with world.log() as log:
-        carries = world.supervisor(log)
-        thread = threading.Thread(target=carries.serve)
+        supervisor = world.supervisor(log)
+        thread = threading.Thread(target=supervisor.serve)
         thread.start()
         world.until(lambda: bool(world.faults(run_id)))
         log.request_cancel(run_id, "ada")
         run = world.await_run(run_id, 15)
-        carries.stop()
+        supervisor.stop()
         thread.join()
     if fixed:
         world.check(run_id, RunState.DONE)

@@ -16,12 +16,12 @@ MOST = 400
 AT_ONCE = 6
 
 
-def killed_at(new_world: Callable[[str], World], number: int, **asked: Any) -> bool:
+def killed_at(new_world: Callable[[str], World], number: int, **options: Any) -> bool:
     """Execute a run whose supervisor is killed at this boundary; return whether the run has that many boundaries."""
     world = new_world(f"at-{number}")
-    if asked.pop("loses", False):
+    if options.pop("loses", False):
         world.loses(1)
-    run_id = world.accept(**asked)
+    run_id = world.accept(**options)
     first = child.start(world, kill_at=number, only=str(run_id))
     first.join(60)
     killed = first.exitcode in (-9, 255)  # 255: killed, and the fork server did not see its exit status
@@ -33,13 +33,13 @@ def killed_at(new_world: Callable[[str], World], number: int, **asked: Any) -> b
     return killed
 
 
-def killed_everywhere(new_world: Callable[[str], World], numbers: Iterator[int], **asked: Any) -> int:
+def killed_everywhere(new_world: Callable[[str], World], numbers: Iterator[int], **options: Any) -> int:
     """Kill a run at each of these boundaries, until it has no more; return their number."""
     tried = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while True:
             wave = [next(numbers) for _ in range(AT_ONCE)]
-            outcomes = list(pool.map(lambda number: killed_at(new_world, number, **asked), wave))
+            outcomes = list(pool.map(lambda number: killed_at(new_world, number, **options), wave))
             tried += sum(outcomes)
             if not all(outcomes):
                 return tried

@@ -1,7 +1,7 @@
 # ruff: noqa: F811  fixtures by import
-"""OMERO goes away while images are exported, or results imported: the run waits, goes on, and leaves one set.
+"""OMERO stops while images are exported or results imported: the run waits, continues, and makes one set of objects.
 
-The parts are killed and kept away at a moment in the middle of the step, so that what was under way is cut off.
+The parts are killed in the middle of the step, and not restarted for a time, so that the calls in progress fail.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def grid(server, sandbox):
     sandbox.up("tables", "glacier2")
 
 
-def kept_away(part: GridServer) -> contextlib.AbstractContextManager[None]:
+def killed_and_disabled(part: GridServer) -> contextlib.AbstractContextManager[None]:
     """A server of the grid is killed; IceGrid may not start it again before the block ends."""
 
     @contextlib.contextmanager
@@ -80,7 +80,7 @@ def goes_on(world: OmeroWorld, stage: str, harm: Harm, **how: object) -> None:
 
 @pytest.mark.parametrize("stage", ["exporting", pytest.param("importing", marks=SLOW)])
 def test_a_run_survives_that_the_server_is_killed(grid, omero_world_of, stage):
-    goes_on(omero_world_of(), stage, lambda: kept_away(Blitz(grid)))
+    goes_on(omero_world_of(), stage, lambda: killed_and_disabled(Blitz(grid)))
 
 
 @SLOW
@@ -94,7 +94,7 @@ def test_without_a_tables_server_an_import_waits(grid, omero_world_of):
     run_id = world.hand_in()
     with omero_world.running(world, stage="importing", hold_at=MIDDLE["importing"], only=str(run_id)):
         world.until(world.moments.with_suffix(".held").exists)
-        with kept_away(Tables(grid)):
+        with killed_and_disabled(Tables(grid)):
             world.moments.with_suffix(".go").touch()
             world.until(lambda: any("Tables" in fault for fault in world.faults(run_id)), 60)
         world.await_run(run_id, 60)

@@ -1,6 +1,6 @@
 """One run never delays another, and a cancel does not wait for the running step.
 
-Supervisors are in this process: what takes long here is told to.
+Supervisors are in this process: the tests make single operations slow.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ WORKERS = 2
 def serving(world: World, log: RunLog) -> Iterator[Supervisor]:
     """Run a supervisor in a thread; raise here what it raises."""
     raised: list[BaseException] = []
-    carries = world.supervisor(log, workers=WORKERS)
+    supervisor = world.supervisor(log, workers=WORKERS)
 
     def serve() -> None:
         try:
-            carries.serve()
+            supervisor.serve()
         except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield carries
+        yield supervisor
     finally:
-        carries.stop()
+        supervisor.stop()
         thread.join(10)
     assert not raised, raised
 

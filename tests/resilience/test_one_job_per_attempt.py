@@ -51,11 +51,11 @@ def test_an_sbatch_that_never_answers_times_out_and_its_job_is_adopted(world: Wo
 def test_a_job_that_never_appears_is_waited_for_and_then_replaced_by_a_new_attempt(world: World) -> None:
     world.goes_wrong("sbatch", "timeout")
     run_id = world.accept()
-    begun = time.monotonic()
+    started = time.monotonic()
     world.set_timing(doubt_seconds=2)
     with child.running(world):
         world.await_run(run_id)
-    assert time.monotonic() - begun > 2
+    assert time.monotonic() - started > 2
     assert world.check(run_id).attempt == 2
     assert calls(world) == ["timeout", "ok"]
 

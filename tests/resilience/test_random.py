@@ -1,7 +1,7 @@
 """Random faults, several in one run: it ends once.
 
-``RESILIENCE_RUNS=200 pytest tests/resilience/test_random.py`` asks for more runs than the few of every day, and
-``RESILIENCE_SEED`` for others. A case is named by its number, which is its seed: it can be had again.
+``RESILIENCE_RUNS=200 pytest tests/resilience/test_random.py`` executes more runs than the default, and
+``RESILIENCE_SEED`` selects others. A case is named by its number, which is its seed, so it can be repeated.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Case:
         self.happened: list[str] = []
         self.cancelled = self.failing = False
 
-    def carry_out(self) -> None:
+    def execute(self) -> None:
         """Execute the run with its faults, remove them, and assert the promise."""
         self._prepare()
         run_id = self._accept()
@@ -135,14 +135,14 @@ def test_a_run_ends_once_whatever_happens(new_world: Callable[[str], World]) -> 
         world = new_world(f"seed-{seed}")
         case = Case(world, seed)
         try:
-            case.carry_out()
+            case.execute()
         except Exception:
             violations[seed] = f"{case.happened}\n{traceback.format_exc(limit=-3)}"
         kinds.update(what.partition(":")[0] for what in case.happened or ["nothing"])
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, range(SEED, SEED + RUNS)))
     print(f"\n{RUNS} runs, {sum(kinds.values())} misfortunes {dict(kinds)}, {len(violations)} violations, "
-          f"{time.monotonic() - begun:.0f} s")  # fmt: skip
+          f"{time.monotonic() - started:.0f} s")  # fmt: skip
     assert not violations, "\n\n".join(f"seed {seed}: {story}" for seed, story in sorted(violations.items()))

@@ -1,4 +1,4 @@
-"""A deployment whose every part can fail: a log, a cluster in a folder with a SLURM that misbehaves as told, and
+"""A deployment whose every part can fail: a log, a cluster in a folder with a SLURM with configurable faults, and
 supervisors in processes of their own that can be killed at any boundary.
 """
 

@@ -38,7 +38,7 @@ from sandbox.root import Root
 from tests.resilience.world import CONTAINER as PLAIN
 from tests.resilience.world import DESCRIPTOR, FAST, TERMINAL_EVENTS, Bare, World
 
-#: Says besides which start of its job this was, and knows durations with a meaning of their own.
+#: Also records the restart count of its job, and some durations have a special effect.
 CONTAINER = PLAIN.replace('echo "$out"', 'echo "$out ${SLURM_RESTART_COUNT:-0}"').replace(
     'sleep "$sleep"\n',
     """case $sleep in
@@ -55,7 +55,7 @@ KEEPS_A_CORE_BUSY, EATS_MEMORY, FILLS_THE_DISK = 555.0, 666.0, 777.0
 
 @dataclass
 class Admin:
-    """Whoever runs the cluster: does to it what happens to clusters, as root."""
+    """The administrator of the cluster, as root: causes the faults that clusters have."""
 
     sandbox: Any
 
@@ -88,8 +88,8 @@ class Admin:
     def configure(self, **lines: str) -> None:
         """Change lines of slurm.conf, for all daemons; an empty value takes a line away."""
         file = slurm_conf(self.root)
-        kept = [line for line in file.read_text().splitlines() if line.partition("=")[0] not in lines]
-        file.write_text("\n".join([f"{name}={value}" for name, value in lines.items() if value] + kept) + "\n")
+        others = [line for line in file.read_text().splitlines() if line.partition("=")[0] not in lines]
+        file.write_text("\n".join([f"{name}={value}" for name, value in lines.items() if value] + others) + "\n")
         self.stop(Slurmctld)
         self.start(Slurmctld)
         self.run("scontrol", "reconfigure")
@@ -233,8 +233,8 @@ class RealWorld(World):
 
     def starts(self, run_id: object) -> list[str]:
         """Each start of a container of a run: its attempt's results folder and its job's restart count."""
-        begun = self.home / "containers"
-        return [line for line in (begun.read_text().splitlines() if begun.exists() else []) if str(run_id) in line]
+        file = self.home / "containers"
+        return [line for line in (file.read_text().splitlines() if file.exists() else []) if str(run_id) in line]
 
     def in_queue(self, run_id: object, states: str = "all") -> list[str]:
         """The numbers of a run's jobs that the controller remembers, in these states."""

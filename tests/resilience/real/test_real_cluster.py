@@ -1,4 +1,4 @@
-"""What happens to clusters, done to a real one while it carries a run: the run ends exactly once, and as it should."""
+"""Faults of clusters, caused on a real one while it executes a run: the run ends exactly once, with the right state."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_accounting_is_away_for_a_while(world: RealWorld, admin: Admin) -> None:
 
 
 @SLOW
-def test_a_job_that_runs_out_of_memory_says_so(world: RealWorld) -> None:
+def test_a_job_that_runs_out_of_memory_fails_with_that_cause(world: RealWorld) -> None:
     run_id = world.accept(sleep=EATS_MEMORY)
     with world.supervised():
         world.await_run(run_id, 120)
@@ -90,7 +90,7 @@ def test_a_job_that_runs_out_of_memory_says_so(world: RealWorld) -> None:
 
 
 @SLOW
-def test_a_job_that_runs_out_of_its_time_says_so(new_world: Callable[..., RealWorld]) -> None:
+def test_a_job_that_exceeds_its_time_limit_fails_with_that_cause(new_world: Callable[..., RealWorld]) -> None:
     world = new_world(options="sbatch_time = 1")
     run_id = world.accept(sleep=200)
     with world.supervised():
@@ -146,7 +146,7 @@ def test_a_preempted_job_is_followed_by_another_attempt(new_world: Callable[...,
 
 
 @SLOW
-def test_a_job_that_is_preempted_by_being_requeued_stays_the_same_attempt(
+def test_a_job_that_is_requeued_by_a_preemption_is_the_same_attempt(
     new_world: Callable[..., RealWorld], admin: Admin
 ) -> None:
     admin.configure(PreemptType="preempt/partition_prio", PreemptMode="REQUEUE")
@@ -248,7 +248,7 @@ def test_what_a_job_used_is_in_the_log(world: RealWorld, admin: Admin) -> None:
             used = log.run(run_id).intent(RunState.FETCHING)["usage"]
     assert used["elapsed_seconds"] >= 3
     assert (used["cpus"], used["gpus"]) == (1, 0)
-    assert 0.5 < used["cpu_seconds"] <= used["elapsed_seconds"] + 1, "it kept a core busy for some seconds"
+    assert 0.5 < used["cpu_seconds"] <= used["elapsed_seconds"] + 1, "it used a core for some seconds"
     assert used["max_rss_bytes"] > 100_000
 
 
@@ -256,7 +256,7 @@ def test_what_a_job_used_is_in_the_log(world: RealWorld, admin: Admin) -> None:
 
 
 @SLOW
-def test_a_job_that_the_queue_forgot_while_nobody_watched_is_told_by_accounting(world: RealWorld, admin: Admin) -> None:
+def test_the_end_of_a_job_that_left_the_queue_is_read_from_accounting(world: RealWorld, admin: Admin) -> None:
     admin.configure(MinJobAge="2")
     run_id = world.accept(sleep=3)
     with world.supervised():
@@ -269,9 +269,7 @@ def test_a_job_that_the_queue_forgot_while_nobody_watched_is_told_by_accounting(
 
 
 @SLOW
-def test_where_there_is_no_accounting_a_forgotten_job_is_told_by_its_own_markers(
-    world: RealWorld, admin: Admin
-) -> None:
+def test_without_accounting_the_end_of_a_job_is_read_from_its_markers(world: RealWorld, admin: Admin) -> None:
     admin.configure(MinJobAge="2", **NO_ACCOUNTING)
     run_id = world.accept(sleep=3)
     with world.supervised():

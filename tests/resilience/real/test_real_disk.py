@@ -1,4 +1,4 @@
-"""The data folder runs full, before a transfer, during it, and under a job: nothing is lost, and a person is told."""
+"""The data folder runs full, before a transfer, during it, and under a job: nothing is lost, and the run reports it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Disk:
         self._mount(f"size=8m,mode=0755,uid={account.st_uid},gid={account.st_gid}", "-t", "tmpfs", "tmpfs")
 
     def grow(self, megabytes: int) -> None:
-        """Somebody gives it more room."""
+        """Add space, as an administrator would."""
         self._mount(f"remount,size={megabytes}m")
 
     def fill(self) -> Path:
-        """Somebody else takes all that is left; the file that does it."""
-        file = self.folder / "somebody-elses"
+        """Fill the rest of the space with a file of another user; return the file."""
+        file = self.folder / "file-of-another-user"
         subprocess.run(["dd", "if=/dev/zero", f"of={file}", "bs=64k"], capture_output=True, check=False)
         return file
 
@@ -132,8 +132,8 @@ def test_a_job_that_finds_no_room_pauses_the_run(new_world: Callable[..., RealWo
 
 
 @SLOW
-def test_a_job_that_fills_the_disk_is_told_from_one_that_fails(new_world: Callable[..., RealWorld], disk: Disk) -> None:
-    """Its container ended because nothing could be written any more, and not even that could be written down."""
+def test_a_full_disk_is_distinguished_from_a_failed_job(new_world: Callable[..., RealWorld], disk: Disk) -> None:
+    """The container ended because no write was possible any more, and the job could not even record that."""
     disk.grow(JOBS_NEED + 32)
     world = new_world(data=str(disk.folder), options="free_space_gb = 0\nsbatch_mem = 2000M")
     run_id = world.accept(sleep=FILLS_THE_DISK)
@@ -141,9 +141,9 @@ def test_a_job_that_fills_the_disk_is_told_from_one_that_fails(new_world: Callab
         world.until(lambda: log.run(run_id).paused or log.run(run_id).state.is_terminal, 180)
         run = log.run(run_id)
     assert run.paused, run.report
-    told = run.pause_reason
-    assert "No space left on device" in told or "data folder" in told, told
-    assert "free space" in told
+    reason = run.pause_reason
+    assert "No space left on device" in reason or "data folder" in reason, reason
+    assert "free space" in reason
 
 
 # -- the worker's own --------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The lines between the worker and its cluster and its database: cut, long, thin, silent, at every stage of a run.
 
-Whatever happens to a line, the run goes on by itself once it is well again, and nothing has happened twice.
+After each fault, the run continues automatically when the connection works again, and no step has two effects.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def test_a_transfer_that_is_cut_in_the_middle_goes_on_where_it_was(far: RealWorl
 @SLOW
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("seconds", [0.0, 3.0], ids=["a moment", "seconds"])
-def test_a_line_that_is_cut_and_mended(
+def test_a_connection_that_is_cut_and_restored(
     far: RealWorld, ssh_line: tuple[Line, Path], stage: RunState, seconds: float
 ) -> None:
     line = ssh_line[0]
@@ -119,7 +119,7 @@ def test_a_line_that_swallows_everything_and_comes_back(
 
 
 @SLOW
-def test_a_line_that_stays_silent_is_given_up_and_another_is_taken(far: RealWorld, ssh_line: tuple[Line, Path]) -> None:
+def test_a_connection_without_answers_is_closed_and_replaced(far: RealWorld, ssh_line: tuple[Line, Path]) -> None:
     """Nothing that was on the way ever arrives: what was held up is lost when the line comes back."""
     line = ssh_line[0]
     run_id = far.accept(sleep=2)
@@ -211,7 +211,7 @@ def test_the_line_to_the_log_is_long_and_thin(logged_far: RealWorld, log_line: L
 @SLOW
 @pytest.mark.parametrize("stage", [RunState.SUBMITTING, RunState.RUNNING])
 def test_a_database_that_ceases_to_exist_for_a_while(logged_far: RealWorld, log_line: Line, stage: RunState) -> None:
-    """Nobody ever answers what was asked before: those who wait for it have to find that out by themselves."""
+    """Queries sent before are never answered: their callers must detect that with their own timeouts."""
     run_id = logged_far.accept(sleep=2)
     with logged_far.supervised():
         reach(logged_far, run_id, stage)

@@ -2,7 +2,7 @@
 """SIGTERM ends a supervisor and an attached Processor within ten seconds with status 0, at every moment of their work.
 
 The moments are before and after each call to OMERO, as the code makes them, and those in which OMERO does not answer.
-Whatever was under way is taken up by the next supervisor, and there is one set of objects.
+The next supervisor continues the step that was interrupted, and there is one set of objects.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ AT_ONCE = 2
 
 
 def ends(process: BaseProcess) -> None:
-    """It ends in time, and well. (The time is from now: it was told just before.)"""
+    """Assert that the process ends in time, with status 0. It has got the signal just before."""
     process.join(LIMIT + 2)
     assert not process.is_alive(), "it does not end"
     assert process.exitcode == 0
 
 
-def told_at(world: OmeroWorld, stage: str, number: int) -> bool:
-    """One supervisor that is told to end at a moment; whether it came to that. The next one finishes."""
+def terminated_at(world: OmeroWorld, stage: str, number: int) -> bool:
+    """Send SIGTERM to a supervisor at this moment; return whether the moment came. The next one finishes the run."""
     run_id = world.hand_in()
     first = omero_world.start(world, stage=stage, term_at=number)
-    told = world.moments.with_suffix(".told")
+    terminated = world.moments.with_suffix(".terminated")
     with world.log() as log:
-        world.until(lambda: told.exists() or log.run(run_id).state.is_terminal)
-    came = told.exists()
-    begun = time.monotonic()
+        world.until(lambda: terminated.exists() or log.run(run_id).state.is_terminal)
+    came = terminated.exists()
+    started = time.monotonic()
     if not came:
         first.terminate()
     ends(first)
-    assert time.monotonic() - begun < LIMIT
+    assert time.monotonic() - started < LIMIT
     with omero_world.running(world):
         world.await_run(run_id)
     assert world.check(run_id).attempt == 1
@@ -60,19 +60,19 @@ def told_at(world: OmeroWorld, stage: str, number: int) -> bool:
     [("importing", 113), *(pytest.param(*one, marks=SLOW) for one in (("exporting", 9), ("importing", 61)))],
 )
 def test_a_supervisor_ends_in_the_middle_of_a_call_to_omero(omero_world_of, stage, number):
-    assert told_at(omero_world_of(), stage, number)
+    assert terminated_at(omero_world_of(), stage, number)
 
 
 @SLOW
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("stage", "stride"), [("exporting", 5), ("importing", 9)])
 def test_a_supervisor_ends_at_every_call_to_omero(omero_world_of, stage, stride):
-    """Every so many, with a stride that falls before and after calls in turn."""
+    """At every ``stride``-th moment; an odd stride selects moments before and after calls in turn."""
     tried = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for start in range(1, 1000, stride * AT_ONCE):
             numbers = [start + stride * n for n in range(AT_ONCE)]
-            outcomes = list(pool.map(lambda n: told_at(omero_world_of(f"at-{n}"), stage, n), numbers))
+            outcomes = list(pool.map(lambda n: terminated_at(omero_world_of(f"at-{n}"), stage, n), numbers))
             tried += sum(outcomes)
             if not all(outcomes):
                 break
@@ -90,7 +90,7 @@ def test_a_supervisor_ends_at_every_call_to_omero(omero_world_of, stage, stride)
         ("importing", "before closeSession"),
     ],
 )
-def test_a_supervisor_ends_though_omero_has_fallen_silent(server, omero_world_of, stage, moment):
+def test_a_supervisor_ends_although_omero_does_not_answer(server, omero_world_of, stage, moment):
     world, relay = omero_world_of(), Relay(server.host, server.port)
     try:
         run_id = world.hand_in()
@@ -117,11 +117,11 @@ SCRIPT = """
 import signal, time
 import omero.scripts as scripts
 from omero.rtypes import rstring
-client = scripts.client("Waits", "until it is told")
+client = scripts.client("Waits", "until it gets SIGHUP")
 signal.signal(signal.SIGHUP, lambda *_: exit(0))
 time.sleep(300)
 """
-#: `biomeroworker attach`, which looks every 0.2 s whether its session lives, and may not stay longer than 4 s.
+#: `biomeroworker attach`, which checks its session every 0.2 s, and must end within 4 s.
 ATTACH = """
 import sys
 from biomeroworker.cli import main, shutdown
@@ -141,7 +141,7 @@ def line(server) -> Iterator[Relay]:
 
 
 def attached(world: OmeroWorld, line: Relay) -> subprocess.Popen[str]:
-    """The command, as the world's person, over a line that can fall silent."""
+    """The command, as the world's person, over a connection that can stop answering."""
     assert world.person
     given = {**world.environment(line.port), "OMERO_USER": world.person.name, "OMERO_PASSWORD": world.person.password}
     environment = {**os.environ, **given, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
@@ -149,12 +149,12 @@ def attached(world: OmeroWorld, line: Relay) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=world.folder)
 
 
-def goes(process: subprocess.Popen[str]) -> None:
-    begun = time.monotonic()
+def terminate_in_time(process: subprocess.Popen[str]) -> None:
+    started = time.monotonic()
     process.terminate()
-    said = process.communicate(timeout=LIMIT + 2)[1]
-    assert process.returncode == 0, said
-    assert time.monotonic() - begun < LIMIT
+    errors = process.communicate(timeout=LIMIT + 2)[1]
+    assert process.returncode == 0, errors
+    assert time.monotonic() - started < LIMIT
 
 
 def serves(process: subprocess.Popen[str]) -> None:
@@ -163,7 +163,7 @@ def serves(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("silent", [False, pytest.param(True, marks=SLOW)])
-def test_a_processor_leaves_while_a_script_runs(omero_world_of, line, silent, tmp_path):
+def test_a_processor_ends_while_a_script_runs(omero_world_of, line, silent, tmp_path):
     world = omero_world_of()
     process = attached(world, line)
     serves(process)
@@ -175,14 +175,14 @@ def test_a_processor_leaves_while_a_script_runs(omero_world_of, line, silent, tm
         (child,) = children(process.pid)
         if silent:
             line.dumb.set()
-        goes(process)
+        terminate_in_time(process)
         world.until(lambda: not Path(f"/proc/{child}").exists() or is_zombie(child), 5)
         del job
 
 
 @SLOW
 @pytest.mark.parametrize("moment", ["serving", "logging in"])
-def test_a_processor_leaves_though_omero_has_fallen_silent(omero_world_of, line, moment):
+def test_a_processor_ends_although_omero_does_not_answer(omero_world_of, line, moment):
     world = omero_world_of()
     if moment == "logging in":
         line.dumb.set()
@@ -190,21 +190,21 @@ def test_a_processor_leaves_though_omero_has_fallen_silent(omero_world_of, line,
     if moment == "serving":
         serves(process)
         line.dumb.set()
-        time.sleep(1)  # let it look whether its session lives
+        time.sleep(1)  # let it check its session
     else:
-        world.until(lambda: b"telling" in signals_of(process.pid))
-    goes(process)
+        world.until(lambda: b"handled" in signals_of(process.pid))
+    terminate_in_time(process)
 
 
 def signals_of(pid: int) -> bytes:
-    """``telling`` once the process hears signals itself: its command has begun."""
+    """``handled`` when the process has set its handler of SIGTERM: its command has started."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-    return b"telling" if caught >> (signal.SIGTERM - 1) & 1 else b""
+    return b"handled" if caught >> (signal.SIGTERM - 1) & 1 else b""
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started, by whichever of its threads."""
+    """Processes that a process has started, in any of its threads."""
     texts = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
     return sorted({int(one) for text in texts for one in text.split()})
 
