@@ -51,7 +51,7 @@ def _database(error: Exception) -> sqlalchemy.exc.DBAPIError:
         (NotAllowed("a run that is done cannot become running"), Transient),
         (AlreadyEnded("done"), Transient),
         (StaleAttempt("attempt 1"), Transient),
-        (LeaseLost("somebody else's"), Transient),
+        (LeaseLost("another supervisor's"), Transient),
         (NoSuchRun("no run"), Permanent),
         (RequestRejected("no such dataset"), Permanent),
         (ConfigError("a.ini, line 3"), Permanent),
@@ -64,9 +64,9 @@ def test_every_error_has_one_class(error, kind):
 
 def test_a_report_has_stage_class_message_evidence_and_next_step():
     fault = Permanent("the container ended with 3", hint="read its log", detail="ValueError: empty image")
-    told = str(report(fault, "running", "abc"))
+    described = str(report(fault, "running", "abc"))
     for part in ("running", "permanent", "ended with 3", "ValueError: empty image", "read its log", "retry abc"):
-        assert part in told
+        assert part in described
 
 
 def test_the_report_of_a_paused_run_has_the_resume_command():
@@ -83,9 +83,9 @@ def test_the_report_of_a_paused_run_has_the_resume_command():
     ],
 )
 def test_the_next_step_depends_on_the_outcome_and_not_on_the_class(fault, outcome, words):
-    told = report(fault, "transferring", "abc", outcome=outcome)
-    assert words in told.next_step
-    assert told.kind == type(fault).__name__.lower()
+    described = report(fault, "transferring", "abc", outcome=outcome)
+    assert words in described.next_step
+    assert described.kind == type(fault).__name__.lower()
 
 
 def test_without_an_outcome_the_next_step_depends_on_the_class():

@@ -36,16 +36,16 @@ def build(cache: Path, *, version: tuple[int, int] | None = None, headers: str =
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
 def test_an_unsupported_python_is_refused_before_the_build(tmp_path: Path, version: tuple[int, int]) -> None:
-    said = build(tmp_path, version=version)
-    assert f"is Python {version[0]}.{version[1]}" in said
-    assert "3.11 to 3.13" in said
-    assert "PYTHON3=" in said
+    message = build(tmp_path, version=version)
+    assert f"is Python {version[0]}.{version[1]}" in message
+    assert "3.11 to 3.13" in message
+    assert "PYTHON3=" in message
 
 
 def test_missing_headers_are_named_with_their_package_before_the_build(tmp_path: Path) -> None:
-    said = build(tmp_path)
-    assert "/nowhere/Python.h is missing" in said
-    assert "python3-dev" in said
+    message = build(tmp_path)
+    assert "/nowhere/Python.h is missing" in message
+    assert "python3-dev" in message
 
 
 def test_the_build_requirements_of_the_wheel_are_installed() -> None:

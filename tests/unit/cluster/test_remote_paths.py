@@ -67,7 +67,7 @@ def test_a_cluster_that_names_no_home_folder_is_transient(transport: FakeTranspo
 
 
 @pytest.mark.parametrize("path", ["", "..", "a/../..", "a//b", "./a"])
-def test_an_image_folder_stays_below_the_images(path: str) -> None:
+def test_an_image_folder_must_be_below_the_images(path: str) -> None:
     with pytest.raises(ConfigError):
         paths.image_folder("/i", path)
 

@@ -238,7 +238,7 @@ def test_a_named_file_must_exist_and_be_readable(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_likely_mistake_is_a_warning_that_says_what_to_do(tmp_path: Path, text: str, message: str) -> None:
+def test_a_likely_mistake_is_a_warning_with_the_solution(tmp_path: Path, text: str, message: str) -> None:
     (warning,) = load(tmp_path, text).warnings
     assert message in warning
 

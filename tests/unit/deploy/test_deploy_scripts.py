@@ -81,10 +81,10 @@ def _with_secrets(environment: Mapping[str, str], *argv: str) -> subprocess.Comp
 
 def test_a_command_gets_its_secrets_from_files(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("a 'b' $c\n")
-    done = _with_secrets({"ROOTPASS_FILE": str(tmp_path / "password"), "OTHER": "kept"}, "env")
+    done = _with_secrets({"ROOTPASS_FILE": str(tmp_path / "password"), "OTHER": "unchanged"}, "env")
     values = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert values["ROOTPASS"] == "a 'b' $c"
-    assert values["OTHER"] == "kept"
+    assert values["OTHER"] == "unchanged"
     # omero-server's startup sets every variable that begins with CONFIG_ as a property
     assert "ROOTPASS_FILE" not in values
 
@@ -114,7 +114,7 @@ def test_a_secret_that_cannot_be_used_stops_the_start(
 
 @pytest.fixture
 def server(tmp_path: Path) -> Path:
-    """A folder like OMERO.server, and a command `omero` that says how it was called."""
+    """A folder like OMERO.server, and a command `omero` that prints its arguments."""
     (tmp_path / "etc").mkdir()
     command = tmp_path / "omero"
     command.write_text('#!/bin/sh\necho "omero $*"\n')

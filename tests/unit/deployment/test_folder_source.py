@@ -34,10 +34,10 @@ def request(images, results):
     )
 
 
-def staged(asked, folder):
+def staged(wanted, folder):
     source = FolderSource()
-    manifest = source.list_inputs("r", asked)
-    source.stage_in("r", asked, manifest.portions(), folder, quiet, UNGUARDED)
+    manifest = source.list_inputs("r", wanted)
+    source.stage_in("r", wanted, manifest.portions(), folder, quiet, UNGUARDED)
     return manifest
 
 
@@ -101,14 +101,14 @@ def test_file_names_with_shell_syntax_are_unchanged(images, tmp_path):
 def test_a_second_stage_out_writes_no_further_files(images, tmp_path):
     tifffile.imwrite(images / "one.tif", np.zeros((4, 4), "uint8"))
     out = tmp_path / "out"
-    source, asked = FolderSource(), request(images, out)
-    manifest = staged(asked, tmp_path)
+    source, wanted = FolderSource(), request(images, out)
+    manifest = staged(wanted, tmp_path)
     (tmp_path / "image-1_mask.tif").write_bytes(b"labels")
     (tmp_path / "summary.csv").write_bytes(b"a,b\n")
     files = tuple(ResultFile(path=name, size=6, sha256="0") for name in ("image-1_mask.tif", "summary.csv"))
     results = ResultManifest(run="r", attempt=1, files=files)
-    source.stage_out(asked, manifest, results, tmp_path, BY, quiet, UNGUARDED)
-    source.stage_out(asked, manifest, results, tmp_path, BY, quiet, UNGUARDED)
+    source.stage_out(wanted, manifest, results, tmp_path, BY, quiet, UNGUARDED)
+    source.stage_out(wanted, manifest, results, tmp_path, BY, quiet, UNGUARDED)
     assert sorted(path.name for path in out.iterdir()) == ["one_mask.tif", "provenance.json", "summary.csv"]
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["parameters"] == {"diameter": 30}

@@ -32,7 +32,7 @@ def server(name="Processor-0", node="biomeroworker", state=ENABLED):
     return Server(name, node, "/opt/biomeroworker/bin/python", "-m runProcessor", state, is_processor=True)
 
 
-def told(*servers, objects=OBJECTS, nodes=None, subscribers=None):
+def text_of(*servers, objects=OBJECTS, nodes=None, subscribers=None):
     up = {"biomeroworker": True, "master": True} if nodes is None else nodes
     return "\n".join(findings(servers, objects, ADAPTERS, up, subscribers))
 
@@ -45,38 +45,40 @@ def test_a_server_is_read_from_its_description():
 
 def test_a_grid_as_it_should_be_gives_one_line():
     line = "Processor-0 on node biomeroworker: active (pid = 7, enabled); /opt/biomeroworker/bin/python -m runProcessor"
-    assert told(server()) == line
+    assert text_of(server()) == line
 
 
 def test_a_second_server_is_named_with_its_node_and_the_commands_that_end_it():
-    said = told(server(), server("Processor-1", "master"))
-    assert "2 servers serve scripts: Processor-0 on biomeroworker, Processor-1 on master" in said
-    assert 'icegridadmin -e "server disable Processor-1"' in said
+    text = text_of(server(), server("Processor-1", "master"))
+    assert "2 servers serve scripts: Processor-0 on biomeroworker, Processor-1 on master" in text
+    assert 'icegridadmin -e "server disable Processor-1"' in text
 
 
 def test_a_disabled_second_server_is_no_trouble():
-    assert "servers serve scripts" not in told(server(), server("Processor-1", "master", "inactive (disabled)"))
+    assert "servers serve scripts" not in text_of(server(), server("Processor-1", "master", "inactive (disabled)"))
 
 
 def test_a_missing_and_a_disabled_processor_are_named():
-    assert "no server Processor-0 in this grid" in told(server("Processor-1"))
-    assert 'server enable Processor-0"' in told(server(state="inactive (disabled)"))
+    assert "no server Processor-0 in this grid" in text_of(server("Processor-1"))
+    assert 'server enable Processor-0"' in text_of(server(state="inactive (disabled)"))
 
 
 def test_a_node_that_is_away_or_silent_is_named():
-    assert "its node biomeroworker does not answer" in told(server(), nodes={"master": True})
-    assert "its node biomeroworker does not answer" in told(server(), nodes={"biomeroworker": False})
+    assert "its node biomeroworker does not answer" in text_of(server(), nodes={"master": True})
+    assert "its node biomeroworker does not answer" in text_of(server(), nodes={"biomeroworker": False})
 
 
 def test_a_registered_processor_of_no_server_is_named():
-    said = told(server(), objects=[*OBJECTS, "Processor -t -e 1.1:tcp -h 10.0.0.9 -p 1 -t 60000", "P @ Gone.Adapter"])
-    assert 'object remove Processor"' in said
-    assert 'object remove P"' in said
-    assert "object remove biomeroworker-Processor-0" not in said
+    text = text_of(
+        server(), objects=[*OBJECTS, "Processor -t -e 1.1:tcp -h 10.0.0.9 -p 1 -t 60000", "P @ Gone.Adapter"]
+    )
+    assert 'object remove Processor"' in text
+    assert 'object remove P"' in text
+    assert "object remove biomeroworker-Processor-0" not in text
 
 
-def test_subscribers_are_read_and_too_many_are_said():
+def test_subscribers_are_read_and_a_wrong_number_is_reported():
     answer = "/internal/ProcessorAccept: subscribers:\n\tProcessor-0\n\tBiomeroWorker-1/cat\n"
     assert parse_subscribers(answer) == ["Processor-0", "BiomeroWorker-1/cat"]
-    assert "2 Processors are subscribed" in told(server(), subscribers=parse_subscribers(answer))
-    assert "every script fails" in told(server(), subscribers=[])
+    assert "2 Processors are subscribed" in text_of(server(), subscribers=parse_subscribers(answer))
+    assert "every script fails" in text_of(server(), subscribers=[])

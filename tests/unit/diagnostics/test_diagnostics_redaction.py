@@ -73,7 +73,7 @@ def test_a_known_value_is_hidden_in_each_form_that_it_is_written_in(form):
         "KeyError: 'image'",
     ],
 )
-def test_what_is_no_secret_stays(line):
+def test_what_is_no_secret_is_not_changed(line):
     assert Redactor(["***", "abc"])(line) == line
 
 

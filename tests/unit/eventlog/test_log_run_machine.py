@@ -155,7 +155,7 @@ class ARun(RuleBasedStateMachine):
             assert then.is_terminal or then in TRANSITIONS[now], (now, then)
 
     @invariant()
-    def history_tells_the_same_run(self) -> None:
+    def replayed_events_give_the_same_run(self) -> None:
         again: Any = None
         for event in self.stored:
             again = self.mapper.to_domain_event(event).mutate(again)  # type: ignore[attr-defined]

@@ -91,7 +91,7 @@ def test_user_group_and_main_task_are_filled_in_though_the_run_is_named_by_text(
     assert log.job_accounting.get_task_id(11) == TASK
 
 
-def test_events_of_newer_programs_are_kept_and_shown_as_they_are(log: RunLog) -> None:
+def test_events_of_newer_programs_are_shown_unchanged(log: RunLog) -> None:
     shown = {event.name: event.attributes for event in log.events(RUN)}
     assert shown["CanonicalInputsRecorded"] == {"export_task_id": TASK, "canonical_inputs": [{"image": 4}]}
     assert shown["StorageProvenanceRecorded"] == {"target_key": "a", "evidence": {}}

@@ -1,4 +1,4 @@
-"""What the images install is what pyproject.toml asks for, in the versions that the tests use."""
+"""The images install the requirements of pyproject.toml, in the versions that the tests use."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def digest(content: bytes) -> str:
 def run(
     *argv: str | Path, folder: Path, version: tuple[int, int] = (3, 11), **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a step under a Python that says it has this version, and that caches nothing."""
+    """Run a step under a Python that reports this version, and that caches nothing."""
     site = folder / "site"
     site.mkdir(exist_ok=True)
     (site / "sitecustomize.py").write_text(f"import sys\nsys.version_info = {version!r}\n")

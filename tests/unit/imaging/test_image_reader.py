@@ -1,4 +1,4 @@
-"""What a workflow leaves behind is read with all that it says of itself; and what was sent comes back as it went."""
+"""Results are read with their metadata, and an image that was sent is read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent is OME-Zarr as zarr-python reads it, whoever wrote the chunks."""
+"""Images are sent as OME-Zarr that zarr-python can read, whichever code wrote the chunks."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_the_last_line_of_stderr_explains_a_sigkill_from_outside(started):
 
 HUNGRY_CHILD = """
 import subprocess, sys, time
-child = "import time; kept = bytearray(300_000_000); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
+child = "import time; data = bytearray(300_000_000); data[::4096] = b'x' * len(data[::4096]); time.sleep(60)"
 subprocess.Popen([sys.executable, "-c", child])
 print("ready", flush=True)
 time.sleep(60)

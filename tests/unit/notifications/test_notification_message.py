@@ -1,4 +1,4 @@
-"""What is told of a run's end, and that nothing a user types can become more than a word of it."""
+"""The notification of a run's end; text that a user typed cannot add headers or fields to it."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_no_word_of_a_user_becomes_a_header_or_ends_one(words: str) -> None:
 
 
 def test_the_document_has_what_a_service_needs_and_no_email_address() -> None:
-    told = json.loads(build_payload(_ended(state=RunState.DONE, report={"made": {"Image": 2}})))
-    assert (told["run"], told["workflow"], told["state"], told["user"], told["group"]) == (
+    payload = json.loads(build_payload(_ended(state=RunState.DONE, report={"made": {"Image": 2}})))
+    assert (payload["run"], payload["workflow"], payload["state"], payload["user"], payload["group"]) == (
         str(RUN), "nuclei", "done", 4, 3,
     )  # fmt: skip
-    assert told["report"] == {"made": {"Image": 2}}
-    assert told["accepted"] == "2026-01-02T03:04:00+00:00"
-    assert "example.org" not in json.dumps(told)
+    assert payload["report"] == {"made": {"Image": 2}}
+    assert payload["accepted"] == "2026-01-02T03:04:00+00:00"
+    assert "example.org" not in json.dumps(payload)
 
 
 def _settings(folder: Path, text: str) -> Settings:
@@ -100,7 +100,7 @@ def _settings(folder: Path, text: str) -> Settings:
     [
         ("smtp_host = mail", "smtp_host"),
         ("smtp_host = ma il\nsmtp_from = a@b.c", "smtp_host"),
-        ("smtp_host = mail\nsmtp_from = nobody", "smtp_from"),
+        ("smtp_host = mail\nsmtp_from = worker", "smtp_from"),
         ("smtp_host = mail\nsmtp_from = a@b.c\nsmtp_port = 0", "smtp_port"),
         ("smtp_host = mail\nsmtp_from = a@b.c\nsmtp_tls = maybe", "smtp_tls"),
         ("smtp_host = mail\nsmtp_from = a@b.c\nsmtp_tls = none\nsmtp_user = u", "smtp_host"),
@@ -112,11 +112,11 @@ def _settings(folder: Path, text: str) -> Settings:
     ],
 )
 def test_a_wrong_setting_is_reported_with_its_line_and_without_secrets(tmp_path: Path, text: str, key: str) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         _settings(tmp_path, text)
-    assert f"[NOTIFICATIONS] {key}" in str(told.value)
-    assert "slurm-config.ini:" in str(told.value)
-    assert "s3cret" not in str(told.value)
+    assert f"[NOTIFICATIONS] {key}" in str(raised.value)
+    assert "slurm-config.ini:" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
 
 
 def test_a_missing_password_in_the_environment_is_reported_at_the_start(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the doctor makes of a server's answer for the dialog. Without a Processor a real one takes 10 s to say so."""
+"""The doctor's findings from the server's answer for the dialog; a real one without a Processor answers after 10 s."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from biomeroworker.omero.checks import SCRIPT, _processor
 
 
 class Scripts:
-    """A ScriptService with our script, official: it can be run, says any server, whoever is there."""
+    """A ScriptService with our official script. As on a real server, canRunScript is true even without a Processor."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -35,12 +35,12 @@ def found(answer):
 
 
 def test_an_official_script_that_no_processor_runs_is_a_failure():
-    nobody = omero.NoProcessorAvailable(None, None, "No processor available! [0 response(s)]", 0)
-    level, message = found(nobody)["omero processor"]
+    error = omero.NoProcessorAvailable(None, None, "No processor available! [0 response(s)]", 0)
+    level, message = found(error)["omero processor"]
     assert (level, "no registered Processor" in message) == ("fail", True)
 
 
-def test_a_script_that_breaks_before_its_dialog_says_what_it_printed():
+def test_a_script_that_fails_before_its_dialog_is_a_failure_with_its_output():
     level, message = found(omero.ValidationException(None, None, "ModuleNotFoundError: biomeroworker"))[
         "omero processor"
     ]
@@ -55,9 +55,9 @@ def test_a_script_that_breaks_before_its_dialog_says_what_it_printed():
         ("Run a workflow. Not available: nuclei: no descriptor", {"omero processor", "omero dialog"}),
     ],
 )
-def test_a_dialog_that_lacks_workflows_says_which(description, subjects):
-    told = found(omero.grid.JobParams(description=description))
-    assert set(told) == subjects
-    assert told["omero processor"][0] == "ok"
-    if "omero dialog" in told:
-        assert told["omero dialog"] == ("warn", "not available on the Processor: nuclei: no descriptor")
+def test_workflows_that_a_dialog_lacks_are_named(description, subjects):
+    findings = found(omero.grid.JobParams(description=description))
+    assert set(findings) == subjects
+    assert findings["omero processor"][0] == "ok"
+    if "omero dialog" in findings:
+        assert findings["omero dialog"] == ("warn", "not available on the Processor: nuclei: no descriptor")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[3]
 SCRIPTS = CHECKOUT / "startup"
-NOBODY = 65534
-AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+UNPRIVILEGED_UID = 65534
+AS_UNPRIVILEGED = ("setpriv", f"--reuid={UNPRIVILEGED_UID}", f"--regid={UNPRIVILEGED_UID}", "--clear-groups")
 
 
 class Box:

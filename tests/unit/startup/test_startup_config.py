@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.startup.startup_kit import AS_NOBODY, NOBODY, Box, node_variables
+from tests.unit.startup.startup_kit import AS_UNPRIVILEGED, UNPRIVILEGED_UID, Box, node_variables
 
 SECRETS = (
     "SQLALCHEMY_URL",
@@ -48,21 +48,22 @@ def test_secrets_come_from_files(box):
 def test_a_secret_given_twice_is_refused_and_both_variables_are_named(box, name):
     secret = box.folder / "secret"
     secret.write_text("one")
-    said = refused(box, **node_variables(), **{name: "other-value", f"{name}_FILE": str(secret)})
-    assert f"{name} and {name}_FILE are both set" in said
-    assert "other-value" not in said
+    output = refused(box, **node_variables(), **{name: "other-value", f"{name}_FILE": str(secret)})
+    assert f"{name} and {name}_FILE are both set" in output
+    assert "other-value" not in output
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "there is no file"), ("", "is empty"), ("\n", "is empty"), ("a\nb\n", "more than one")]
+    ("content", "message"),
+    [(None, "there is no file"), ("", "is empty"), ("\n", "is empty"), ("a\nb\n", "more than one")],
 )
-def test_a_secret_file_that_cannot_be_a_secret_is_refused(box, content, said):
+def test_a_secret_file_that_cannot_be_a_secret_is_refused(box, content, message):
     secret = box.folder / "secret"
     if content is not None:
         secret.write_text(content)
     line = refused(box, **node_variables(), OMERO_PASSWORD_FILE=str(secret))
     assert f"OMERO_PASSWORD_FILE: {'there is no file ' if content is None else ''}{secret}" in line
-    assert said in line
+    assert message in line
 
 
 def test_a_folder_in_place_of_a_secret_file_is_refused(box):
@@ -74,9 +75,9 @@ def test_a_secret_file_of_another_account_is_named_with_owner_and_mode(box):
     secret = box.folder / "secret"
     secret.write_text("s3cret")
     secret.chmod(0o600)
-    done = box.run("20-config.sh", prefix=AS_NOBODY, OMERO_PASSWORD_FILE=str(secret), **node_variables())
+    done = box.run("20-config.sh", prefix=AS_UNPRIVILEGED, OMERO_PASSWORD_FILE=str(secret), **node_variables())
     assert done.returncode == 1
-    assert f"OMERO_PASSWORD_FILE: uid {NOBODY} cannot read {secret} (uid 0, mode 600)" in done.stderr
+    assert f"OMERO_PASSWORD_FILE: uid {UNPRIVILEGED_UID} cannot read {secret} (uid 0, mode 600)" in done.stderr
 
 
 def test_a_variable_that_is_set_but_empty_counts_as_unset(box):
@@ -112,8 +113,8 @@ def test_a_node_image_without_icegrid_is_named(box):
     (box.folder / "bin/icegridnode").unlink()
     for program in ("bash", "dirname", "id"):
         (box.folder / "bin" / program).symlink_to(f"/usr/bin/{program}")
-    said = refused(box, **node_variables(), PATH=f"{box.folder}/bin")
-    assert "the program icegridnode is missing" in said
+    output = refused(box, **node_variables(), PATH=f"{box.folder}/bin")
+    assert "the program icegridnode is missing" in output
 
 
 def test_an_unknown_mode_is_refused(box):
@@ -198,9 +199,9 @@ def test_a_valid_configuration_passes(real):
 
 def test_a_configuration_that_cannot_be_parsed_is_one_line_with_file_and_line(real):
     (real.home / "slurm-config.ini").write_text("host = hpc\n")
-    said = refused(real, **node_variables())
-    assert "the configuration cannot be used" in said
-    assert "slurm-config.ini:1: a setting before the first [SECTION]" in said
+    output = refused(real, **node_variables())
+    assert "the configuration cannot be used" in output
+    assert "slurm-config.ini:1: a setting before the first [SECTION]" in output
 
 
 def test_a_value_of_the_wrong_type_is_named(real):
@@ -232,6 +233,6 @@ def test_an_ini_file_that_the_account_cannot_read_is_named(box):
     ini = box.folder / "slurm-config.ini"
     ini.write_text("[SSH]\n")
     ini.chmod(0o600)
-    done = box.run("20-config.sh", prefix=AS_NOBODY, **node_variables())
+    done = box.run("20-config.sh", prefix=AS_UNPRIVILEGED, **node_variables())
     assert done.returncode == 1
-    assert f"uid {NOBODY} cannot read {ini} (uid 0, mode 600)" in done.stderr
+    assert f"uid {UNPRIVILEGED_UID} cannot read {ini} (uid 0, mode 600)" in done.stderr

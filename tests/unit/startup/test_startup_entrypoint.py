@@ -5,14 +5,14 @@ import subprocess
 
 import pytest
 
-from tests.unit.startup.startup_kit import AS_NOBODY, Box, node_variables
+from tests.unit.startup.startup_kit import AS_UNPRIVILEGED, Box, node_variables
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
 @pytest.fixture
 def started(box: Box) -> Box:
-    """A container of which every process is `nobody`, whose home this is."""
+    """A container whose processes all run as the user `nobody`, with this home folder."""
     box.program(
         "bin/getent",
         f'[ "$2" = account ] && echo "account:x:65534:65534::{box.home}:/bin/sh" || exec /usr/bin/getent "$@"',
@@ -48,7 +48,7 @@ def test_root_copies_the_keys_and_all_else_runs_as_the_account(started):
 def test_started_as_the_account_it_copies_what_the_account_can_read(started):
     os.chown(started.mount / "id_rsa", 65534, 65534)
     last_script(started, "id -u")
-    done = started.run("entrypoint.sh", prefix=AS_NOBODY, **node_variables())
+    done = started.run("entrypoint.sh", prefix=AS_UNPRIVILEGED, **node_variables())
     assert (done.returncode, done.stdout) == (0, "65534\n")
     assert (started.ssh / "id_rsa").read_text() == KEY
 
@@ -56,17 +56,17 @@ def test_started_as_the_account_it_copies_what_the_account_can_read(started):
 @needs_root
 def test_a_key_that_the_account_cannot_read_ends_the_start(started):
     last_script(started, "echo started")
-    done = started.run("entrypoint.sh", prefix=AS_NOBODY, **node_variables())
+    done = started.run("entrypoint.sh", prefix=AS_UNPRIVILEGED, **node_variables())
     assert (done.returncode, done.stdout) == (1, "")
     assert "cannot read" in done.stderr
 
 
 @needs_root
-@pytest.mark.parametrize(("account", "said"), [("root", "is root"), ("nothere", "there is no account nothere")])
-def test_an_unsuitable_account_is_named(started, account, said):
+@pytest.mark.parametrize(("account", "message"), [("root", "is root"), ("nothere", "there is no account nothere")])
+def test_an_unsuitable_account_is_named(started, account, message):
     done = started.run("entrypoint.sh", BIOMEROWORKER_ACCOUNT=account, **node_variables())
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @needs_root

@@ -93,7 +93,7 @@ class Grid:
         given = node_variables(self.port, OMERO_WORKER_PORT=str(free_port()), **variables)
         return self.stack.enter_context(running(self.box, script=self.box.folder / "start", **given))
 
-    def ask(self, command: str) -> str:
+    def admin(self, command: str) -> str:
         found = subprocess.run(
             ["icegridadmin", f"--Ice.Config={self.box.server}/etc/internal.cfg", "-e", command],
             capture_output=True,
@@ -106,7 +106,7 @@ class Grid:
         application = self.box.folder / "application.xml"
         user = pwd.getpwuid(os.geteuid()).pw_name
         application.write_text(APPLICATION.substitute(home=self.box.server, user=user))
-        assert "error" not in self.ask(f"application add '{application}'")
+        assert "error" not in self.admin(f"application add '{application}'")
 
 
 def eventually(question: Callable[[], str], answer: str, seconds: float = 20) -> str:
@@ -132,7 +132,7 @@ def test_an_external_processor_has_its_published_address_and_listens_on_its_port
     assert (health.returncode, health.stdout) == (1, "OMERO's master has given no server to node worker-1\n")
 
     grid.deploy()
-    found = eventually(lambda: grid.ask("adapter endpoints Processor-0.ProcessorAdapter"), "tcp")
+    found = eventually(lambda: grid.admin("adapter endpoints Processor-0.ProcessorAdapter"), "tcp")
     assert f"tcp -h localhost -p {port}" in found
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         assert connection.recv(4) == b"IceP"
@@ -141,7 +141,7 @@ def test_an_external_processor_has_its_published_address_and_listens_on_its_port
     health = grid.box.run("healthcheck.sh", **node_variables(grid.port))
     assert (health.returncode, health.stdout) == (0, "")
 
-    server = int(re.search(r"pid = (\d+)", grid.ask("server state Processor-0"))[1])
+    server = int(re.search(r"pid = (\d+)", grid.admin("server state Processor-0"))[1])
     status, seconds = run.stop()
     assert (status, alive(server)) == (0, False)
     assert seconds < 10

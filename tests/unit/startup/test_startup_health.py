@@ -1,4 +1,4 @@
-"""healthcheck.sh: status 0 while the container does its work, else one line that says what is wrong."""
+"""healthcheck.sh: status 0 while the container does its work, else one line with the cause."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""99-run.sh: the services, each started again by itself, waiting for the master, and stopping."""
+"""99-run.sh: the services and their restart, the wait for the master, and the stop."""
 
 import os
 import re

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.unit.startup.startup_kit import AS_NOBODY, NOBODY, Box, modes
+from tests.unit.startup.startup_kit import AS_UNPRIVILEGED, UNPRIVILEGED_UID, Box, modes
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nsecret-of-the-key\n-----END OPENSSH PRIVATE KEY-----\n"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
@@ -61,19 +61,19 @@ def test_real_ssh_reads_the_copied_configuration_and_key(box):
 
 
 def test_one_log_line_names_the_files_without_their_content(mounted):
-    said = copy(mounted)
-    assert len(said.splitlines()) == 1
-    assert "1 private key (id_ed25519)" in said
-    assert "other files: config, id_ed25519.pub, known_hosts" in said
-    assert "secret" not in said
-    assert "AAAA" not in said
+    output = copy(mounted)
+    assert len(output.splitlines()) == 1
+    assert "1 private key (id_ed25519)" in output
+    assert "other files: config, id_ed25519.pub, known_hosts" in output
+    assert "secret" not in output
+    assert "AAAA" not in output
 
 
 def test_public_keys_known_hosts_and_configuration_are_optional(box):
     (box.mount / "id_rsa").write_text(KEY)
-    said = copy(box)
+    output = copy(box)
     assert names(box) == {"id_rsa"}
-    assert "other files: none, no config, no known_hosts" in said
+    assert "other files: none, no config, no known_hosts" in output
 
 
 def test_a_second_start_changes_nothing(mounted):
@@ -94,9 +94,9 @@ def test_a_folder_nested_by_mistake_is_not_copied(mounted):
 def test_a_key_removed_from_the_mount_is_removed_from_the_copy(mounted):
     copy(mounted)
     (mounted.mount / "id_ed25519").rename(mounted.mount / "id_new")
-    said = copy(mounted)
+    output = copy(mounted)
     assert names(mounted) == {"id_new", "id_ed25519.pub", "config", "known_hosts"}
-    assert "removed, no longer in the mount: id_ed25519" in said
+    assert "removed, no longer in the mount: id_ed25519" in output
 
 
 def test_the_last_key_removed_from_the_mount_is_removed_too(box):
@@ -182,7 +182,7 @@ def test_modes_are_tightened_and_never_loosened(mounted):
 
 
 def test_a_file_is_private_from_its_first_moment(mounted):
-    # the script writes with cat: this one says which mode the file has before there is content in it
+    # the script writes with cat: this one records the mode of the file before it has content
     mounted.program("bin/cat", 'stat -L -c %a /proc/self/fd/1 >> "$HOME/modes"; exec /bin/cat "$@"')
     copy(mounted)
     assert set((mounted.home / "modes").read_text().split()) == {"600"}
@@ -206,7 +206,7 @@ def test_links_out_of_the_mount_and_broken_links_are_skipped_and_named(mounted):
     (mounted.mount / "passwd").symlink_to("/etc/passwd")
     (mounted.mount / "dangling").symlink_to("nothing")
     (mounted.mount / "loop").symlink_to(".")
-    said = copy(mounted)
+    output = copy(mounted)
     assert names(mounted) == {"id_ed25519", "id_ed25519.pub", "config", "known_hosts"}
     for name in (
         "away (link that leaves",
@@ -214,16 +214,16 @@ def test_links_out_of_the_mount_and_broken_links_are_skipped_and_named(mounted):
         "dangling (link to nothing",
         "loop (link to a folder",
     ):
-        assert name in said
+        assert name in output
 
 
 def test_sockets_and_pipes_are_skipped_and_named(mounted):
     os.mkfifo(mounted.mount / "pipe")
     agent = socket.socket(socket.AF_UNIX)
     agent.bind(str(mounted.mount / "agent.sock"))
-    said = copy(mounted)
+    output = copy(mounted)
     agent.close()
-    assert "skipped: agent.sock (not a file), pipe (not a file)" in said
+    assert "skipped: agent.sock (not a file), pipe (not a file)" in output
     assert "pipe" not in names(mounted)
 
 
@@ -270,9 +270,9 @@ def test_unusual_names_are_copied_and_names_with_line_ends_are_refused(box):
     for name in ("-rf", "with blank", "a*b", "$(touch x)", "ключ"):
         (box.mount / name).write_text(KEY)
     (box.mount / "two\nlines").write_text(KEY)
-    said = copy(box)
+    output = copy(box)
     assert names(box) == {"-rf", "with blank", "a*b", "$(touch x)", "ключ"}
-    assert "two?lines (control character" in said
+    assert "two?lines (control character" in output
     copy(box)
     assert len(names(box)) == 5
 
@@ -281,8 +281,8 @@ def test_a_missing_mount_is_a_warning_and_existing_keys_are_preserved(box):
     box.ssh.mkdir()
     (box.ssh / "id_own").write_text(KEY)
     box.mount.rmdir()
-    said = copy(box)
-    assert said.startswith("startup: warning: no SSH keys")
+    output = copy(box)
+    assert output.startswith("startup: warning: no SSH keys")
     assert names(box) == {"id_own"}
 
 
@@ -325,20 +325,20 @@ def test_a_read_only_mount_is_enough(mounted):
 def test_an_unreadable_key_is_one_line_with_file_owner_and_solutions(mounted):
     key = mounted.mount / "id_ed25519"
     key.chmod(0o600)
-    os.chown(mounted.home, NOBODY, NOBODY)
-    done = mounted.run("10-mount-ssh.sh", prefix=AS_NOBODY)
+    os.chown(mounted.home, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+    done = mounted.run("10-mount-ssh.sh", prefix=AS_UNPRIVILEGED)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert f"uid {NOBODY} cannot read {key} (uid 0, mode 600)" in done.stderr
+    assert f"uid {UNPRIVILEGED_UID} cannot read {key} (uid 0, mode 600)" in done.stderr
     assert 'user: "0"' in done.stderr
-    assert f"setfacl -R -m u:{NOBODY}:rX" in done.stderr
+    assert f"setfacl -R -m u:{UNPRIVILEGED_UID}:rX" in done.stderr
 
 
 @as_root
 def test_an_inaccessible_mount_is_one_line_too(mounted):
     mounted.mount.chmod(0o700)
-    os.chown(mounted.home, NOBODY, NOBODY)
-    done = mounted.run("10-mount-ssh.sh", prefix=AS_NOBODY)
+    os.chown(mounted.home, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+    done = mounted.run("10-mount-ssh.sh", prefix=AS_UNPRIVILEGED)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert f"cannot read {mounted.mount} (uid 0, mode 700)" in done.stderr
@@ -350,8 +350,8 @@ def test_root_gives_the_copies_to_the_account(mounted):
     (mounted.mount / "config.d/hpc").write_text("Host lab\n")
     for path in mounted.mount.rglob("*"):
         os.chown(path, 4321, 4321)
-    copy(mounted, SSH_OWNER=f"{NOBODY}:{NOBODY}")
+    copy(mounted, SSH_OWNER=f"{UNPRIVILEGED_UID}:{UNPRIVILEGED_UID}")
     for path in (mounted.ssh, *mounted.ssh.rglob("*")):
         found = path.lstat()
-        assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)
+        assert (found.st_uid, found.st_gid) == (UNPRIVILEGED_UID, UNPRIVILEGED_UID)
         assert not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)

@@ -36,7 +36,7 @@ NUCLEI = workflow(
 def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(RequestRejected) as caught:
         validate(NUCLEI, {"diameter": 900, "passes": "2.5", "csv": "perhaps", "model": "c", "colour": 1})
-    told = str(caught.value)
+    message = str(caught.value)
     for sentence in (
         "diameter: 900 is above the maximum 200",
         "passes: 2.5 is not a whole number",
@@ -45,7 +45,7 @@ def test_all_problems_are_named_at_once() -> None:
         "colour: W has no such parameter (it has diameter, passes, csv, model, note, needed)",
         "needed: a value is needed",
     ):
-        assert sentence in told
+        assert sentence in message
 
 
 def test_values_are_typed_and_defaults_filled_in() -> None:

@@ -1,4 +1,4 @@
-"""Descriptors from disk and from a real HTTP server; kept for when there is no network."""
+"""Descriptors from disk and from a real HTTP server; a cached copy is used when there is no network."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_a_stale_descriptor_is_used_if_the_network_fails(tmp_path: Path, site: S
     store = DescriptorStore(tmp_path, fresh=0, timeout=0.2)
     store.load(address(site, "/w.json"))
     site.silence = 1.0
-    begun = time.monotonic()
+    started = time.monotonic()
     assert store.load(address(site, "/w.json")).name == "W"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - started < 2
     del site.pages["/w.json"]
     site.silence = 0
     assert store.load(address(site, "/w.json")).name == "W"

@@ -96,15 +96,15 @@ def test_a_second_pull_transfers_nothing(images: Images, transport: FakeTranspor
 
 def test_long_pulls_are_reported(images: Images, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pull, "REPORT_INTERVAL_SECONDS", 0.05)
-    told = threading.Event()
+    reported = threading.Event()
 
     def run(command: Sequence[str], stdin: bytes) -> Completed:
-        assert told.wait(20)
+        assert reported.wait(20)
         return transport.run(command, stdin=stdin)
 
     def report_line(line: str) -> None:
         if "still pulling one" in line:
-            told.set()
+            reported.set()
 
     assert pull_all(images, WANTED[:1], report_line, max_parallel=1, run=run)[0].image
 

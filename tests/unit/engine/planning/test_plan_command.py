@@ -18,7 +18,7 @@ from tests.unit.workflows.descriptors import BIAFLOWS, BILAYERS
     ("descriptor", "verb", "words"),
     [(BILAYERS, "exec", ["/i/w.sif", "python", "-m", "cellpose"]), (BIAFLOWS, "run", ["/i/w.sif"])],
 )
-def test_a_bilayers_program_is_called_as_its_descriptor_says(
+def test_a_bilayers_program_is_called_with_the_command_of_its_descriptor(
     tmp_path: Path, descriptor: dict[str, Any], verb: str, words: list[str]
 ) -> None:
     workflow = read(descriptor)

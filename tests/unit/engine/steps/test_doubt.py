@@ -153,7 +153,7 @@ def test_a_job_that_the_scheduler_does_not_know_has_not_ended(log, cluster, exec
     assert found.intent(RunState.FETCHING) == {}
 
 
-def test_a_job_that_stays_unknown_is_looked_for_and_is_not_done_while_it_runs(log, cluster, run):
+def test_a_job_whose_state_is_unknown_for_long_is_queried_again_and_is_not_done_while_it_runs(log, cluster, run):
     timing = Timing(unknown_deadline_seconds=-1.0)
     executor = RunExecutor(log, {"": cluster}, {}, Settings.load(environ={}), timing=timing)  # type: ignore[dict-item]
     executor.advance(run)

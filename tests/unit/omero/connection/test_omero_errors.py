@@ -39,13 +39,13 @@ def test_each_error_has_its_class(error, kind):
     assert str(fault).startswith("could not read image 3: ")
 
 
-def test_a_missing_pyramid_says_how_long_the_server_asked_to_wait():
+def test_a_missing_pyramid_has_the_servers_waiting_time_in_its_hint():
     assert "5 s" in fault_of(omero.MissingPyramidException(None, None, "x", 5000, 1), "read").hint
 
 
-def test_a_java_stack_trace_stays_out_of_the_message():
+def test_a_java_stack_trace_is_not_in_the_message():
     error = omero.InternalException("ome.x\n\tat ome.y", None, "first line\n\tat ome.services.Blitz(Blitz.java:3)")
-    assert str(fault_of(error, "ask")) == "could not ask: InternalException: first line"
+    assert str(fault_of(error, "query")) == "could not query: InternalException: first line"
 
 
 def test_a_fault_passes_unchanged():
@@ -54,7 +54,7 @@ def test_a_fault_passes_unchanged():
 
 
 @pytest.mark.parametrize(
-    "error", [LeaseLost("somebody else"), RequestRejected("no"), ConfigError("wrong"), Permanent("mine")]
+    "error", [LeaseLost("another supervisor"), RequestRejected("no"), ConfigError("wrong"), Permanent("mine")]
 )
 def test_our_own_errors_are_no_verdict_on_what_was_being_done(error):
     with pytest.raises(type(error)) as raised, translate_errors("read image 3"):

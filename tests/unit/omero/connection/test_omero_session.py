@@ -44,16 +44,18 @@ def _quick(monkeypatch):
 
 
 def test_a_login_that_is_not_answered_is_tried_again(silent):
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(Transient):
         OmeroSession.login("127.0.0.1", silent, "root", "x")
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - started < 15
 
 
-@pytest.mark.parametrize("silent", [b"", VALIDATE], indirect=True, ids=["says nothing", "greets and says nothing more"])
+@pytest.mark.parametrize(
+    "silent", [b"", VALIDATE], indirect=True, ids=["sends nothing", "greets and sends nothing more"]
+)
 def test_a_registry_that_does_not_answer_is_tried_again(silent):
     provider = GridProvider.at(f"IceGrid/Locator:tcp -h 127.0.0.1 -p {silent}", "127.0.0.1", 1)
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(Transient):
         provider.open(-1, -1)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - started < 15

@@ -29,7 +29,7 @@ IMAGE = ImageInfo(
 )
 
 
-def test_an_image_is_what_ome_ngff_0_4_says(tmp_path):
+def test_an_image_conforms_to_ome_ngff_0_4(tmp_path):
     write_image(tmp_path / "image-7.ome.zarr", IMAGE)
     group = zarr.open_group(tmp_path / "image-7.ome.zarr", mode="r")
     image = Image.from_zarr(group)
@@ -44,7 +44,7 @@ def test_an_image_is_what_ome_ngff_0_4_says(tmp_path):
     assert channels[1].window.max == 65535
 
 
-def test_a_plate_is_what_ome_ngff_0_4_says(tmp_path):
+def test_a_plate_conforms_to_ome_ngff_0_4(tmp_path):
     plate = PlateInfo(
         3, "P", (Field(0, 0, 0, IMAGE, 9), Field(0, 11, 0, IMAGE, 9), Field(27, 0, 1, IMAGE, None)), ((9, "Run 9"),)
     )

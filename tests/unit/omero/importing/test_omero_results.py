@@ -66,7 +66,7 @@ def test_a_result_of_the_whole_run_keeps_its_own_name():
     assert image_name(result("overview.tif", None)) == "overview"
 
 
-def test_a_series_in_brackets_stays_and_the_files_ending_goes():
+def test_the_series_in_brackets_remains_and_the_file_extension_is_removed():
     lif = INPUT.model_copy(update={"name": "plate1/exp.lif [Series 3]"})
     assert image_name(result("image-12_mask.tif", lif)) == "plate1/exp [Series 3]_mask"
 
@@ -168,7 +168,7 @@ def test_values_that_would_be_cut_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("values", "dtype", "kept"),
+    ("values", "dtype", "expected"),
     [
         ([0, 255], "uint8", "uint8"),
         ([0, 65_535], "uint32", "uint16"),
@@ -180,10 +180,10 @@ def test_values_that_would_be_cut_are_refused():
         ([0.5, 1], "float32", "float32"),
     ],
 )
-def test_what_needs_a_pyramid_has_a_type_that_omero_keeps_one_of(values, dtype, kept):
+def test_an_image_that_needs_a_pyramid_gets_a_type_that_omero_supports(values, dtype, expected):
     given = np.array(values, dtype)
     found = to_pyramid_type(given)
-    assert found.dtype.name == kept
+    assert found.dtype.name == expected
     assert [float(value) for value in found] == [float(value) for value in given]
 
 
@@ -247,7 +247,7 @@ def test_ome_zarr_is_read_with_its_sizes_and_channels(tmp_path, version):
     assert (read.pixel_size, read.channels) == (sizes, ("a", "b"))
 
 
-def test_a_file_that_is_no_tiff_says_so(tmp_path):
+def test_a_file_that_is_no_tiff_is_named(tmp_path):
     path = tmp_path / "image-12_mask.tif"
     path.write_text("not pixels")
     with pytest.raises(Permanent, match="image-12_mask"):

@@ -35,7 +35,7 @@ def test_a_whole_number_beside_an_empty_cell_is_real_because_nothing_is_not_zero
 
 
 @pytest.mark.parametrize("text", ["1_000", "0x10", "1,5", ""])
-def test_what_is_a_number_to_python_only_stays_text(sheet, text):
+def test_a_number_of_pythons_syntax_alone_is_text(sheet, text):
     (column, _) = columns_of([sheet(f'n,x\n"{text}",a\n')], {})
     assert column.kind == "string"
     assert column.values == (text,)
@@ -72,7 +72,7 @@ def test_a_column_of_keys_becomes_the_images_they_stand_for(sheet):
     ]
 
 
-def test_files_of_different_images_become_one_table_that_says_which(sheet):
+def test_files_of_different_images_become_one_table_with_a_column_of_images(sheet):
     keys = {"image-1": ImageOfKey(1, "a"), "image-2": ImageOfKey(2, "b")}
     columns = columns_of([sheet("x\n1\n2\n", 1), sheet("x\n3\n", 2, "b.csv")], keys)
     assert columns[0].values == (1, 1, 2)

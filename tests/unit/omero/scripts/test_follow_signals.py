@@ -36,13 +36,13 @@ class Client:
         return run(self.states[-1], id=run_id, report={"made": {"Image": 1, "Roi": 12}})
 
 
-def test_every_step_is_said_and_the_end_with_what_was_made():
-    said = []
-    well, ended = follow.submit_and_follow(Client("exporting", "running", "done"), [REQUEST], said.append, by="ann")
+def test_every_step_is_reported_and_the_end_with_its_outputs():
+    messages = []
+    well, ended = follow.submit_and_follow(Client("exporting", "running", "done"), [REQUEST], messages.append, by="ann")
     assert well
     assert len(ended) == 1
-    assert "exporting" in said[1]
-    assert said[-1].endswith("done; 1 image, 12 ROIs")
+    assert "exporting" in messages[1]
+    assert messages[-1].endswith("done; 1 image, 12 ROIs")
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "importing"])
@@ -73,14 +73,14 @@ def test_a_defect_is_not_watched_for_ever():
         follow.submit_and_follow(client, [REQUEST], lambda message: None, by="ann")
 
 
-def test_a_failure_says_stage_cause_evidence_and_what_next():
+def test_a_failure_is_described_with_stage_cause_evidence_and_next_step():
     report = {"stage": "running", "message": "exit 3", "kind": "permanent", "detail": "last line", "next_step": "look"}
     text = follow.describe(run("failed", report=report))
     for word in ("running", "exit 3", "permanent", "last line", "look"):
         assert word in text
 
 
-def test_a_paused_run_says_why():
+def test_a_paused_run_is_described_with_its_reason():
     assert "PAUSED at importing: no space" in follow.describe(run("importing", paused=True, pause_reason="no space"))
 
 
@@ -100,7 +100,7 @@ SCRIPT = textwrap.dedent("""
     class Client:
         def submit(self, request):
             print("submitting", flush=True); time.sleep(0.5); return uuid.uuid4()
-        def wait(self, run, tell=None, timeout=None):
+        def wait(self, run, on_progress=None, timeout=None):
             print("waiting", flush=True); time.sleep(30)
         def cancel(self, run, by): print("cancel by", by, flush=True)
     request = RunRequest(workflow="w", source="omero", inputs={})

@@ -1,4 +1,4 @@
-"""The dialog, and what a filled-in one asks for."""
+"""The dialog, and the request that a filled-in one makes."""
 
 import omero.clients  # noqa: F401  loads omero-py in the order that it needs
 import pytest
@@ -81,7 +81,7 @@ def test_a_default_outside_its_choices_does_not_take_the_dialog_down():
     assert not odd.useDefault
 
 
-def test_bounds_are_told_and_left_to_the_supervisor():
+def test_bounds_are_in_the_description_and_are_checked_by_the_supervisor():
     diameter = fields()["nuclei_|_diameter"]
     assert "0 to 500" in diameter.description
     assert diameter.max is None
@@ -111,7 +111,7 @@ def test_a_batch_size_splits_the_run():
     (request,) = dialog.requests(filled(Batch_Size=32), WORKFLOWS)
     assert request.batch_size == 32
     (request,) = dialog.requests(filled(), WORKFLOWS)
-    assert request.batch_size == 0, "all in one job unless it is asked for"
+    assert request.batch_size == 0, "by default all images are in one job"
     with pytest.raises(RequestRejected, match="Batch_Size"):
         dialog.requests(filled(Batch_Size=-1), WORKFLOWS)
 
@@ -167,6 +167,6 @@ def test_what_cannot_be_had_is_refused_by_name(given, words):
         dialog.requests({"Data_Type": "Dataset", "IDs": [1], **given}, WORKFLOWS)
 
 
-def test_what_asks_for_what_is_done_anyway_is_accepted():
+def test_options_for_the_present_behaviour_are_accepted():
     given = {"Cleanup?": True, "OME-Zarr_version": "0.4", "Use_ZARR_Format": False}
     assert len(dialog.requests(filled(**given), WORKFLOWS)) == 1

@@ -24,7 +24,7 @@ class Client:
 
     def __init__(self, *, trouble=None, faults=(), state="done"):
         self.trouble, self.faults, self.state = trouble or {}, list(faults), state
-        self.runs, self.asked, self.cancelled = {}, 0, []
+        self.runs, self.cancel_calls, self.cancelled = {}, 0, []
 
     def submit(self, request):
         if error := self.trouble.get(request.workflow):
@@ -39,7 +39,7 @@ class Client:
         return SimpleNamespace(id=run_id, name=self.runs[run_id], state=self.state, report={}, job_ids=[], paused=False)
 
     def cancel(self, run_id, by):
-        self.asked += 1
+        self.cancel_calls += 1
         if self.faults and (error := self.faults.pop(0)):
             raise error
         self.cancelled.append(run_id)
@@ -51,20 +51,20 @@ def _quick(monkeypatch):
 
 
 def shown(client, *names):
-    said = []
-    well, ended = follow.submit_and_follow(client, [request(name) for name in names], said.append, by="ann")
-    return well, ended, said
+    messages = []
+    well, ended = follow.submit_and_follow(client, [request(name) for name in names], messages.append, by="ann")
+    return well, ended, messages
 
 
 @pytest.mark.parametrize("broken", ["a", "b", "c"])
 def test_what_was_accepted_is_shown_though_another_was_not(broken):
     client = Client(trouble={broken: AWAY})
-    well, ended, said = shown(client, "a", "b", "c")
+    well, ended, messages = shown(client, "a", "b", "c")
     assert not well
     assert [one.name for one in ended] == [name for name in "abc" if name != broken]
-    assert f"{broken}: NOT accepted" in said[0]
-    assert f"{broken}: NOT accepted" in said[-1]
-    assert said[-1].count(": done") == 2
+    assert f"{broken}: NOT accepted" in messages[0]
+    assert f"{broken}: NOT accepted" in messages[-1]
+    assert messages[-1].count(": done") == 2
 
 
 def test_nothing_accepted_is_an_error():
@@ -72,25 +72,25 @@ def test_nothing_accepted_is_an_error():
         shown(Client(trouble={"a": AWAY, "b": AWAY}), "a", "b")
 
 
-def test_a_cancel_is_asked_for_again_while_the_log_is_away():
+def test_a_cancel_is_repeated_while_the_log_is_away():
     client = Client(faults=[AWAY, AWAY, AWAY], state="terminated")
-    well, _, said = shown(client, "a", "b")
+    well, _, messages = shown(client, "a", "b")
     assert not well
     assert sorted(client.cancelled) == sorted(client.runs)
-    assert said[-1].count("cancel requested") == 2
-    assert "NOT cancelled" not in said[-1]
+    assert messages[-1].count("cancel requested") == 2
+    assert "NOT cancelled" not in messages[-1]
 
 
-def test_a_cancel_that_could_not_be_recorded_within_the_grace_says_so(monkeypatch):
+def test_a_cancel_that_could_not_be_recorded_within_the_grace_is_reported(monkeypatch):
     monkeypatch.setattr(follow, "GRACE_SECONDS", 0.1)
     client = Client(faults=[AWAY] * 1000, state="terminated")
-    _, _, said = shown(client, "a")
-    assert client.asked > 1
+    _, _, messages = shown(client, "a")
+    assert client.cancel_calls > 1
     (run,) = client.runs
-    assert f"run {run}: NOT cancelled" in said[-1]
-    assert f"biomeroworker cancel {run}" in said[-1]
+    assert f"run {run}: NOT cancelled" in messages[-1]
+    assert f"biomeroworker cancel {run}" in messages[-1]
 
 
-def test_a_run_that_ended_before_its_cancel_says_that():
-    _, _, said = shown(Client(faults=[AlreadyEnded("done")], state="terminated"), "a")
-    assert "had already ended" in said[-1]
+def test_a_run_that_ended_before_its_cancel_is_reported():
+    _, _, messages = shown(Client(faults=[AlreadyEnded("done")], state="terminated"), "a")
+    assert "had already ended" in messages[-1]
