@@ -195,11 +195,11 @@ def test_the_home_folder_and_its_parents_are_never_removed(transport: ShellTrans
 
 
 def test_removing_a_link_does_not_remove_its_target(transport: ShellTransport, place: str) -> None:
-    transport.write_file(f"{place}/kept/f", b"kept")
-    transport.run(["ln", "-s", "kept", f"{place}/link"])
+    transport.write_file(f"{place}/target/f", b"target")
+    transport.run(["ln", "-s", "target", f"{place}/link"])
     transport.remove(f"{place}/link/")
-    assert transport.list_dir(place) == ["kept"]
-    assert transport.read_from(f"{place}/kept/f") == b"kept"
+    assert transport.list_dir(place) == ["target"]
+    assert transport.read_from(f"{place}/target/f") == b"target"
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tests.resilience.world import SLOW
 #: Where a step is in the middle of its work.
 MIDDLE = {"exporting": "before getPlane", "importing": "before setPlane"}
 
-Harm = Callable[[], contextlib.AbstractContextManager[None]]
+Outage = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def router_away(root: Root) -> Iterator[None]:
     router.start()
 
 
-def goes_on(world: OmeroWorld, stage: str, harm: Harm, **how: object) -> None:
+def survives(world: OmeroWorld, stage: str, outage: Outage, **how: object) -> None:
     """The fault happens in the middle of a step; the run records it, and ends once when the fault is removed."""
     run_id = world.hand_in()
     with omero_world.running(world, stage=stage, hold_at=MIDDLE[stage], only=str(run_id), **how):
         world.until(world.moments.with_suffix(".held").exists)
-        with harm():
+        with outage():
             world.moments.with_suffix(".go").touch()
             world.until(lambda: len(world.faults(run_id)) > 0)
         world.await_run(run_id, 60)
@@ -80,13 +80,13 @@ def goes_on(world: OmeroWorld, stage: str, harm: Harm, **how: object) -> None:
 
 @pytest.mark.parametrize("stage", ["exporting", pytest.param("importing", marks=SLOW)])
 def test_a_run_survives_that_the_server_is_killed(grid, omero_world_of, stage):
-    goes_on(omero_world_of(), stage, lambda: killed_and_disabled(Blitz(grid)))
+    survives(omero_world_of(), stage, lambda: killed_and_disabled(Blitz(grid)))
 
 
 @SLOW
 @pytest.mark.parametrize("stage", list(MIDDLE))
 def test_a_run_survives_that_the_router_is_killed(grid, omero_world_of, stage):
-    goes_on(omero_world_of(), stage, lambda: router_away(grid))
+    survives(omero_world_of(), stage, lambda: router_away(grid))
 
 
 def test_without_a_tables_server_an_import_waits(grid, omero_world_of):
@@ -114,7 +114,7 @@ def test_a_call_to_a_silent_server_times_out_and_is_retried(server, omero_world_
         relay.restore()
 
     try:
-        goes_on(world, stage, silent, answer=1500, encrypted=True, environment=world.environment(relay.port))
+        survives(world, stage, silent, answer=1500, encrypted=True, environment=world.environment(relay.port))
     finally:
         relay.close()
 
@@ -131,6 +131,6 @@ def test_a_step_whose_connection_is_cut_is_retried(server, omero_world_of, stage
         relay.restore()
 
     try:
-        goes_on(world, stage, cut, encrypted=True, environment=world.environment(relay.port))
+        survives(world, stage, cut, encrypted=True, environment=world.environment(relay.port))
     finally:
         relay.close()

@@ -1,5 +1,5 @@
 # ruff: noqa: F811  fixtures by import
-"""The worker's own disk is full while a run is exported to it, or brought back: the run is paused, and goes on."""
+"""The worker's own disk is full while inputs are exported or results fetched: the run pauses, and continues later."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: F811  fixtures by import
-"""The script that shows a run in OMERO dies, loses its session or its Processor: the run goes on and comes home."""
+"""The script that shows a run in OMERO dies, or loses its session or its Processor: the run continues to its end."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class SessionRegistry(Protocol):
         """The open session of that uuid; raises the server's exception if there is none."""
 
     def check(self, session: Any) -> None:
-        """Raise for a session that has outlived one of its times, and end it."""
+        """Raise for a session that has exceeded one of its timeouts, and end it."""
 
     def create(self, user_id: int, group_id: int | None = None, **options: Any) -> Any:
         """Open a session."""

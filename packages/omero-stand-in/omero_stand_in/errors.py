@@ -64,7 +64,7 @@ def removed_session(message: str) -> Exception:
 
 
 def session_timeout(message: str) -> Exception:
-    """The session has outlived one of its times."""
+    """The session has exceeded one of its timeouts."""
     return make("SessionTimeoutException", message)
 
 

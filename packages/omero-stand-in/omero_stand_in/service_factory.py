@@ -156,11 +156,11 @@ class ServiceFactory(Service):
         self._detach = False
 
     def detachOnDestroy(self, call: Call) -> None:
-        """Let the session live on when this client goes."""
+        """Keep the session when this client disconnects."""
         self._detach = True
 
     def destroy(self, call: Call) -> None:
-        """The client goes, or the router found it gone."""
+        """The client disconnects, or the router found that it is gone."""
         for name in self._own:
             service = self.session.service(name)
             if service is not None:

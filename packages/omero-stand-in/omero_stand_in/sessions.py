@@ -203,7 +203,7 @@ class Sessions:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Close what an earlier server left open, and begin to end sessions that have outlived their time."""
+        """Close what an earlier server left open, and start the thread that ends expired sessions."""
         graph = self.server.graph
         with graph.transaction(graph.server()) as tx:
             for row in list(tx.rows("Session")):
@@ -302,7 +302,7 @@ class Sessions:
         return self.leave(session_uuid)
 
     def leave(self, session_uuid: str, end: bool = True) -> int:
-        """Drop one reference; without any the session ends, unless it is to live on. Returns how many are left."""
+        """Drop one reference; without any the session ends, unless it is detached. Returns how many are left."""
         session = self.find(session_uuid)
         if session is None:
             return 0

@@ -125,7 +125,7 @@ def test_a_killed_writer_leaves_no_event_without_its_row(log: RunLog, log_url: s
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join(30)
-        accept(log)  # the log goes on at once
+        accept(log)  # the log continues at once
         with log._engine.connect() as connection:
             assert connection.execute(select(TRACKING.c.notification_id)).scalar_one() == newest(log)
         live = rows(log)

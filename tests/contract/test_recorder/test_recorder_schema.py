@@ -129,7 +129,7 @@ def test_opening_an_up_to_date_database_is_one_statement(log: RunLog, log_url: s
     statements: list[str] = []
 
     def executed(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if not statement.startswith("BEGIN"):  # which other drivers send by themselves, unseen
+        if not statement.startswith("BEGIN"):  # other drivers send it where no listener sees it
             statements.append(statement)
 
     with engine.connect():  # the dialect's own questions to a new server

@@ -24,7 +24,7 @@ def count(log: RunLog) -> Iterator[Count]:
     commits: list[object] = []
 
     def executed(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if not statement.startswith("BEGIN"):  # which other drivers send by themselves, unseen
+        if not statement.startswith("BEGIN"):  # other drivers send it where no listener sees it
             statements.append(statement)
 
     def committed(connection: Any) -> None:

@@ -56,7 +56,7 @@ def test_a_workflow_that_is_added_to_the_file_runs_without_a_restart(site, super
         until(lambda: site.deployment.log.run(underway).state.is_terminal, 60)
         run = site.deployment.log.run(underway)
         assert run.state is RunState.DONE
-        assert len(run.attempts) == 1, "the run that was under way has gone on"
+        assert len(run.attempts) == 1, "the run in progress continued with its attempt"
 
         logged = len(log.read_text())
         site.config.write_text(before + later + "[SLURM]\nimage_pull_at_once = soon\n")

@@ -203,14 +203,14 @@ def test_a_run_uses_the_workflow_of_its_admission(make_site):
     site = make_site()
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=4))
     first = site.supervisor()
-    carrying = threading.Thread(target=first.run_until_end, args=(run_id,))
-    carrying.start()
+    executing = threading.Thread(target=first.run_until_end, args=(run_id,))
+    executing.start()
     deadline = time.monotonic() + 40
     while not site.deployment.log.run(run_id).job_ids:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     first.stop()
-    carrying.join(20)
+    executing.join(20)
     (site.folder / "obedient/descriptor.json").write_text("no descriptor at all")
     site.supervisor().run_until_end(run_id)
     run = site.deployment.log.run(run_id)
@@ -238,15 +238,15 @@ def test_an_option_that_sbatch_refuses_fails_the_run_with_its_message(site):
 
 def test_a_cancelled_run_leaves_nothing_on_the_cluster(site):
     run_id = site.deployment.submit(site.request(site.images("one.tif"), sleep=300))
-    carrying = threading.Thread(target=site.supervisor().run_until_end, args=(run_id,))
-    carrying.start()
+    executing = threading.Thread(target=site.supervisor().run_until_end, args=(run_id,))
+    executing.start()
     deadline = time.monotonic() + 40
     while site.deployment.log.run(run_id).state is not RunState.RUNNING:
         assert time.monotonic() < deadline, site.deployment.log.run(run_id).state
         time.sleep(0.2)
     site.deployment.cancel(run_id, "a test")
-    carrying.join(60)
-    assert not carrying.is_alive()
+    executing.join(60)
+    assert not executing.is_alive()
     run = site.deployment.log.run(run_id)
     assert run.state is RunState.CANCELLED
     assert "a test" in run.report["message"]

@@ -1,4 +1,4 @@
-"""The same deployment on a real cluster: sshd, SLURM with accounting, PostgreSQL, and an admin who does harm to them.
+"""The same deployment on a real cluster: sshd, SLURM with accounting, PostgreSQL, and an admin who causes faults.
 
 The container is a program of the nodes (`world.Bare`), because what is proved here is the scheduler's part; whole runs
 with Apptainer are `tests/integration`.

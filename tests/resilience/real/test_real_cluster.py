@@ -30,7 +30,7 @@ def test_the_controller_is_restarted_while_a_job_runs(world: RealWorld, admin: A
     with world.supervised():
         world.await_run(run_id, 60, RunState.RUNNING)
         admin.stop(Slurmctld)
-        time.sleep(1)  # the job goes on meanwhile
+        time.sleep(1)  # the job continues meanwhile
         admin.start(Slurmctld)
         world.await_run(run_id, 120)
     assert world.check(run_id).attempt == 1
@@ -185,7 +185,7 @@ def test_a_node_that_dies_costs_an_attempt_or_a_start_but_not_the_run(
 def test_a_node_that_only_the_controller_has_lost_does_not_spoil_what_runs_elsewhere(
     world: RealWorld, admin: Admin
 ) -> None:
-    """The first start of the job goes on unseen, while the requeued one runs on another node under the same number."""
+    """The first start of the job continues unnoticed, while the requeued one runs on another node under the same number."""
     run_id = world.accept(sleep=12)
     with world.supervised():
         world.await_run(run_id, 60, RunState.RUNNING)
@@ -252,7 +252,7 @@ def test_what_a_job_used_is_in_the_log(world: RealWorld, admin: Admin) -> None:
     assert used["max_rss_bytes"] > 100_000
 
 
-# -- nobody remembers --------------------------------------------------------------------------------------------------
+# -- jobs that left the queue ------------------------------------------------------------------------------------------
 
 
 @SLOW

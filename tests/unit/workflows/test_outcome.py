@@ -38,7 +38,7 @@ WELL = exited(JobExit.DONE)
 
 #: Status, markers, and the outcome.
 TABLE: list[tuple[str, JobStatus | None, Markers, type[Fault] | None, str]] = [
-    ("all three speak well", status(JobState.COMPLETED, 0), Markers(started=STARTED, exited=WELL, results=FILES),
+    ("three good witnesses", status(JobState.COMPLETED, 0), Markers(started=STARTED, exited=WELL, results=FILES),
      None, ""),
     # -- a witness is missing: never success
     ("no status", None, Markers(started=STARTED, exited=WELL, results=FILES), Transient, "no state of the job"),

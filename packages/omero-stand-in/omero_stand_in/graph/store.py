@@ -93,7 +93,7 @@ class Graph:
         return self._sequence[root]
 
     def skip_ids(self, root: str, last: int) -> None:
-        """Go on after this id."""
+        """Continue after this id."""
         self._sequence[root] = max(self._sequence[root], last)
 
     def put(self, entity: Entity) -> None:

@@ -34,7 +34,7 @@ LONGEST_WAIT = 5
 
 
 def call_node(method: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a processor; what it raises of OMERO's own kinds goes on as it is, all else is an InternalException."""
+    """Call a processor; OMERO's own exceptions pass unchanged, every other becomes an InternalException."""
     try:
         return method(*arguments)
     except omero.ServerError:
@@ -155,7 +155,7 @@ class InteractiveProcessorService(Service):
         return None
 
     def setDetach(self, call: Call, detach: bool) -> bool:
-        """Whether the process is to go on when this processor stops; answers what was set before."""
+        """Set whether the process continues when this processor stops; answers the previous value."""
         with self._lock:
             before, self._detach = self._detach, detach
             return before

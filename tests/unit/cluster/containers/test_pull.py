@@ -182,7 +182,7 @@ def test_a_waiting_pull_job_of_an_earlier_call_is_not_submitted_again(
     while not (folders := list((transport.home / "images/.pulls").glob("*/job.sh"))) and not deadline.wait(0.02):
         pass
     for _ in range(500):  # it queries, and finds a job of that name
-        if sum("ask" in command for command in transport.commands) >= 2:
+        if sum("status" in command for command in transport.commands) >= 2:
             break
         deadline.wait(0.02)
     folder = folders[0].parent

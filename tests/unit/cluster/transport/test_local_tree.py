@@ -31,7 +31,7 @@ def received(root: Path, stream: bytes, *wanted: tuple[bytes, int, int, int]) ->
 def test_a_stream_that_ends_early_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EOFError):
         received(tmp_path, b"12345", (b"a", 0, 3, 0o666), (b"b", 0, 3, 0o666))
-    assert (tmp_path / "b").read_bytes() == b"45"  # it goes on from there
+    assert (tmp_path / "b").read_bytes() == b"45"  # it continues from there
 
 
 def test_a_link_in_the_way_of_a_received_file_is_replaced(tmp_path: Path) -> None:
