@@ -40,7 +40,7 @@ class Line:
         self._cut_at: int | None = None
         threading.Thread(target=self._take, name=f"line {self.port}", daemon=True).start()
 
-    # -- misfortunes ---------------------------------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones until `restore`."""

@@ -159,7 +159,7 @@ class Stack:
         copy = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", source, target]
         until(lambda: self.engine.execute(registry, *copy) or True, 30, "the registry takes the image")
 
-    # -- misfortunes ---------------------------------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------------------------------
 
     def kill(self, service: str) -> None:
         """SIGKILL for all of its processes at once."""

@@ -143,6 +143,6 @@ def test_a_run_ends_once_whatever_happens(new_world: Callable[[str], World]) -> 
     started = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, range(SEED, SEED + RUNS)))
-    print(f"\n{RUNS} runs, {sum(kinds.values())} misfortunes {dict(kinds)}, {len(violations)} violations, "
+    print(f"\n{RUNS} runs, {sum(kinds.values())} faults {dict(kinds)}, {len(violations)} violations, "
           f"{time.monotonic() - started:.0f} s")  # fmt: skip
     assert not violations, "\n\n".join(f"seed {seed}: {story}" for seed, story in sorted(violations.items()))

@@ -75,7 +75,7 @@ def test_accounting_is_away_for_a_while(world: RealWorld, admin: Admin) -> None:
     assert world.check(other).attempt == 1
 
 
-# -- what becomes of a job ---------------------------------------------------------------------------------------------
+# -- how jobs end ------------------------------------------------------------------------------------------------------
 
 
 @SLOW
@@ -185,7 +185,7 @@ def test_a_node_that_dies_costs_an_attempt_or_a_start_but_not_the_run(
 def test_a_node_that_only_the_controller_has_lost_does_not_spoil_what_runs_elsewhere(
     world: RealWorld, admin: Admin
 ) -> None:
-    """The first start of the job continues unnoticed, while the requeued one runs on another node under the same number."""
+    """The first start of the job continues unnoticed, while the requeued one runs on another node with the same id."""
     run_id = world.accept(sleep=12)
     with world.supervised():
         world.await_run(run_id, 60, RunState.RUNNING)
