@@ -109,6 +109,7 @@ def accept(arguments: list[str]) -> int:
         spool = STATE / f"script-{number}"
         shutil.copy(script, spool)
         for place, task in enumerate(tasks):
+            # the recorded stores of tests/data have jobs with these keys
             save({
                 "number": number + place, "id": first + number, "task": task, "own_id": first + number + place,
                 "held": "hold" in options, "name": options["job-name"], "script": str(spool), "words": rest,
@@ -168,7 +169,7 @@ def run(number: int) -> None:
                 ["bash", job["script"], *job["words"]], cwd=job["chdir"], env=environment, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        job.update(state="RUNNING", released=time.time(), pid=process.pid)
+        job.update(state="RUNNING", begun=time.time(), pid=process.pid)
         save(job)
     code = process.wait()
     with locked():

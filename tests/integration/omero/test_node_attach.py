@@ -196,7 +196,6 @@ import signal, sys, threading
 from biomeroworker.node import processor
 from biomeroworker.node.attach import serve
 from biomeroworker.omero.connection.session import OmeroSession
-from tests.integration.omero.script_jobs import PATIENCE_SECONDS, final_status
 processor.STOP_GRACE_SECONDS, processor.STOP_SECONDS = 60.0, 90.0
 host, port, user, password = sys.argv[1:]
 stop = threading.Event()
