@@ -17,6 +17,9 @@ from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import Fault, Permanent, classify
 from biomeroworker.workflows.catalogue import Catalogue
 
+#: File in the images folder with the result of each pull. It has this name because older scripts fetch it.
+PULL_LOG = "sing.log"
+
 
 @dataclass
 class Prepared:
@@ -74,7 +77,10 @@ def _prepare(
     run = None
     if slurm.slurm_image_pull_via_sbatch:
         run = PullJobs(cluster.transport, f"{cluster.remote_paths.images}/.pulls", pull_options(slurm))
-    return pull_all(cluster.images, wanted, report, max_parallel=slurm.image_pull_at_once, run=run)
+    results = pull_all(cluster.images, wanted, report, max_parallel=slurm.image_pull_at_once, run=run)
+    lines = sorted(f"{one.request.name}: {one.image.path if one.image else one.fault}\n" for one in results)
+    cluster.transport.write_file(f"{cluster.remote_paths.images}/{PULL_LOG}", "".join(lines).encode(), mode=0o644)
+    return results
 
 
 def make_folders(cluster: Cluster) -> None:

@@ -63,6 +63,7 @@ def test_cleanup_with_a_data_location_removes_the_data(client: SlurmClient, job:
 def test_states_are_words_of_sacct(client: SlurmClient, home: Path, word: str, expected: str) -> None:
     (home / "state").write_text(word)
     assert client.check_job_status([7])[0] == {7: expected}
+    assert client.check_job_status(["7"])[0] == {"7": expected}  # type: ignore[list-item]
 
 
 def test_a_job_that_was_submitted_here_is_pending_until_accounting_knows_it(
@@ -151,3 +152,22 @@ def test_the_command_of_a_workflow_submits_its_job(client: SlurmClient, data: Pa
     (words,) = [file.read_bytes().split(b"\0") for file in data.glob(".biomero-*/words")]
     assert b"--size=3" in words
     assert "--time=00:10:00" in (home / "options").read_text().splitlines()
+
+
+def test_the_steps_of_the_check_of_the_set_up(client: SlurmClient, home: Path, tmp_path: Path) -> None:
+    """What an administrator's script asks for, in its order."""
+    client.setup_slurm()
+    assert client.validate()
+    assert "SlurmClient" in str(client)
+    models, data = client.get_all_image_versions_and_data_files()
+    assert (models, data) == ({"count": ["v1"]}, [])
+    for repo in client.slurm_model_repos.values():
+        assert client.extract_parts_from_url(repo)[1] == "master"
+    assert client.list_available_converter_versions() == {"zarr_to_tiff": ["v1"]}
+    folder, _, result = client.get_logfile_from_slurm(
+        slurm_job_id="", local_tmp_storage=str(tmp_path), logfile=f"{client.slurm_images_path}/sing.log"
+    )
+    assert result.__dict__
+    lines = (Path(folder) / "sing.log").read_text().splitlines()
+    assert lines[0].startswith("count: ")
+    assert "v1" in lines[0]

@@ -180,7 +180,7 @@ class Jobs:
         squeue's own words are mapped: COMPLETING and CONFIGURING are RUNNING, REQUEUED is PENDING. An array is PENDING
         or RUNNING while one of its tasks is, and COMPLETED only if all are. A job that neither queue nor accounting
         knows is UNKNOWN; one that was submitted or seen here before is PENDING for the first ten minutes of that,
-        because accounting lags behind the queue. ``env`` is ignored.
+        because accounting lags behind the queue. The keys are the ids as they were given. ``env`` is ignored.
         """
         ids = [int(one) for one in slurm_job_ids]
         found: dict[int, str] = {}
@@ -191,7 +191,8 @@ class Jobs:
                 raise scheduler_unavailable(f"querying {len(some)} jobs", answer.stderr)
             answers.append(result(answer))
             found.update(read_states(answer.stdout, some))
-        return {one: self._state(one, found.get(one)) for one in ids}, answers[-1] if answers else Result(exited=0)
+        states = {given: self._state(one, found.get(one)) for given, one in zip(slurm_job_ids, ids, strict=True)}
+        return states, answers[-1] if answers else Result(exited=0)
 
     def _state(self, job_id: int, word: str | None) -> str:
         if word is not None:
