@@ -13,6 +13,7 @@ from eventsourcing.application import NotificationLog
 from eventsourcing.persistence import Mapper
 from eventsourcing.system import ProcessApplication
 from eventsourcing.utils import Environment, EnvType
+from sqlalchemy import func, select
 
 from biomero.compat import removed
 from biomero.compat.applications import LogFactory, recorder_of
@@ -22,6 +23,7 @@ from biomero.eventsourcing import Task, WorkflowRun
 from biomeroworker.eventlog import legacy_views
 from biomeroworker.eventlog.legacy_views import JobProgressView, JobView, TaskExecution, WorkflowProgressView
 from biomeroworker.eventlog.mapper import TolerantMapper
+from biomeroworker.eventlog.tables import VIEWS
 
 __all__ = [
     "EngineManager",
@@ -37,6 +39,9 @@ __all__ = [
     "WorkflowRun",
     "wfs",
 ]
+
+#: Each has a row for each run.
+_COUNTED = (VIEWS.runs, VIEWS.workflow_progress)
 
 
 class _View(ProcessApplication[UUID]):
@@ -71,8 +76,14 @@ class _View(ProcessApplication[UUID]):
         return self._recorder
 
     def follow(self, name: str, log: NotificationLog) -> None:
-        """Catch up with events that were recorded without rows."""
-        self._recorder.catch_up()
+        """Catch up with events that were recorded without rows; fill tables again that were emptied."""
+        with self._recorder.engine.connect() as connection:
+            counts = select(*(select(func.count()).select_from(one).scalar_subquery() for one in _COUNTED))
+            runs, shown = connection.execute(counts).one()
+        if runs and not shown:
+            self._recorder.rebuild()
+        else:
+            self._recorder.catch_up()
 
     def pull_and_process(self, leader_name: str, start: int | None = None, stop: int | None = None) -> None:
         """See `WorkflowTracker.pull_and_process`."""
