@@ -258,8 +258,8 @@ class SlurmClient(ClientConnection, ClientLog, ClientJobs):
         return {**found, **self._images}
 
     @slurm_model_images.setter
-    def slurm_model_images(self, images: Mapping[str, str]) -> None:
-        self._images = dict(images)
+    def slurm_model_images(self, images: Mapping[str, str] | None) -> None:
+        self._images = dict(images or {})
 
     def get_workflow_images(self) -> dict[str, str]:
         """The same, as a method."""

@@ -78,10 +78,12 @@ def test_attributes_can_be_set_and_take_effect(client: SlurmClient, tmp_path: Pa
     client.slurm_model_repos = {"new": "/there"}
     client.slurm_model_jobs_params = {"new": [" --mem=2G"]}
     client.slurm_global_job_params = [" --account=lab"]
+    client.converter_images = client.slurm_model_images = client.slurm_model_jobs = None
     client.sqlalchemy_url = url(tmp_path / "new")
     assert client.deployment.settings.default_cluster.slurm.slurm_data_path == "elsewhere"
     assert client.analytics_rebuild_days_ago == 5
     assert client.settings.workflows["new"].repo == "/there"
+    assert client.converter_images == {}
     assert client.settings.workflows["new"].job_params == {"mem": "2G"}
     assert client.settings.workflows["count"].path == "count"
     assert client.settings.default_cluster.slurm.sbatch == {"account": "lab"}

@@ -54,8 +54,8 @@ class WorkflowMapping:
             return self
         return {name: getattr(one, self._field) for name, one in client.settings.workflows.items()}
 
-    def __set__(self, client: ClientSettings, values: Mapping[str, Any]) -> None:
-        client._change_workflows(self._field, values)
+    def __set__(self, client: ClientSettings, values: Mapping[str, Any] | None) -> None:
+        client._change_workflows(self._field, values or {})
 
 
 class ClientSettings:
@@ -170,8 +170,8 @@ class ClientSettings:
         return {name: job_script_name(self.settings, name) for name in self.settings.workflows}
 
     @slurm_model_jobs.setter
-    def slurm_model_jobs(self, jobs: Mapping[str, str]) -> None:
-        self._change_workflows("job", jobs)
+    def slurm_model_jobs(self, jobs: Mapping[str, str] | None) -> None:
+        self._change_workflows("job", jobs or {})
 
     @property
     def slurm_model_jobs_params(self) -> dict[str, list[str]]:
@@ -179,8 +179,8 @@ class ClientSettings:
         return {name: words_of(one.job_params) for name, one in self.settings.workflows.items()}
 
     @slurm_model_jobs_params.setter
-    def slurm_model_jobs_params(self, options: Mapping[str, list[str]]) -> None:
-        self._change_workflows("job_params", {name: options_of(words) for name, words in options.items()})
+    def slurm_model_jobs_params(self, options: Mapping[str, list[str]] | None) -> None:
+        self._change_workflows("job_params", {name: options_of(words) for name, words in (options or {}).items()})
 
     @property
     def slurm_global_job_params(self) -> list[str]:
@@ -188,8 +188,8 @@ class ClientSettings:
         return words_of(self.settings.default_cluster.slurm.sbatch)
 
     @slurm_global_job_params.setter
-    def slurm_global_job_params(self, words: list[str]) -> None:
-        self._change("SLURM", "sbatch", options_of(words))
+    def slurm_global_job_params(self, words: list[str] | None) -> None:
+        self._change("SLURM", "sbatch", options_of(words or ()))
 
     @property
     def converter_images(self) -> dict[str, str]:
@@ -197,8 +197,8 @@ class ClientSettings:
         return dict(self.settings.converters)
 
     @converter_images.setter
-    def converter_images(self, images: Mapping[str, str]) -> None:
-        self._use(self.settings.model_copy(update={"converters": dict(images)}))
+    def converter_images(self, images: Mapping[str, str] | None) -> None:
+        self._use(self.settings.model_copy(update={"converters": dict(images or {})}))
 
     def _section(self, name: str) -> Any:
         part: Any = self.settings if name == "ANALYTICS" else self.settings.default_cluster
