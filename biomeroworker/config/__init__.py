@@ -49,6 +49,7 @@ __all__ = [
     "SshSettings",
     "WorkerSettings",
     "WorkflowSettings",
+    "environment_values",
     "settings_table",
     "standard_files",
 ]
@@ -115,7 +116,7 @@ class Settings(Located):
         read = files.existing
         for file in read:
             values += ini.read(file)
-        values += _from_environment(environ)
+        values += environment_values(environ)
         return _build(cls, values, environ, {"files": read, "files_rule": files.rule})
 
     @classmethod
@@ -195,7 +196,8 @@ def _packaged() -> list[Value]:
         return list(ini.read(packaged))
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterable[Value]:
+def environment_values(environ: Mapping[str, str]) -> Iterable[Value]:
+    """The settings that variables of the environment have."""
     for section, kind in SECTIONS.items():
         for key, field in kind.model_fields.items():
             for variable in rendering.field_extras(field).get("env", []):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import subprocess
 from collections.abc import Iterator
@@ -133,3 +134,20 @@ def test_an_ssh_configuration_that_is_not_there_is_told_with_its_line_and_keeps_
         findings = {finding.subject: finding for finding in client.deployment.doctor()}
     assert findings["ssh configuration"].level == "fail"
     assert findings["ssh configuration"].setting.endswith("slurm.ini:3: [SSH] config_file")
+
+
+def test_a_user_and_a_port_of_the_constructor_hold_for_both_connections(
+    server: OwnSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.trust()
+    config = tmp_path / "ssh_config"
+    config.write_text(
+        f"Host *\n  IdentityFile {server.root}/id\n  IdentitiesOnly yes\n  UserKnownHostsFile {known_hosts(server)}\n"
+    )
+    monkeypatch.setenv("BIOMERO_SSH_CONFIG_FILE", str(config))
+    monkeypatch.setenv("BIOMERO_GPU_PARTITION", "a100")  # an argument: the constructor does not take it from there
+    account = getpass.getuser()
+    with SlurmClient("127.0.0.1", user=account, port=server.port, sqlalchemy_url=f"sqlite:///{tmp_path}/l") as client:
+        assert said(client) == "hello"
+        assert client.deployment.cluster.transport.run(["echo", "hello"]).stdout.strip() == "hello"
+        assert (client.user, client.port, client.gpu_partition) == (account, server.port, None)

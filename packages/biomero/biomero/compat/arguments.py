@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from biomeroworker.config import SECTIONS, Settings
+from biomeroworker.config import SECTIONS, Settings, environment_values
 from biomeroworker.config.ini import Value
 
 _ORIGIN = "SlurmClient(...)"
@@ -21,7 +21,8 @@ _BY_WORKFLOW = {
 def settings_of(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings that these arguments make. No ini file is read.
 
-    ``SQLALCHEMY_URL`` of the environment takes precedence over the argument, as in biomero.
+    The environment has the settings for which there is no argument (``BIOMERO_SSH_CONFIG_FILE``, …), and
+    ``SQLALCHEMY_URL``, which takes precedence over the argument, as in biomero.
 
     Raises
     ------
@@ -31,7 +32,8 @@ def settings_of(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Set
     given = {name: value for name, value in arguments.items() if value is not None and value != ""}
     if environ.get("SQLALCHEMY_URL"):
         given["sqlalchemy_url"] = environ["SQLALCHEMY_URL"]
-    return Settings.from_values(list(_values(given)), environ)
+    others = [value for value in environment_values(environ) if value.key not in arguments]
+    return Settings.from_values([*others, *_values(given)], environ)
 
 
 def _values(given: Mapping[str, Any]) -> Iterator[Value]:
