@@ -16,7 +16,6 @@ from biomero_schema.models import (
 from biomero.compat import removed
 from biomero.compat.schema import (
     DescriptorParserFactory,
-    ParsedWorkflowDescriptor,
     WorkflowDescriptorParser,
     convert_schema_type_to_omero,
     convert_schema_type_to_omero_rtype,
@@ -39,6 +38,9 @@ __all__ = [
     "convert_schema_type_to_omero_rtype",
     "detect_schema_format",
 ]
+
+#: A parsed descriptor is the model of biomero-schema.
+ParsedWorkflowDescriptor = WorkflowSchema
 
 
 def __getattr__(name: str) -> Any:

@@ -25,12 +25,12 @@ from biomero.compat.conversion import Conversion
 from biomero.compat.data import DataTransfer
 from biomero.compat.errors import raises_as_biomero
 from biomero.compat.jobs import Jobs
+from biomero.compat.schema import DescriptorParserFactory
 from biomero.compat.slurm_job import SlurmJob
 from biomero.compat.workflows import Workflows
 from biomero.constants import slurm_env
 from biomero.database import EngineManager, JobProgressView, JobView, TaskExecution, WorkflowProgressView
 from biomero.eventsourcing import NoOpWorkflowTracker, WorkflowTracker
-from biomero.schema_parsers import DescriptorParserFactory
 from biomero.views import JobAccounting, JobProgress, WorkflowAnalytics, WorkflowProgress
 from biomeroworker.config import Settings
 from biomeroworker.deployment.deployment import Deployment

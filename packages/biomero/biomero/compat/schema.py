@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from biomero_schema.models import ContainerImage, WorkflowSchema
 from pydantic import ValidationError
 
 from biomero.compat import fields, removed
@@ -13,12 +12,15 @@ from biomeroworker.domain.constants import schema_formats
 from biomeroworker.workflows import readers
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
 
+if TYPE_CHECKING:
+    from biomero_schema.models import WorkflowSchema
+
 #: What biomero has for descriptors that name no author and no citation.
 _NO_AUTHORS = [{"name": "Unknown", "email": None}]
 _NO_CITATIONS = [
     {"name": "Unknown Tool", "license": "Unknown", "description": "No citation information available"}
 ]  # fmt: skip
-_CONTAINER_TYPES = get_args(ContainerImage.model_fields["type"].annotation)
+_CONTAINER_TYPES = ("oci", "singularity", "docker")
 #: Up to here, OMERO's Float holds every whole number.
 _FLOAT_LIMIT = 2**24
 _SCHEMA_VERSIONS = {Family.BILAYERS: "bilayers-1.0.0"}
@@ -104,6 +106,8 @@ def as_schema(workflow: Workflow, content: Mapping[str, Any]) -> WorkflowSchema:
     content
         Its descriptor, for what `Workflow` does not have: authors, citations, the words of formats.
     """
+    from biomero_schema.models import WorkflowSchema  # makes its models when it is imported, which takes 0.1 s
+
     if workflow.family is Family.BIOMERO:
         try:
             return WorkflowSchema.model_validate(content)
@@ -229,6 +233,4 @@ def _parameter(one: Parameter, words: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-#: A parsed descriptor is the model of biomero-schema.
-ParsedWorkflowDescriptor = WorkflowSchema
 DescriptorParserFactory = WorkflowDescriptorParser
