@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from invoke import Result
@@ -49,6 +50,23 @@ def test_cleanup_with_a_data_location_removes_the_data(client: SlurmClient, job:
     (data.parent / "cells.zip").write_text("zip")
     assert client.cleanup_tmp_files(7, "cells/7_out", str(data), "omero-7.log").ok
     assert list(data.parent.iterdir()) == []
+
+
+def test_the_folder_of_a_run_that_a_script_recorded_can_be_removed(
+    client: SlurmClient, job: SlurmJob, home: Path
+) -> None:
+    recorded = client.workflowTracker.initiate_workflow("Slurm Workflow", "d", 1, 2)
+    accepted = client.log.accept({"workflow": "count"}, name="count", description="count", user=1, group=2)
+    folders = {name: home / "data" / f"biomero_{name}" for name in (recorded, accepted, uuid4(), "mine")}
+    for folder in folders.values():
+        folder.mkdir()
+    assert client.cleanup_tmp_files(7, data_location=str(folders[recorded]), logfile="omero-7.log").ok
+    assert client.cleanup_tmp_files(7, data_location="biomero_mine").ok
+    left = [folder for folder in folders.values() if folder.exists()]
+    assert len(left) == 2
+    for folder in left:  # of a run that a supervisor executes, and of a run that this log does not know
+        with pytest.raises(RequestRejected, match="retention_days"):
+            client.cleanup_tmp_files(7, data_location=str(folder))
 
 
 @pytest.mark.parametrize(

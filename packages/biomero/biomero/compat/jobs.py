@@ -31,6 +31,7 @@ from biomeroworker.deployment.job_scripts import JOB_SCRIPT
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import RequestRejected
+from biomeroworker.eventlog.runlog import NoSuchRun
 from biomeroworker.workflows.descriptor import FOLDER_TYPES, Workflow
 from biomeroworker.workflows.parameters import Folders, arguments, validate
 
@@ -276,13 +277,25 @@ class Jobs:
         if data_location is None and logfile is not None:
             return self._remove_logs(cluster, slurm_job_id, logfile)
         folder = data_folder(cluster, data_location or self.extract_data_location_from_log(slurm_job_id))
-        first = posixpath.relpath(folder, cluster.remote_paths.data).partition("/")[0]
-        if first.startswith("biomero_"):
+        if self._is_managed(posixpath.relpath(folder, cluster.remote_paths.data).partition("/")[0]):
             raise RequestRejected(f"{folder} belongs to a run; the supervisor removes it after [WORKER] retention_days")
         paths = [folder, f"{folder}.zip", *([data_folder(cluster, f"{filename}.zip")] if filename else [])]
         if logfile:
             paths.append(data_folder(cluster, logfile if "/" in logfile else posixpath.join(folder, logfile)))
         return run_checked(cluster, ["rm", "-rf", "--", *dict.fromkeys(paths)], "removing", timeout=300)
+
+    def _is_managed(self, name: str) -> bool:
+        """Whether a supervisor removes this folder of the data folder: that of an accepted run, or of an unknown one.
+
+        The folders of old scripts have names of the same form, with the id of a run that they have recorded.
+        """
+        try:
+            run_id = uuid.UUID(name.removeprefix("biomero_"))
+            return name.startswith("biomero_") and self._deployment.log.run(run_id).request is not None
+        except ValueError:
+            return False
+        except NoSuchRun:
+            return True
 
     def _remove_logs(self, cluster: Cluster, slurm_job_id: int | str, logfile: str) -> Result:
         try:
