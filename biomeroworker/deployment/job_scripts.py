@@ -18,6 +18,8 @@ JOB_SCRIPT = (
     r"""
 [ -f "${1:-}" ] || { echo "usage: $0 FILE, with the words of the container's command, each ended by NUL" >&2; exit 64; }
 read_words "$1"
+name=${SLURM_JOB_NAME:-workflow}
+echo "Running ${name//[^A-Za-z0-9_-]/_} Job w/ ${words[0]##*/} | container | $PWD | $0 |" # scripts read $PWD from it
 "${words[@]}"; code=$?
 [ "$code" -ne 0 ] || [ -n "$(ls -A data/out)" ] || { echo "Workflow completed without producing files"; code=2; }
 exit "$code"

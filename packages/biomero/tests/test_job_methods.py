@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from uuid import uuid4
 
@@ -189,3 +190,13 @@ def test_the_steps_of_the_check_of_the_set_up(client: SlurmClient, home: Path, t
     lines = (Path(folder) / "sing.log").read_text().splitlines()
     assert lines[0].startswith("count: ")
     assert "v1" in lines[0]
+
+
+def test_the_log_names_the_data_folder_in_the_line_that_old_scripts_search(
+    client: SlurmClient, job: SlurmJob, data: Path, tmp_path: Path
+) -> None:
+    _, log, _ = client.get_logfile_from_slurm(job.job_id, str(tmp_path))
+    line = Path(log).read_text().splitlines()[0]
+    found = re.match(r"Running [\w-]+? Job w\/ .+? \| .+? \| (?P<DATA_PATH>.+?) \|.*", line)
+    assert found
+    assert found["DATA_PATH"] == str(data) == client.extract_data_location_from_log(job.job_id)
