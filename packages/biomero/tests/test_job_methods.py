@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import zipfile
 from pathlib import Path
 from uuid import uuid4
 
@@ -200,3 +202,34 @@ def test_the_log_names_the_data_folder_in_the_line_that_old_scripts_search(
     found = re.match(r"Running [\w-]+? Job w\/ .+? \| .+? \| (?P<DATA_PATH>.+?) \|.*", line)
     assert found
     assert found["DATA_PATH"] == str(data) == client.extract_data_location_from_log(job.job_id)
+
+
+@pytest.mark.parametrize("name", ["7_out", "{folder}/7_out"])
+def test_results_are_packed_and_fetched_by_name_or_by_path(
+    client: SlurmClient, job: SlurmJob, data: Path, tmp_path: Path, name: str
+) -> None:
+    packer = tmp_path / "packer"  # in place of 7z a -y TARGET -tzip .
+    packer.write_text('#!/bin/sh\ntar -cf "$3" "$5"\n')
+    packer.chmod(0o755)
+    client.slurm_zip_cmd = str(packer)
+    folder = client.extract_data_location_from_log(job.job_id)
+    assert client.zip_data_on_slurm_server(folder, "7_out").ok
+    client.copy_zip_locally(str(tmp_path), name.format(folder=folder))
+    assert (tmp_path / "7_out.zip").read_bytes() == (data / "7_out.zip").read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("zip") or not shutil.which("unzip"), reason="needs zip and unzip")
+def test_info_zip_unpacks_and_packs_too(client: SlurmClient, home: Path, tmp_path: Path) -> None:
+    client.slurm_zip_cmd = str(shutil.which("zip"))
+    with zipfile.ZipFile(tmp_path / "my cells.zip", "w") as archive:
+        for name in ("image.ome.zarr/.zgroup", "image.ome.zarr/0/0/0", "a b.tif", "notes.txt"):
+            archive.writestr(name, name)
+    client.transfer_data(tmp_path / "my cells.zip")
+    assert client.unpack_data("my cells").ok
+    data = home / "data/my cells/data"
+    found = sorted(str(file.relative_to(data / "in")) for file in (data / "in").rglob("*") if file.is_file())
+    assert found == ["a b.tif", "image.ome.zarr/.zgroup", "image.ome.zarr/0/0/0"]
+    (data / "out/r.csv").write_text("1")
+    assert client.zip_data_on_slurm_server("my cells", "7_out").ok
+    client.copy_zip_locally(str(tmp_path), "7_out")
+    assert zipfile.ZipFile(tmp_path / "7_out.zip").read("r.csv") == b"1"

@@ -46,7 +46,7 @@ class ClientJobs:
         return self._data.zip_data_on_slurm_server(data_location, filename, env)
 
     def copy_zip_locally(self, local_tmp_storage: str, filename: str) -> fabric.transfer.Result:
-        """Download ``<filename>.zip`` from the data folder."""
+        """Download ``<filename>.zip``: a path, or the name that `zip_data_on_slurm_server` was given."""
         return self._data.copy_zip_locally(local_tmp_storage, filename)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------

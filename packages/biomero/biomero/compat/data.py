@@ -27,6 +27,20 @@ class DataTransfer:
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
+        #: The results that were packed here, by the names that they were given.
+        self._packed: dict[str, str] = {}
+
+    @property
+    def _zip_program(self) -> str:
+        return self._deployment.settings.default_cluster.slurm.slurm_zip_cmd
+
+    @property
+    def _is_info_zip(self) -> bool:
+        """Whether ``slurm_zip_cmd`` is Info-ZIP's ``zip``, which has an ``unzip`` beside it, and not 7-Zip."""
+        try:
+            return posixpath.basename(shlex.split(self._zip_program)[0]) == "zip"
+        except (IndexError, ValueError):
+            return False
 
     def transfer_data(self, local_path: str | Path) -> fabric.transfer.Result:
         """Bring a file or a folder into the data folder, under its own name."""
@@ -52,9 +66,15 @@ class DataTransfer:
         data = self._deployment.cluster.remote_paths.data
         folder = data_folder(self._deployment.cluster, zipfile.removesuffix(".zip"))
         inside = [f"{folder}/data/{name}" for name in ("in", "out", "gt")]
-        words = ["x", "-y", f"-o{inside[0]}", f"{data}/{posixpath.relpath(folder, data)}.zip"]
+        archive = f"{data}/{posixpath.relpath(folder, data)}.zip"
         patterns = (filter_filetypes or "").split()
-        unpack = f"{self._deployment.settings.default_cluster.slurm.slurm_zip_cmd} {shlex.join([*words, *patterns])}"
+        if self._is_info_zip:
+            program = posixpath.join(posixpath.dirname(shlex.split(self._zip_program)[0]), "unzip")
+            # a folder is matched by its files; exit code 11: no file matches one of the patterns
+            matches = [f"{one}/*" if one.endswith(".zarr") else one for one in patterns]
+            unpack = f"{{ {shlex.join([program, '-o', archive, *matches, '-d', inside[0]])} || [ $? -eq 11 ]; }}"
+        else:
+            unpack = f"{self._zip_program} {shlex.join(['x', '-y', f'-o{inside[0]}', archive, *patterns])}"
         return f"{shlex.join(['mkdir', '-p', *inside])} && {unpack}"
 
     def unpack_data(self, zipfile: str, env: dict[str, str] | None = None) -> Result:
@@ -70,20 +90,21 @@ class DataTransfer:
         """The shell's line that packs ``<data_location>/data/out`` into ``<data_location>/<filename>.zip``."""
         folder = data_folder(self._deployment.cluster, data_location)
         target = data_folder(self._deployment.cluster, f"{folder}/{filename}.zip")
-        words = shlex.join(["a", "-y", target, "-tzip", "."])
-        program = self._deployment.settings.default_cluster.slurm.slurm_zip_cmd
-        return f"{shlex.join(['cd', f'{folder}/data/out'])} && {program} {words}"
+        words = ["-r", target, "."] if self._is_info_zip else ["a", "-y", target, "-tzip", "."]
+        return f"{shlex.join(['cd', f'{folder}/data/out'])} && {self._zip_program} {shlex.join(words)}"
 
     def zip_data_on_slurm_server(self, data_location: str, filename: str, env: dict[str, str] | None = None) -> Result:
         """Pack the results of ``data_location`` on the cluster."""
         command = self.get_zip_command(data_location, filename)
-        return run_checked(
+        answer = run_checked(
             self._deployment.cluster, ["sh", "-c", command], f"packing {data_location}", timeout=_ZIP_TIMEOUT_SECONDS
         )
+        self._packed[filename] = posixpath.join(data_location, filename)
+        return answer
 
     def copy_zip_locally(self, local_tmp_storage: str, filename: str) -> fabric.transfer.Result:
-        """Fetch ``<filename>.zip`` from the data folder (``<folder>/<name>``, or a path below it)."""
-        remote = data_folder(self._deployment.cluster, f"{filename}.zip")
+        """Fetch ``<filename>.zip``: a path, or the name that `zip_data_on_slurm_server` was given."""
+        remote = data_folder(self._deployment.cluster, f"{self._packed.get(filename, filename)}.zip")
         local = Path(local_tmp_storage) / posixpath.basename(remote)
         copy_here(self._deployment.cluster, remote, local)
         return transferred(str(local), remote)
