@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, text
 
 from biomeroworker.eventlog.detached import MARKER, waiting_runs
 from biomeroworker.eventlog.mapper import UnknownEvent
@@ -44,23 +43,43 @@ EVENTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["BINARY(16)", "CHAR(32)"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunLog]:
-    """A SQLite log as biomero made it (ids as 16 bytes), and the same with ids as text."""
-    with sqlite3.connect(tmp_path / "log.sqlite") as database:
-        database.execute(
-            "CREATE TABLE workflowtracker_events (id INTEGER NOT NULL PRIMARY KEY, "
-            f"originator_id {request.param} NOT NULL, originator_version INTEGER NOT NULL, topic TEXT NOT NULL, "
-            "state BLOB NOT NULL)"
+#: The columns of the events table for each kind of database: SQLite as biomero made it, SQLite as it is made here.
+COLUMNS = {
+    "sqlite 2.8": "id INTEGER NOT NULL PRIMARY KEY, originator_id BINARY(16) NOT NULL, state BLOB NOT NULL",
+    "sqlite": "id INTEGER NOT NULL PRIMARY KEY, originator_id CHAR(32) NOT NULL, state BLOB NOT NULL",
+    "postgresql": "id BIGSERIAL PRIMARY KEY, originator_id UUID NOT NULL, state BYTEA NOT NULL",
+}
+
+
+@pytest.fixture(params=["sqlite 2.8", "sqlite", pytest.param("postgresql", marks=pytest.mark.sandbox)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with the events."""
+    kind = request.param
+    url: str = request.getfixturevalue("postgres_url") if kind == "postgresql" else f"sqlite:///{tmp_path}/log.sqlite"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TABLE workflowtracker_events ({COLUMNS[kind]}, originator_version BIGINT NOT NULL, "
+            "topic TEXT NOT NULL)"
         )
         for one, version, topic, attributes in EVENTS:
-            key = one.bytes if request.param.startswith("BINARY") else one.hex
-            state = json.dumps({"timestamp": TIME, **attributes}).encode()
-            database.execute(
-                "INSERT INTO workflowtracker_events (originator_id, originator_version, topic, state) "
-                "VALUES (?, ?, ?, ?)", (key, version, topic, state),
+            connection.execute(
+                text(
+                    "INSERT INTO workflowtracker_events (originator_id, originator_version, topic, state) "
+                    "VALUES (:one, :version, :topic, :state)"
+                ),
+                {
+                    "one": one.bytes if kind == "sqlite 2.8" else one.hex, "version": version, "topic": topic,
+                    "state": json.dumps({"timestamp": TIME, **attributes}).encode(),
+                },
             )  # fmt: skip
-    with RunLog.open(f"sqlite:///{tmp_path}/log.sqlite") as log:
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[RunLog]:
+    with RunLog.open(url) as log:
         yield log
 
 
@@ -74,15 +93,15 @@ def test_runs_and_tasks_are_read_and_go_on(log: RunLog) -> None:
     assert log.runs()[0].state.value == "done"
 
 
-def test_appended_events_have_ids_of_the_same_kind(log: RunLog, tmp_path: Path) -> None:
+def test_appended_events_have_ids_of_the_same_kind(log: RunLog) -> None:
     log.tracker.initiate_workflow("new", "new", 1, 2)
-    with sqlite3.connect(tmp_path / "log.sqlite") as database:
-        kinds = {type(one) for (one,) in database.execute("SELECT originator_id FROM workflowtracker_events")}
-    assert len(kinds) == 1
+    with log.engine.connect() as connection:
+        ids = connection.execute(text("SELECT originator_id FROM workflowtracker_events")).scalars()
+        assert len({type(one) for one in ids}) == 1
 
 
 def test_user_group_and_main_task_are_filled_in_though_the_run_is_named_by_text(log: RunLog) -> None:
-    with log._engine.connect() as connection:
+    with log.engine.connect() as connection:
         (task,) = connection.execute(select(VIEWS.task_execution)).mappings()
         (run,) = connection.execute(select(VIEWS.workflow_progress)).mappings()
     assert (task["user_id"], task["group_id"], task["status"]) == (5, 7, "RUNNING")
