@@ -1,7 +1,7 @@
 """Detached runs that biomero 2.9 queued for its own supervisor, and that have not ended.
 
-Nothing here executes them: their steps are those of another program. They are named, so that somebody can start them
-again.
+No supervisor of this program executes them: their steps are those of another program. They are listed, so that their
+users can start them again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stored events as objects; events of newer programs, whose classes are unknown here, are kept as they are."""
+"""Stored events as objects; events of newer programs, whose classes are unknown here, are preserved."""
 
 from __future__ import annotations
 

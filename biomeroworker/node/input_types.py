@@ -1,7 +1,7 @@
 """Numbers of a script's inputs, in the types that the script declares.
 
 A client may send a whole number for a Float, or 12.0 for an Int; OMERO's own check refuses both. Here they are
-converted if the value stays the same; anything else is left to that check.
+converted if the value does not change; that check handles all other cases.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ API: dict[str, dict[str, dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "data" / "biomero-2.8.3-api.json").read_text()
 )
 
-#: Names that no program outside biomero was found to use. Each raises an error that says what to use instead.
+#: Names that no program outside biomero was found to use. Each raises an error that names the replacement.
 REMOVED = {
     "SlurmClient": {
         # make text for a shell out of a user's values, which this program does nowhere
@@ -163,7 +163,7 @@ def test_the_values_of_the_constants_are_the_same() -> None:
                 assert repr(getattr(getattr(constants, name), member)) == value["repr"]
 
 
-def test_a_removed_name_says_what_to_use_instead() -> None:
+def test_a_removed_name_raises_an_error_that_names_the_replacement() -> None:
     import biomero
     from biomero.schema_parsers import DescriptorParserFactory
 

@@ -112,7 +112,7 @@ def client(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", METHODS.split())
 def test_a_method_is_there_or_says_what_to_use_instead(client: Any, name: str) -> None:
-    if not hasattr(client, name):  # who looks first finds nothing; who calls it is told
+    if not hasattr(client, name):  # hasattr is False, and access raises an error that names the replacement
         with pytest.raises(NotImplementedError, match=f"SlurmClient.{name} was removed: "):
             getattr(client, name)
 

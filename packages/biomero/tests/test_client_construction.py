@@ -148,7 +148,7 @@ def test_errors_are_also_those_that_old_programs_catch(client: SlurmClient, home
 
 def test_clients_in_threads_do_not_close_each_others_engines(tmp_path: Path) -> None:
     faults: list[BaseException] = []
-    kept = SlurmClient(sqlalchemy_url=url(tmp_path))
+    open_before = SlurmClient(sqlalchemy_url=url(tmp_path))
 
     def work() -> None:
         try:
@@ -164,7 +164,7 @@ def test_clients_in_threads_do_not_close_each_others_engines(tmp_path: Path) -> 
     for thread in threads:
         thread.join()
     assert faults == []
-    assert len(kept.log.runs()) == 6
+    assert len(open_before.log.runs()) == 6
 
 
 def test_validate_says_no_when_the_set_up_fails(client: SlurmClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def ini(server: OwnSshd, tmp_path: Path) -> Path:
     return file
 
 
-def said(client: SlurmClient) -> str:
+def greeting(client: SlurmClient) -> str:
     return str(client.run("echo hello", hide=True, in_stream=False).stdout).strip()
 
 
@@ -44,14 +44,14 @@ def known_hosts(server: OwnSshd) -> Path:
 
 def test_a_host_that_is_known_is_spoken_to(ini: Path) -> None:
     with SlurmClient.from_config(ini) as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
         assert client.host == "127.0.0.1"
 
 
 def test_a_host_that_nobody_knows_is_not_spoken_to(ini: Path, server: OwnSshd) -> None:
     known_hosts(server).write_text("")
     with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="no known_hosts file: SHA256"):
-        said(client)
+        greeting(client)
 
 
 def test_a_host_that_shows_another_key_is_not_spoken_to(ini: Path, server: OwnSshd, tmp_path: Path) -> None:
@@ -59,14 +59,14 @@ def test_a_host_that_shows_another_key_is_not_spoken_to(ini: Path, server: OwnSs
     other = (tmp_path / "other.pub").read_text().split()
     known_hosts(server).write_text(f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n")
     with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="the host key changed"):
-        said(client)
+        greeting(client)
 
 
 def test_a_key_that_was_revoked_is_not_believed_though_it_is_listed(ini: Path, server: OwnSshd) -> None:
     line = known_hosts(server).read_text()
     known_hosts(server).write_text(f"{line}@revoked * {line.partition(' ')[2]}")
     with SlurmClient.from_config(ini) as client, pytest.raises(Blocked):
-        said(client)
+        greeting(client)
 
 
 def test_names_that_are_hashed_or_patterns_or_aliases_are_found(ini: Path, server: OwnSshd) -> None:
@@ -74,15 +74,15 @@ def test_names_that_are_hashed_or_patterns_or_aliases_are_found(ini: Path, serve
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", known_hosts(server)], check=True, capture_output=True)
     assert known_hosts(server).read_text().startswith("|1|")
     with SlurmClient.from_config(ini) as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
     known_hosts(server).write_text(f"[127.0.0.*]:{server.port} {key}")
     with SlurmClient.from_config(ini) as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
     known_hosts(server).write_text(f"front-ends {key}")
     config = ini.parent / "ssh_config"
     config.write_text(config.read_text() + "  HostKeyAlias front-ends\n")
     with SlurmClient.from_config(ini) as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
 
 
 def test_a_key_that_may_be_taken_at_first_sight_is_taken_by_ssh_and_kept(ini: Path, server: OwnSshd) -> None:
@@ -90,7 +90,7 @@ def test_a_key_that_may_be_taken_at_first_sight_is_taken_by_ssh_and_kept(ini: Pa
     config = ini.parent / "ssh_config"
     config.write_text(config.read_text() + "  StrictHostKeyChecking accept-new\n")
     with SlurmClient.from_config(ini) as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
         assert "ed25519" in known_hosts(server).read_text()
         client.deployment.cluster.close()
 
@@ -104,10 +104,10 @@ def test_a_jump_host_must_be_known_as_well(ini: Path, server: OwnSshd) -> None:
     way = known_hosts(server).read_text()
     known_hosts(server).write_text(f"end {way.partition(' ')[2]}{way}")
     with SlurmClient.from_config(ini) as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
     known_hosts(server).write_text(f"end {way.partition(' ')[2]}")
     with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="no known_hosts file"):
-        said(client)
+        greeting(client)
 
 
 def test_the_ssh_configuration_is_read_when_the_connection_is_wanted_and_not_before(
@@ -130,7 +130,7 @@ def test_an_ssh_configuration_that_is_not_there_is_told_with_its_line_and_keeps_
     with SlurmClient.from_config(ini) as client:
         assert client.log.runs() == []
         with pytest.raises(ConfigError, match=r"slurm\.ini:3: \[SSH\] config_file: the SSH configuration cannot"):
-            said(client)
+            greeting(client)
         findings = {finding.subject: finding for finding in client.deployment.doctor()}
     assert findings["ssh configuration"].level == "fail"
     assert findings["ssh configuration"].setting.endswith("slurm.ini:3: [SSH] config_file")
@@ -148,6 +148,6 @@ def test_a_user_and_a_port_of_the_constructor_hold_for_both_connections(
     monkeypatch.setenv("BIOMERO_GPU_PARTITION", "a100")  # an argument: the constructor does not take it from there
     account = getpass.getuser()
     with SlurmClient("127.0.0.1", user=account, port=server.port, sqlalchemy_url=f"sqlite:///{tmp_path}/l") as client:
-        assert said(client) == "hello"
+        assert greeting(client) == "hello"
         assert client.deployment.cluster.transport.run(["echo", "hello"]).stdout.strip() == "hello"
         assert (client.user, client.port, client.gpu_partition) == (account, server.port, None)

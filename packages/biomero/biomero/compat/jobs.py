@@ -1,6 +1,6 @@
 """Jobs by their SLURM ids: state, working folder, log; and submission of a job on data that is on the cluster.
 
-A supervisor carries a run that `SlurmClient.submit` accepts. `run_workflow` is for callers that do each step
+A supervisor executes a run that `SlurmClient.submit` accepts. `run_workflow` is for callers that do each step
 themselves: it submits one job on a folder that exists on the cluster, and leaves the rest to the caller.
 """
 
@@ -187,7 +187,7 @@ class Jobs:
         found: dict[int, str] = {}
         answers = []
         for cluster, some in self._by_cluster(ids):
-            answer = cluster.transport.run(["sh", "-c", _STATES, "ask", ",".join(map(str, some))], timeout=60)
+            answer = cluster.transport.run(["sh", "-c", _STATES, "states", ",".join(map(str, some))], timeout=60)
             if not answer.ok:
                 raise scheduler_unavailable(f"querying {len(some)} jobs", answer.stderr)
             answers.append(result(answer))
@@ -271,7 +271,7 @@ class Jobs:
     ) -> Result:
         """Remove a job's data, log and zip. Nothing outside the data folder, and nothing of an accepted run.
 
-        With a ``logfile`` and no ``data_location``, only the job's logs are removed: the data stay.
+        With a ``logfile`` and no ``data_location``, only the job's logs are removed, and no data.
         """
         cluster = self._cluster_with(slurm_job_id)
         if data_location is None and logfile is not None:
@@ -300,7 +300,7 @@ class Jobs:
     def _remove_logs(self, cluster: Cluster, slurm_job_id: int | str, logfile: str) -> Result:
         try:
             folder = data_folder(cluster, self.extract_data_location_from_log(slurm_job_id))
-        except RequestRejected:  # SLURM does not know the job any more: nobody can tell where its log is
+        except RequestRejected:  # SLURM does not know the job any more, so the place of its log is unknown
             return Result(exited=0)
         command = ["sh", "-c", _REMOVE_LOGS, "logs", folder, str(int(slurm_job_id)), posixpath.basename(logfile)]
         return run_checked(cluster, command, "removing logs")

@@ -118,7 +118,7 @@ class SlurmJob:
         return self.job_state in ("COMPLETED", "COMPLETED+")
 
     def cleanup(self, slurmClient: SlurmClient) -> Result:  # noqa: N803
-        """Remove its logs from the cluster. Its data stay: they may be the input of the next job."""
+        """Remove its logs from the cluster. Its data are not removed: they may be the input of the next job."""
         return slurmClient.cleanup_tmp_files(self.job_id, logfile=self.log_file or f"omero-{self.job_id}.log")
 
     def get_error(self) -> str:

@@ -78,7 +78,7 @@ class Workflows:
     # -- descriptors --------------------------------------------------------------------------------------------------
 
     def init_workflows(self, force_update: bool = False) -> None:
-        """Read all descriptors; ``force_update`` asks the web for those from there, however fresh they are."""
+        """Read all descriptors; ``force_update`` fetches remote ones again, also if the cached copies are fresh."""
         for name, one in self._deployment.settings.workflows.items():
             if force_update and is_address(one.repo):
                 try:
@@ -88,7 +88,7 @@ class Workflows:
         list(self._deployment.catalogue.usable())
 
     def refresh(self) -> None:
-        """Ask for what dialogs show: descriptors that are old, and the versions on the clusters."""
+        """Refresh what dialogs show: descriptors that are old, and the versions on the clusters."""
         Refresher(self._deployment.settings, self._deployment.clusters).refresh()
 
     def generic_descriptor_from_github(self, workflow: str) -> dict[str, Any]:
