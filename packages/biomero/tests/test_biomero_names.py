@@ -49,7 +49,7 @@ def test_the_literal_strings_are_a_contract() -> None:
     assert constants.results.OUTPUT_SLURM_JOB_ID == "SLURM Job Id"
 
 
-def test_a_colour_asked_for_wins_and_others_stay_the_same() -> None:
+def test_a_given_colour_has_precedence_and_others_depend_on_the_run_only() -> None:
     from biomero.constants import QUALITATIVE_COLOR_SCHEME, resolve_workflow_color
 
     run = "860236c1-6578-4ae0-b12e-8f77a6854e73"
@@ -63,13 +63,13 @@ def test_constants_load_without_ssh_and_without_omero() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
-def test_off_tracking_takes_any_call() -> None:
+def test_without_tracking_every_call_is_accepted() -> None:
     from biomero import NoOpWorkflowTracker
 
     assert NoOpWorkflowTracker().start_task("x", anything=1) is None
 
 
-def test_stored_topics_lead_to_the_classes() -> None:
+def test_stored_topics_resolve_to_the_classes() -> None:
     from eventsourcing.utils import get_topic, resolve_topic
 
     from biomero import Task, WorkflowRun
@@ -111,13 +111,13 @@ def client(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", METHODS.split())
-def test_a_method_is_there_or_says_what_to_use_instead(client: Any, name: str) -> None:
+def test_a_method_is_present_or_its_error_names_the_replacement(client: Any, name: str) -> None:
     if not hasattr(client, name):  # hasattr is False, and access raises an error that names the replacement
         with pytest.raises(NotImplementedError, match=f"SlurmClient.{name} was removed: "):
             getattr(client, name)
 
 
-def test_a_name_that_never_was_is_an_ordinary_mistake(client: Any) -> None:
+def test_an_unknown_name_is_an_attribute_error(client: Any) -> None:
     with pytest.raises(AttributeError) as caught:
         client.frobnicate()
     assert not isinstance(caught.value, NotImplementedError)
@@ -127,6 +127,6 @@ def test_a_name_that_never_was_is_an_ordinary_mistake(client: Any) -> None:
     ("module", "name"),
     [("biomero.schema_parsers", "BiaflowsSchemaAdapter"), ("biomero.database", "retry_on_database_conflict")],
 )
-def test_what_a_module_had_says_what_to_use_instead(module: str, name: str) -> None:
+def test_the_error_for_a_removed_name_of_a_module_names_it(module: str, name: str) -> None:
     with pytest.raises(NotImplementedError, match=name):
         getattr(importlib.import_module(module), name)

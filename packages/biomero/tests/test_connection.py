@@ -1,4 +1,4 @@
-"""The client as a fabric connection, to a real sshd: when the SSH configuration is read, and whom is believed."""
+"""The client as a fabric connection to a real sshd: when it reads the SSH configuration, and which host keys it accepts."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def known_hosts(server: OwnSshd) -> Path:
     return server.root / "known_hosts"
 
 
-def test_a_host_that_is_known_is_spoken_to(ini: Path) -> None:
+def test_a_known_host_is_connected_to(ini: Path) -> None:
     with SlurmClient.from_config(ini) as client:
         assert greeting(client) == "hello"
         assert client.host == "127.0.0.1"
 
 
-def test_a_host_that_nobody_knows_is_not_spoken_to(ini: Path, server: OwnSshd) -> None:
+def test_an_unknown_host_is_refused(ini: Path, server: OwnSshd) -> None:
     known_hosts(server).write_text("")
     with SlurmClient.from_config(ini) as client, pytest.raises(Blocked, match="no known_hosts file: SHA256"):
         greeting(client)
 
 
-def test_a_host_that_shows_another_key_is_not_spoken_to(ini: Path, server: OwnSshd, tmp_path: Path) -> None:
+def test_a_host_with_another_key_is_refused(ini: Path, server: OwnSshd, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
     other = (tmp_path / "other.pub").read_text().split()
     known_hosts(server).write_text(f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n")
@@ -62,7 +62,7 @@ def test_a_host_that_shows_another_key_is_not_spoken_to(ini: Path, server: OwnSs
         greeting(client)
 
 
-def test_a_key_that_was_revoked_is_not_believed_though_it_is_listed(ini: Path, server: OwnSshd) -> None:
+def test_a_revoked_key_is_refused_although_it_is_listed(ini: Path, server: OwnSshd) -> None:
     line = known_hosts(server).read_text()
     known_hosts(server).write_text(f"{line}@revoked * {line.partition(' ')[2]}")
     with SlurmClient.from_config(ini) as client, pytest.raises(Blocked):
@@ -85,7 +85,7 @@ def test_names_that_are_hashed_or_patterns_or_aliases_are_found(ini: Path, serve
         assert greeting(client) == "hello"
 
 
-def test_a_key_that_may_be_taken_at_first_sight_is_taken_by_ssh_and_kept(ini: Path, server: OwnSshd) -> None:
+def test_with_accept_new_ssh_stores_the_key_of_a_new_host(ini: Path, server: OwnSshd) -> None:
     known_hosts(server).write_text("")
     config = ini.parent / "ssh_config"
     config.write_text(config.read_text() + "  StrictHostKeyChecking accept-new\n")
@@ -110,7 +110,7 @@ def test_a_jump_host_must_be_known_as_well(ini: Path, server: OwnSshd) -> None:
         greeting(client)
 
 
-def test_the_ssh_configuration_is_read_when_the_connection_is_wanted_and_not_before(
+def test_the_ssh_configuration_is_read_at_the_first_use_of_the_connection(
     ini: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())  # which paramiko lets the programs of the configuration read
@@ -125,7 +125,7 @@ def test_the_ssh_configuration_is_read_when_the_connection_is_wanted_and_not_bef
     assert ran.exists()
 
 
-def test_an_ssh_configuration_that_is_not_there_is_told_with_its_line_and_keeps_nobody_from_the_log(ini: Path) -> None:
+def test_a_missing_ssh_configuration_is_reported_with_its_line_and_the_log_can_still_be_read(ini: Path) -> None:
     (ini.parent / "ssh_config").unlink()
     with SlurmClient.from_config(ini) as client:
         assert client.log.runs() == []

@@ -1,4 +1,4 @@
-"""What a programmer does in a shell, on a real cluster: data there, a job, its state and log, results back, away."""
+"""What a programmer does in a shell, on a real cluster: send data, run a job, read state and log, fetch results."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_job_is_run_followed_and_cleaned_up(client, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_failing_container_is_failed_though_it_left_files(client, data):
+def test_a_failing_container_makes_the_job_fail_although_it_left_files(client, data):
     job = client.run_workflow_job("obedient", "v1.0.0", data, exit=3)
     job.slurm_polling_interval = 0.3
     assert job.wait_for_completion(client, None) == "FAILED"
@@ -84,7 +84,7 @@ def test_a_failing_container_is_failed_though_it_left_files(client, data):
     client.cleanup_tmp_files(job.job_id)
 
 
-def test_what_cannot_be_run_is_refused_and_leaves_no_open_task(client, data):
+def test_invalid_requests_are_refused_and_leave_no_open_task(client, data):
     with pytest.raises(RequestRejected, match="no such parameter"):
         client.run_workflow("obedient", "v1.0.0", data, nonsense=1)
     with pytest.raises(RequestRejected, match="data/in"):
@@ -101,13 +101,13 @@ def test_nothing_outside_the_data_folder_is_removed(client, path):
         client.cleanup_tmp_files(1, data_location=path or "/")
 
 
-def test_a_runs_own_folder_is_the_supervisors_to_remove(client):
+def test_the_folder_of_an_unknown_run_is_not_removed(client):
     with pytest.raises(RequestRejected, match="retention_days"):
         client.cleanup_tmp_files(1, data_location="biomero_860236c1-6578-4ae0-b12e-8f77a6854e73")
 
 
 @pytest.mark.slow
-def test_zipped_data_goes_there_and_results_come_back(client, site, tmp_path):
+def test_zipped_data_are_sent_and_results_are_fetched(client, site, tmp_path):
     # the machine has no 7z: a stand-in with the same arguments
     seven = Path(client.deployment.cluster.remote_paths.home) / "7z"
     seven.write_text(SEVEN)
@@ -146,7 +146,7 @@ else:
 """
 
 
-def test_what_is_asked_about_workflows(client):
+def test_workflows_are_described(client):
     assert client.get_workflow_images()["obedient"].endswith("lab/obedient:v1.0.0")
     assert "broken" not in client.slurm_model_images
     parameters = client.get_workflow_parameters("obedient")
@@ -163,7 +163,7 @@ def test_what_is_asked_about_workflows(client):
         client.get_workflow_parameters("broken")
 
 
-def test_versions_are_what_is_on_the_cluster(client):
+def test_versions_are_those_on_the_cluster(client):
     versions, _ = client.get_image_versions_and_data_files("obedient")
     assert versions == ["v1.0.0"]
     assert client.get_all_image_versions_and_data_files()[0] == {"broken": [], "obedient": ["v1.0.0"]}
@@ -172,17 +172,17 @@ def test_versions_are_what_is_on_the_cluster(client):
         client.get_image_versions_and_data_files("nonsense")
 
 
-def test_a_job_that_nobody_knows_is_neither_pending_nor_done(client):
+def test_a_job_that_slurm_does_not_know_is_unknown(client):
     found, answer = client.check_job_status([987654321])
     assert found == {987654321: "UNKNOWN"}
     assert answer.ok
 
 
-def test_it_is_a_connection_that_runs_commands(client):
+def test_the_client_runs_commands(client):
     assert client.run("echo hello", hide=True, in_stream=False).stdout.strip() == "hello"
 
 
-def test_the_tables_can_be_asked_by_their_classes(client, tmp_path):
+def test_the_tables_can_be_queried_by_their_classes(client, tmp_path):
     EngineManager.create_scoped_session(f"sqlite:///{tmp_path}/new.db")
     try:
         assert EngineManager.get_session().execute(select(JobView)).all() == []

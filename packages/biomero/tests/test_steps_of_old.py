@@ -1,4 +1,4 @@
-"""The steps of a script of old, one after the other, on a cluster in a folder whose sbatch runs the job at once."""
+"""The steps of an old script, one after the other, on a cluster that is a folder; its sbatch runs the job at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_images_are_brought_converted_and_told_of(client: SlurmClient, images: Path, home: Path) -> None:
+def test_images_are_sent_and_converted_and_the_task_is_recorded(client: SlurmClient, images: Path, home: Path) -> None:
     assert client.validate()
     client.setup_job_scripts()
     assert client.update_slurm_scripts(generate_jobs=True).ok
@@ -43,7 +43,7 @@ def test_images_are_brought_converted_and_told_of(client: SlurmClient, images: P
     client.bring_listener_uptodate(client.wfProgress)
 
 
-def test_what_cannot_be_converted_stays_as_it_is(client: SlurmClient, images: Path, home: Path) -> None:
+def test_images_that_cannot_be_converted_are_not_changed(client: SlurmClient, images: Path, home: Path) -> None:
     (images / "data/in/image-1.ome.zarr/0/.zarray").unlink()
     client.transfer_data(images)
     job = client.run_conversion_workflow_job(images.name)
@@ -52,7 +52,7 @@ def test_what_cannot_be_converted_stays_as_it_is(client: SlurmClient, images: Pa
     assert [file.name for file in (data / "in").iterdir()] == ["image-1.ome.zarr"]
 
 
-def test_a_conversion_that_is_not_taken_is_not_ok_and_says_why(
+def test_a_rejected_conversion_is_not_ok_and_has_the_reason(
     client: SlurmClient, images: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.transfer_data(images)

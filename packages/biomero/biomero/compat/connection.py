@@ -96,7 +96,7 @@ class _Refuse(MissingHostKeyPolicy):
 def _unknown_key(host: str, key: PKey, what: str = "") -> Blocked:
     return Blocked(
         f"{what}{host} shows a {key.get_name()} key that is in no known_hosts file: {key.fingerprint}",
-        hint="compare the fingerprint with what the site publishes, then add the key (`biomeroworker doctor` prints the command)",
+        hint="compare the fingerprint with what the site publishes, then add the key (see `biomeroworker doctor`)",
     )
 
 
