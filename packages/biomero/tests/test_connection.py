@@ -1,4 +1,4 @@
-"""The client as a fabric connection to a real sshd: when it reads the SSH configuration, and which host keys it accepts."""
+"""The client as a fabric connection to a real sshd: when it reads the SSH configuration, and which keys it accepts."""
 
 from __future__ import annotations
 
