@@ -292,8 +292,9 @@ class Stack:
         )
 
     def shown(self, run: str) -> dict[str, Any]:
-        """The output of ``biomeroworker show --json`` for a run."""
-        found: dict[str, Any] = json.loads(self.biomeroworker("show", run, "--json"))
+        """The output of ``biomeroworker show --json`` for a run, from a node that runs: a test may have killed one."""
+        node = next(node for node in NODES if self.engine.inspect(self.container(node))["State"]["Running"])
+        found: dict[str, Any] = json.loads(self.biomeroworker("show", run, "--json", node=node))
         return found
 
     def holder(self, run: str) -> str:
@@ -322,11 +323,11 @@ class Launch:
             "Data_Type=Dataset", f"IDs={stack.dataset}", f"{workload.NAME}=True", f"{workload.NAME}_|_sleep={sleep}",
             f"3a) Import into NEW Dataset={dataset}",
         ]  # fmt: skip
-        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `close`
+        self._written = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `close`
         command = ["omero", "script", "launch", str(stack.script), *inputs]
         self.process = subprocess.Popen(
             [DOCKER, "exec", stack.container("client"), *command],
-            env=stack.engine.environment, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
+            env=stack.engine.environment, stdin=subprocess.DEVNULL, stdout=self._written, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.run = until(lambda: self._new(before), 60, "the script has handed its run in")
 
@@ -337,8 +338,8 @@ class Launch:
         return next(iter(new), "")
 
     def output(self) -> str:
-        self.output.seek(0)
-        return self.output.read()
+        self._written.seek(0)
+        return self._written.read()
 
     def await_state(self, *states: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
         """Wait until the run is in one of these states, according to the event log."""
@@ -386,7 +387,7 @@ class Launch:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.output.close()
+        self._written.close()
 
 
 @contextlib.contextmanager
