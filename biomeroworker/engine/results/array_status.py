@@ -15,6 +15,14 @@ from biomeroworker.domain import ranges
 from biomeroworker.domain.job_status import JobState, JobStatus, by_task
 
 
+def of_attempt(name: str, found: Sequence[JobStatus], tasks: Iterable[int]) -> tuple[JobStatus, dict[int, JobStatus]]:
+    """The scheduler's answer as the status of an attempt's job, and of each of its tasks; of none if it is no array."""
+    by_number = per_task(name, found, tasks)
+    if by_number:
+        return aggregate_array(name, by_number), by_number
+    return (found[-1] if found else JobStatus.unknown(name)), {}
+
+
 def per_task(name: str, found: Sequence[JobStatus], tasks: Iterable[int]) -> dict[int, JobStatus]:
     """The status of each task; UNKNOWN for a task that the scheduler does not know."""
     return {

@@ -92,10 +92,7 @@ class ResultCollector:
     def _query_status(context: RunContext) -> tuple[JobStatus, dict[int, JobStatus]]:
         attempt = context.attempt
         found = context.cluster.status([attempt.name], context.run.created_on).get(attempt.name, [])
-        tasks = array_status.per_task(attempt.name, found, attempt.tasks)
-        if tasks:
-            return array_status.aggregate_array(attempt.name, tasks), tasks
-        return (found[-1] if found else JobStatus.unknown(attempt.name)), {}
+        return array_status.of_attempt(attempt.name, found, attempt.tasks)
 
     @staticmethod
     def _fetch(context: RunContext, number: int) -> TransferResult:

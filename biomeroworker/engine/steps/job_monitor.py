@@ -112,14 +112,11 @@ class JobMonitor:
         Of an array the numbers of tasks in each state are recorded, when they change.
         """
         run, attempt = context.run, context.attempt
-        tasks = array_status.per_task(attempt.name, found, attempt.tasks)
+        status, tasks = array_status.of_attempt(attempt.name, found, attempt.tasks)
         if tasks:
             self._release_again(context, tasks)
             ended_chunks = run.chunks - len(tasks) + array_status.count_ended(tasks)
-            status = array_status.aggregate_array(attempt.name, tasks)
             status = replace(status, progress=f"{100 * ended_chunks / run.chunks:.0f}%")
-        else:
-            status = found[-1] if found else JobStatus.unknown(attempt.name)
         changed = self._log.observe(run.id, attempt.number, status)
         context.guard.check()
         text = f"job {attempt.job_id} {status.raw_state or status.state.name}"
@@ -142,7 +139,7 @@ class JobMonitor:
         return self._ctx.settings.worker.retry_hours * 3600
 
     def record_unreachable(self, runs: Sequence[LeasedRun], fault: Fault, delay: float, *, give_up: bool) -> None:
-        """Record that the scheduler did not answer; pause the runs if ``give_up``, or if waiting cannot help."""
+        """Record that the scheduler did not answer; pause the runs if ``give_up``."""
         for leased in runs:
             leased.polled = None  # the next answer is recorded even if it is the same as the last
             try:
@@ -154,7 +151,7 @@ class JobMonitor:
             if context.run.state.is_terminal or context.run.paused or context.run.cancel_requested:
                 continue
             with contextlib.suppress(Conflict), leased.lease.fence():
-                if give_up or not isinstance(fault, Transient):
+                if give_up:
                     self._fault_handler.pause(context, fault)
                 else:
                     self._fault_handler.retry_later(context, fault, delay)

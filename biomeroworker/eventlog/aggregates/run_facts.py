@@ -39,7 +39,8 @@ class RunFacts:
     @property
     def cluster(self) -> str:
         """The name of the run's cluster; ``""`` is the cluster without a name, and the value before admission."""
-        return self.plan.cluster if self.plan else ""
+        plan = self.plan
+        return plan.cluster if plan else ""
 
     @property
     def request_model(self) -> RunRequest:
@@ -65,7 +66,8 @@ class RunFacts:
     @property
     def workflow_version(self) -> str:
         """The version of the image that is used, or, before admission, that was requested; may be empty."""
-        return (self.plan.version if self.plan else "") or self.recorded_request.version
+        plan = self.plan
+        return (plan.version if plan else "") or self.recorded_request.version
 
     @property
     def chunks(self) -> int:

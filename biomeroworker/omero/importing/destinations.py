@@ -108,8 +108,8 @@ class Destinations:
     def for_run(self) -> Sequence[tuple[str, int]]:
         """Class and id of the objects that a result of the whole run is attached to: the inputs.
 
-        If the user may annotate none of them, it is the dataset of the results, which is created if necessary: nobody
-        would find a file that is attached to nothing.
+        If the user may annotate none of them, it is the dataset of the results, which is created if necessary:
+        a file that is attached to no object cannot be found in OMERO.
         """
         if not self._targets:  # once: there may be thousands of files
             self._targets = self.annotatable_inputs() or [("Dataset", self._dataset())]
