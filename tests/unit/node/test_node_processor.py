@@ -119,10 +119,11 @@ def watched(process):
     return process.alreadyDone()
 
 
+# os.write: the signal may arrive while print is still inside its buffer, which refuses a second print
 PATIENT = """
-import signal, sys, time
+import os, signal, sys, time
 def ended(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    os.write(1, f"got {signal.Signals(number).name}\\n".encode())
     time.sleep(0.3)
     sys.exit(0)
 signal.signal(signal.SIGTERM, ended); signal.signal(signal.SIGHUP, ended)
