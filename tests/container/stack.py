@@ -356,10 +356,6 @@ class Launch:
         until(there, seconds, f"run {self.run} is {' or '.join(states)}")
         return self.stack.shown(self.run)
 
-    def resume_if_paused(self) -> None:
-        if self.stack.sql(f"select paused from biomeroworker_run where run_id = '{self.run}'") == "t":
-            self.stack.biomeroworker("resume", self.run)
-
     def await_job(self) -> str:
         """Wait until the run's job runs in SLURM; its id."""
         found = self.await_state("running")

@@ -28,7 +28,6 @@ _BLOCKED = {
     "Permission denied (": "the cluster refuses our key: check User and IdentityFile in the SSH configuration, the"
     " agent, and authorized_keys on the cluster",
     "Too many authentication failures": "too many keys are offered: set IdentitiesOnly yes and IdentityFile",
-    "Could not resolve hostname": "the cluster's name cannot be resolved: check [SSH] host and the SSH configuration",
     "Bad configuration option": "the SSH configuration has an error",
     "Bad owner or permissions on": "the SSH configuration must belong to the worker's account, and no"
     " other account may write to it",
@@ -38,6 +37,9 @@ _BLOCKED = {
     "Bad stdio forwarding": "the SSH configuration has an error",
     "unix_listener: path": "the path of the folder for shared connections is too long",
 }
+#: A wrong name ends a run before it is admitted; later, the name server is the likely cause.
+_UNRESOLVED = "Could not resolve hostname"
+_UNRESOLVED_HINT = "the cluster's name cannot be resolved: check [SSH] host, the SSH configuration and the name server"
 _REFUSALS = ("Permission denied (", "Too many authentication failures")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded", "quota exceeded")
 _NO_ACCESS = ("Permission denied", "Read-only file system", "Operation not permitted")
@@ -50,11 +52,11 @@ def tail(text: str, lines: int = 8) -> str:
 
 def connection_fault(host: str, stderr: str) -> Fault:
     """The fault of an ssh client that failed itself, from its error output."""
-    if "Temporary failure in name resolution" not in stderr:
-        for words, hint in _BLOCKED.items():
-            if words in stderr:
-                return Blocked(f"no SSH connection to {host}", hint=hint, detail=tail(stderr))
-    return Transient(f"the SSH connection to {host} failed", detail=tail(stderr))
+    for words, hint in _BLOCKED.items():
+        if words in stderr:
+            return Blocked(f"no SSH connection to {host}", hint=hint, detail=tail(stderr))
+    hint = _UNRESOLVED_HINT if _UNRESOLVED in stderr else ""
+    return Transient(f"the SSH connection to {host} failed", hint=hint, detail=tail(stderr))
 
 
 def is_refusal(stderr: str) -> bool:

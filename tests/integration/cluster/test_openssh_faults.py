@@ -140,10 +140,15 @@ def test_a_refused_key_is_blocked(sshd: OwnSshd, transport: OpenSshTransport) ->
     assert "Permission denied" in caught.value.detail
 
 
-def test_an_unknown_host_name_is_a_fault(sshd: OwnSshd) -> None:
+def test_a_name_that_cannot_be_resolved_is_a_transient_fault_with_a_hint(sshd: OwnSshd) -> None:
+    """Name servers fail for a while, too; a run whose job is on the cluster must not be paused for that."""
     sshd.config.write_text("Host nowhere\n  HostName no-such-host.invalid\n")
-    with pytest.raises((Blocked, Transient)):  # depends on the answer of the resolver
+    with pytest.raises(Transient) as caught:
         OpenSshTransport("nowhere", config_file=sshd.config, runtime_dir=sshd.runtime).check()
+    assert "check [SSH] host" in caught.value.hint
+
+
+def test_a_name_that_ssh_would_read_as_an_option_is_refused(sshd: OwnSshd) -> None:
     with pytest.raises(ConfigError):
         OpenSshTransport("-oProxyCommand=x", runtime_dir=sshd.runtime)
 
