@@ -9,10 +9,10 @@ import omero.model
 from omero.rtypes import rstring
 
 from biomeroworker.domain.source import Output, Provenance
+from biomeroworker.imaging.results import Result
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.importing.annotations import RUN, ProvenanceAnnotations, provenance_text
 from biomeroworker.omero.importing.options import Options
-from biomeroworker.omero.importing.results import Result
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,14 @@ from tempfile import TemporaryDirectory
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, ResultManifest
 from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provenance
+from biomeroworker.imaging.results import Kind, Result, sort, stem_of
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.importing import files, tables
 from biomeroworker.omero.importing.annotations import RUN, ProvenanceAnnotations, provenance_text
 from biomeroworker.omero.importing.destinations import Destinations
 from biomeroworker.omero.importing.images import ResultImage, add_images
 from biomeroworker.omero.importing.options import Options
-from biomeroworker.omero.importing.results import Kind, Result, image_name, read_image, sort, stem_of
+from biomeroworker.omero.importing.results import image_name, read_image
 from biomeroworker.omero.importing.rois import add_rois, clear_rois, colour_of, planes_of
 
 log = logging.getLogger(__name__)

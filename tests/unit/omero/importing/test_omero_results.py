@@ -7,16 +7,8 @@ from PIL import Image
 
 from biomeroworker.domain.manifest import InputImage, InputManifest, PhysicalSize, ResultFile, ResultManifest
 from biomeroworker.errors import Permanent
-from biomeroworker.omero.importing.results import (
-    Result,
-    image_name,
-    kind_of,
-    read_image,
-    sort,
-    to_omero_type,
-    to_pyramid_type,
-    to_tczyx,
-)
+from biomeroworker.imaging.results import Result, kind_of, sort, to_tczyx
+from biomeroworker.omero.importing.results import image_name, read_image, to_omero_type, to_pyramid_type
 from tests.ome_zarr_images import VERSIONS, write_image
 
 INPUT = InputImage(
