@@ -7,7 +7,7 @@ PYTHON3 ?= python3
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 # Number of processes that run tests; they mostly wait for daemons
-WORKERS ?= 3
+WORKERS ?= 4
 ROOT_ARGUMENT := $(if $(SANDBOX_ROOT),--root $(SANDBOX_ROOT))
 
 # Timeout in seconds for one test of tests/container, including the fixtures that it starts

@@ -25,19 +25,22 @@ PORTS_PER_PROCESS = 1000
 FIRST_PORT = 20000
 
 #: The groups that take longest, and begin first.
-OMERO, SLURM, FAULTS, REAL_FAULTS = "omero", "slurm", "faults", "faults on the real cluster"
-LONG = (OMERO, SLURM, FAULTS, REAL_FAULTS)
+GRID, OMERO, CONTAINERS, SLURM = "OMERO.grid", "OMERO's API", "containers on the cluster", "the cluster"
+FAULTS, REAL_FAULTS = "faults", "faults on the real cluster"
+LONG = (GRID, OMERO, CONTAINERS, FAULTS, SLURM, REAL_FAULTS)
 
 
 def group(file: Path, fixtures: Iterable[str]) -> str:
     """The group of a test: the parts that it starts, or its file, so that fixtures of a module are created once."""
     used = set(fixtures)
-    if used & {"server", "grid", "router"}:
+    if used & {"grid", "router"} or {"server", "sandbox"} <= used:
+        return GRID
+    if "server" in used:
         return OMERO
     if "resilience" in file.parts:
         return REAL_FAULTS if "real" in file.parts else FAULTS
     if {"cluster", "sandbox"} <= used:
-        return SLURM
+        return CONTAINERS if "apptainer" in used else SLURM
     return str(file)
 
 
