@@ -61,7 +61,7 @@ sandbox-down: $(VENV)/.installed ## stop the sandbox
 sandbox-purge: $(VENV)/.installed ## stop the sandbox and remove its data and its cluster account
 	@$(PYTHON) -m sandbox down --purge $(ROOT_ARGUMENT)
 
-test: $(VENV)/.installed ## run all tests except test-container, and lint
+test: $(VENV)/.installed ## run all tests except test-container and test-browser, and lint
 	@$(MAKE) --no-print-directory -j2 test-product lint test-stand-in
 
 test-product: $(VENV)/.installed
@@ -81,6 +81,10 @@ lint: $(VENV)/.installed ## run the checks of pre-commit
 test-container: $(VENV)/.installed ## test the images and the compose files on a Docker Engine (root, or DOCKER_HOST)
 	@tools/install-packages packages-container.txt
 	@$(PYTHON) -m pytest -q tests/container -o timeout=$(CONTAINER_TIMEOUT) $(PYTEST_ARGUMENTS)
+
+test-browser: $(VENV)/.installed ## test OMERO.web, the dialogs and the run report in Chromium; needs root
+	@tools/install-packages packages-browser.txt
+	@$(PYTHON) -m pytest -q tests/browser $(PYTEST_ARGUMENTS)
 
 image: ## build both images (SOURCE=URL for the label, BUILD_ARGUMENTS for more)
 	@DOCKER_BUILDKIT=1 docker build $(IMAGE_LABELS) $(BUILD_ARGUMENTS) --target node -t $(IMAGE):$(VERSION) .
@@ -102,4 +106,4 @@ docs: $(VENV)/.installed ## build the documentation; warnings are errors
 clean: ## remove build results of this checkout; caches elsewhere remain
 	@rm -rf $(VENV) docs/_build build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: test-product test-stand-in help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test test-container image locks bench lint docs clean
+.PHONY: test-product test-stand-in test-browser help packages install demo sandbox-up sandbox-status sandbox-env sandbox-down sandbox-purge test test-container image locks bench lint docs clean
