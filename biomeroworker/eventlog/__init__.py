@@ -1,1 +1,1 @@
-"""The event-sourced log of runs."""
+"""The event log: the events of all runs, and the tables made from them."""

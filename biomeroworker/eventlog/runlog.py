@@ -1,4 +1,4 @@
-"""The log of runs: written by the engine, read by all parts.
+"""The event log: written by the engine, read by all parts.
 
 Each method that records is one transaction: the events, the rows that dashboards and lists read, and the position up to
 which events were projected into them commit together or not at all. After a conflict with another process, the change

@@ -19,7 +19,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     "Certificate authorities": ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     "Settings of this program, without the secrets below": ("BIOMERO*", "GPU_PARTITION", "GPU_GRES", "GPU_GPUS"),
-    "The database of the log of runs, and which storage module biomero's code uses": (
+    "The database of the event log, and which storage module biomero's code uses": (
         *("SQLALCHEMY_URL", "PERSISTENCE_MODULE"),
     ),
     "Importer and data folder": (

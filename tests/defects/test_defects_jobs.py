@@ -83,15 +83,15 @@ def test_another_process_continues_a_run_after_its_submitter_died(world: World) 
 
 def test_occasional_failures_of_accounting_do_not_end_the_monitoring(world: World) -> None:
     """One failed `sacct` was an error that ended the monitoring of a job."""
-    world.goes_wrong("sacct", *["down"] * 3)
-    world.goes_wrong("squeue", *["down"] * 2)
+    world.set_faults("sacct", *["down"] * 3)
+    world.set_faults("squeue", *["down"] * 2)
     run = executed(world)
     assert world.check(run.id).attempt == 1
 
 
 def test_a_refused_submission_ends_the_run_and_leaves_nothing_open(world: World) -> None:
     """A refused submission left a task in the state created without end."""
-    world.goes_wrong("sbatch", *["partition"] * 9)
+    world.set_faults("sbatch", *["partition"] * 9)
     run = executed(world)
     assert run.state.is_terminal or run.paused
     text = str(run.report) + run.pause_reason

@@ -117,7 +117,7 @@ class OmeroWorld(World):
             inputs={"type": "Dataset", "ids": [self.dataset]},
         )  # fmt: skip
 
-    def hand_in(self, **parameters: Any) -> UUID:
+    def submit(self, **parameters: Any) -> UUID:
         """Accept such a run."""
         request = self.request(**parameters)
         with self.log() as log:

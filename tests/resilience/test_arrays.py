@@ -101,7 +101,7 @@ def test_an_array_has_at_most_as_many_tasks_as_the_cluster_allows(world: World) 
 @SLOW
 @pytest.mark.parametrize("word", ["down", "silent"])
 def test_a_release_without_an_answer_is_repeated(world: World, word: str) -> None:
-    world.goes_wrong("scontrol", "", word, word)  # the first call queries the site's limits
+    world.set_faults("scontrol", "", word, word)  # the first call queries the site's limits
     run = execute(world, world.accept(images=3, batch=1))
     assert run.attempt == 1
 

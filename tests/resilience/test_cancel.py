@@ -39,7 +39,7 @@ def test_a_cancel_is_delivered_when_the_cluster_is_back(world: World, state: str
             assert "when the cluster answers" in run.report["message"]
             assert [one.name for one in log.pending_cancels.all()] == [run.attempts[1].name]
         assert world.live(run_id), "the cluster could not be reached"
-        world.all_is_well()
+        world.clear_faults()
         settled(world)
         world.check(run_id, RunState.CANCELLED)
         assert [job["state"] for job in world.jobs()] == ["CANCELLED"]
@@ -56,7 +56,7 @@ def test_a_pending_cancel_is_delivered_by_the_next_supervisor(world: World) -> N
         world.await_run(run_id, 15)
         first.kill()
     assert world.live(run_id)
-    world.all_is_well()
+    world.clear_faults()
     with child.running(world):
         settled(world)
     world.check(run_id, RunState.CANCELLED)
@@ -67,7 +67,7 @@ def test_a_cancel_that_the_scheduler_ignores_is_repeated(world: World) -> None:
     run_id = world.accept(sleep=60)
     with child.running(world):
         world.await_run(run_id, 30, RunState.RUNNING)
-        world.goes_wrong("scancel", "ignored", "ignored", "down")
+        world.set_faults("scancel", "ignored", "ignored", "down")
         with world.log() as log:
             log.request_cancel(run_id, "ada")
         world.await_run(run_id, 15)
@@ -76,7 +76,7 @@ def test_a_cancel_that_the_scheduler_ignores_is_repeated(world: World) -> None:
 
 
 def test_a_job_that_starts_after_the_cancel_does_nothing(world: World) -> None:
-    world.goes_wrong("sbatch", "late 3")
+    world.set_faults("sbatch", "late 3")
     run_id = world.accept()
     world.set_timing(doubt_seconds=60)
     with child.running(world):
@@ -131,8 +131,8 @@ def test_a_cancel_leaves_no_half_of_the_results(world: World, monkeypatch: pytes
 
 @SLOW
 def test_a_paused_run_that_is_cancelled_ends(world: World) -> None:
-    world.goes_wrong("squeue", "*word PONDERING")
-    world.goes_wrong("sacct", "*disabled")
+    world.set_faults("squeue", "*word PONDERING")
+    world.set_faults("sacct", "*disabled")
     run_id = world.accept(sleep=60)
     with child.running(world):
         world.await_run(run_id, 30, RunState.QUEUED)
@@ -140,6 +140,6 @@ def test_a_paused_run_that_is_cancelled_ends(world: World) -> None:
             log.pause(run_id, "for a test", RunState.QUEUED)
             time.sleep(0.5)
             log.request_cancel(run_id, "ada")
-        world.all_is_well()
+        world.clear_faults()
         world.await_run(run_id, 15)
     world.check(run_id, RunState.CANCELLED)

@@ -25,8 +25,8 @@ from tests.resilience.world import SLOW, World
 def test_a_run_ends_well_although_the_scheduler_misbehaves(
     world: World, queue: list[str], accounting: list[str]
 ) -> None:
-    world.goes_wrong("squeue", *queue)
-    world.goes_wrong("sacct", *accounting)
+    world.set_faults("squeue", *queue)
+    world.set_faults("sacct", *accounting)
     run_id = world.accept(sleep=0.5)
     with child.running(world):
         world.await_run(run_id)
@@ -35,7 +35,7 @@ def test_a_run_ends_well_although_the_scheduler_misbehaves(
 
 def test_a_job_that_left_the_queue_is_not_done_while_accounting_lags(world: World) -> None:
     (world.slurm / "forgets").touch()
-    world.goes_wrong("sacct", *["stale"] * 6)
+    world.set_faults("sacct", *["stale"] * 6)
     run_id = world.accept()
     with child.running(world):
         world.await_run(run_id)
@@ -49,12 +49,12 @@ def test_a_job_that_left_the_queue_is_not_done_while_accounting_lags(world: Worl
 def test_the_end_of_an_unknown_job_is_decided_when_the_scheduler_answers_again(world: World) -> None:
     """The job is unknown beyond the deadline: its results are fetched, and wait for the scheduler's answer."""
     (world.slurm / "forgets").touch()
-    world.goes_wrong("sacct", "*lag")
+    world.set_faults("sacct", "*lag")
     run_id = world.accept()
     with child.running(world):
         run = world.await_run(run_id, 30, RunState.FETCHING)
         assert run.state is RunState.FETCHING
-        world.all_is_well()
+        world.clear_faults()
         world.await_run(run_id)
     assert world.check(run_id).attempt == 1
 
@@ -65,10 +65,10 @@ def test_a_job_that_still_runs_after_the_deadline_is_waited_for(world: World) ->
     run_id = world.accept(sleep=6)
     with child.running(world):
         world.await_run(run_id, 30, RunState.RUNNING)
-        world.goes_wrong("squeue", "*word PONDERING")
-        world.goes_wrong("sacct", "*lag")
+        world.set_faults("squeue", "*word PONDERING")
+        world.set_faults("sacct", "*lag")
         world.await_run(run_id, 30, RunState.FETCHING)
-        world.all_is_well()
+        world.clear_faults()
         world.await_run(run_id)
     assert world.check(run_id).attempt == 1
 
@@ -90,12 +90,12 @@ def test_a_run_is_paused_while_the_scheduler_does_not_answer_and_continues_when_
     run_id = world.accept(sleep=1)
     with child.running(world):
         world.await_run(run_id, 30, RunState.QUEUED, RunState.RUNNING)
-        world.goes_wrong("squeue", "*down")
-        world.goes_wrong("sacct", "*down")
+        world.set_faults("squeue", "*down")
+        world.set_faults("sacct", "*down")
         with world.log() as log:
             world.until(lambda: log.run(run_id).paused)
             assert "SLURM does not answer" in log.run(run_id).pause_reason
-            world.all_is_well()
+            world.clear_faults()
             log.resume(run_id)
         world.await_run(run_id)
     assert world.check(run_id).attempt == 1

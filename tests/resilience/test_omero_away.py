@@ -65,7 +65,7 @@ def router_away(root: Root) -> Iterator[None]:
 
 def survives(world: OmeroWorld, stage: str, outage: Outage, **how: object) -> None:
     """The fault happens in the middle of a step; the run records it, and ends once when the fault is removed."""
-    run_id = world.hand_in()
+    run_id = world.submit()
     with omero_world.running(world, stage=stage, hold_at=MIDDLE[stage], only=str(run_id), **how):
         world.until(world.moments.with_suffix(".held").exists)
         with outage():
@@ -91,7 +91,7 @@ def test_a_run_survives_that_the_router_is_killed(grid, omero_world_of, stage):
 
 def test_without_a_tables_server_an_import_waits(grid, omero_world_of):
     world = omero_world_of()
-    run_id = world.hand_in()
+    run_id = world.submit()
     with omero_world.running(world, stage="importing", hold_at=MIDDLE["importing"], only=str(run_id)):
         world.until(world.moments.with_suffix(".held").exists)
         with killed_and_disabled(Tables(grid)):

@@ -48,7 +48,7 @@ def is_paused(world: OmeroWorld, run_id: UUID) -> bool:
 @SLOW
 @pytest.mark.parametrize("stage", ["exporting", "fetching"])
 def test_a_full_disk_pauses_the_run_which_continues_when_there_is_space(small, stage):
-    run_id = small.hand_in(sleep=0.0 if stage == "exporting" else 3.0)
+    run_id = small.submit(sleep=0.0 if stage == "exporting" else 3.0)
     if stage == "exporting":
         ballast = fill(small)
     with omero_world.running(small):

@@ -19,7 +19,7 @@ MOST = 400
 
 def killed_at(world: OmeroWorld, number: int) -> bool:
     """Execute a run whose importer is killed at this moment; return whether it was. The next importer finishes."""
-    run_id = world.hand_in()
+    run_id = world.submit()
     first = omero_world.start(world, stage="importing", kill_at=number, only=str(run_id))
     first.join(60)
     killed = first.exitcode in (-9, 255)  # 255: killed, and the fork server did not see its exit status
@@ -35,7 +35,7 @@ def killed_at(world: OmeroWorld, number: int) -> bool:
 def test_importers_that_are_killed_one_after_the_other_leave_one_set(omero_world_of):
     """Each is killed some changes later than the one before, so that parts of everything are left."""
     world = omero_world_of()
-    run_id = world.hand_in()
+    run_id = world.submit()
     for number in (4, 13, 22, 29):
         process = omero_world.start(world, stage="importing", kill_at=number, only=str(run_id))
         process.join(60)

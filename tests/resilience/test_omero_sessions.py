@@ -46,7 +46,7 @@ def sessions_of(world: OmeroWorld, name: str) -> list[str]:
 def test_sudo_is_the_one_privilege_that_an_administrator_needs(omero_world_of):
     world = omero_world_of()
     environment = light_admin(world, "Sudo")
-    run_id = world.hand_in()
+    run_id = world.submit()
     with omero_world.running(world, only=str(run_id), environment=environment):
         world.await_run(run_id)
     world.check(run_id)
@@ -61,7 +61,7 @@ def test_without_sudo_the_run_fails_and_names_the_missing_privilege(omero_world_
     with world.server.root() as root:
         every = [value for (value,) in root.rows("select p.value from AdminPrivilege p")]
     environment = light_admin(world, *(one for one in every if one != "Sudo"))
-    run_id = world.hand_in()
+    run_id = world.submit()
     with omero_world.running(world, only=str(run_id), environment=environment):
         world.await_run(run_id)
     report = world.check(run_id, RunState.FAILED).report
@@ -74,7 +74,7 @@ def test_without_sudo_the_run_fails_and_names_the_missing_privilege(omero_world_
 def test_a_step_that_takes_longer_than_the_servers_timeout_keeps_its_session(omero_world_of, stage, moment):
     """A thread keeps the session alive every five seconds, while the step computes or waits for a disk."""
     world = omero_world_of()
-    run_id = world.hand_in()
+    run_id = world.submit()
     with omero_world.running(world, stage=stage, hold_at=moment, only=str(run_id), idle=9_000, alive=5):
         world.until(world.moments.with_suffix(".held").exists)
         world.until(lambda: world.open_sessions() == [], 20, must=False)
@@ -89,7 +89,7 @@ def test_a_step_that_takes_longer_than_the_servers_timeout_keeps_its_session(ome
 @SLOW
 def test_a_session_that_a_killed_supervisor_left_is_dropped_by_the_server(omero_world_of):
     world = omero_world_of()
-    run_id = world.hand_in()
+    run_id = world.submit()
     first = omero_world.start(world, stage="importing", kill_at=10, only=str(run_id), idle=9_000)
     first.join(60)
     assert world.open_sessions()
@@ -100,7 +100,7 @@ def test_a_session_that_a_killed_supervisor_left_is_dropped_by_the_server(omero_
 def test_a_session_that_is_ended_in_the_middle_of_a_step_is_opened_again(omero_world_of):
     """An administrator or the restart of a server can end it."""
     world = omero_world_of()
-    run_id = world.hand_in()
+    run_id = world.submit()
     with omero_world.running(world, stage="exporting", hold_at="before getPlane", only=str(run_id)):
         world.until(world.moments.with_suffix(".held").exists)
         assert world.server

@@ -37,7 +37,7 @@ def ends(process: BaseProcess) -> None:
 
 def terminated_at(world: OmeroWorld, stage: str, number: int) -> bool:
     """Send SIGTERM to a supervisor at this moment; return whether the moment came. The next one finishes the run."""
-    run_id = world.hand_in()
+    run_id = world.submit()
     first = omero_world.start(world, stage=stage, term_at=number)
     terminated = world.moments.with_suffix(".terminated")
     with world.log() as log:
@@ -93,7 +93,7 @@ def test_a_supervisor_ends_at_every_call_to_omero(omero_world_of, stage, stride)
 def test_a_supervisor_ends_although_omero_does_not_answer(server, omero_world_of, stage, moment):
     world, relay = omero_world_of(), Relay(server.host, server.port)
     try:
-        run_id = world.hand_in()
+        run_id = world.submit()
         environment = world.environment(relay.port)
         process = omero_world.start(world, stage=stage, hold_at=moment, encrypted=True, environment=environment)
         world.until(world.moments.with_suffix(".held").exists)

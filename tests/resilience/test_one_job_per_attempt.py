@@ -27,7 +27,7 @@ def test_a_job_that_sbatch_submitted_without_an_answer_is_adopted(world: World, 
     """Also a job that waits longer than the time of doubt: only the scheduler knows it then."""
     if delay:
         (world.slurm / "delay").write_text(str(delay))
-    world.goes_wrong("sbatch", word)
+    world.set_faults("sbatch", word)
     run_id = world.accept()
     with child.running(world):
         world.await_run(run_id)
@@ -38,7 +38,7 @@ def test_a_job_that_sbatch_submitted_without_an_answer_is_adopted(world: World, 
 
 @SLOW
 def test_an_sbatch_that_never_answers_times_out_and_its_job_is_adopted(world: World) -> None:
-    world.goes_wrong("sbatch", "silent")
+    world.set_faults("sbatch", "silent")
     run_id = world.accept()
     world.set_timing(doubt_seconds=20)
     with child.running(world):
@@ -49,7 +49,7 @@ def test_an_sbatch_that_never_answers_times_out_and_its_job_is_adopted(world: Wo
 
 @SLOW
 def test_a_job_that_never_appears_is_waited_for_and_then_replaced_by_a_new_attempt(world: World) -> None:
-    world.goes_wrong("sbatch", "timeout")
+    world.set_faults("sbatch", "timeout")
     run_id = world.accept()
     started = time.monotonic()
     world.set_timing(doubt_seconds=2)
@@ -61,7 +61,7 @@ def test_a_job_that_never_appears_is_waited_for_and_then_replaced_by_a_new_attem
 
 
 def test_a_job_that_starts_after_its_attempt_was_abandoned_does_nothing(world: World) -> None:
-    world.goes_wrong("sbatch", "late 5")
+    world.set_faults("sbatch", "late 5")
     run_id = world.accept()
     world.set_timing(doubt_seconds=1)
     with child.running(world):
@@ -107,7 +107,7 @@ def test_a_job_that_is_requeued_starts_again(world: World) -> None:
 
 @pytest.mark.parametrize("word", ["limit", pytest.param("rate", marks=SLOW), pytest.param("down", marks=SLOW)])
 def test_a_temporary_refusal_is_retried_in_the_same_attempt(world: World, word: str) -> None:
-    world.goes_wrong("sbatch", word, word, word)
+    world.set_faults("sbatch", word, word, word)
     run_id = world.accept()
     with child.running(world):
         world.await_run(run_id)
@@ -117,7 +117,7 @@ def test_a_temporary_refusal_is_retried_in_the_same_attempt(world: World, word: 
 
 @SLOW
 def test_a_permanent_refusal_ends_the_run(world: World) -> None:
-    world.goes_wrong("sbatch", "partition")
+    world.set_faults("sbatch", "partition")
     run_id = world.accept()
     with child.running(world):
         world.await_run(run_id)
@@ -162,11 +162,11 @@ def test_a_supervisor_that_is_suspended_repeatedly_harms_no_run(world: World) ->
 def test_two_supervisors_execute_the_runs_of_six_submitters_once(world: World) -> None:
     accepted: list[object] = []
 
-    def hand_in() -> None:
+    def submit() -> None:
         for _ in range(2):
             accepted.append(world.accept())
 
-    threads = [threading.Thread(target=hand_in) for _ in range(6)]
+    threads = [threading.Thread(target=submit) for _ in range(6)]
     with child.running(world), child.running(world):
         for thread in threads:
             thread.start()

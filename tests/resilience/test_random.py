@@ -53,7 +53,7 @@ class Case:
                 time.sleep(self.random.uniform(0, 0.8))
                 self.random.choice((self._link, self._stand_still, self._kill, self._cancel))(run_id, [first, *others])
             time.sleep(self.random.uniform(0, 0.5))
-            self.world.all_is_well()
+            self.world.clear_faults()
             self._supervisor(supervisors)
             self.world.await_run(run_id, 60)
             with self.world.log() as log:
@@ -86,7 +86,7 @@ class Case:
             if self.random.random() < 0.5:
                 chosen = self.random.choices(words, k=self.random.randint(1, 3))
                 self.happened.append(f"{program}: {chosen}")
-                self.world.goes_wrong(program, *chosen)
+                self.world.set_faults(program, *chosen)
 
     def _kill_at(self) -> int:
         number = self.random.choice((0, self.random.randint(1, 80)))

@@ -207,11 +207,11 @@ class World:
         """Let the node of these tasks fail when they start; a task that is named twice is lost twice."""
         (self.slurm / "lose").write_text("".join(f"{task}\n" for task in tasks))
 
-    def goes_wrong(self, program: str, *words: str) -> None:
+    def set_faults(self, program: str, *words: str) -> None:
         """Let the next calls of a program of SLURM fail in these ways, one after the other."""
         (self.slurm / "faults" / program).write_text("".join(f"{word}\n" for word in words))
 
-    def all_is_well(self) -> None:
+    def clear_faults(self) -> None:
         """Remove all faults."""
         for file in (self.slurm / "faults").iterdir():
             file.unlink()

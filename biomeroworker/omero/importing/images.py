@@ -105,7 +105,7 @@ def _make(session: OmeroSession, pictures: Sequence[ResultImage]) -> dict[str, i
         writer = writers.get()
         try:
             with translate_errors(f"write result {picture.result} to OMERO"):
-                return _write(writer, picture, types)
+                return write_image(writer, picture, types)
         finally:
             writers.put(writer)
 
@@ -118,7 +118,11 @@ def _pixel_types(session: OmeroSession) -> dict[str, Any]:
     return {entry.value.val: entry for entry in session.query("select t from PixelsType t")}
 
 
-def _write(sf: Any, picture: ResultImage, types: dict[str, Any]) -> int:
+def write_image(sf: Any, picture: ResultImage, types: dict[str, Any]) -> int:
+    """Create one image with all of its planes; returns its id.
+
+    ``sf``: a session's ServiceFactory. ``types``: OMERO's PixelsType by name.
+    """
     pixels = picture.read()
     t, c, z, y, x = pixels.values.shape
     if y * x > PYRAMID_ABOVE:

@@ -13,7 +13,7 @@ from omero.rtypes import rbool, rstring
 from biomeroworker.domain.manifest import PhysicalSize
 from biomeroworker.omero.connection.credentials import PasswordProvider
 from biomeroworker.omero.connection.session import OmeroSession
-from biomeroworker.omero.importing.images import _write
+from biomeroworker.omero.importing.images import write_image
 from biomeroworker.omero.importing.results import Pixels
 
 
@@ -73,7 +73,7 @@ def make_image(session: OmeroSession, name: str, values, *, sizes=None, channels
 
     picture = Picture()
     picture.name, picture.mark, picture.read = name, "made by a test", lambda: pixels
-    image = _write(session.sf, picture, types)
+    image = write_image(session.sf, picture, types)
     if dataset is not None:
         link = omero.model.DatasetImageLinkI()
         link.parent, link.child = omero.model.DatasetI(dataset, False), omero.model.ImageI(image, False)
