@@ -39,6 +39,7 @@ while [ $# -gt 0 ]; do
         --text=*) text=${1#*=} ;;
         --labels=*) labels=${1#*=} ;;
         --fail=*) fail=${1#*=} ;;
+        --skip=*) skip=${1#*=} ;;
     esac
     shift
 done
@@ -50,6 +51,7 @@ done
 if [ "$write" = True ]; then
     for image in "$in"/image-*; do
         name=${image##*/}
+        case " $skip " in *" ${name%.ome.zarr} "*) continue ;; esac
         printf '%s' "$text" > "$out/${name%.ome.zarr}_text.txt"
     done
 fi
@@ -89,6 +91,7 @@ DESCRIPTOR = {
                 ("text", "string", "hello", {}),
                 ("labels", "boolean", False, {}),
                 ("fail", "string", "", {}),
+                ("skip", "string", "", {}),
             )
         ),
     ],

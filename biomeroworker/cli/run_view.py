@@ -10,12 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from biomeroworker.cli.common import harmless, out
+from biomeroworker.domain.summary import name_inputs
 from biomeroworker.eventlog.aggregates.records import Attempt, RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
-#: The number of failed inputs that are named for each cause; ``show --json`` has all of them.
-INPUTS_SHOWN = 10
 #: Characters of an event's attribute that are shown; ``show --json`` has all of them.
 ATTRIBUTE_CHARACTERS = 160
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
@@ -55,6 +54,7 @@ def run_to_dict(run: WorkflowRun, events: Iterable[Any], seconds: Mapping[RunSta
         "faults": [vars(fault) for fault in run.consecutive_faults(run.faults[-1].stage)] if run.faults else [],
         "seconds": {state.value: spent for state, spent in seconds.items()},
         "report": run.report,
+        "without_result": run.without_result,
         "events": [vars(event) for event in events],
     }
 
@@ -111,18 +111,17 @@ def duration(seconds: float) -> str:
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """Print why a run failed, or which of its inputs failed."""
+    """Print why a run failed, or which of its inputs have no result."""
     for key in ("stage", "kind", "message", "detail", "next_step"):
         if report.get(key):
             out.print(harmless(f"  {key.replace('_', ' '):>9}: {report[key]}"), markup=False)
     for failure in report.get("failed") or ():
-        inputs = [f"{key} ({name})" for key, name in dict(failure.get("inputs") or {}).items()]
-        named = ", ".join(inputs[:INPUTS_SHOWN])
-        if len(inputs) > INPUTS_SHOWN:
-            named += f" and {len(inputs) - INPUTS_SHOWN} more"
+        named = name_inputs(dict(failure.get("inputs") or {}))
         out.print(harmless(f"     failed: {named}: {failure.get('message', '')}"), markup=False)
         for line in str(failure.get("detail") or "").splitlines():
             out.print(harmless(f"             {line}"), markup=False)
+    for key, name in dict(report.get("skipped") or {}).items():
+        out.print(harmless(f"  no result: {name} ({key})"), markup=False)
 
 
 def _status_lines(run: Mapping[str, Any]) -> Iterator[str]:

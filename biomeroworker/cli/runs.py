@@ -214,7 +214,7 @@ def retry(
     run: RunArgument,
     config: ConfigOption = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only the inputs that failed, for a run that is partly done.")
+        bool, typer.Option("--failed", help="Only the inputs without a result: failed or skipped.")
     ] = False,
 ) -> None:
     """Start a new run with the request of a run that has ended. Prints the ID of the new run."""

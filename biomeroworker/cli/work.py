@@ -82,7 +82,7 @@ def run(
             print_json({"run": run_id, "state": found.state.value, "outcomes": found.outcomes, "report": found.report})
         else:
             summarise(found)
-        if found.state is not RunState.DONE or found.report.get("failed"):
+        if found.state is not RunState.DONE or found.without_result:
             raise typer.Exit(1)
 
 

@@ -201,7 +201,7 @@ class Deployment:
         self.log.request_cancel(run_id, by)
 
     def retry(self, run_id: UUID, *, failed: bool = False) -> UUID:
-        """Accept the request of an ended run as a new run; with ``failed`` only for the inputs that failed."""
+        """Accept the request of an ended run as a new run; with ``failed`` only for the inputs without a result."""
         return self.submit(rerun.build_rerun_request(self.log.run(run_id), failed=failed))
 
     # -- the clusters -------------------------------------------------------------------------------------------------

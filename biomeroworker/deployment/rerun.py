@@ -1,9 +1,8 @@
-"""Build the request for a second run of an ended run, for all of its inputs or for those that failed. Pure."""
+"""Build the request for a second run of an ended run, for all of its inputs or for those without a result. Pure."""
 
 from __future__ import annotations
 
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.results.task_outcomes import failed_inputs
 from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -15,12 +14,13 @@ def build_rerun_request(run: WorkflowRun, *, failed: bool = False) -> RunRequest
     Parameters
     ----------
     failed
-        Only the inputs that failed: the inputs in the report of a run that is partly done, all inputs of a failed run.
+        Only the inputs without a result: of a run that is done those that failed or were skipped
+        (`WorkflowRun.without_result`), of a failed run all.
 
     Raises
     ------
     RequestRejected
-        The run has not ended, was not accepted by this program, or has no failed inputs.
+        The run has not ended, was not accepted by this program, or has a result for each input.
     """
     if run.request is None:
         raise RequestRejected(f"run {run.id} was recorded by another program, without a request to repeat")
@@ -31,7 +31,6 @@ def build_rerun_request(run: WorkflowRun, *, failed: bool = False) -> RunRequest
         return again
     if run.state is RunState.CANCELLED:
         raise RequestRejected(f"run {run.id} was cancelled, so no inputs failed: use retry without --failed")
-    only = failed_inputs(run.report)
-    if not only:
-        raise RequestRejected(f"run {run.id} has no failed inputs: all results exist")
-    return again.model_copy(update={"only": only})
+    if not run.without_result:
+        raise RequestRejected(f"run {run.id} has no failed inputs: each input has a result")
+    return again.model_copy(update={"only": run.without_result})

@@ -20,6 +20,11 @@ INPUTS_FILE = "inputs.json"
 _INPUT_KEY = re.compile(r"(?:^|[^A-Za-z0-9])(image|plate)-(\d+)(?=[^0-9]|$)")
 
 
+def keys_in(name: str) -> tuple[str, ...]:
+    """The keys of all inputs that a file name contains (``image-12_mask.tif`` → ``image-12``), in their order."""
+    return tuple(f"{found[1]}-{found[2]}" for found in _INPUT_KEY.finditer(name))
+
+
 def _contained(path: str) -> str:
     """Return a relative POSIX path that does not leave its folder; raises ValueError for any other path."""
     pure = PurePosixPath(path)
@@ -114,8 +119,7 @@ class ResultFile(_Frozen):
     @property
     def input_key(self) -> str | None:
         """The key of the input whose id is in the file name (``image-12_mask.tif`` → ``image-12``), or None."""
-        found = _INPUT_KEY.search(PurePosixPath(self.path).name)
-        return f"{found[1]}-{found[2]}" if found else None
+        return next(iter(keys_in(PurePosixPath(self.path).name)), None)
 
 
 class ResultManifest(_Frozen):

@@ -7,7 +7,7 @@ The engine executes runs; a *source* exports their inputs and imports their resu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class Provenance:
     image_digest: str
     parameters: dict[str, str | int | float | bool | None]
     job_id: int
+    without_result: dict[str, str] = field(default_factory=dict)  #: inputs without a result: key and user's name
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+#: Inputs that a message names; the report of the run has all of them.
+INPUTS_NAMED = 10
 #: In the order of the description. A dataset only contains the images, so it is not counted.
 _WORDS = {
     "Image": ("image", "images"),
@@ -37,3 +40,21 @@ def describe_outputs(counts: Mapping[str, int]) -> str:
     parts = [f"{counts[kind]} {words[counts[kind] != 1]}" for kind, words in _WORDS.items() if counts.get(kind)]
     parts += [words[counts[kind] != 1].format(counts[kind]) for kind, words in _LEFT_OUT.items() if counts.get(kind)]
     return ", ".join(parts) or "nothing was made"
+
+
+def without_result(report: Mapping[str, Any]) -> dict[str, str]:
+    """All inputs without a result in the report of a run that is done, failed and skipped ones: key and user's name.
+
+    The form is that of `RunRequest.only`: the key is that of an image or a plate (``image-7``), or of a field of a
+    plate (``plate-5/A/1/0``). The report of a run that failed or was cancelled lists no inputs.
+    """
+    failed: Iterable[Mapping[str, Any]] = report.get("failed") or ()
+    parts = [*(dict(one.get("inputs") or {}) for one in failed), dict(report.get("skipped") or {})]
+    return {str(key): str(name) for part in parts for key, name in part.items()}
+
+
+def name_inputs(inputs: Mapping[str, str]) -> str:
+    """The inputs by the names that the user knows, with their keys: ``cells.tif (image-7), and 3 more``."""
+    named = ", ".join(f"{name} ({key})" if name else key for key, name in list(inputs.items())[:INPUTS_NAMED])
+    more = len(inputs) - INPUTS_NAMED
+    return f"{named}, and {more} more" if more > 0 else named

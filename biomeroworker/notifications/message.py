@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from biomeroworker.config.schema import is_address
-from biomeroworker.domain.summary import describe_outputs
+from biomeroworker.domain.summary import describe_outputs, without_result
 from biomeroworker.errors import Permanent
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -21,6 +21,8 @@ from biomeroworker.eventlog.aggregates.states import RunState
 #: Characters that are not printable, among them line ends: they may be neither in a header nor in a line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_SUBJECT_CHARACTERS = 150
+#: Images without a result that an e-mail lists; the payload of a webhook has all of them.
+_MAX_INPUTS = 100
 _OUTCOMES = {RunState.DONE: "is done", RunState.FAILED: "has failed", RunState.CANCELLED: "was cancelled"}
 
 
@@ -65,9 +67,14 @@ class RunEnded:
     @property
     def outcome(self) -> str:
         """The verb for a sentence that begins with the name of the workflow."""
-        if self.state is RunState.DONE and self.report.get("failed"):
+        if self.state is RunState.DONE and self.without_result:
             return "is partly done"
         return _OUTCOMES.get(self.state, self.state.value)
+
+    @property
+    def without_result(self) -> dict[str, str]:
+        """The inputs without a result of a run that is done."""
+        return without_result(self.report)
 
     @property
     def key(self) -> str:
@@ -110,7 +117,7 @@ def build_email(ended: RunEnded, sender: str) -> EmailMessage:
     message["From"] = _mailbox(sender, "biomeroworker")
     message["To"] = _mailbox(ended.email)
     subject = one_line(f"{ended.workflow} {ended.outcome}")
-    if ended.report.get("message") and (ended.state is RunState.FAILED or ended.report.get("failed")):
+    if ended.report.get("message") and (ended.state is RunState.FAILED or ended.without_result):
         subject += ": " + one_line(str(ended.report["message"]))
     message["Subject"] = (
         subject if len(subject) <= _MAX_SUBJECT_CHARACTERS else subject[: _MAX_SUBJECT_CHARACTERS - 1] + "…"
@@ -147,6 +154,15 @@ def _body(ended: RunEnded) -> str:
     for key, word in (("stage", "stage"), ("kind", "kind"), ("message", "cause"), ("next_step", "next")):
         if ended.report.get(key):
             lines.append(f"{word + ':':<10} {one_line(str(ended.report[key]))}")
+    lines += _images_without_result(ended.without_result)
     if ended.report.get("detail"):
         lines += ["", *map(one_line, str(ended.report["detail"]).splitlines())]
     return "\n".join(lines) + "\n"
+
+
+def _images_without_result(inputs: dict[str, str]) -> list[str]:
+    if not inputs:
+        return []
+    named = [f"  {one_line(name)} ({key})" for key, name in list(inputs.items())[:_MAX_INPUTS]]
+    more = [f"  and {len(inputs) - _MAX_INPUTS} more"] if len(inputs) > _MAX_INPUTS else []
+    return ["", "images without a result:", *named, *more]

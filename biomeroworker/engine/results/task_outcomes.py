@@ -1,13 +1,13 @@
 """Evaluate the tasks of an array one by one: which are good, which are retried, which have failed.
 
-It reads the fetched files and decides. The report of a run of which some tasks failed is also made here.
+It reads the fetched files and decides.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import Any
 
 from biomeroworker.domain import ranges
 from biomeroworker.domain.job_status import JobStatus
-from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest, folder_name
-from biomeroworker.engine.planning import chunks
+from biomeroworker.domain.manifest import ResultFile, ResultManifest, folder_name
 from biomeroworker.errors import Blocked, Fault, NodeFault, Permanent, Transient
 from biomeroworker.workflows import attempt_folder, markers
 from biomeroworker.workflows.outcome import verdict, verify
@@ -135,45 +134,3 @@ def _link(file: Path, place: Path) -> None:
         place.hardlink_to(file)
         return
     shutil.copyfile(file, place)  # the file system has no hard links
-
-
-# -- reports of partial failures --------------------------------------------------------------------------------------
-
-
-def partial_failure_report(failed: Sequence[Mapping[str, Any]], inputs: InputManifest, run: str) -> dict[str, Any]:
-    """The report on the failed chunks of a run that is done; empty if none has failed."""
-    if not failed:
-        return {}
-    reported = [
-        {**one, "inputs": chunks.named_inputs(inputs, ranges.parse_ranges(str(one.get("tasks", ""))))} for one in failed
-    ]
-    count = sum(len(one["inputs"]) for one in reported)
-    total = len(chunks.named_inputs(inputs, range(len(inputs.chunks))))
-    return {
-        "failed": reported,
-        "message": f"{count} of {total} images failed: {failed[0].get('message', '')}{_more_causes(failed)}",
-        "next_step": f"fix the cause, then run: biomeroworker retry {run} --failed",
-    }
-
-
-def all_failed(failed: Sequence[Mapping[str, Any]], chunk_count: int) -> Permanent:
-    """The fault of a run without any good chunk."""
-    first = failed[0]
-    return Permanent(
-        f"all {chunk_count} tasks failed: {first.get('message', '')}{_more_causes(failed)}",
-        hint=str(first.get("hint", "")),
-        detail=str(first.get("detail", "")),
-    )
-
-
-def _more_causes(failed: Sequence[Mapping[str, Any]]) -> str:
-    more = len(failed) - 1
-    if not more:
-        return ""
-    return ", and 1 more cause" if more == 1 else f", and {more} more causes"
-
-
-def failed_inputs(report: Mapping[str, Any]) -> dict[str, str]:
-    """The failed inputs in the report of a run that is partly done, in the form of `RunRequest.only`."""
-    failed: Iterable[Mapping[str, Any]] = report.get("failed") or ()
-    return {str(key): str(name) for one in failed for key, name in dict(one.get("inputs") or {}).items()}

@@ -10,8 +10,8 @@ from typing import Any
 from biomeroworker.cluster.transport.transport import TransferResult
 from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import ResultManifest
-from biomeroworker.domain.summary import describe_outputs
-from biomeroworker.engine.results import array_status, task_outcomes
+from biomeroworker.domain.summary import describe_outputs, without_result
+from biomeroworker.engine.results import array_status, partial_report, task_outcomes
 from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.input_manifest import InputManifestStore
@@ -78,7 +78,7 @@ class ResultCollector:
         if found.lost:
             return self._fault_handler.handle_lost_tasks(replace(context, run=judged), found.lost)
         if not judged.good_chunks:
-            raise task_outcomes.all_failed(judged.failed_chunks, judged.chunks)
+            raise partial_report.all_failed(judged.failed_chunks, judged.chunks)
         self._log.intend(context.id, RunState.IMPORTING, attempt=number)
         return next_step()
 
@@ -118,12 +118,14 @@ class ResultCollector:
             status, _ = self._recorded_status(run)
             results = verdict(status, space.fetched(number), str(context.id), number)
             folder = space.fetched(number) / attempt_folder.OUT
+        skipped = partial_report.skipped_inputs(inputs, results, list(run.good_chunks))
+        partial = partial_report.partial_report(run.failed_chunks, skipped, inputs, str(context.id))
         made = context.source.stage_out(
             context.request,
             inputs,
             results,
             folder,
-            context.plan.provenance(run),
+            replace(context.plan.provenance(run), without_result=without_result(partial)),
             lambda fraction, text: context.report_progress(text, fraction),
             context.guard,
         )
@@ -138,7 +140,6 @@ class ResultCollector:
             seconds=round(time.monotonic() - started, 2),
             **self._used(context),
         )
-        partial = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(context.id))
         self._log.finish(context.id, made=counts, **partial)
         text = describe_outputs(counts)
         context.report_progress(f"{text}; {partial['message']}" if partial else text, 1.0, stage=RunState.DONE)

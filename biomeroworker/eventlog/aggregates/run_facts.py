@@ -7,6 +7,7 @@ from typing import Any
 from biomeroworker.domain import ranges
 from biomeroworker.domain.plan import RunPlan
 from biomeroworker.domain.request import RecordedRequest, RunRequest
+from biomeroworker.domain.summary import without_result
 from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent
 from biomeroworker.eventlog.aggregates.states import RunState
 
@@ -17,6 +18,7 @@ class RunFacts:
     name: str
     request: dict[str, Any] | None
     attempts: dict[int, Attempt]
+    report: dict[str, Any]
     _latest_intents: dict[RunState, Intent]
     _consecutive_faults: list[FaultRecord]
 
@@ -87,6 +89,11 @@ class RunFacts:
     def failed_chunks(self) -> list[dict[str, Any]]:
         """Why chunks failed for good: ``tasks`` (see `ranges.format_ranges`), ``message``, ``hint`` and ``detail``."""
         return [dict(failed) for attempt in self.attempts.values() for failed in attempt.verdicts.get("failed", ())]
+
+    @property
+    def without_result(self) -> dict[str, str]:
+        """Of a run that is done the inputs without a result: key and user's name, see `domain.summary`."""
+        return without_result(self.report)
 
     def consecutive_faults(self, stage: RunState) -> list[FaultRecord]:
         """Faults at ``stage`` since it was last entered, completed or resumed, oldest first."""

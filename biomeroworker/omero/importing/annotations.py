@@ -14,6 +14,7 @@ import omero.model
 from omero.rtypes import rstring
 
 from biomeroworker.domain.source import Provenance
+from biomeroworker.domain.summary import name_inputs
 from biomeroworker.omero.connection.session import IDS_PER_QUERY, OmeroSession, batched
 
 #: The namespace that tools for BIOMERO look for.
@@ -38,6 +39,7 @@ def pairs(provenance: Provenance, result: str) -> list[tuple[str, str]]:
         ("Attempt", str(provenance.attempt)),
         ("Job_ID", str(provenance.job_id)),
         ("Result", result),
+        ("Without_Result", name_inputs(provenance.without_result) if result == RUN else ""),
     ]
     found += [
         (f"Param_{name}", str(value)) for name, value in sorted(provenance.parameters.items()) if value is not None

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.summary import describe_outputs
+from biomeroworker.domain.summary import describe_outputs, without_result
 from biomeroworker.errors import Transient, classify
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded
 
@@ -178,7 +178,7 @@ def describe(run: Any) -> str:
         return f"{name}: PAUSED at {state}: {run.pause_reason}"
     if state == "done":
         text = f"{name}: done; {describe_outputs(run.report.get('made') or {})}"
-        if run.report.get("failed"):  # partly done
+        if without_result(run.report):  # partly done
             return f"{text}\nNOT all: {run.report.get('message')}\nNext: {run.report.get('next_step')}"
         return text
     job = f" (SLURM job {run.job_ids[-1]})" if run.job_ids else ""

@@ -24,7 +24,7 @@ def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, part
     assert "done (partly)" in listed
     assert "1 of 3 images failed" in listed
     shown = command("show", run).stdout
-    assert "image-2 (b)" in shown
+    assert "b (image-2)" in shown
     assert "failing on image-2" in shown, "the container's last words"
     assert f"biomeroworker retry {run} --failed" in shown
     document = json.loads(command("show", run, "--json").stdout)
@@ -36,3 +36,25 @@ def test_a_partly_successful_run_is_shown_as_such_by_every_command(command, part
     second = json.loads(command("show", again, "--json").stdout)
     assert (second["retry_of"], second["request"]["only"]) == (run, {"image-2": "b"})
     assert "has not ended" in command("retry", again, "--failed", code=1).stderr
+
+
+def test_images_that_a_workflow_skips_are_named_by_every_command_and_retried_alone(command, tmp_path):
+    images, results = command.site.images("a.tif", "b.tif", "c.tif"), tmp_path / "results"
+    printed = json.loads(
+        command("run", "obedient", "-i", images, "-o", results, "-p", "skip=image-2", "--json", code=1).stdout
+    )
+    run, message = str(printed["run"]), "1 of 3 images has no result: b (image-2)"
+    assert (printed["state"], printed["report"]["message"]) == ("done", message)
+    assert sorted(path.name for path in results.glob("*.txt")) == ["a_text.txt", "c_text.txt"]
+    assert json.loads((results / "provenance.json").read_text())["without_result"] == {"image-2": "b"}
+    listed = command("runs").stdout
+    assert "done (partly)" in listed
+    assert message in listed
+    shown = command("show", run).stdout
+    assert "no result: b (image-2)" in shown
+    assert f"biomeroworker retry {run} --failed" in shown
+    document = json.loads(command("show", run, "--json").stdout)
+    assert document["without_result"] == {"image-2": "b"}
+    assert document["events"][-1]["attributes"]["summary"]["skipped"] == {"image-2": "b"}
+    again = command("retry", run, "--failed").stdout.strip()
+    assert json.loads(command("show", again, "--json").stdout)["request"]["only"] == {"image-2": "b"}

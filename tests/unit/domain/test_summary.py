@@ -1,6 +1,6 @@
 """What a run has made, in words that a biologist reads."""
 
-from biomeroworker.domain.summary import describe_outputs
+from biomeroworker.domain.summary import describe_outputs, name_inputs, without_result
 
 
 def test_counts_are_words():
@@ -24,3 +24,15 @@ def test_results_in_another_dataset_than_requested_are_reported():
     assert describe_outputs({"Image": 2, "DatasetGone": 1}).startswith(
         "2 images, the requested dataset is not available any more"
     )
+
+
+def test_inputs_without_a_result_are_the_failed_and_the_skipped_ones():
+    report = {"failed": [{"inputs": {"image-1": "a"}}, {"inputs": {"image-3": "c"}}], "skipped": {"image-2": "b"}}
+    assert without_result(report) == {"image-1": "a", "image-3": "c", "image-2": "b"}
+    assert without_result({"made": {"Image": 2}}) == {}
+
+
+def test_a_long_list_of_inputs_is_cut_and_the_rest_is_counted():
+    named = name_inputs({f"image-{number}": f"n{number}" for number in range(12)})
+    assert named.startswith("n0 (image-0), n1 (image-1)")
+    assert named.endswith("n9 (image-9), and 2 more")

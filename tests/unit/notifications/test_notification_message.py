@@ -44,6 +44,17 @@ def test_a_letter_names_the_cause_and_what_to_do_next() -> None:
         assert words in body
 
 
+def test_a_letter_about_a_run_that_is_partly_done_lists_the_images_without_a_result() -> None:
+    report = {
+        "message": "1 of 3 images has no result",
+        "skipped": {"image-7": "cells\r\nBcc: x@y.z"},
+        "made": {"Image": 2},
+    }
+    read = _read(_ended(state=RunState.DONE, report=report))
+    assert read["Subject"] == "nuclei is partly done: 1 of 3 images has no result"
+    assert "images without a result:\n  cells Bcc: x@y.z (image-7)\n" in read.get_content().replace("\r\n", "\n")
+
+
 def test_every_letter_about_the_same_end_has_the_same_id() -> None:
     assert _read(_ended())["Message-ID"] == _read(_ended())["Message-ID"] == f"<{RUN}.failed@example.org>"
 

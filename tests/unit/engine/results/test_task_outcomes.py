@@ -1,18 +1,12 @@
-"""Tasks are evaluated one by one; their results are merged; the report names what failed."""
+"""Tasks are evaluated one by one; their results are merged."""
 
 import hashlib
-from uuid import uuid4
 
 import pytest
 
-from biomeroworker.deployment import rerun
 from biomeroworker.domain.job_status import JobState, JobStatus
-from biomeroworker.domain.manifest import Chunk, InputManifest
 from biomeroworker.engine.results import task_outcomes
-from biomeroworker.errors import RequestRejected, Transient
-from biomeroworker.eventlog.aggregates.run import WorkflowRun
-from biomeroworker.eventlog.aggregates.states import RunState
-from tests.unit.engine.input_images import image
+from biomeroworker.errors import Transient
 
 
 def left(folder, task, files, job=0, code=0):
@@ -78,50 +72,3 @@ def test_names_that_tasks_share_do_not_overwrite_one_another(tmp_path):
             assert hashlib.sha256(content).hexdigest() == file.sha256
     assert (tmp_path / "results/0005/Summary.csv").read_bytes() == b"a\n2\n"
     assert results.files[3].input_key == "image-1", "results are still matched by the input's id"
-
-
-INPUTS = InputManifest(
-    run="r", images=tuple(map(image, (1, 2, 3))), chunks=(Chunk(keys=("image-1", "image-2")), Chunk(keys=("image-3",)))
-)
-FAILED = [{"tasks": "1", "message": "exit code 3", "hint": "", "detail": "last words"}]
-
-
-def test_the_report_of_a_partly_done_run_has_the_failed_inputs_and_the_next_step():
-    report = task_outcomes.partial_failure_report(FAILED, INPUTS, "some-run")
-    assert report["message"] == "1 of 3 images failed: exit code 3"
-    assert report["failed"][0]["inputs"] == {"image-3": "n3"}
-    assert report["next_step"].endswith("biomeroworker retry some-run --failed")
-    assert task_outcomes.partial_failure_report([], INPUTS, "some-run") == {}
-
-
-def ended(state, report):
-    run = WorkflowRun(name="n", description="d", user=1, group=2)
-    run.accept({"workflow": "w", "source": "folder", "inputs": {"folder": "f"}, "batch_size": 2})
-    run.end(state, report)
-    return run
-
-
-def test_a_rerun_of_failed_inputs_has_only_these_and_a_link_to_its_run():
-    run = ended(RunState.DONE, task_outcomes.partial_failure_report(FAILED, INPUTS, str(uuid4())))
-    request = rerun.build_rerun_request(run, failed=True)
-    assert (request.only, request.retry_of, request.batch_size) == ({"image-3": "n3"}, str(run.id), 2)
-    assert rerun.build_rerun_request(run).only == {}, "without --failed all of it"
-
-
-def test_a_rerun_of_a_failed_run_has_all_inputs():
-    assert rerun.build_rerun_request(ended(RunState.FAILED, {"message": "m"}), failed=True).only == {}
-
-
-@pytest.mark.parametrize(
-    ("state", "words"), [(RunState.DONE, "has no failed inputs"), (RunState.CANCELLED, "was cancelled")]
-)
-def test_a_rerun_without_failed_inputs_is_rejected(state, words):
-    with pytest.raises(RequestRejected, match=words):
-        rerun.build_rerun_request(ended(state, {}), failed=True)
-
-
-def test_a_run_that_has_not_ended_cannot_be_rerun():
-    run = WorkflowRun(name="n", description="d", user=1, group=2)
-    run.accept({"workflow": "w"})
-    with pytest.raises(RequestRejected, match="has not ended"):
-        rerun.build_rerun_request(run, failed=True)

@@ -80,6 +80,19 @@ def test_a_failure_is_described_with_stage_cause_evidence_and_next_step():
         assert word in text
 
 
+def test_a_run_that_skipped_images_is_described_with_their_names_and_the_next_step():
+    report = {
+        "made": {"Image": 2},
+        "message": "1 of 3 has no result: b",
+        "skipped": {"image-2": "b"},
+        "next_step": "look",
+    }
+    text = follow.describe(run("done", report=report))
+    for word in ("2 images", "NOT all: 1 of 3 has no result: b", "look"):
+        assert word in text
+    assert "NOT all" not in follow.describe(run("done", report={"made": {"Image": 3}}))
+
+
 def test_a_paused_run_is_described_with_its_reason():
     assert "PAUSED at importing: no space" in follow.describe(run("importing", paused=True, pause_reason="no space"))
 
