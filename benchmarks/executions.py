@@ -115,10 +115,11 @@ class Site:
         with delayed(self.port, 0.0) as passed:
             known = self.folder / f"known_hosts-{passed.port}"
             host, key = f"[127.0.0.1]:{self.port}", f"[127.0.0.1]:{passed.port}"
-            known.write_text((self.root.path / "deployment/known_hosts").read_text().replace(host, key))
             text = Path(self.env["SSH_CONFIG"]).read_text().replace(f"Port {self.port}", f"Port {passed.port}")
+            keys = re.findall(r"(?m)^\s*UserKnownHostsFile\s+(.*)", text)[0]
+            known.write_text(Path(keys).read_text().replace(host, key))
             config = self.folder / f"ssh_config-{passed.port}"
-            config.write_text(re.sub(r"(?m)^(\s*UserKnownHostsFile).*", rf"\1 {known}", text))
+            config.write_text(text.replace(keys, str(known)))
             before = log.stat().st_size
             cost = Cost(0, 0, 0, 0, 0, 0.0)
             yield config, cost
