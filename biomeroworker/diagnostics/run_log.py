@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.engine import make_url
@@ -13,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from biomeroworker.diagnostics.commands import NotAvailable
 from biomeroworker.diagnostics.sections import Context, File, Notes
 from biomeroworker.eventlog.database import connect
+from biomeroworker.eventlog.mapper import class_topic
 from biomeroworker.eventlog.tables import EVENTS, LEASES, OUTBOX, TRACKING, VIEWS
 
 #: Maximum number of rows per file.
@@ -49,7 +53,7 @@ def _read(connection: Connection, notes: Notes) -> Iterator[File]:
         raise NotAvailable("the database has no table of events: it contains no event log")
     events = EVENTS.c
     last = connection.execute(
-        select(events.id, events.originator_id, events.originator_version, events.topic)
+        select(events.id, events.originator_id, events.originator_version, events.topic, events.state)
         .order_by(events.id.desc())
         .limit(_ROWS)
     ).all()
@@ -57,7 +61,7 @@ def _read(connection: Connection, notes: Notes) -> Iterator[File]:
         "run-log/last-events.txt",
         _table(
             ("event", "of", "version", "topic"),
-            ((row.id, row.originator_id, row.originator_version, row.topic) for row in last),
+            ((row.id, row.originator_id, row.originator_version, _topic(row)) for row in last),
         ),
     )
     runs = VIEWS.runs.c
@@ -108,6 +112,13 @@ def _read(connection: Connection, notes: Notes) -> Iterator[File]:
             .limit(_ROWS)
         ).all()
         yield "run-log/undelivered.txt", _table(("run", "channel", "tries", "last failure"), waiting)
+
+
+def _topic(row: Any) -> str:
+    """The topic of the event's class; the stored topic if the state is not JSON."""
+    with contextlib.suppress(ValueError, AttributeError):
+        return class_topic(row.topic, json.loads(bytes(row.state)))
+    return str(row.topic)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -343,10 +343,10 @@ class RunLog:
         run = self.run(run_id)
         logged = []
         for event in self._recorder.events_of([run_id, *run.tasks]):
-            attributes = self._recorder.attributes(event)
+            topic, attributes = self._recorder.decode(event)
             when = attributes.pop("timestamp")
             attributes.pop("originator_topic", None)
-            aggregate, _, name = event.topic.partition(":")[2].partition(".")
+            aggregate, _, name = topic.partition(":")[2].partition(".")
             assert isinstance(event.originator_id, UUID)
             logged.append(LoggedEvent(event.id, when, name, attributes, event.originator_id, aggregate))
         return logged

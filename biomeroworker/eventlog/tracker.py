@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import NoSuchRun
 from biomeroworker.eventlog.aggregates.task import Task
-from biomeroworker.eventlog.mapper import TolerantMapper
+from biomeroworker.eventlog.mapper import SharedLogMapper
 from biomeroworker.eventlog.store.recorder import SQLRecorder
 from biomeroworker.eventlog.tables import APPLICATION
 
@@ -87,8 +87,8 @@ class WorkflowTracker(Application[UUID]):
         return Environment(name, env)
 
     def construct_mapper(self) -> Mapper[UUID]:
-        """One that also reads events of newer programs."""
-        return TolerantMapper(self.construct_transcoder())
+        """One for a log that other programs read and write, too."""
+        return SharedLogMapper(self.construct_transcoder())
 
     def construct_repository(self) -> Repository[UUID]:
         """One that takes ids as text, too."""
@@ -141,8 +141,8 @@ class WorkflowTracker(Application[UUID]):
         return self.run(run_id), {}
 
     def save_and_cache(self, *aggregates: WorkflowRun | Task) -> None:
-        """Save aggregates and cache them for the next change. The caller must not use them afterwards."""
-        self.save(*aggregates)
+        """Save tasks and their run, which is the last, and cache them. The caller must not use them afterwards."""
+        self.save(*_new_events(aggregates))
         with self._reading:
             cache = self.repository.cache
             assert cache is not None
@@ -246,6 +246,21 @@ class WorkflowTracker(Application[UUID]):
     def update_task_progress(self, task_id: UUID | str, progress: str | None) -> None:
         """Record the progress of a task, if it has changed."""
         self._change(task_id, lambda task: None if task.progress == progress else task.update_task_progress(progress))
+
+
+def _new_events(aggregates: Iterable[WorkflowRun | Task]) -> list[Any]:
+    """The events to record, in the order in which scripts record them: a task is created, added to its run, changed.
+
+    The views of biomero do not show changes of a task that is in no run yet. The run is the last of the aggregates.
+    """
+    events: list[Any] = []
+    changes: list[Any] = []
+    for aggregate in aggregates:
+        new = list(aggregate.collect_events())
+        created = isinstance(aggregate, Task) and bool(new) and new[0].originator_version == Task.INITIAL_VERSION
+        events += new[:1] if created else new
+        changes += new[1:] if created else []
+    return [*events, *changes]
 
 
 class NoOpWorkflowTracker:

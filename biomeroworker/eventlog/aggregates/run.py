@@ -213,7 +213,8 @@ class WorkflowRun(RunFacts, Aggregate):
             case RunState.FAILED:
                 self.fail_workflow(error_message=str(recorded.get("message", "failed")), report=recorded)
             case RunState.CANCELLED:
-                self._run_cancelled(report=recorded)
+                message = str(recorded.get("message", "cancelled"))
+                self._run_cancelled(report=recorded, error_message=message)
             case _:
                 raise NotAllowed(f"{state} is not a terminal state")
 
@@ -339,7 +340,7 @@ class WorkflowRun(RunFacts, Aggregate):
         self._consecutive_faults = []
 
     @event("RunCancelled", topic=f"{TOPIC}.RunCancelled")
-    def _run_cancelled(self, report: dict[str, Any]) -> None:
+    def _run_cancelled(self, report: dict[str, Any], error_message: str = "") -> None:  # older events have none
         self._ended(RunState.CANCELLED, report)
 
     # -- helpers ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from biomeroworker.eventlog.tables import OUTBOX
 #: The channels. A row is recorded for each; the dispatcher knows which of them are configured.
 EMAIL, WEBHOOK = "email", "webhook"
 
-_ENDS = tuple(f"WorkflowRun.{name}" for name in ("WorkflowCompleted", "WorkflowFailed", "RunCancelled"))
+#: The stored topics of terminal events; a cancelled run has that of a failed run.
+_ENDS = ("WorkflowRun.WorkflowCompleted", "WorkflowRun.WorkflowFailed")
 
 
 def post(connection: Connection, events: Sequence[StoredEvent]) -> list[Insert]:

@@ -50,6 +50,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
 from biomeroworker.eventlog.database import allow_long
+from biomeroworker.eventlog.mapper import EVENT_NAME, class_topic
 from biomeroworker.eventlog.projections import handlers
 from biomeroworker.eventlog.projections.row_cache import RowCache
 from biomeroworker.eventlog.store import fence, outbox_rows, schema
@@ -269,17 +270,20 @@ class SQLRecorder(ApplicationRecorder):
         facts = []
         for event in events:
             assert isinstance(event.originator_id, UUID)
-            facts.append((event.topic, event.originator_id, self.attributes(event)))
+            topic, attributes = self.decode(event)
+            facts.append((topic, event.originator_id, attributes))
         if len(facts) <= _READ_TOGETHER_EVENTS:
             rows.fetch(*handlers.affected_rows(facts))
         for fact in facts:
             handlers.project(rows, *fact)
         rows.flush(*statements)
 
-    def attributes(self, event: StoredEvent) -> dict[str, Any]:
-        """The attributes of an event."""
+    def decode(self, event: StoredEvent) -> tuple[str, dict[str, Any]]:
+        """The topic of the class of an event, and its attributes."""
         attributes: dict[str, Any] = self._transcoder.decode(event.state)
-        return attributes
+        topic = class_topic(event.topic, attributes)
+        attributes.pop(EVENT_NAME, None)
+        return topic, attributes
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

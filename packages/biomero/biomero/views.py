@@ -22,7 +22,7 @@ from biomero.constants import workflow_status as wfs
 from biomero.eventsourcing import Task, WorkflowRun
 from biomeroworker.eventlog import legacy_views
 from biomeroworker.eventlog.legacy_views import JobProgressView, JobView, TaskExecution, WorkflowProgressView
-from biomeroworker.eventlog.mapper import TolerantMapper
+from biomeroworker.eventlog.mapper import SharedLogMapper
 from biomeroworker.eventlog.tables import VIEWS
 
 __all__ = [
@@ -68,8 +68,8 @@ class _View(ProcessApplication[UUID]):
         return LogFactory(env, self._recorder.engine)
 
     def construct_mapper(self) -> Mapper[UUID]:
-        """One that also reads events of newer programs."""
-        return TolerantMapper(self.construct_transcoder())
+        """One for a log that other programs read and write, too."""
+        return SharedLogMapper(self.construct_transcoder())
 
     def construct_recorder(self) -> Any:
         """The recorder of the log."""
