@@ -104,7 +104,7 @@ def test_biomero_reads_the_runs_that_a_supervisor_executed_and_makes_the_same_ta
     world.folder.mkdir()
     world.make()
     world.loses(1)
-    world.goes_wrong("sbatch", "timeout")
+    world.set_faults("sbatch", "timeout")
     array = world.accept(images=3, batch=1, fail="image-3")
     cancelled = world.accept(sleep=100)
     runs = [array, cancelled, world.accept(), world.accept(fail="image-1")]
