@@ -116,7 +116,7 @@ def test_biomero_reads_the_runs_that_a_supervisor_executed_and_makes_the_same_ta
     assert states == [RunState.DONE, RunState.CANCELLED, RunState.DONE, RunState.FAILED]
 
     with world.log() as log:
-        assert log.run(array).attempt == 2
+        assert log.run(array).attempt >= 2, "a task was lost and repeated"
         assert {fault.kind for run_id in runs for fault in log.run(run_id).faults}, "faults are recorded, too"
         assert_read_alike(log, runs)
 
