@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from biomeroworker.errors import RequestRejected
+from biomeroworker.deployment.run_actions import RUNS_SEARCHED, matching
 from biomeroworker.eventlog.runlog import RunLog
 
 ConfigOption = Annotated[
@@ -49,12 +49,7 @@ def find_run(log: RunLog, given: str) -> UUID:
         return UUID(given)
     except ValueError:
         pass
-    found = [run.id for run in log.runs(limit=10_000) if str(run.id).startswith(given.lower())]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise RequestRejected(f"no run has an ID that starts with {given!r}; list the runs with: biomeroworker runs")
-    raise RequestRejected(f"{len(found)} runs have an ID that starts with {given!r}: give more characters")
+    return matching(log.runs(limit=RUNS_SEARCHED), given, "list the runs with: biomeroworker runs")
 
 
 def print_json(value: Any) -> None:

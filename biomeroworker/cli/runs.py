@@ -27,6 +27,7 @@ from biomeroworker.cli.common import (
     print_json,
 )
 from biomeroworker.cli.run_view import print_run, run_to_dict, styled_state, summary_to_dict
+from biomeroworker.deployment import run_actions
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import RequestRejected, Transient
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
@@ -192,10 +193,7 @@ def cancel(run: RunArgument, config: ConfigOption = None) -> None:
     """Cancel a run and its SLURM job."""
     with Deployment.load(config) as deployment:
         run_id = find_run(deployment.log, run)
-        found = deployment.log.run(run_id)
-        if found.state.is_terminal:
-            raise RequestRejected(f"run {run_id} has already ended: {found.state.value}")
-        deployment.cancel(run_id, getpass.getuser())
+        run_actions.cancel(deployment.log, deployment.log.run(run_id), getpass.getuser())
     err.print(f"cancellation requested; check it with: biomeroworker show {str(run_id)[:8]}")
 
 
@@ -204,9 +202,7 @@ def resume(run: RunArgument, config: ConfigOption = None) -> None:
     with Deployment.load(config) as deployment:
         run_id = find_run(deployment.log, run)
         found = deployment.log.run(run_id)
-        if not found.paused:
-            raise RequestRejected(f"run {run_id} is not paused: its state is {found.state.value}")
-        deployment.log.resume(run_id)
+        run_actions.resume(deployment.log, found)
     err.print(f"resumed at {found.state.value}")
 
 
