@@ -1,0 +1,163 @@
+"""The scripts about runs, data and administration, on a server.
+
+Two run on our Processor. The others run in this process in a session of the server, because most of the time of a
+script is the start of its interpreter.
+"""
+
+import runpy
+import threading
+from pathlib import Path
+
+import omero.clients  # noqa: F401  loads omero-py in the order that it needs
+import pytest
+from omero.rtypes import rbool, rint, rstring, unwrap
+
+from biomeroworker.domain.request import RunRequest
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog
+from biomeroworker.node import attach
+from biomeroworker.omero.connection.session import OmeroSession
+from tests.integration.omero.omero_objects import make_group, make_person
+from tests.integration.omero.script_jobs import final_status
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a worker with an unreachable cluster."""
+    folder = tmp_path_factory.mktemp("worker")
+    (folder / "slurm-config.ini").write_text(
+        f"[SSH]\nhost = nowhere.invalid\n[ANALYTICS]\nsqlalchemy_url = sqlite:///{folder}/log.sqlite\n"
+        f"[WORKER]\nwork_folder = {folder}/work\n"
+    )
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("BIOMERO_CONFIG", str(folder / "slurm-config.ini"))
+        environment.delenv("SQLALCHEMY_URL", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def log(folder):
+    with RunLog.open(f"sqlite:///{folder}/log.sqlite") as log:
+        yield log
+
+
+@pytest.fixture(scope="module")
+def people(server):
+    """Two users of one group."""
+    group = make_group(server, "rwra--")
+    return [make_person(server, group) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def session(server, people):
+    """A session of the first user."""
+    with person_session(server, people[0]) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def launch(server, people, session, folder):
+    """Start a script of the first user on a Processor, with inputs."""
+    stop, ready, uploaded = threading.Event(), threading.Event(), {}
+    thread = threading.Thread(
+        target=attach.serve,
+        args=(lambda: person_session(server, people[0]), stop),
+        kwargs={"ready": lambda session: ready.set()},
+        daemon=True,
+    )
+    thread.start()
+    assert ready.wait(60)
+
+    def launch(name, **inputs):
+        service = session.sf.getScriptService()
+        if name not in uploaded:
+            uploaded[name] = service.uploadScript(f"/test/{name}", (SCRIPTS / name).read_text())
+        return uploaded[name], service.runScript(uploaded[name], inputs, rint(20))
+
+    yield launch
+    stop.set()
+    thread.join(60)
+
+
+def end_of(session, launched):
+    """Whether a script succeeded, and its message."""
+    _, process = launched
+    status = final_status(session, process)
+    process.poll()
+    message = unwrap(process.getResults(0).get("Message"))
+    process.close(False)
+    return status == "Finished", message
+
+
+@pytest.fixture
+def run_here(server, tmp_path, monkeypatch):
+    """Run a script in this process, as a person or root; returns whether it succeeded, its message and its outputs."""
+
+    def run_here(person, name, **inputs):
+        with server.root() if person is None else person_session(server, person) as session:
+            number, config = session.client.getSessionId(), tmp_path / "script.config"
+            router = session.client.getProperty("Ice.Default.Router")
+            config.write_text(f"omero.user={number}\nomero.pass={number}\nIce.Default.Router={router}\n")
+            monkeypatch.setenv("ICE_CONFIG", str(config))
+            for key, value in inputs.items():
+                session.client.setInput(key, value)
+            try:
+                runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+            except SystemExit as end:
+                succeeded = not end.code
+            else:
+                succeeded = True
+            outputs = session.sf.getSessionService().getOutputs(number)
+            return succeeded, unwrap(outputs.get("Message")), outputs
+
+    return run_here
+
+
+def person_session(server, person):
+    return OmeroSession.login(server.host, server.port, person.name, person.password)
+
+
+def accept(log, person):
+    request = RunRequest(workflow="nuclei", source="omero", inputs={"type": "Image", "ids": [1]}, user=person.id)
+    return log.accept(
+        request.model_dump(mode="json"), name="nuclei", description="", user=person.id, group=person.group
+    )
+
+
+def test_a_user_cancels_and_repeats_the_own_runs_on_a_processor(log, people, session, launch):
+    running, failed, foreign = (accept(log, person) for person in (people[0], people[0], people[1]))
+    log.fail(failed, {"message": "on purpose"})
+
+    cancel = launch("Cancel_Run.py", Run_ID=rstring(str(running)[:8]))
+    retry = launch("Retry_Run.py", Run_ID=rstring(str(failed)), Detach=rbool(True))
+    dialog = session.sf.getScriptService().getParams(cancel[0])
+    assert {choice[:8] for choice in unwrap(dialog.inputs["Run"].values)} == {str(run)[:8] for run in (running, failed)}
+
+    succeeded, message = end_of(session, cancel)
+    assert succeeded, message
+    assert "No job is submitted" in message
+    assert log.run(running).cancelled_by == f"{people[0].name} in OMERO"
+    succeeded, message = end_of(session, retry)
+    assert succeeded, message
+    (repeated,) = [run for run in map(log.run, log.unfinished()) if run.recorded_request.retry_of]
+    assert repeated.recorded_request.retry_of == str(failed)
+    assert str(repeated.id) in message
+    assert not log.run(foreign).cancel_requested
+
+
+def test_a_user_resumes_the_own_runs_and_no_others(log, people, run_here):
+    paused, foreign = (accept(log, person) for person in people)
+    for run in (paused, foreign):
+        log.pause(run, "the disk is full", RunState.ACCEPTED)
+    succeeded, message, _ = run_here(people[0], "Resume_Run.py", Run_ID=rstring(str(paused)))
+    assert succeeded
+    assert "the disk is full" in message
+    assert not log.run(paused).paused
+    for script in ("Resume_Run.py", "Cancel_Run.py"):
+        succeeded, message, _ = run_here(people[0], script, Run_ID=rstring(str(foreign)))
+        assert not succeeded
+        assert "belongs to another user" in message
+    assert log.run(foreign).paused
+    assert not log.run(foreign).cancel_requested
