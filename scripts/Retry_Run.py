@@ -26,7 +26,7 @@ def main() -> None:
                 optional=True,
                 grouping="03",
                 default=True,
-                description="Only the inputs that have no result because they failed. Off: all inputs again.",
+                description="Only the inputs that failed or got no result. Off: all inputs again.",
             ),
             omero.scripts.Bool(
                 DETACH,

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from biomeroworker.deployment.rerun import build_rerun_request
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.engine.results.task_outcomes import failed_inputs
 from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.records import RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
@@ -95,7 +94,7 @@ def repeat(run: WorkflowRun, *, failed: bool, switch: str) -> tuple[RunRequest, 
     Parameters
     ----------
     failed
-        Only the inputs that failed. All inputs of a run that failed or was cancelled: it has no results.
+        Only the inputs without a result. All inputs of a run that failed or was cancelled: it has no results.
     switch
         The name of the option behind ``failed``, for the message.
 
@@ -104,11 +103,11 @@ def repeat(run: WorkflowRun, *, failed: bool, switch: str) -> tuple[RunRequest, 
     RequestRejected
         As by `build_rerun_request`.
     """
-    if failed and run.state is RunState.DONE and not failed_inputs(run.report):
-        raise RequestRejected(f"run {run.id} has no failed inputs; switch off {switch!r} to repeat all inputs")
+    if failed and run.state is RunState.DONE and not run.without_result:
+        raise RequestRejected(f"run {run.id} has a result for each input; switch off {switch!r} to repeat all inputs")
     request = build_rerun_request(run, failed=failed and run.state is not RunState.CANCELLED)
     if not request.only:
         return request, "All inputs, with the same parameters."
     names = list(request.only.values())
     more = f" and {len(names) - INPUTS_NAMED} more" if len(names) > INPUTS_NAMED else ""
-    return request, f"Only the inputs that failed: {', '.join(names[:INPUTS_NAMED])}{more}."
+    return request, f"Only the inputs without a result: {', '.join(names[:INPUTS_NAMED])}{more}."

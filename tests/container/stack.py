@@ -236,11 +236,11 @@ class Stack:
     def prepare_omero(self) -> None:
         """The official script, and two images in a dataset."""
         self.login()
-        folder = "/tmp/upload/biomeroworker"
+        folder = "/tmp/upload/BIOMERO"
         self.execute("client", "mkdir", "-p", folder)
         script = self.project / "scripts/SLURM_Run_Workflow.py"
         self.engine.run("cp", script, f"{self.container('client')}:{folder}/")
-        upload = ["omero", "script", "upload", "biomeroworker/SLURM_Run_Workflow.py", "--official"]
+        upload = ["omero", "script", "upload", "BIOMERO/SLURM_Run_Workflow.py", "--official"]
         printed = self.engine.run("exec", "-w", "/tmp/upload", self.container("client"), *upload)
         found = re.search(r"OriginalFile:(\d+)", printed)
         assert found, printed
