@@ -44,7 +44,7 @@ def account_lines(name: str, accounts: AccountSettings) -> Iterator[tuple[str, s
 def workflow_lines(workflow: str, settings: WorkflowSettings) -> Iterator[tuple[str, str]]:
     """The settings of a workflow."""
     yield f"WORKFLOWS.{workflow}", settings.path
-    for key in ("repo", "job", "cluster", "use_gpu"):
+    for key in ("repo", "job", "cluster", "use_gpu", "accepts"):
         if words := text(getattr(settings, key)):
             yield f"WORKFLOWS.{workflow}_{key}", mask_credentials(words)
     for flag, words in settings.job_params.items():

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from biomeroworker.config.fields import LocalPath, Section, ignored, setting
+from biomeroworker.domain import accepts
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -31,6 +32,11 @@ def _is_below_images(path: str) -> str:
     if any(part in ("", ".", "..") for part in path.strip("/").split("/")):
         raise ValueError("write a folder below slurm_images_path, such as the name of the workflow")
     return path
+
+
+def _are_conditions(text: str) -> str:
+    accepts.parse(text)
+    return text
 
 
 class AnalyticsSettings(Section):
@@ -186,3 +192,8 @@ class WorkflowSettings(Section):
         description="Cluster of the workflow: the name in `[SSH:<cluster>]`. Unset: the cluster of `[SSH]`.",
     )
     use_gpu: bool = Field(False, description="Whether its jobs use a GPU.")
+    accepts: Annotated[str, AfterValidator(_are_conditions)] = Field(
+        "",
+        description="Conditions for its input images, such as `dimensions: 2D; channels: 1-3`. A run with other images "
+        "is refused before anything is computed. Unset: only the conditions of the descriptor.",
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-_ATTRIBUTES = ("_repo", "_job", "_use_gpu", "_cluster")
+_ATTRIBUTES = ("_repo", "_job", "_use_gpu", "_cluster", "_accepts")
 
 
 def names_in(keys: Collection[str]) -> set[str]:

@@ -64,6 +64,11 @@ class InputImage(_Frozen):
     origin: dict[str, str | int] = {}
 
     @property
+    def is_plate(self) -> bool:
+        """Whether it is a plate; its shape and pixel type are those of its first field."""
+        return self.key.startswith("plate-")
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The paths of the fields of a plate (``A/1/0``), wells in reading order; empty for an image."""
         return tuple(name for name in self.origin if "/" in name)

@@ -142,3 +142,9 @@ class Workflow(_Frozen):
     def takes_plates(self) -> bool:
         """Whether an image input accepts whole plates."""
         return any("plate" in one.sub_types for one in self.inputs if one.type is ParameterType.IMAGE)
+
+    @property
+    def requires_plate(self) -> bool:
+        """Whether it works on whole plates only: an image input declares plates, and no other kind of image."""
+        kinds = [{kind.lower() for kind in one.sub_types} for one in self.inputs if one.type is ParameterType.IMAGE]
+        return {"plate"} in kinds

@@ -48,6 +48,7 @@ class ExecutionPlan(RunPlan):
             options=job_options.options(settings, request),
             parameters=values,
             workflow=workflow,
+            accepts=configured.accepts,
             cluster=name,
         )
 

@@ -6,7 +6,7 @@ from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest
 from biomeroworker.engine.planning import chunks
 from biomeroworker.engine.steps.context import RunContext
 from biomeroworker.errors import Permanent
-from biomeroworker.workflows import input_axes
+from biomeroworker.workflows import input_checks
 
 #: Largest manifest that is read from the cluster.
 MANIFEST_LIMIT_BYTES = 1 << 28
@@ -21,7 +21,7 @@ class InputManifestStore:
         Raises
         ------
         Permanent
-            There is no image in the inputs, or they are not those that earlier attempts used.
+            The inputs have no image, the workflow does not accept them, or earlier attempts used other inputs.
         """
         manifest = context.workspace.read_manifest()
         if manifest is not None:
@@ -62,7 +62,7 @@ class InputManifestStore:
         manifest = context.source.list_inputs(str(context.id), request)
         if not manifest.images:
             raise Permanent("there is nothing to run on: the inputs hold no image")
-        input_axes.check(context.plan.workflow, manifest.images)
+        input_checks.check(context.plan.workflow, manifest.images, context.plan.accepts)
         if (not run.attempt or run.chunks) and chunks.wants_split(manifest, request.batch_size):
             manifest = chunks.split(manifest, request.batch_size, context.cluster.limits.tasks)
         if run.attempt and len(manifest.chunks) != run.chunks:

@@ -185,6 +185,11 @@ def test_every_variable_of_biomero_is_read() -> None:
         ("[SLURM]\ncontainer_runtime = docker\n", {}, ["named.ini:2", "'apptainer', 'singularity' or 'charliecloud'"]),
         ("[SSH]\ninline_ssh_env = maybe\n", {}, ["named.ini:2: [SSH] inline_ssh_env = 'maybe'", "write true or false"]),
         ("[WORKFLOWS]\na = a\na_use_gpu = perhaps\n", {}, ["named.ini:3: [WORKFLOWS] a_use_gpu"]),
+        (
+            "[WORKFLOWS]\na = a\na_accepts = dimensions: 2D; channels: some\n",
+            {},
+            ["named.ini:3: [WORKFLOWS] a_accepts", "'channels: some'", "numbers or ranges, such as 1, 1-3 or 2-"],
+        ),
         ("", {"BIOMERO_SACCT_START_DAYS_AGO": "many"}, ["environment BIOMERO_SACCT_START_DAYS_AGO", "whole number"]),
         ("[SLURM]\ngpu_gres = gpu:1\ngpu_gpus = 1\n", {}, ["named.ini:2", "named.ini:3", "exclude each other"]),
         ("[SSH]\nhost = a\nhost = b\n", {}, ["named.ini:3: [SSH] host is already set in line 2"]),
