@@ -248,6 +248,7 @@ obedient_repo = {folder}/obedient
 obedient_job = jobs/obedient.sh
 obedient_job_time = 00:05:00
 obedient_job_cpus-per-task = 1
+obedient_accepts = channels: 1-3
 broken = broken
 broken_repo = {folder}/broken
 """

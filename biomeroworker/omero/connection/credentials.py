@@ -55,9 +55,8 @@ class PasswordProvider:
                 if group != ANY_USER:
                     own.enter_group(group)
                 return own
-            uuid = open_for(own.sf, user, group)
             try:
-                return OmeroSession.join(self._host, self._port, uuid, end=True)
+                return session_for(own.sf, self._host, self._port, user, group)
             finally:
                 own.close()
         except BaseException:
@@ -110,11 +109,10 @@ class GridProvider:
         try:
             if user == ANY_USER:
                 user = internal.getAdminService().getEventContext().userId
-            uuid = open_for(internal, user, group)
+            return session_for(internal, self._host, self._port, user, group)
         finally:
             with contextlib.suppress(Ice.Exception):
                 internal.destroy()
-        return OmeroSession.join(self._host, self._port, uuid, end=True)
 
 
 def open_for(sf: Any, user: int, group: int) -> str:
@@ -145,6 +143,33 @@ def open_for(sf: Any, user: int, group: int) -> str:
             ) from refused
         uuid: str = opened.uuid.val
         return uuid
+
+
+def session_for(sf: Any, host: str, port: int, user: int, group: int) -> OmeroSession:
+    """Open a session as another user, with the rights of the session ``sf``, and join it."""
+    uuid = open_for(sf, user, group)
+    try:
+        return OmeroSession.join(host, port, uuid, end=True)
+    except Blocked as refused:  # OMERO creates the session of a user who is not in the group, but refuses the login
+        if lost := _lost_membership(sf, user, group):
+            raise Blocked(lost, hint="add the user to the group again, or start the run in another group") from refused
+        raise
+
+
+def _lost_membership(sf: Any, user: int, group: int) -> str:
+    """That a user is not a member of a group, as a message; empty if the user is."""
+
+    def rows(hql: str, **ids: int) -> list[str]:
+        found = sf.getQueryService().projection(hql, parameters(ids), {"omero.group": "-1"})
+        return [str(row[0].val) for row in found]
+
+    with translate_errors(f"read the groups of user {user}"):
+        membership = "select m.id from GroupExperimenterMap m where m.child.id = :user and m.parent.id = :group"
+        if rows(membership, user=user, group=group):
+            return ""
+        names = rows("select e.omeName from Experimenter e where e.id = :user", user=user)
+        groups = rows("select g.name from ExperimenterGroup g where g.id = :group", group=group)
+    return f"{', '.join(names)} is not a member of the group {', '.join(groups)} any more" if names and groups else ""
 
 
 def provider_from_environment(environment: Mapping[str, str] | None = None) -> SessionProvider:

@@ -6,7 +6,7 @@ read, so "does not exist" and "no permission" look the same, which is OMERO's in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
 
 ObjectType = Literal["Image", "Dataset", "Plate", "Project", "Screen"]
+#: Objects that a message names.
+_NAMED = 5
 TYPES: tuple[ObjectType, ...] = ("Image", "Dataset", "Plate", "Project", "Screen")
 
 
@@ -108,13 +110,34 @@ def select(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> Selec
 def _all_there(session: OmeroSession, kind: ObjectType, ids: Sequence[int]) -> None:
     there = {row[0] for row in session.rows_by_ids(f"select o.id from {kind} o where o.id in (:ids)", ids)}  # noqa: S608
     if missing := [i for i in ids if i not in there]:
-        problem = (
-            f"OMERO has no {kind.lower()} {_list(missing)} that {session.user_name} can see in the group of this run"
-        )
-        query = f"select o.id, o.details.group.name from {kind} o where o.id in (:ids)"  # noqa: S608
-        elsewhere = sorted(session.rows_by_ids(query, missing, everywhere=True))
-        where = "; ".join(f"{kind.lower()} {number} is in group {group}" for number, group in elsewhere[:5])
-        raise RequestRejected(f"{problem}; {where}: start the run from there" if where else problem)
+        query = f"select o.id, o.name, o.details.group.name from {kind} o where o.id in (:ids)"  # noqa: S608
+        elsewhere = {row[0]: (row[1], row[2]) for row in session.rows_by_ids(query, missing, everywhere=True)}
+        raise RequestRejected(missing_message(kind, missing, elsewhere, session.user_name, mixed=bool(there)))
+
+
+def missing_message(
+    kind: str, missing: Sequence[int], elsewhere: Mapping[int, tuple[str, str]], user: str, *, mixed: bool
+) -> str:
+    """Why objects are not in the group of the run, and what to change.
+
+    Parameters
+    ----------
+    elsewhere
+        Name and group of those that the user can see in other groups.
+    mixed
+        Whether other objects of the request are in the group of the run.
+    """
+    word = kind.lower()
+    problem = f"OMERO has no {word} {_list(missing)} that {user} can see in the group of this run"
+    if not elsewhere:
+        return problem
+    where = "; ".join(
+        f"{word} {number} ({name}) is in group {group}" for number, (name, group) in sorted(elsewhere.items())[:_NAMED]
+    )
+    more = f"; and {len(elsewhere) - _NAMED} more" if len(elsewhere) > _NAMED else ""
+    if mixed or len({group for _, group in elsewhere.values()}) > 1:
+        return f"{problem}; {where}{more}: choose {word}s of one group, and start the run from there"
+    return f"{problem}; {where}{more}: start the run from there"
 
 
 def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[int]:
@@ -138,7 +161,9 @@ def describe_images(session: OmeroSession, ids: Sequence[int]) -> list[ImageInfo
         info = image_info(pixels)
         by_image.setdefault(info.id, info)  # an image may have several pixels; the first is the primary one
     if missing := [i for i in dict.fromkeys(ids) if i not in by_image]:
-        raise RequestRejected(f"image {_list(missing)} has no pixels: its import did not finish")
+        names = session.rows_by_ids("select i.id, i.name from Image i where i.id in (:ids)", missing[:_NAMED])
+        named = ", ".join(f"{number} ({name})" for number, name in sorted(names)) or _list(missing[:_NAMED])
+        raise RequestRejected(f"image {named} has no pixels: its import did not finish; choose other images")
     return [by_image[i] for i in dict.fromkeys(ids)]
 
 

@@ -96,7 +96,7 @@ def refuse_strange_pixels(selection: Selection) -> None:
     for image in _images(selection):
         if image.pixel_type not in zarr_layout.DTYPES:
             raise Permanent(
-                f"image {image.id} has pixels of type {image.pixel_type}, which OME-Zarr does not support",
+                f"image {image.id} ({image.name}) has pixels of type {image.pixel_type}, which OME-Zarr does not have",
                 hint="convert it to an integer or real type in OMERO",
             )
 

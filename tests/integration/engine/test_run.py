@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+import tifffile
 
 from biomeroworker.cluster.transport import openssh
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -145,6 +147,18 @@ def test_an_unreadable_image_fails_the_run_and_is_named(site):
     assert run.state is RunState.FAILED
     assert run.report["stage"] == "exporting"
     assert "bad.tif" in run.report["message"]
+
+
+def test_an_image_that_the_workflow_does_not_accept_fails_the_run_before_any_export(site):
+    images = site.images("good.tif")
+    tifffile.imwrite(images / "many.tif", np.zeros((5, 16, 16), "uint8"), metadata={"axes": "CYX"}, imagej=False)
+    run = site.execute(site.request(images))
+    assert (run.state, run.report["stage"]) == (RunState.FAILED, "exporting")
+    assert run.report["message"] == "obedient accepts only images with channels: 1-3, but many (image-2) has 5 channels"
+    assert "choose other images" in run.report["next_step"]
+    names = names_of(site.deployment.log.events(run.id))
+    assert "AttemptStarted" not in names, "nothing was moved"
+    assert names.count("FaultMet") <= 1, "it is not tried again"
 
 
 def test_an_unreachable_cluster_fails_the_run_at_admission_within_a_minute(make_site, tmp_path):

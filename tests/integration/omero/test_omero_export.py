@@ -217,7 +217,9 @@ def test_an_image_in_another_group_is_refused_with_the_name_of_that_group(server
     image = make_image(session, "i", noise(1, 1, 1, 9, 9))
     ((group,),) = session.rows("select g.name from ExperimenterGroup g where g.id = :id", id=person.group)
     with server.root() as root:
-        with pytest.raises(RequestRejected, match=f"image {image} is in group {group}: start the run from there"):
+        with pytest.raises(
+            RequestRejected, match=rf"image {image} \(i\) is in group {group}: start the run from there"
+        ):
             select(root, "Image", [image])
         with pytest.raises(RequestRejected, match=r"can see in the group of this run$"):
             select(root, "Image", [999999999])
