@@ -72,8 +72,7 @@ def collect(
     target = output or Path(f"{_FOLDER}-{now:%Y%m%d-%H%M%S}.tar.gz")
     with Archive(target.absolute(), _FOLDER) as archive:
         context = context_of(config, environ)
-        files = [*host.ini_files(context), *host.ice_files(context)]
-        redact = Redactor(known_values(context.settings, environ, files, host.key_folders(context)))
+        redact = redactor(context)
         results = []
         for section in parts:
             result = sections.run(section, context)
@@ -96,6 +95,12 @@ def context_of(config: Path | None, environ: Mapping[str, str]) -> Context:
     server = environ.get("OMERO_SERVER_FOLDER") or environ.get("OMERODIR") or _SERVER
     home = Path(environ.get("HOME") or Path.home())
     return Context(environ, config, settings, error, Path(server), home)
+
+
+def redactor(context: Context) -> Redactor:
+    """A redactor that knows the secrets of the context."""
+    files = [*host.ini_files(context), *host.ice_files(context)]
+    return Redactor(known_values(context.settings, context.environ, files, host.key_folders(context)))
 
 
 def _summary(results: Sequence[Result], now: datetime.datetime) -> str:

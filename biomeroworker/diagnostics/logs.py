@@ -16,7 +16,7 @@ TAIL_BYTES = 256_000
 _MAX_FILES = 30
 #: Longer lines are cut.
 _LINE_CHARACTERS = 4_000
-_SUFFIXES = (".log", ".out", ".err")
+SUFFIXES = (".log", ".out", ".err")
 #: The supervisor's unit in docs/deploy.md.
 _UNIT = "biomeroworker"
 _JOURNAL_LINES = 2_000
@@ -27,7 +27,7 @@ def logs(context: Context, notes: Notes) -> Iterator[File]:
     """The latest log lines of the grid's servers and of the supervisor."""
     folder = context.server / "var/log"
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(_SUFFIXES)]  # noqa: PTH208
+        names = [name for name in os.listdir(folder) if name.endswith(SUFFIXES)]  # noqa: PTH208
     except OSError as error:
         notes.missing.append(f"{folder} cannot be listed ({error.strerror}); OMERODIR names the folder of OMERO.server")
         names = []

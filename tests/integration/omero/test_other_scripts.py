@@ -10,7 +10,7 @@ from pathlib import Path
 
 import omero.clients  # noqa: F401  loads omero-py in the order that it needs
 import pytest
-from omero.rtypes import rbool, rint, rstring, unwrap
+from omero.rtypes import rbool, rint, rlong, rstring, unwrap
 
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -161,3 +161,37 @@ def test_a_user_resumes_the_own_runs_and_no_others(log, people, run_here):
         assert "belongs to another user" in message
     assert log.run(foreign).paused
     assert not log.run(foreign).cancel_requested
+
+
+ADMIN_SCRIPTS = ("SLURM_Init_environment.py", "SLURM_check_setup.py", "Tail_logs.py")
+
+
+@pytest.mark.parametrize("name", ADMIN_SCRIPTS)
+def test_a_script_for_administrators_refuses_a_user(name, folder, people, run_here):
+    succeeded, message, _ = run_here(people[0], f"admin/{name}")
+    assert not succeeded
+    assert "only administrators of OMERO may run" in message
+
+
+def test_an_administrator_sees_the_log_of_the_node_without_secrets(folder, run_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMERODIR", str(tmp_path))
+    monkeypatch.delenv("OMERO_SERVER_FOLDER", raising=False)
+    (tmp_path / "var/log").mkdir(parents=True)
+    lines = [f"line {number}" for number in range(100)]
+    (tmp_path / "var/log/Processor-0.log").write_text("\n".join([*lines, "password = hunter2-hunter2"]) + "\n")
+    succeeded, message, _ = run_here(None, "admin/Tail_logs.py", Tail_Lines=rlong(5))
+    assert succeeded
+    assert message.splitlines()[1:] == [*lines[-4:], "password = ***"]
+    succeeded, message, _ = run_here(None, "admin/Tail_logs.py", Log_Path=rstring("/etc/passwd"))
+    assert not succeeded
+    assert "passwd is not a log" in message
+
+
+def test_an_administrator_sees_each_problem_and_what_to_change(folder, run_here):
+    succeeded, message, _ = run_here(None, "admin/SLURM_check_setup.py")
+    assert succeeded
+    assert "fail ssh: " in message
+    assert "[SSH] host" in message
+    succeeded, message, _ = run_here(None, "admin/SLURM_Init_environment.py", **{"Init Slurm": rbool(True)})
+    assert not succeeded
+    assert "nowhere.invalid" in message
