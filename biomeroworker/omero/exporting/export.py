@@ -227,6 +227,18 @@ def _write_image(readers: Sequence[Any], image: ImageInfo, place: Path, progress
             progress.add(count, f"reading image {image.id}")
 
 
+def read_pixels(session: OmeroSession, image: ImageInfo) -> np.ndarray[Any, Any]:
+    """All pixels of an image, TCZYX, in the byte order of this machine."""
+    dtype = np.dtype(zarr_layout.DTYPES[image.pixel_type])
+    values = np.empty(image.shape, dtype)
+    (reader,) = session.data_connections(1)
+    with translate_errors(f"read image {image.id}"), pixels_store(reader, image.pixels_id) as store:
+        for region in zarr_layout.regions(image.shape, dtype.itemsize, LARGEST_READ_BYTES, PLANE_LIMIT_PIXELS):
+            rows, columns = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
+            values[region.t, region.c, region.z, rows, columns] = _read(store, region, image)
+    return values
+
+
 def _read(store: Any, region: zarr_layout.Region, image: ImageInfo) -> np.ndarray[Any, Any]:
     """Read one region and convert it to the byte order of this machine (OMERO sends big-endian)."""
     if image.pixel_type == "bit":

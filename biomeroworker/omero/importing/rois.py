@@ -6,6 +6,7 @@ some hundreds in one transaction. They are named by their label, so that a repea
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -83,15 +84,7 @@ def add_rois(
     ``before`` is called before the first ROI is created, if there are objects.
     """
     planes = planes_of(values, source)
-    if not planes:
-        return 0
-    found = [outlines(plane) for _, _, plane in planes]
-    if not looks_like_labels(found):
-        return 0
-    objects: dict[int, list[tuple[int, Outline]]] = {}
-    for number, plane in enumerate(found):
-        for outline in plane:
-            objects.setdefault(outline.label, []).append((number, outline))
+    objects = _objects(planes)
     if objects:
         before()
     named = {label: f"{name[:200]} {label}" for label in sorted(objects)}
@@ -116,6 +109,42 @@ def add_rois(
     return len(objects)
 
 
+def draw_rois(
+    session: OmeroSession,
+    values: np.ndarray[Any, Any],
+    source: InputImage,
+    image: int,
+    *,
+    name: str,
+    shape: Shape = "polygon",
+    colour: int = YELLOW,
+) -> int:
+    """Create ROIs like `add_rois`, without provenance: a ROI of the same name on ``image`` is used as it is."""
+    planes = planes_of(values, source)
+    objects = _objects(planes)
+    named = {label: f"{name[:200]} {label}" for label in sorted(objects)}
+    there = {row[0] for row in session.rows("select r.name from Roi r where r.image.id = :image", image=image)}
+    rois = [
+        _roi(image, named[label], str(label), _shapes(shape, label, pieces, planes), None, colour)
+        for label, pieces in sorted(objects.items())
+        if named[label] not in there
+    ]
+    for part in batched(rois, BATCH_SIZE):
+        session.save(part)
+    return len(objects)
+
+
+def _objects(planes: list[tuple[int | None, int | None, np.ndarray[Any, Any]]]) -> dict[int, list[tuple[int, Outline]]]:
+    """The pieces of each object, with the numbers of their planes; empty if the planes do not look like labels."""
+    found = [outlines(plane) for _, _, plane in planes]
+    objects: dict[int, list[tuple[int, Outline]]] = {}
+    if looks_like_labels(found):
+        for number, plane in enumerate(found):
+            for outline in plane:
+                objects.setdefault(outline.label, []).append((number, outline))
+    return objects
+
+
 def clear_rois(session: OmeroSession, image: int, since: int, words: str) -> None:
     """Delete the ROIs of an image that are older than the annotation ``since``, and whose names contain ``words``.
 
@@ -123,10 +152,21 @@ def clear_rois(session: OmeroSession, image: int, since: int, words: str) -> Non
     those that a person drew after its start. ROIs that the user may not delete are left.
     """
     (start,) = session.rows("select a.details.creationEvent.id from Annotation a where a.id = :id", id=since)[0]
+    delete_rois(session, image, words, before=start)
+
+
+def delete_rois(session: OmeroSession, image: int, words: str, *, before: float = math.inf) -> None:
+    """Delete the ROIs of an image whose names contain ``words``; those that the user may not delete are left.
+
+    Parameters
+    ----------
+    before
+        An event's id: only ROIs that were created by earlier events.
+    """
     rows = session.rows(
         "select r.id, r.name, r.details.creationEvent.id from Roi r where r.image.id = :image", image=image
     )
-    old = [number for number, name, event in rows if event < start and words in (name or "")]
+    old = [number for number, name, event in rows if event < before and words in (name or "")]
     found = session.query_by_ids("select r from Roi r where r.id in (:ids)", old) if old else []
     mine = sorted(roi.id.val for roi in found if roi.details.permissions.canDelete())
     session.delete_what_is_there("Roi", mine)
@@ -154,7 +194,8 @@ def _roi(image: int, name: str, label: str, shapes: Iterator[Any], mark: Any, co
         shape.textValue = rstring(label)
         shape.strokeColor, shape.fillColor = rint(colour), rint(clear(colour))
         roi.addShape(shape)
-    roi.linkAnnotation(mark)
+    if mark is not None:
+        roi.linkAnnotation(mark)
     return roi
 
 

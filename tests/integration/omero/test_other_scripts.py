@@ -8,16 +8,17 @@ import runpy
 import threading
 from pathlib import Path
 
+import numpy as np
 import omero.clients  # noqa: F401  loads omero-py in the order that it needs
 import pytest
-from omero.rtypes import rbool, rint, rlong, rstring, unwrap
+from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.node import attach
 from biomeroworker.omero.connection.session import OmeroSession
-from tests.integration.omero.omero_objects import make_group, make_person
+from tests.integration.omero.omero_objects import make_dataset, make_group, make_image, make_person
 from tests.integration.omero.script_jobs import final_status
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -195,3 +196,36 @@ def test_an_administrator_sees_each_problem_and_what_to_change(folder, run_here)
     succeeded, message, _ = run_here(None, "admin/SLURM_Init_environment.py", **{"Init Slurm": rbool(True)})
     assert not succeeded
     assert "nowhere.invalid" in message
+
+
+def test_label_images_become_rois_on_their_images(folder, people, session, run_here):
+    values = np.zeros((1, 1, 1, 16, 16), "uint16")
+    values[0, 0, 0, 2:5, 2:6], values[0, 0, 0, 8:12, 8:12] = 3, 7
+    dataset = make_dataset(session)
+    cell, twin, other = (make_image(session, name, values * 0, dataset=dataset) for name in ("a.tif", "b.tif", "b.tif"))
+    label = make_image(session, "a_mask.tif", values, dataset=dataset)
+    make_image(session, "b_mask.tif", values, dataset=dataset)
+    inputs = {"Data_Type": rstring("Dataset"), "IDs": rlist([rlong(dataset)]), "Label_Suffix": rstring("_mask")}
+    for _ in range(2):  # a repeated script draws nothing twice
+        succeeded, message, _ = run_here(people[0], "Labels2Rois.py", **inputs)
+        assert succeeded
+        assert "2 ROIs are on 1 images" in message
+        assert "b_mask.tif: 2 images have this name" in message
+    rows = session.rows("select r.image.id, r.name from Roi r where r.image.id in (:ids)", ids=[cell, twin, other])
+    assert sorted(rows) == [[cell, "a_mask 3"], [cell, "a_mask 7"]]
+
+    explicit = {
+        "Mapping_Mode": rstring("Explicit Image IDs"),
+        "Label_Image_IDs": rlist([rlong(label)]),
+        "Target_Image_IDs": rlist([rlong(cell)]),
+        "ROI_type": rstring("Mask"),
+        "ROI_Name_Prefix": rstring("nuclei__run"),
+        "Clear_Existing_ROIs": rbool(True),
+        "Clear_ROI_Filter": rstring(""),
+        "Delete_Label_Image": rbool(True),
+    }
+    succeeded, message, _ = run_here(people[0], "Labels2Rois.py", **explicit)
+    assert succeeded, message
+    rows = session.rows("select r.name, s.class from Roi r join r.shapes s where r.image.id = :id", id=cell)
+    assert sorted(name for name, _ in rows) == ["nuclei__run 3", "nuclei__run 7"]
+    assert not session.rows("select i.id from Image i where i.id = :id", id=label)
