@@ -18,12 +18,13 @@ from biomeroworker.cluster.containers.factory import binds_below_home, runtime_o
 from biomeroworker.cluster.containers.images import TIFF_CONVERTER, Images
 from biomeroworker.cluster.containers.runtime import Image, Reference, RegistryCredentials, Runtime
 from biomeroworker.cluster.paths import RemotePaths
-from biomeroworker.cluster.slurm import commands, submit_once
+from biomeroworker.cluster.slurm import accounting, commands, submit_once
 from biomeroworker.cluster.slurm.scheduler import JobSpec, Limits
 from biomeroworker.cluster.slurm.submit_errors import classify_submission, scheduler_unavailable
 from biomeroworker.cluster.transport.errors import remote_file_fault
 from biomeroworker.cluster.transport.openssh import OpenSshTransport
 from biomeroworker.cluster.transport.transport import Transport
+from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.job_status import JobState, JobStatus
 
 if TYPE_CHECKING:
@@ -192,6 +193,21 @@ class Cluster:
         answer = self.transport.run(submit_once.cancel_command(names, given_up), timeout=timeout)
         if not answer.ok:
             raise scheduler_unavailable(f"cancelling {len(names)} jobs", answer.stderr)
+
+    def statistics(self, names: Mapping[int, str], *, timeout: float = 60) -> dict[int, JobStatistics]:
+        """What jobs requested and used, by job id, as far as accounting has recorded it.
+
+        Parameters
+        ----------
+        names
+            The name of each job by its id.
+        """
+        if not names:
+            return {}
+        answer = self.transport.run(accounting.statistics_command(list(names)), timeout=timeout)
+        if not answer.ok:
+            raise scheduler_unavailable(f"querying the usage of {len(names)} jobs", answer.stderr or answer.stdout)
+        return accounting.parse_statistics(answer.stdout, names)
 
     def release(self, name: str, tasks: Iterable[int]) -> None:
         """Release tasks of an array that was submitted with ``hold``; for tasks that started or ended, do nothing."""

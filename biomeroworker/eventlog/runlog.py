@@ -19,7 +19,7 @@ from sqlalchemy import Engine, select
 from biomeroworker import __version__
 from biomeroworker.domain.constants import IMAGE_EXPORT_SCRIPT, IMAGE_IMPORT_SCRIPT, IMAGE_IMPORT_TASK
 from biomeroworker.domain.job_status import JobState, JobStatus
-from biomeroworker.eventlog.aggregates.durations import time_in_states
+from biomeroworker.eventlog.aggregates.durations import Period, periods, time_in_states
 from biomeroworker.eventlog.aggregates.records import Attempt, FaultRecord, Intent, LoggedEvent, RunSummary
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import (
@@ -355,6 +355,11 @@ class RunLog:
         """Seconds that a run spent in each state."""
         self.run(run_id)
         return time_in_states(self.tracker.events.get(run_id), datetime.now(UTC))
+
+    def periods(self, run_id: UUID) -> list[Period]:
+        """The times that a run spent in its states, oldest first."""
+        self.run(run_id)
+        return periods(self.tracker.events.get(run_id), datetime.now(UTC))
 
     def rebuild(self) -> int:
         """Rebuild all read tables from the events, beside the live ones; return the number of events."""

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from biomeroworker.cluster.slurm import commands
+from biomeroworker.cluster.slurm import accounting, commands
 from biomeroworker.cluster.slurm.scheduler import JobSpec
 
 HERE = Path(__file__).parent
@@ -57,11 +57,14 @@ def main(root: str) -> None:
     time.sleep(8)
     version = login("sbatch", "--version").split()[-1]
     folder = HERE / version
-    folder.mkdir(exist_ok=True)
+    (folder / "statistics").mkdir(parents=True, exist_ok=True)
     for name in CASES:
         ids = sorted(set(login("squeue", "-h", "-t", "all", f"--name=case-{name}", "-o", "%F").split()))
         asked = commands.status_command([f"case-{name}"], began - timedelta(minutes=1), [int(one) for one in ids])
         (folder / f"{name}.txt").write_text(login(*asked))
+        if ids:
+            used = login(*accounting.statistics_command([int(one) for one in ids]))
+            (folder / "statistics" / f"{name}.txt").write_text(used)
     (folder / "config.txt").write_text(
         "".join(line + "\n" for line in login(*commands.limits_command()).splitlines() if root not in line)
     )
