@@ -13,7 +13,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from biomeroworker import __version__
-from biomeroworker.cli import deployment, runs, work
+from biomeroworker.cli import deployment, report, runs, work
 from biomeroworker.cli.common import harmless
 from biomeroworker.errors import BiomeroWorkerError, Transient, classify
 
@@ -43,6 +43,7 @@ def root(
 
 
 runs.add_to(app)
+report.add_to(app)
 work.add_to(app)
 deployment.add_to(app)
 

@@ -204,6 +204,12 @@ class Deployment:
         """Accept the request of an ended run as a new run; with ``failed`` only for the inputs without a result."""
         return self.submit(rerun.build_rerun_request(self.log.run(run_id), failed=failed))
 
+    def report(self, run_id: UUID) -> bytes:
+        """The report of a run, as an HTML page: the one that was attached at its end, or what is known now."""
+        from biomeroworker.deployment.run_report import page_of  # imports the image libraries, which takes a second
+
+        return page_of(self.log.run(run_id), self.log, self.clusters, self.sources, self.settings)
+
     # -- the clusters -------------------------------------------------------------------------------------------------
 
     def provision(self, report: Callable[[str], None] = lambda word: None) -> Prepared:

@@ -135,6 +135,20 @@ class FolderSource:
         report(1.0, f"{len(made)} files")
         return made
 
+    def attach_report(self, request: RunRequest, page: Path, provenance: Provenance, guard: Guard) -> str:
+        """Copy the page into the output folder."""
+        target = Path(str(request.outputs["folder"])) / page.name
+        guard.check()
+        _publish(page, target)
+        return str(target)
+
+    def read_report(self, request: RunRequest, reference: str) -> bytes:
+        """Read the page in the output folder."""
+        try:
+            return Path(reference).read_bytes()
+        except OSError as error:
+            raise Permanent(f"the report {reference} cannot be read: {error}") from error
+
 
 def _images(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES and file.is_file())

@@ -92,3 +92,20 @@ class Source(Protocol):
     ) -> list[Output]:
         """Import the results in ``folder``; returns what was made, or found from an earlier attempt."""
         ...
+
+    def attach_report(self, request: RunRequest, page: Path, provenance: Provenance, guard: Guard) -> str:
+        """Put the report of a run where its user finds it; returns its reference, for `read_report`.
+
+        The report of an earlier try is used.
+        """
+        ...
+
+    def read_report(self, request: RunRequest, reference: str) -> bytes:
+        """The report that `attach_report` attached.
+
+        Raises
+        ------
+        biomeroworker.errors.Fault
+            It is not there any more, or cannot be read.
+        """
+        ...

@@ -14,6 +14,7 @@ from biomeroworker.omero.connection.credentials import SessionProvider
 from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.exporting.describe import ObjectType, PlateInfo, Selection, select, wanted
 from biomeroworker.omero.exporting.export import export, refuse_strange_pixels
+from biomeroworker.omero.importing import run_report
 from biomeroworker.omero.importing.importer import Import
 from biomeroworker.omero.importing.options import Options
 from biomeroworker.omero.request_checks import check_access, inputs_of
@@ -99,6 +100,18 @@ class OmeroSource:
             return Import(session, kind, ids, inputs, results, folder, provenance, Options.of(request.outputs)).run(
                 report, guard
             )
+
+    def attach_report(self, request: RunRequest, page: Path, provenance: Provenance, guard: Guard) -> str:
+        """Attach the page to the inputs; a page of an earlier try is used."""
+        kind, ids = wanted(request.inputs)
+        with self._session(request) as session:
+            session.before_change = guard.check
+            return run_report.attach(session, kind, ids, page, provenance, Options.of(request.outputs))
+
+    def read_report(self, request: RunRequest, reference: str) -> bytes:
+        """Read the page with the rights of the run's user."""
+        with self._session(request) as session:
+            return run_report.read(session, reference)
 
 
 def _part(plates: Sequence[PlateInfo], portion: Portion) -> PlateInfo:

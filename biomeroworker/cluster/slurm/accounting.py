@@ -39,7 +39,7 @@ def statistics_command(job_ids: list[int]) -> list[str]:
 
 
 def parse_statistics(text: str, names: Mapping[int, str]) -> dict[int, JobStatistics]:
-    """The statistics of each job that accounting has recorded.
+    """The statistics of each job whose end accounting has recorded.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def parse_statistics(text: str, names: Mapping[int, str]) -> dict[int, JobStatis
         if match[3]:
             if task in tasks:
                 tasks[task] = _with_step(tasks[task], row)
-        elif row["JobName"].rstrip() == names[job_id] and not task.startswith("["):  # [2,5]: tasks that never started
+        elif _has_ended(row, names[job_id]) and not task.startswith("["):  # [2,5]: tasks that never started
             tasks[task] = _of_job(job_id, row)
         else:
             tasks.pop(task, None)
@@ -67,6 +67,11 @@ def parse_statistics(text: str, names: Mapping[int, str]) -> dict[int, JobStatis
         for job_id, tasks in found.items()
         if tasks
     }
+
+
+def _has_ended(row: Mapping[str, str], name: str) -> bool:
+    """Whether it is the row of the job with this name, and of its end: accounting may lag for some seconds."""
+    return row["JobName"].rstrip() == name and words.state_of(row["State"]).is_terminal
 
 
 def _of_job(job_id: int, row: Mapping[str, str]) -> JobStatistics:

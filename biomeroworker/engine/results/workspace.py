@@ -24,6 +24,8 @@ class Workspace:
         self.outgoing = self.folder / "going"
         #: The results of all tasks, as links to the fetched files.
         self.results = self.folder / "results"
+        #: Small pictures of inputs that are deleted before the end of the run.
+        self.thumbnails = self.folder / "thumbnails"
 
     def attempt(self, number: int) -> Path:
         """The files of an attempt that are sent to the cluster."""

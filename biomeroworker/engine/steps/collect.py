@@ -16,7 +16,8 @@ from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
 from biomeroworker.engine.steps.input_manifest import InputManifestStore
 from biomeroworker.engine.steps.leased_run import StepResult, next_step
-from biomeroworker.errors import Blocked, Fault, NodeFault
+from biomeroworker.engine.steps.run_report import ReportWriter
+from biomeroworker.errors import Blocked, NodeFault
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.workflows import attempt_folder, markers
@@ -28,6 +29,7 @@ class ResultCollector:
 
     def __init__(self, ctx: EngineContext, fault_handler: FaultHandler, manifests: InputManifestStore) -> None:
         self._log, self._fault_handler, self._manifests = ctx.log, fault_handler, manifests
+        self._reports = ReportWriter(ctx)
 
     # -- fetch --------------------------------------------------------------------------------------------------------
 
@@ -129,6 +131,8 @@ class ResultCollector:
             lambda fraction, text: context.report_progress(text, fraction),
             context.guard,
         )
+        partial = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(context.id))
+        report = self._reports.write(context, inputs, results, folder, made, partial)
         counts: dict[str, int] = {}
         for one in made:
             counts[one.kind] = counts.get(one.kind, 0) + one.count
@@ -138,24 +142,13 @@ class ResultCollector:
             attempt=number,
             made=[vars(one) for one in made],
             seconds=round(time.monotonic() - started, 2),
-            **self._used(context),
+            **report,
         )
         self._log.finish(context.id, made=counts, **partial)
         text = describe_outputs(counts)
         context.report_progress(f"{text}; {partial['message']}" if partial else text, 1.0, stage=RunState.DONE)
         space.delete()
         return next_step()
-
-    def _used(self, context: RunContext) -> dict[str, Any]:
-        """What the job used, if accounting did not have it yet when the job ended."""
-        if self._recorded_status(context.run)[0].cpu_seconds is not None:
-            return {}
-        try:
-            status, tasks = self._query_status(context)
-        except Fault:  # the figures are for information only
-            return {}
-        used = array_status.usage(tasks.values()) if tasks else status.usage()
-        return {"usage": used} if used else {}
 
     def _merge_task_results(self, context: RunContext) -> ResultManifest:
         """The results of all good tasks, from whichever attempt has them."""

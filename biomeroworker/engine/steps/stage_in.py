@@ -19,6 +19,7 @@ from biomeroworker.domain.manifest import InputManifest
 from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.input_manifest import InputManifestStore
 from biomeroworker.engine.steps.leased_run import StepResult, next_step
+from biomeroworker.engine.steps.run_report import keep_thumbnails
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
@@ -111,6 +112,7 @@ class InputStager:
             context.report_progress(f"sending {_chunk_names(outgoing, context.run)}")
             sent = self._send(context, space.outgoing, f"{context.run_folder}/{space.inputs.name}")
             self._release_tasks(context, outgoing, sent, started)
+        keep_thumbnails(context, manifest, outgoing, space.outgoing)
         space.clear_outgoing()
 
     # -- helpers ------------------------------------------------------------------------------------------------------
@@ -169,6 +171,7 @@ class InputStager:
             self._export(context, manifest, first)
             context.place.space.check(space.stage_outgoing([first]))
             self._send(context, space.outgoing, f"{context.run_folder}/{space.inputs.name}")
+            keep_thumbnails(context, manifest, [first], space.outgoing)
             present = {first}
         self._manifests.send(context, manifest)
         self._write_attempt_files(context)

@@ -45,7 +45,14 @@ def find_existing(
     return whole
 
 
-def upload(session: OmeroSession, path: Path, name: str, provenance: Provenance, result: str) -> int:
+def upload(
+    session: OmeroSession,
+    path: Path,
+    name: str,
+    provenance: Provenance,
+    result: str,
+    namespace: str = FILE_NAMESPACE,
+) -> int:
     """Store a file as an annotation that is not linked yet; returns the annotation's id.
 
     The annotation is created before the upload, so that a file that a crash left incomplete is found again.
@@ -61,7 +68,7 @@ def upload(session: OmeroSession, path: Path, name: str, provenance: Provenance,
         row.hasher = omero.model.ChecksumAlgorithmI()
         row.hasher.value = rstring(ChecksumAlgorithmSHA1160)
         row.hash = rstring(digest)
-        annotation = session.save_and_return([_annotation(row, provenance, result, FILE_NAMESPACE)])[0]
+        annotation = session.save_and_return([_annotation(row, provenance, result, namespace)])[0]
         if size:
             with path.open("rb") as stream:
                 _write(session, annotation.file.id.val, stream)

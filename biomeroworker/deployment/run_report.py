@@ -1,0 +1,57 @@
+"""The report of a run, also of one that failed, was cancelled or has not ended: what is known of it now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from biomeroworker.cluster.registry import Clusters
+from biomeroworker.config import Settings
+from biomeroworker.domain.job_statistics import JobStatistics
+from biomeroworker.domain.source import Source
+from biomeroworker.engine.results.workspace import Workspace
+from biomeroworker.errors import BiomeroWorkerError
+from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
+from biomeroworker.report import build, figures, render
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for the cluster to answer what the jobs of a run used.
+CLUSTER_SECONDS = 20.0
+
+
+def page_of(
+    run: WorkflowRun, log: RunLog, clusters: Clusters, sources: Mapping[str, Source], settings: Settings
+) -> bytes:
+    """The page that was attached at the end of the run; without one, a page made from what is known now."""
+    reference = run.outcomes.get(RunState.IMPORTING, {}).get("report")
+    if reference:
+        try:
+            return sources[run.recorded_request.source].read_report(run.request_model, str(reference))
+        except Exception as error:  # OMERO may be away, and the page may be deleted: a page without pictures helps too
+            logger.warning("the attached report cannot be read, a new one is written: %s", error)
+    space = Workspace(settings.worker.work_folder, run.id)
+    inputs = space.read_manifest()
+    report = build.build(
+        run,
+        log.periods(run.id),
+        datetime.now(UTC),
+        inputs=inputs,
+        figures=figures.draw(inputs, space.inputs, space.thumbnails) if inputs else None,
+        statistics=build.recorded_statistics(run) or _statistics(run, clusters),
+    )
+    return render.render(report).encode()
+
+
+def _statistics(run: WorkflowRun, clusters: Clusters) -> dict[int, JobStatistics]:
+    """What the jobs requested and used; empty if the cluster does not answer."""
+    names = {one.job_id: one.name for one in run.attempts.values() if one.job_id is not None}
+    if not names:
+        return {}
+    try:
+        return clusters[run.cluster].statistics(names, timeout=CLUSTER_SECONDS)
+    except BiomeroWorkerError as error:
+        logger.warning("the usage of the jobs is not known: %s", error)
+        return {}
