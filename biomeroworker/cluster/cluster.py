@@ -194,7 +194,7 @@ class Cluster:
         if not answer.ok:
             raise scheduler_unavailable(f"cancelling {len(names)} jobs", answer.stderr)
 
-    def statistics(self, names: Mapping[int, str], *, timeout: float = 60) -> dict[int, JobStatistics]:
+    def statistics(self, names: Mapping[int, str], *, timeout: float = 20) -> dict[int, JobStatistics]:
         """What jobs requested and used, by job id, as far as accounting has recorded it.
 
         Parameters

@@ -18,9 +18,6 @@ from biomeroworker.report import build, figures, render
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for the cluster to answer what the jobs of a run used.
-CLUSTER_SECONDS = 20.0
-
 
 def page_of(
     run: WorkflowRun, log: RunLog, clusters: Clusters, sources: Mapping[str, Source], settings: Settings
@@ -51,7 +48,7 @@ def _statistics(run: WorkflowRun, clusters: Clusters) -> dict[int, JobStatistics
     if not names:
         return {}
     try:
-        return clusters[run.cluster].statistics(names, timeout=CLUSTER_SECONDS)
+        return clusters[run.cluster].statistics(names)
     except BiomeroWorkerError as error:
         logger.warning("the usage of the jobs is not known: %s", error)
         return {}

@@ -162,7 +162,8 @@ def _contrasted(plane: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if high <= low:
         low, high = float(finite.min()), max(float(finite.max()), float(finite.min()) + 1)
     scaled = (plane.astype(np.float32) - low) * (255 / (high - low))
-    return np.nan_to_num(scaled, nan=0).clip(0, 255).astype(np.uint8)
+    scaled = np.nan_to_num(scaled, nan=0).clip(0, 255)
+    return np.asarray(scaled, np.uint8)
 
 
 # -- results over inputs ---------------------------------------------------------------------------------------------

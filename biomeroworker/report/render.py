@@ -55,12 +55,12 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.filters |= {
-        "data_url": lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}",
-        "duration": duration,
-        "time": _time,
-    }
+    environment.filters.update(data_url=_data_url, duration=duration, time=_time)
     return environment.get_template("page.html.j2")
+
+
+def _data_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _printable(value: Any) -> Any:

@@ -31,6 +31,7 @@ def test_results_of_a_folder_have_the_names_of_its_images(site):
         "a b [1];$(touch x)_text.txt",
         "plain_text.txt",
         "provenance.json",
+        f"run-report-{str(run.id)[:8]}.html",
     ]
     assert (results / "plain_text.txt").read_bytes() == HOSTILE_TEXT.encode(), "values arrive byte for byte"
     provenance = json.loads((results / "provenance.json").read_text())
