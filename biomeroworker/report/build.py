@@ -12,7 +12,7 @@ from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.manifest import InputManifest
 from biomeroworker.domain.request import RecordedRequest
 from biomeroworker.domain.source import Output
-from biomeroworker.domain.summary import describe_outputs
+from biomeroworker.domain.summary import describe_outputs, without_result
 from biomeroworker.eventlog.aggregates.durations import Period
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -86,7 +86,7 @@ def build(
         job_options=tuple((run.plan.options if run.plan else request.job_options).items()),
         figures=figures or Figures(),
         failure=_failure(state, report, run),
-        warnings=(*_failed_inputs(report), *_left_out(outputs), *_faults(run)),
+        warnings=(*_failed_inputs(report), *_skipped_inputs(report), *_left_out(outputs), *_faults(run)),
         provenance=tuple(_provenance(run)),
         commands=tuple(_commands(run, request)),
     )
@@ -116,7 +116,7 @@ def describe_inputs(inputs: Mapping[str, Any]) -> str:
 
 
 def _outcome(run: WorkflowRun, state: RunState, report: Mapping[str, Any]) -> str:
-    if state is RunState.DONE and report.get("failed"):
+    if state is RunState.DONE and without_result(report):
         return "Partly done"
     if state.is_terminal:
         return _OUTCOMES[state]
@@ -169,6 +169,18 @@ def _failed_inputs(report: Mapping[str, Any]) -> Iterator[Notice]:
         count = "1 input" if len(names) == 1 else f"{len(names)} inputs"
         next_step = str(one.get("hint") or report.get("next_step", ""))
         yield Notice(f"{count} failed: {one.get('message', '')}", _listed(names), next_step)
+
+
+def _skipped_inputs(report: Mapping[str, Any]) -> Iterator[Notice]:
+    skipped = dict(report.get("skipped") or {})
+    if skipped:
+        count = "1 input has" if len(skipped) == 1 else f"{len(skipped)} inputs have"
+        names = [f"{name} ({key})" if name else key for key, name in skipped.items()]
+        yield Notice(
+            f"{count} no result, although the workflow ended without an error",
+            _listed(names),
+            str(report.get("next_step", "")),
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

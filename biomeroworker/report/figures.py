@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,10 @@ class Unit:
         """Whether a result belongs to it."""
         if result.input is None or result.input.key != self.image.key:
             return False
-        return not self.field or f"/{self.field}/" in f"/{result.path}/"
+        if not self.field or f"/{self.field}/" in f"/{result.path}/":
+            return True
+        well, _, index = self.field.rpartition("/")  # plate-3_A1_0.tif, as the converter names fields
+        return bool(re.search(rf"(?<![A-Za-z0-9]){well.replace('/', '')}_{index}(?!\d)", result.path))
 
 
 def units(images: Iterable[InputImage]) -> Iterator[Unit]:

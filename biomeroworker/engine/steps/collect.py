@@ -131,7 +131,6 @@ class ResultCollector:
             lambda fraction, text: context.report_progress(text, fraction),
             context.guard,
         )
-        partial = task_outcomes.partial_failure_report(run.failed_chunks, inputs, str(context.id))
         report = self._reports.write(context, inputs, results, folder, made, partial)
         counts: dict[str, int] = {}
         for one in made:
