@@ -94,10 +94,11 @@ def build(
 
 def recorded_outputs(run: WorkflowRun) -> list[Output]:
     """What the import made, as the log has it."""
-    recorded: Iterable[Mapping[str, Any]] = run.outcomes.get(RunState.IMPORTING, {}).get("made") or ()
+    recorded: Iterable[object] = run.outcomes.get(RunState.IMPORTING, {}).get("made") or ()
     return [
         Output(str(one.get("kind")), str(one.get("reference")), str(one.get("result")), int(one.get("count", 1)))
         for one in recorded
+        if isinstance(one, Mapping)
     ]
 
 

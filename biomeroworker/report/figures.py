@@ -38,7 +38,7 @@ SAME_NEIGHBOURS = 0.7
 OUTLINE_COLOURS = ((255, 221, 51), (77, 225, 255), (255, 120, 220))
 #: Colours of the channels, where there are several.
 CHANNEL_COLOURS = ((0, 110, 255), (0, 220, 90), (255, 60, 60), (230, 200, 60))
-_JPEG_QUALITY = 88
+_JPEG_QUALITY = 82
 #: The outlines are drawn larger and then reduced, so that their lines are smooth.
 _OVERSAMPLING = 2
 
@@ -241,7 +241,7 @@ def _picture(unit: Unit, results: Sequence[Result], exported: Path, thumbnails: 
 
 def _jpeg(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin lines keep their colour
     return stream.getvalue()
 
 
