@@ -97,7 +97,7 @@ def settled(site, run, seconds=120):
     return run
 
 
-def test_a_dataset_gets_labels_rois_a_table_and_provenance(site, session, script):
+def test_a_dataset_gets_labels_rois_a_table_provenance_and_a_report(site, server, session, script, monkeypatch):
     dataset = make_dataset(session)
     image = make_image(
         session, HOSTILE_NAME, np.zeros((1, 1, 1, 16, 16), "uint16"), sizes={"x": 0.5, "y": 0.5}, dataset=dataset
@@ -132,6 +132,22 @@ def test_a_dataset_gets_labels_rois_a_table_and_provenance(site, session, script
         ns="biomero/workflow",
     )
     assert marks, "the label image has the provenance annotation"
+
+    attached = session.rows(
+        "select a.id from DatasetAnnotationLink l, FileAnnotation a"
+        " where l.child.id = a.id and l.parent.id = :dataset and a.ns = :ns",
+        dataset=dataset,
+        ns="biomero/workflow/report",
+    )
+    assert [f"FileAnnotation:{row[0]}" for row in attached] == [run.outcomes[RunState.IMPORTING]["report"]]
+    login = {"HOST": server.host, "PORT": str(server.port), "USER": "root", "PASSWORD": server.password}
+    for name, value in login.items():
+        monkeypatch.setenv(f"OMERO_{name}", value)
+    page = site.deployment.report(run.id).decode()
+    assert "a b [1];$(touch x).tif" in page
+    assert "data:image/jpeg;base64," in page, "the image with the outlines of its two objects"
+    assert "2 objects in 1 image" in page
+    assert f"Job {run.job_ids[0]}" in page
 
 
 def test_the_message_of_a_failure_has_stage_cause_and_next_step(site, session, script):
