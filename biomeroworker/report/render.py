@@ -167,17 +167,17 @@ def plot(label: str, counts: Sequence[tuple[str, int]]) -> Plot:
     if len(counts) <= BARS:
         rows = tuple(Row(name, (_bar(0, count / high),) if count else (), str(count)) for name, count in counts)
         return Plot(label, total, len(values), summary, rows)
-    number = min(BINS, high - low + 1)
-    step = (high - low + 1) / number
+    step = -(-(high - low + 1) // BINS)  # a whole number: else some bins would hold more numbers than others
+    number = -(-(high - low + 1) // step)
     heights = [0] * number
     for value in values:
-        heights[min(int((value - low) / step), number - 1)] += 1
+        heights[(value - low) // step] += 1
     most = max(heights)
     bins = tuple(
         (Bar(round(100 * n / number, 3), round(100 / number, 3)), round(100 * height / most, 3), height)
         for n, height in enumerate(heights)
     )
-    return Plot(label, total, len(values), summary, bins=bins, low=low, high=high, most=most)
+    return Plot(label, total, len(values), summary, bins=bins, low=low, high=low + step * number - 1, most=most)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def _cells(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # typ
 
 def done(pictures: Figures) -> RunReport:
     return report(
+        outcome="Partly done",
         made=f"{COUNT} images, 1829 ROIs, 1 table",
         input_names=tuple((f"image-{n}", f"Control well B{n % 12 + 1:02d} field {n:02d}.tif") for n in range(COUNT)),
         figures=pictures,

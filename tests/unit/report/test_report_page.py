@@ -150,7 +150,9 @@ def test_few_images_have_bars_and_many_a_histogram() -> None:
     ]
     assert (few.total, few.summary) == (12, "median 4, from 0 to 8 per image")
     many = render.plot("mask", [(str(number), number) for number in range(100)])
-    assert (len(many.bins), sum(count for _, _, count in many.bins), many.rows) == (render.BINS, 100, ())
+    assert (len(many.bins), sum(count for _, _, count in many.bins), many.rows) == (20, 100, ())
+    uneven = render.plot("mask", [(str(number), number) for number in range(45)])
+    assert [count for _, _, count in uneven.bins] == [3] * 15, "each bin holds the same number of values"
     equal = render.plot("mask", [(str(number), 3) for number in range(100)])
     assert [count for _, _, count in equal.bins] == [100]
 
