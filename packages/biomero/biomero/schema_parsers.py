@@ -19,6 +19,7 @@ from biomero.compat.schema import (
     WorkflowDescriptorParser,
     convert_schema_type_to_omero,
     convert_schema_type_to_omero_rtype,
+    create_class_instance,
     detect_schema_format,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "WorkflowSchema",
     "convert_schema_type_to_omero",
     "convert_schema_type_to_omero_rtype",
+    "create_class_instance",
     "detect_schema_format",
 ]
 

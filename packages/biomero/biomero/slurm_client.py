@@ -25,7 +25,7 @@ from biomero.compat.conversion import Conversion
 from biomero.compat.data import DataTransfer
 from biomero.compat.errors import raises_as_biomero
 from biomero.compat.jobs import Jobs
-from biomero.compat.schema import DescriptorParserFactory
+from biomero.compat.schema import DescriptorParserFactory, create_class_instance
 from biomero.compat.slurm_job import SlurmJob
 from biomero.compat.workflows import Workflows
 from biomero.constants import slurm_env
@@ -304,6 +304,10 @@ class SlurmClient(ClientConnection, ClientLog, ClientJobs):
     def convert_param_type_to_omtype(self, param_type: str, _default: Any, *args: Any, **kwargs: Any) -> Any:
         """A field of a script's dialog (``omero.scripts``) for a parameter's type."""
         return self._workflows.convert_param_type_to_omtype(param_type, _default, *args, **kwargs)
+
+    def str_to_class(self, module_name: str, class_name: str, *args: Any, **kwargs: Any) -> Any:
+        """See `biomero.schema_parsers.create_class_instance`."""
+        return create_class_instance(module_name, class_name, *args, **kwargs)
 
     def convert_url(self, input_url: str, ext: str = ".json") -> str:
         """The first address at which the descriptor of a repository is looked for."""

@@ -202,3 +202,12 @@ def test_a_colour_is_checked() -> None:
     assert constants.resolve_workflow_color("#d33d17", run) == "#D33D17"
     with pytest.raises(ValueError, match="#RRGGBB"):
         constants.resolve_workflow_color("red", run)
+
+
+def test_an_instance_is_made_from_names(caplog: pytest.LogCaptureFixture) -> None:
+    from biomero.schema_parsers import create_class_instance
+
+    assert create_class_instance("fractions", "Fraction", 1, denominator=2) == 0.5
+    assert create_class_instance("fractions", "NoSuchClass") is None
+    assert create_class_instance("no_such_module", "Fraction") is None
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]

@@ -43,6 +43,16 @@ def test_images_are_sent_and_converted_and_the_task_is_recorded(client: SlurmCli
     client.bring_listener_uptodate(client.wfProgress)
 
 
+def test_a_conversion_is_submitted_by_its_line_of_shell(client: SlurmClient, images: Path, home: Path) -> None:
+    client.transfer_data(images)
+    line, env, converter, version = client.get_conversion_command(f"data/{images.name}", "config.txt", "zarr", "tiff")
+    assert (env, converter, version) == ({}, "convert_zarr_to_tiff", "v1")
+    assert client.deployment.cluster.transport.run(["bash", "-c", line]).stdout.strip() == "7"
+    data = home / "data" / images.name / "data"
+    assert [file.name for file in (data / "in").iterdir()] == ["image-1.tif"]
+    assert "--job-name=omero-job-conversion" in (home / "options").read_text().split()
+
+
 def test_images_that_cannot_be_converted_are_not_changed(client: SlurmClient, images: Path, home: Path) -> None:
     (images / "data/in/image-1.ome.zarr/0/.zarray").unlink()
     client.transfer_data(images)

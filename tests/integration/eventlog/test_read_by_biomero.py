@@ -14,16 +14,24 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
+from typer.testing import CliRunner
 
 from benchmarks.incumbent import incumbent
+from biomero import SlurmClient
+from biomeroworker.cli import app
 from biomeroworker.eventlog.runlog import RunLog, RunState
-from tests.log_steps import accept, bring_to, newest, rows, see, walk
+from biomeroworker.eventlog.tables import EVENTS
+from tests.log_steps import accept, bring_to, rows, see, walk
 from tests.resilience import child
 from tests.resilience.world import World
 
 COMPAT = Path(__file__).parents[2] / "data" / "compat" / "biomero-2.8.3-store.sql"
+EXPECTED = COMPAT.with_name("biomero-2.8.3-store.expected.json")
 PROGRAM = Path(__file__).with_name("biomero_2_8.py")
+
+#: Keys of biomero that have no effect here.
+OLD_KEYS = "track_workflows = True\nenable_job_accounting = True\n"
 
 #: The column that identifies a row of each read table.
 KEYS = {
@@ -43,6 +51,13 @@ def biomero(*words: str) -> Any:
     return json.loads(done.stdout)
 
 
+def command(*words: str) -> str:
+    """What the command line prints."""
+    answer = CliRunner().invoke(app, list(words))
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout
+
+
 def as_text(value: object) -> str:
     """A value as JSON text; SQLite has UUIDs without hyphens."""
     if isinstance(value, str) and len(value) == 32:
@@ -59,7 +74,9 @@ def assert_read_alike(log: RunLog, runs: list[UUID]) -> None:
     ours = rows(log)
     url = log.engine.url.render_as_string(hide_password=False)
     found = biomero("read", url)
-    assert [number for number, _ in found["events"]] == list(range(1, newest(log) + 1))
+    with log.engine.connect() as connection:
+        numbers = connection.execute(select(EVENTS.c.id).order_by(EVENTS.c.id)).scalars().all()
+    assert [number for number, _ in found["events"]] == numbers
     assert {"WorkflowInitiated", "TaskCreated", "JobIdAdded", "WorkflowCompleted", "Event"} <= {
         name for _, name in found["events"]
     }
@@ -91,18 +108,54 @@ def _by_key(found: list[dict[str, Any]], key: str, ids: set[str]) -> dict[str, d
 
 
 @pytest.mark.sandbox
-def test_biomero_reads_the_runs_that_a_supervisor_executed_and_makes_the_same_tables(
-    postgres_url: str, tmp_path: Path
-) -> None:
+def test_a_facility_moves_here_step_by_step_and_back_to_biomero(postgres_url: str, tmp_path: Path) -> None:
+    """The steps of docs/migrating.md, on a database that biomero wrote and with its ini."""
     statements = COMPAT.read_text().splitlines()
     engine = create_engine(postgres_url)
     with engine.begin() as connection:
         script = "\n".join(line for line in statements if not line.startswith("\\"))  # psql's own commands
         connection.connection.cursor().execute(script)
     engine.dispose()
+
+    # keep the ini file: that of biomero's distribution, and one with its sections and keys
+    (packaged,) = incumbent().parents[1].glob("lib/python3*/site-packages/resources/slurm-config.ini")
+    shown = command("config", "show", "--origin", "--config", str(packaged))
+    assert "WORKFLOWS.cellpose_job_gres" in shown
+    assert str(packaged) in shown
     world = World(tmp_path / "world", postgres_url)
     world.folder.mkdir()
     world.make()
+    ini = world.folder / "config.ini"
+    written = ini.read_text().replace("[WORKFLOWS]", "[MODELS]").replace("[ANALYTICS]\n", "[ANALYTICS]\n" + OLD_KEYS)
+    ini.write_text(written)
+    assert "is ignored" in "".join(world.settings.warnings)
+
+    # start the worker: it takes the event log over, with the history of biomero
+    expected = {run["workflow_id"]: run for run in json.loads(EXPECTED.read_text())["runs"]}
+    history = json.loads(command("runs", "--limit", "1000", "--json", "--config", str(ini)))
+    assert {run["id"] for run in history} == set(expected)
+    one = json.loads(command("show", next(iter(expected)), "--json", "--config", str(ini)))
+    assert one["events"][0]["name"] == "WorkflowInitiated"
+
+    # new runs, and programs that were written for biomero
+    runs = execute_runs(world)
+    with world.log() as log, SlurmClient.from_config(str(ini)) as client:
+        views = rows(log)
+        assert {row["status"] for row in views["biomero_workflow_progress_view"] if row["workflow_id"] in runs} == {
+            "DONE", "FAILED",
+        }  # fmt: skip
+        job = log.run(runs[0]).job_ids[0]
+        assert job in client.jobAccounting.get_jobs(user=1)[1]
+        assert client.jobAccounting.get_task_id(job) in log.run(runs[0]).tasks
+        assert client.workflowAnalytics.get_task_counts(user=1)["obedient", "v1.0.0"] >= len(runs)
+
+    # go back to biomero
+    with world.log() as log:
+        assert_read_alike(log, runs)
+
+
+def execute_runs(world: World) -> list[UUID]:
+    """Runs of a supervisor: an array with a lost task and a failed one, a cancelled run, a good and a failed one."""
     world.loses(1)
     world.set_faults("sbatch", "timeout")
     array = world.accept(images=3, batch=1, fail="image-3")
@@ -112,13 +165,11 @@ def test_biomero_reads_the_runs_that_a_supervisor_executed_and_makes_the_same_ta
         world.await_run(cancelled, 40, RunState.RUNNING)
         with world.log() as log:
             log.request_cancel(cancelled, "ada")
-        states = [world.await_run(run_id, 60).state for run_id in runs]
-    assert states == [RunState.DONE, RunState.CANCELLED, RunState.DONE, RunState.FAILED]
-
-    with world.log() as log:
-        assert log.run(array).attempt >= 2, "a task was lost and repeated"
-        assert {fault.kind for run_id in runs for fault in log.run(run_id).faults}, "faults are recorded, too"
-        assert_read_alike(log, runs)
+        ended = [world.await_run(run_id, 60) for run_id in runs]
+    assert [run.state for run in ended] == [RunState.DONE, RunState.CANCELLED, RunState.DONE, RunState.FAILED]
+    assert ended[0].attempt >= 2, "a task was lost and repeated"
+    assert any(run.faults for run in ended), "faults are recorded, too"
+    return runs
 
 
 def test_biomero_reads_a_sqlite_log_and_continues_it(tmp_path: Path) -> None:

@@ -95,6 +95,12 @@ class ClientJobs:
         """Convert the OME-Zarr in ``<data folder>/<folder_name>/data/in`` to OME-TIFF, in one job."""
         return self._conversion.run_conversion_workflow_job(folder_name, source_format, target_format, wf_id)
 
+    def get_conversion_command(
+        self, data_path: str, config_file: str, source_format: str = "zarr", target_format: str = "tiff"
+    ) -> tuple[str, dict[str, str], str, str]:
+        """The line of shell that submits the job of `run_conversion_workflow_job`; see `Conversion`."""
+        return self._conversion.get_conversion_command(data_path, config_file, source_format, target_format)
+
     def get_conversion_logfile_from_slurm(
         self, slurm_job_id: int | str, local_tmp_storage: str = "/tmp/", logfile: str | None = None  # noqa: S108
     ) -> tuple[str, str, fabric.transfer.Result]:  # fmt: skip

@@ -6,6 +6,7 @@ A run that `SlurmClient.submit` accepts needs none of this: its own job converts
 from __future__ import annotations
 
 import posixpath
+import shlex
 import uuid
 from importlib.resources import files
 from pathlib import Path
@@ -13,9 +14,10 @@ from pathlib import Path
 import fabric.transfer
 from invoke import Result
 
-from biomero.compat.jobs import Jobs
+from biomero.compat.jobs import Jobs, submit_command
 from biomero.compat.remote_data import data_folder
 from biomero.compat.slurm_job import SlurmJob
+from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.engine.planning import job_options
 from biomeroworker.errors import BiomeroWorkerError, RequestRejected
@@ -44,10 +46,7 @@ class Conversion:
         At its end the TIFFs are in ``data/in`` and the OME-Zarr in ``data/zarr``. If sbatch rejects the job, the
         returned job is not ``ok``, and ``get_error()`` gives the reason.
         """
-        if (source_format, target_format) != ("zarr", "tiff"):
-            raise RequestRejected(
-                f"no converter from {source_format} to {target_format}; the only one is from zarr to tiff"
-            )
+        _check_formats(source_format, target_format)
         cluster = self._deployment.cluster
         folder = data_folder(cluster, folder_name)
         image = cluster.converter()
@@ -56,21 +55,29 @@ class Conversion:
         if wf_id is None:
             wf_id = tracker.initiate_workflow(name, f"{name} {image.version}", -1, -1)
         task = tracker.add_task_to_workflow(wf_id, name, image.version, folder_name, {})
-        own = posixpath.join(folder, f".biomero-{task or uuid.uuid4()}")
-        words = [
-            *cluster.runtime.exec_prefix(image.path, binds=cluster.binds(folder)),
-            *("python3", f"{own}/{CONVERTER}", f"{folder}/data/in"),
-        ]
         try:
-            if not cluster.transport.exists(f"{folder}/data/in"):
-                raise RequestRejected(f"there is no data/in in {folder}")
-            cluster.transport.make_dirs([own])
-            cluster.transport.write_file(f"{own}/{CONVERTER}", (files("biomeroworker.remote") / CONVERTER).read_bytes())
+            words = _prepare(cluster, folder, str(task or uuid.uuid4()), image.path)
             answer, job_id = self._jobs.submit_script(cluster, folder, task, _JOB, words, self._options())
         except BiomeroWorkerError as error:
             tracker.fail_task(task, str(error))
             return SlurmJob(Result(stderr=str(error), exited=1), -1, wf_id, task)
         return SlurmJob(answer, job_id, wf_id, task, log_file=f"omero-{job_id}.log")
+
+    def get_conversion_command(
+        self, data_path: str, config_file: str, source_format: str = "zarr", target_format: str = "tiff"
+    ) -> tuple[str, dict[str, str], str, str]:
+        """The line of shell that submits the same job, an empty environment, the converter's name and its version.
+
+        Writes the converter's program below ``data_path``, and records nothing. ``config_file`` is ignored.
+        """
+        _check_formats(source_format, target_format)
+        cluster = self._deployment.cluster
+        folder, name = data_folder(cluster, data_path), str(uuid.uuid4())
+        image = cluster.converter()
+        words = _prepare(cluster, folder, name, image.path)
+        submit = submit_command(folder, name, _JOB, self._options())
+        line = f"printf '%s\\0' {shlex.join(words)} | {shlex.join(submit)}"
+        return line, {}, f"convert_{source_format}_to_{target_format}", image.version
 
     def get_conversion_logfile_from_slurm(
         self, slurm_job_id: int | str, local_tmp_storage: str = "/tmp/", logfile: str | None = None  # noqa: S108
@@ -84,3 +91,21 @@ class Conversion:
         own = {"partition": slurm.slurm_conversion_partition}
         options = job_options.auxiliary_options(slurm, weaker=job_options.DEFAULTS, stronger=own)
         return {"job-name": "omero-job-conversion", **options}
+
+
+def _check_formats(source_format: str, target_format: str) -> None:
+    if (source_format, target_format) != ("zarr", "tiff"):
+        raise RequestRejected(
+            f"no converter from {source_format} to {target_format}; the only one is from zarr to tiff"
+        )
+
+
+def _prepare(cluster: Cluster, folder: str, name: str, image: str) -> list[str]:
+    """Write the converter's program into the folder of a job; the argv of its container, without the target."""
+    if not cluster.transport.exists(f"{folder}/data/in"):
+        raise RequestRejected(f"there is no data/in in {folder}")
+    own = posixpath.join(folder, f".biomero-{name}")
+    cluster.transport.make_dirs([own])
+    cluster.transport.write_file(f"{own}/{CONVERTER}", (files("biomeroworker.remote") / CONVERTER).read_bytes())
+    prefix = cluster.runtime.exec_prefix(image, binds=cluster.binds(folder))
+    return [*prefix, "python3", f"{own}/{CONVERTER}", f"{folder}/data/in"]

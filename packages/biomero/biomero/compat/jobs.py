@@ -138,7 +138,7 @@ class Jobs:
     ) -> tuple[str, dict[str, str]]:
         """The line of shell that submits the job of `run_workflow`, and an empty environment. Records nothing."""
         plan = self._plan(workflow, workflow_version, input_data, email, time, kwargs)
-        words = _submit_command(plan.folder, str(uuid.uuid4()), JOB_SCRIPT, plan.options)
+        words = submit_command(plan.folder, str(uuid.uuid4()), JOB_SCRIPT, plan.options)
         return f"printf '%s\\0' {shlex.join(plan.words)} | {shlex.join(words)}", {}
 
     def _plan(
@@ -311,7 +311,7 @@ class Jobs:
     ) -> tuple[Result, int]:  # fmt: skip
         """Submit a job that runs this argv in a folder of data; records the result in the log's task."""
         tracker = self.tracker()
-        command = _submit_command(folder, str(task or uuid.uuid4()), script, options)  # untracked: there is no task
+        command = submit_command(folder, str(task or uuid.uuid4()), script, options)  # untracked: there is no task
         try:
             answer = run_checked(cluster, command, "submitting", timeout=90, stdin=remote.encode_words(argv))
             job_id = commands.parse_submitted(answer.stdout)
@@ -360,7 +360,8 @@ class Jobs:
         return answer.stdout.encode()
 
 
-def _submit_command(folder: str, name: str, script: str, options: Mapping[str, str]) -> list[str]:
+def submit_command(folder: str, name: str, script: str, options: Mapping[str, str]) -> list[str]:
+    """The argv that submits a script with the argv on its standard input, in a folder of data."""
     named = {**options, "job-name": re.sub(r"[^A-Za-z0-9._-]", "_", options["job-name"])}
     flags = [f"--{flag}={value}" if value else f"--{flag}" for flag, value in named.items()]
     return ["sh", "-c", _SUBMIT, "submit", folder, name, script, *flags]

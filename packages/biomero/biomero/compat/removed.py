@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 _SCRIPTS = "there is one job script for all workflows, and nothing is generated; setup_job_scripts() writes it"
 _RUN = "run_workflow(...) submits one job; submit(RunRequest(...)) accepts a run that a supervisor executes"
-_CONVERT = "run_conversion_workflow_job(folder) submits the job; a run of submit(...) is converted within its own job"
 _DESCRIPTOR = "get_workflow_parameters(name) has the parameters; run_workflow(...) makes the container's arguments"
 _TABLES = "the event log writes the read tables, in the transaction of each event"
 
@@ -19,25 +18,20 @@ CLIENT: Mapping[str, str] = {
     "workflow_bilayers_folder_params_to_subs": _DESCRIPTOR,
     "workflow_params_to_envvars": _DESCRIPTOR,
     "get_cellpose_command": _RUN,
-    "get_conversion_command": _CONVERT,
     "get_job_status_command": "check_job_status(ids)",
     "get_jobs_info_command": "list_active_jobs(), list_completed_jobs(), list_all_jobs()",
     "get_recent_log_command": "get_active_job_progress(id), get_logfile_from_slurm(id)",
     "get_or_create_github_session": "generic_descriptor_from_github(...) fetches a descriptor and caches it",
-    "str_to_class": "importlib.import_module",
 }
 
 #: The same for ``biomero.schema_parsers``.
-PARSERS: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            "WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter",
-            "register_adapter",
-        ),
-        "WorkflowDescriptorParser.parse_descriptor(data) reads all formats, and no others",
+PARSERS: Mapping[str, str] = dict.fromkeys(
+    (
+        "WorkflowDescriptorAdapter", "BiomeroSchemaAdapter", "BiaflowsSchemaAdapter", "BilayersSchemaAdapter",
+        "register_adapter",
     ),
-    "create_class_instance": "getattr(importlib.import_module(module), name)(...)",
-}  # fmt: skip
+    "WorkflowDescriptorParser.parse_descriptor(data) reads all formats, and no others",
+)  # fmt: skip
 
 #: The same for ``biomero.database``.
 DATABASE: Mapping[str, str] = dict.fromkeys(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType,
 
 if TYPE_CHECKING:
     from biomero_schema.models import WorkflowSchema
+
+logger = logging.getLogger(__name__)
 
 #: What biomero has for descriptors that name no author and no citation.
 _NO_AUTHORS = [{"name": "Unknown", "email": None}]
@@ -144,6 +148,16 @@ def dialog_type(parameter: Parameter) -> str:
     known = [float(one) for one in numbers if one is not None]
     whole = all(one.is_integer() for one in known)
     return "integer" if whole and (parameter.choices or any(abs(one) >= _FLOAT_LIMIT for one in known)) else "float"
+
+
+def create_class_instance(module_name: str, class_name: str, *args: Any, **kwargs: Any) -> Any:
+    """An instance of a class; None, with a line in the log, if the module or the class does not exist."""
+    try:
+        made = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        logger.error("no class %s.%s: %s", module_name, class_name, error)
+        return None
+    return made(*args, **kwargs)
 
 
 def convert_schema_type_to_omero(
