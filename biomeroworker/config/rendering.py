@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
-from sqlalchemy.engine import make_url
 
 from biomeroworker.config.cluster_settings import AccountSettings
 from biomeroworker.config.fields import Section
@@ -53,6 +52,8 @@ def workflow_lines(workflow: str, settings: WorkflowSettings) -> Iterator[tuple[
 
 def without_password(url: str) -> str:
     """A URL for display. Masked twice, because the two functions read a password with ``@`` differently."""
+    from sqlalchemy.engine import make_url  # slow to import, and dialogs show no URL
+
     return mask_credentials(make_url(url).render_as_string(hide_password=True))
 
 

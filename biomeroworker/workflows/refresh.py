@@ -13,11 +13,14 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.config import Settings
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.store import DescriptorStore, Network, is_address
+
+if TYPE_CHECKING:  # dialogs read the cache, and need no cluster
+    from biomeroworker.cluster.cluster import Cluster
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-import yaml
-
 from biomeroworker.domain.redaction import mask_credentials
 from biomeroworker.errors import ConfigError
 from biomeroworker.workflows.descriptor import Workflow
@@ -100,6 +97,8 @@ class DescriptorStore:
         return fetched
 
     def _fetch(self, location: str) -> Found:
+        import requests  # here and below: slow to import, and dialogs fetch nothing
+
         tried = []
         try:
             addresses = list(candidates(location))
@@ -121,6 +120,8 @@ class DescriptorStore:
         raise ConfigError(f"{mask_credentials(location)}: no descriptor there; tried {'; '.join(tried)}")
 
     def _get(self, address: str) -> str:
+        import requests
+
         deadline = time.monotonic() + 3 * self._timeout
         with requests.get(address, timeout=self._timeout, stream=True) as answer:
             answer.raise_for_status()
@@ -209,7 +210,11 @@ def content_of(text: str, origin: str) -> Any:
     """The content of a descriptor: JSON or YAML, by the name of its file; raises `DescriptorFault` if it is neither."""
     text = text.removeprefix("\ufeff")  # a byte order mark, which some editors write
     try:
-        return json.loads(text) if origin.endswith(".json") else yaml.safe_load(text)
+        if origin.endswith(".json"):
+            return json.loads(text)
+        import yaml  # slow to import, and most descriptors are JSON
+
+        return yaml.safe_load(text)
     except Exception as error:  # errors of YAML, and of Python for invalid dates, numbers or nesting
         kind = "JSON" if origin.endswith(".json") else "YAML"
         raise DescriptorFault("", f"is not valid {kind}: {' '.join(str(error).split())}") from error
