@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
-from biomeroworker.deployment import rerun
+from biomeroworker.deployment import job_log, rerun
 from biomeroworker.deployment.provision import Prepared, set_up
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.doctor import examination
@@ -209,6 +209,10 @@ class Deployment:
         from biomeroworker.deployment.run_report import page_of  # imports the image libraries, which takes a second
 
         return page_of(self.log.run(run_id), self.log, self.clusters, self.sources, self.settings)
+
+    def job_log(self, run: WorkflowRun) -> str:
+        """The log of an ended run as text: its facts, and the outputs of its job, read from the cluster."""
+        return job_log.job_log(self.clusters, run)
 
     # -- the clusters -------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,7 @@ class RunExecutor:
         context.source.check(request)
         place = self.ctx.cluster_context(self.ctx.settings.workflows[request.workflow].cluster)
         plan = ExecutionPlan.resolve(request, workflow, place.name, place.cluster, self.ctx.settings)
+        plan = plan.model_copy(update={"folder": place.cluster.run_folder(context.id)})
         self.log.intend(context.id, RunState.EXPORTING, **plan.detail())
         return next_step()
 

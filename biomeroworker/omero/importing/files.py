@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,19 +62,35 @@ def upload(
         digest = hashlib.file_digest(stream, "sha1").hexdigest()
     size = path.stat().st_size
     with translate_errors(f"upload {name} to OMERO"):
-        row = omero.model.OriginalFileI()
-        row.name, row.path = rstring(name[:255]), rstring("")
-        row.size = rlong(size)
-        row.mimetype = rstring(mimetypes.guess_type(name)[0] or "application/octet-stream")
-        row.hasher = omero.model.ChecksumAlgorithmI()
-        row.hasher.value = rstring(ChecksumAlgorithmSHA1160)
-        row.hash = rstring(digest)
-        annotation = session.save_and_return([_annotation(row, provenance, result, namespace)])[0]
+        row = _file_row(name, size, digest)
+        annotation = session.save_and_return([_annotation(row, provenance_text(provenance, result), namespace)])[0]
         if size:
             with path.open("rb") as stream:
                 _write(session, annotation.file.id.val, stream)
         number: int = annotation.id.val
         return number
+
+
+def upload_text(session: OmeroSession, text: str, name: str, description: str, namespace: str) -> int:
+    """Store a text as an annotation that is not linked yet; returns the annotation's id."""
+    content = text.encode()
+    with translate_errors(f"upload {name} to OMERO"):
+        row = _file_row(name, len(content), hashlib.sha1(content).hexdigest())  # noqa: S324  (OMERO's checksum)
+        annotation = session.save_and_return([_annotation(row, description, namespace)])[0]
+        _write(session, annotation.file.id.val, io.BytesIO(content))
+        number: int = annotation.id.val
+        return number
+
+
+def _file_row(name: str, size: int, digest: str) -> Any:
+    row = omero.model.OriginalFileI()
+    row.name, row.path = rstring(name[:255]), rstring("")
+    row.size = rlong(size)
+    row.mimetype = rstring(mimetypes.guess_type(name)[0] or "application/octet-stream")
+    row.hasher = omero.model.ChecksumAlgorithmI()
+    row.hasher.value = rstring(ChecksumAlgorithmSHA1160)
+    row.hash = rstring(digest)
+    return row
 
 
 def _write(session: OmeroSession, original: int, stream: BinaryIO) -> None:
@@ -93,14 +110,14 @@ def _write(session: OmeroSession, original: int, stream: BinaryIO) -> None:
 def annotate(session: OmeroSession, original: int, provenance: Provenance, result: str, namespace: str) -> int:
     """Create an annotation, not linked yet, for a file in OMERO (a table); returns its id."""
     row = omero.model.OriginalFileI(original, False)
-    number: int = session.save_and_return([_annotation(row, provenance, result, namespace)])[0].id.val
+    number: int = session.save_and_return([_annotation(row, provenance_text(provenance, result), namespace)])[0].id.val
     return number
 
 
-def _annotation(row: Any, provenance: Provenance, result: str, namespace: str) -> Any:
+def _annotation(row: Any, description: str, namespace: str) -> Any:
     annotation = omero.model.FileAnnotationI()
     annotation.ns = rstring(namespace)
-    annotation.description = rstring(provenance_text(provenance, result))
+    annotation.description = rstring(description)
     annotation.file = row
     return annotation
 

@@ -112,12 +112,12 @@ def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> di
     return {key: _value(types.get(key), value) for key, value in given.items() if value is not None}
 
 
-def _files(name: str, described: Workflow, inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def _files(name: str, described: Workflow, inputs: Mapping[str, Any]) -> dict[str, tuple[int | str, ...]]:
     """The ids of file annotations that were given, by the id of the file parameter."""
     prefix = file_name(name, "")
     ordinary = {parameter_name(name, parameter.id) for parameter in described.inputs}
     known = [parameter.id for parameter in described.parameters if parameter.file_attachment]
-    found = {}
+    found: dict[str, tuple[int | str, ...]] = {}
     for key, value in inputs.items():
         if not key.startswith(prefix) or key in ordinary or value in (None, "", [], ()):
             continue

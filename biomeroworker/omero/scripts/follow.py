@@ -17,9 +17,9 @@ from uuid import UUID
 
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.domain.request import RunRequest
-from biomeroworker.domain.summary import describe_outputs, without_result
 from biomeroworker.errors import Transient, classify
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded
+from biomeroworker.omero.scripts import messages
 
 #: Seconds between two tries to read the event log while the database is not available.
 RETRY_SECONDS = 5.0
@@ -40,6 +40,10 @@ class Deployment(Protocol):
 
     def cancel(self, run_id: UUID, by: str) -> None:
         """Request the end of a run."""
+        ...
+
+    def job_log(self, run: Any) -> str:
+        """The log of an ended run."""
         ...
 
 
@@ -81,19 +85,37 @@ def signals() -> Iterator[Callable[[], None]]:
 
 
 def submit_and_follow(
-    deployment: Deployment, requests: Sequence[RunRequest], report: Callable[[str], None], *, by: str
+    deployment: Deployment,
+    requests: Sequence[RunRequest],
+    report: Callable[[str], None],
+    *,
+    by: str,
+    describe: Callable[[Any], str] = messages.describe,
+    detach: bool = False,
 ) -> tuple[bool, list[Any]]:
     """Submit the requests and show the runs until all have ended.
 
-    ``report`` is called with a message at each change. Returns whether all runs succeeded, and the runs that have
-    ended. If a request is rejected, the others are submitted nevertheless; an error is raised only if all are rejected.
+    If a request is rejected, the others are submitted nevertheless; an error is raised only if all are rejected.
+
+    Parameters
+    ----------
+    report
+        Called with a message at each change.
+    describe
+        Makes the message from a run.
+    detach
+        Return when the runs are accepted; they continue.
+
+    Returns
+    -------
+    whether all runs succeeded (with ``detach``: were accepted), and the runs that have ended
     """
-    messages: dict[UUID, str] = {}
+    shown: dict[UUID, str] = {}
     refused: list[str] = []
 
     def on_progress(run: Any) -> None:
-        messages[run.id] = describe(run)
-        report("\n".join([*refused, *messages.values()]))
+        shown[run.id] = describe(run)
+        report("\n".join([*refused, *shown.values()]))
 
     ended: list[Any] = []
     runs: list[UUID] = []
@@ -105,13 +127,15 @@ def submit_and_follow(
                 # the runs that were accepted before must be shown
                 if request is requests[-1] and not runs:
                     raise
-                refused.append(f"{request.workflow}: NOT accepted: {error}")
+                refused.append(f"{request.workflow} is NOT accepted: {error}.")
                 continue
             runs.append(run)
-            messages[run] = f"{request.workflow}: accepted as run {run}"
-        report("\n".join([*refused, *messages.values()]))
+            shown[run] = (messages.detached if detach else messages.accepted)(request.workflow, run)
+        report("\n".join([*refused, *shown.values()]))
         try:
             enable_signals()
+            if detach:
+                return not refused, ended
             for run in runs:
                 ended.append(_follow(deployment, run, on_progress))
                 on_progress(ended[-1])
@@ -120,7 +144,7 @@ def submit_and_follow(
             words = dict.fromkeys(going, "this script ends, the run continues")
             if signalled.number == signal.SIGTERM:
                 words = _cancel(deployment, going, by)
-            report("\n".join([*refused, *messages.values(), *(f"run {run}: {word}" for run, word in words.items())]))
+            report("\n".join([*refused, *shown.values(), *(f"run {run}: {word}" for run, word in words.items())]))
             return signalled.number == signal.SIGHUP and not refused, ended
     return not refused and all(str(run.state) == "done" for run in ended), ended
 
@@ -128,25 +152,25 @@ def submit_and_follow(
 def _cancel(deployment: Deployment, runs: Sequence[UUID], by: str) -> dict[UUID, str]:
     """Cancel runs, with retries for `GRACE_SECONDS`; returns a message for each run."""
     end = time.monotonic() + GRACE_SECONDS
-    left, messages = list(runs), {}
+    left, words = list(runs), {}
     while True:
         for run in list(left):
             try:
                 deployment.cancel(run, by)
             except AlreadyEnded:
-                messages[run] = "it had already ended"
+                words[run] = "it had already ended"
             except Exception as error:
-                messages[run] = (
+                words[run] = (
                     f"NOT cancelled, it continues: the request could not be recorded ({type(error).__name__}: {error});"
                     f" an administrator can: biomeroworker cancel {run}"
                 )
                 if isinstance(classify(error), Transient):
                     continue
             else:
-                messages[run] = "cancel requested; the job on the cluster is cancelled too"
+                words[run] = "cancel requested; the job on the cluster is cancelled too"
             left.remove(run)
         if not left or time.monotonic() + min(RETRY_SECONDS, GRACE_SECONDS) > end:
-            return messages
+            return words
         time.sleep(RETRY_SECONDS)
 
 
@@ -161,38 +185,6 @@ def _follow(deployment: Deployment, run: UUID, on_progress: Callable[[Any], None
             print(f"run {run} cannot be followed at the moment ({type(error).__name__}); trying again", file=sys.stderr)
             time.sleep(backoff_delay(attempt, first=RETRY_SECONDS, longest=6 * RETRY_SECONDS))
     raise AssertionError("unreachable")
-
-
-def describe(run: Any) -> str:
-    """The status of one run as text; for a failed run, its whole report."""
-    state = str(run.state)
-    name = f"{run.name}, run {run.id}"
-    if state == "failed":
-        report = run.report
-        lines = [f"{name}: FAILED at {report.get('stage')}: {report.get('message')} ({report.get('kind')})"]
-        lines += [str(report["detail"])] if report.get("detail") else []
-        return "\n".join([*lines, f"Next: {report.get('next_step')}"])
-    if state == "cancelled":
-        return f"{name}: cancelled"
-    if getattr(run, "paused", False):
-        return f"{name}: PAUSED at {state}: {run.pause_reason}"
-    if state == "done":
-        text = f"{name}: done; {describe_outputs(run.report.get('made') or {})}"
-        if without_result(run.report):  # partly done
-            return f"{text}\nNOT all: {run.report.get('message')}\nNext: {run.report.get('next_step')}"
-        return text
-    job = f" (SLURM job {run.job_ids[-1]})" if run.job_ids else ""
-    return f"{name}: {state}{job}"
-
-
-def made_objects(runs: Sequence[Any]) -> Iterator[tuple[str, int]]:
-    """Class and id of the datasets that the runs made, which a user opens first."""
-    for run in runs:
-        for outcome in getattr(run, "outcomes", {}).values():
-            for made in outcome.get("made", []) if isinstance(outcome.get("made"), list) else []:
-                kind, _, number = str(made.get("reference", "")).partition(":")
-                if made.get("kind") == "Dataset" and number.isdigit():
-                    yield kind, int(number)
 
 
 def fail(message: str) -> None:

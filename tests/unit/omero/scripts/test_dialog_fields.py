@@ -63,8 +63,6 @@ def test_only_type_and_ids_must_be_given():
     assert required == {"IDs"}
 
 
-
-
 def boxes(**options):
     """The fields as OMERO.web 5.33 shows them: sorted by grouping, with the fields of a box below its first field."""
     shown = []
@@ -138,7 +136,9 @@ def test_labels_of_choices_and_a_needed_value_are_in_the_help():
     chosen = Parameter(
         id="c", type=ParameterType.STRING, name="C", choices=("0", "1"), choice_labels=("None", "All"), minimum=None
     )
-    (field,) = [one for one in declare([("w", NUCLEI.model_copy(update={"inputs": (chosen,)}))])[0] if "_c" in one.name()]
+    (field,) = [
+        one for one in declare([("w", NUCLEI.model_copy(update={"inputs": (chosen,)}))])[0] if "_c" in one.name()
+    ]
     assert "0: None, 1: All." in field.description
     assert field.description.endswith("A value is needed.")
 

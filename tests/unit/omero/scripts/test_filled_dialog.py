@@ -44,7 +44,10 @@ def test_a_batch_size_splits_the_run():
 
 
 def test_two_ticked_workflows_are_two_requests():
-    assert [request.workflow for request in filled_dialog.requests(filled(other=True), WORKFLOWS)] == ["nuclei", "other"]
+    assert [request.workflow for request in filled_dialog.requests(filled(other=True), WORKFLOWS)] == [
+        "nuclei",
+        "other",
+    ]
 
 
 def test_no_address_is_given_unless_wanted():
@@ -108,9 +111,7 @@ def test_the_batched_dialog_needs_a_batch_size():
             filled_dialog.requests(filled(Batch_Size=size), WORKFLOWS, batched=True)
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"), [([5, 6, 5], (5, 6)), (7, (7,)), ([], None), (None, None), ("", None)]
-)
+@pytest.mark.parametrize(("given", "expected"), [([5, 6, 5], (5, 6)), (7, (7,)), ([], None), (None, None), ("", None)])
 def test_files_are_given_by_the_ids_of_their_annotations(given, expected):
     (request,) = filled_dialog.requests(filled(**{"nuclei_|_FILE_weights": given}), WORKFLOWS)
     assert request.files.get("weights") == expected
@@ -129,5 +130,5 @@ def test_cleanup_off_keeps_the_folder_and_the_default_does_not():
 
 
 def test_zarr_is_given_to_any_workflow_if_the_user_wants_it():
-    assert filled_dialog.requests(filled(**{"Use_ZARR_Format": True}), WORKFLOWS)[0].use_zarr
+    assert filled_dialog.requests(filled(Use_ZARR_Format=True), WORKFLOWS)[0].use_zarr
     assert not filled_dialog.requests(filled(), WORKFLOWS)[0].use_zarr

@@ -42,7 +42,7 @@ def test_every_step_is_reported_and_the_end_with_its_outputs():
     assert well
     assert len(ended) == 1
     assert "exporting" in messages[1]
-    assert messages[-1].endswith("done; 1 image, 12 ROIs")
+    assert messages[-1].startswith("Made 1 image, 12 ROIs. nuclei is done. Run ")
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "importing"])
@@ -71,39 +71,6 @@ def test_a_defect_is_not_watched_for_ever():
     client.wait = lambda *arguments: {}["no"]
     with pytest.raises(KeyError):
         follow.submit_and_follow(client, [REQUEST], lambda message: None, by="ann")
-
-
-def test_a_failure_is_described_with_stage_cause_evidence_and_next_step():
-    report = {"stage": "running", "message": "exit 3", "kind": "permanent", "detail": "last line", "next_step": "look"}
-    text = follow.describe(run("failed", report=report))
-    for word in ("running", "exit 3", "permanent", "last line", "look"):
-        assert word in text
-
-
-def test_a_run_that_skipped_images_is_described_with_their_names_and_the_next_step():
-    report = {
-        "made": {"Image": 2},
-        "message": "1 of 3 has no result: b",
-        "skipped": {"image-2": "b"},
-        "next_step": "look",
-    }
-    text = follow.describe(run("done", report=report))
-    for word in ("2 images", "NOT all: 1 of 3 has no result: b", "look"):
-        assert word in text
-    assert "NOT all" not in follow.describe(run("done", report={"made": {"Image": 3}}))
-
-
-def test_a_paused_run_is_described_with_its_reason():
-    assert "PAUSED at importing: no space" in follow.describe(run("importing", paused=True, pause_reason="no space"))
-
-
-def test_datasets_that_were_made_are_named():
-    made = {
-        "importing": {
-            "made": [{"kind": "Dataset", "reference": "Dataset:4"}, {"kind": "Image", "reference": "Image:5"}]
-        }
-    }
-    assert list(follow.made_objects([run("done", outcomes=made)])) == [("Dataset", 4)]
 
 
 SCRIPT = textwrap.dedent("""

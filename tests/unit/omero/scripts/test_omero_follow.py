@@ -62,9 +62,9 @@ def test_what_was_accepted_is_shown_though_another_was_not(broken):
     well, ended, messages = shown(client, "a", "b", "c")
     assert not well
     assert [one.name for one in ended] == [name for name in "abc" if name != broken]
-    assert f"{broken}: NOT accepted" in messages[0]
-    assert f"{broken}: NOT accepted" in messages[-1]
-    assert messages[-1].count(": done") == 2
+    assert f"{broken} is NOT accepted" in messages[0]
+    assert f"{broken} is NOT accepted" in messages[-1]
+    assert messages[-1].count(" is done.") == 2
 
 
 def test_nothing_accepted_is_an_error():
@@ -94,3 +94,29 @@ def test_a_cancel_that_could_not_be_recorded_within_the_grace_is_reported(monkey
 def test_a_run_that_ended_before_its_cancel_is_reported():
     _, _, messages = shown(Client(faults=[AlreadyEnded("done")], state="terminated"), "a")
     assert "had already ended" in messages[-1]
+
+
+def test_detached_runs_are_accepted_and_not_followed():
+    client = Client(trouble={"b": AWAY})
+    client.wait = None  # calling it would be an error
+    messages = []
+    well, ended = follow.submit_and_follow(client, [request("a"), request("b")], messages.append, by="ann", detach=True)
+    assert (well, ended) == (False, [])
+    assert "a is accepted, and continues without this script" in messages[-1]
+    assert "b is NOT accepted" in messages[-1]
+    assert follow.submit_and_follow(Client(), [request("a")], messages.append, by="ann", detach=True) == (True, [])
+
+
+def test_a_cancel_while_detached_runs_are_submitted_cancels_them():
+    client = Client()
+    submit = client.submit
+
+    def submit_and_cancel(one):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return submit(one)
+
+    client.submit = submit_and_cancel
+    messages = []
+    well, _ = follow.submit_and_follow(client, [request("a")], messages.append, by="ann", detach=True)
+    assert not well
+    assert client.cancelled == list(client.runs)
