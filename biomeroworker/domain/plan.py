@@ -20,4 +20,6 @@ class RunPlan(BaseModel):
     gpu: bool = False
     options: dict[str, str] = {}  #: long options of ``sbatch``, without dashes
     parameters: dict[str, str | int | float | bool | None] = {}
+    accepts: str = ""  #: conditions for the inputs, see `biomeroworker.domain.accepts`
     folder: str = ""  #: the run's folder on the cluster, absolute
+    cluster: str = ""  #: its name in the configuration; the cluster of [SSH] and [SLURM] has none

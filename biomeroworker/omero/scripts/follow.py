@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
+from biomeroworker.config import Settings
 from biomeroworker.domain.backoff import backoff_delay
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import Transient, classify
 from biomeroworker.eventlog.aggregates.states import AlreadyEnded
 from biomeroworker.omero.scripts import messages
+from biomeroworker.workflows.catalogue import Catalogue
 
 #: Seconds between two tries to read the event log while the database is not available.
 RETRY_SECONDS = 5.0
@@ -28,7 +30,14 @@ GRACE_SECONDS = 25.0
 
 
 class Deployment(Protocol):
-    """The methods of `biomeroworker.deployment.deployment.Deployment` that this module uses."""
+    """The parts of `biomeroworker.deployment.deployment.Deployment` that scripts use."""
+
+    settings: Settings
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The configured workflows."""
+        ...
 
     def submit(self, request: RunRequest) -> UUID:
         """Accept a run."""

@@ -98,12 +98,15 @@ def run(
         email=_email_of(script) if script.inputs.get(names.EMAIL) else "",
         batched=batched,
     )
-    from biomeroworker.omero.scripts import follow, messages, outputs  # slow to import, and the dialog needs none
+    # slow to import, and not needed for the dialog
+    from biomeroworker.omero.scripts import acceptance, follow, messages, outputs
 
     def describe(one: Any) -> str:
         return messages.describe(one, _dataset_names(script, [number for _, number in messages.made_objects([one])]))
 
     with open_deployment() as deployment:
+        for request in requests:  # before any of them is accepted
+            acceptance.check_request(script.client, request, deployment.settings, deployment.catalogue)
         succeeded, ended = follow.submit_and_follow(
             deployment, requests, script.report, by=script.by, describe=describe, detach=bool(script.inputs.get(DETACH))
         )
