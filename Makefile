@@ -46,8 +46,8 @@ install: $(VENV)/.installed ## create the Python environment for development
 demo: $(VENV)/.installed ## process a real image: from OMERO to SLURM, through a container, and back
 	@$(PYTHON) -m sandbox.demo
 
-sandbox-up: $(VENV)/.installed ## start an OMERO.grid, a SLURM cluster and their databases on this machine
-	@$(PYTHON) -m sandbox up $(ROOT_ARGUMENT)
+sandbox-up: $(VENV)/.installed ## start an OMERO.grid, a SLURM cluster and their databases on this machine (WITH=web: also OMERO.web)
+	@$(PYTHON) -m sandbox up $(if $(WITH),--with $(WITH)) $(ROOT_ARGUMENT)
 
 sandbox-status: $(VENV)/.installed ## show each part of the sandbox with port, pid and health
 	@$(PYTHON) -m sandbox status $(ROOT_ARGUMENT)
@@ -95,6 +95,8 @@ locks: $(VENV)/.installed ## update requirements.lock (versions in it are not ch
 		-o requirements.lock pyproject.toml packages/*/pyproject.toml container/image/scripts.in
 	@$(IMAGE_LOCK) --extra omero \
 		-o container/image/requirements.lock pyproject.toml packages/biomero/pyproject.toml container/image/scripts.in
+	@$(COMPILE) --no-header --python-version 3.12 -c requirements.lock --override sandbox/web/overrides.txt \
+		--no-binary biomero --no-binary biomeroworker -o sandbox/web/requirements.lock sandbox/web/requirements.in
 	@$(IMAGE_LOCK) -o container/image/build-environment.lock container/image/build-environment.in
 
 bench: $(VENV)/.installed ## run the benchmarks (ONLY=name for one; takes minutes)

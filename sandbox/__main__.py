@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start all parts that do not run")
     up.add_argument("--only", type=_names, default=[], metavar="PART,…", help="only these parts and their requirements")
     up.add_argument("--without", type=_names, default=[], metavar="PART,…", help="all parts except these")
+    up.add_argument("--with", type=_names, default=[], dest="optional", metavar="PART,…", help="also optional parts")
     up.add_argument("--port", type=_port, action="append", default=[], metavar="PART=NUMBER", help="port of a part")
     down = commands.add_parser("down", help="stop all parts; the data is not removed")
     down.add_argument("--purge", action="store_true", help="also remove all data and the account of the cluster")
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sandbox.down(lambda line: console.print(f"  {line}"), purge=options.purge)
             else:
                 sandbox.use_ports(dict(options.port))
-                sandbox.up(sandbox.choose(options.only, options.without), lambda line: console.print(f"  {line}"))
+                sandbox.up(sandbox.choose(options.only, options.without, options.optional), lambda line: console.print(f"  {line}"))
                 deployment.write(root.path, variables(root))
         console.print(f"{options.command}: {root.path} ({time.monotonic() - started:.1f} s)")
     except SandboxError as problem:

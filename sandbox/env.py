@@ -34,6 +34,8 @@ def variables(root: Root) -> dict[str, str]:
             "OMERO_PORT": str(root.port("glacier2")),
             "OMERO_ROOT_PASSWORD": root.secret("omero-root"),
         }
+    if "web" in parts:
+        found["OMERO_WEB"] = f"http://127.0.0.1:{root.port('web')}"
     if "icegrid-registry" in parts:
         found["ICE_REGISTRY"] = f"127.0.0.1:{root.port('icegrid-registry')}"
     if "registry" in parts:

@@ -54,9 +54,15 @@ class Sandbox:
         self.root = root
         self.parts: dict[str, Part] = {part.name: part(root) for part in PARTS}
 
-    def choose(self, only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Part]:
-        """The requested parts and the parts that they need, in the order of their start."""
-        wanted = expand(only) if only else set(self.parts)
+    def choose(
+        self, only: Sequence[str] = (), without: Sequence[str] = (), optional: Sequence[str] = ()
+    ) -> list[Part]:
+        """The requested parts and the parts that they need, in the order of their start.
+
+        Without ``only``, these are all parts that are not optional, and ``optional``.
+        """
+        wanted = expand(only) if only else {name for name, part in self.parts.items() if not part.optional}
+        wanted |= expand(optional)
         wanted -= expand(without)
         for part in reversed(list(self.parts.values())):  # a part only needs earlier parts
             if part.name in wanted:

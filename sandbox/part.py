@@ -29,6 +29,8 @@ class Part:
     name: str
     #: Names of the parts that must be healthy before this one starts.
     needs: tuple[str, ...] = ()
+    #: Whether it starts only if ``--only`` or ``--with`` names it.
+    optional = False
     #: The account that runs it; None: the account of the caller.
     user: str | None = None
     #: Whether it has a port, which is stored under its name.

@@ -12,6 +12,7 @@ from sandbox.parts.postgres import Postgres
 from sandbox.parts.registry import Registry
 from sandbox.parts.slurm import Munge, Slurmctld, Slurmd1, Slurmd2, Slurmdbd
 from sandbox.parts.sshd import Sshd
+from sandbox.parts.web import Web
 
 PARTS: tuple[type[Part], ...] = (
     Postgres,
@@ -32,6 +33,7 @@ PARTS: tuple[type[Part], ...] = (
     Glacier2,
     Tables,
     Processor,
+    Web,
 )
 
 #: Names of groups of parts, for ``--only`` and ``--without``.
