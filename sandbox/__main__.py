@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sandbox.down(lambda line: console.print(f"  {line}"), purge=options.purge)
             else:
                 sandbox.use_ports(dict(options.port))
-                sandbox.up(sandbox.choose(options.only, options.without, options.optional), lambda line: console.print(f"  {line}"))
+                parts = sandbox.choose(options.only, options.without, options.optional)
+                sandbox.up(parts, lambda line: console.print(f"  {line}"))
                 deployment.write(root.path, variables(root))
         console.print(f"{options.command}: {root.path} ({time.monotonic() - started:.1f} s)")
     except SandboxError as problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,9 +43,8 @@ class Web(Part):
         return [*gunicorn, *workers, "--worker-tmp-dir", "/dev/shm", "omeroweb.wsgi:application"]
 
     def environment(self) -> Mapping[str, str]:
-        """Also what OMERO.biomero reads: the configuration, the database, and addresses of Metabase that lead nowhere."""
+        """Also what OMERO.biomero reads: the ini file, the database, and the address of a Metabase that does not run."""
         database = {"SQLALCHEMY_URL": Postgres(self.root).url()} if "postgres" in self.root.requested_parts() else {}
-        passed_on = {name: value for name, value in os.environ.items() if name.startswith("WEB_")}
         return {
             "OMERODIR": str(self.folder),
             "HOME": str(self.folder),
@@ -59,7 +57,6 @@ class Web(Part):
             "METABASE_WORKFLOWS_DB_PAGE_DASHBOARD_ID": "1",
             "METABASE_IMPORTS_DB_PAGE_DASHBOARD_ID": "2",
             **database,
-            **passed_on,
         }
 
     def probe(self) -> str:

@@ -1,4 +1,4 @@
-"""A laboratory for the browser tests: the whole sandbox with OMERO.web, a workflow, a user with images, and the scripts."""
+"""A laboratory for the browser tests: the sandbox with OMERO.web, workflows, a user with images, and the scripts."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def _upload_scripts(lab: Lab) -> None:
     with lab.connected("root", lab.root_password) as connection:
         service = connection.getScriptService()
         for script in sorted((CHECKOUT / "scripts").rglob("*.py")):
-            service.uploadOfficialScript(f"{SCRIPT_FOLDER}/{script.relative_to(CHECKOUT / 'scripts')}", script.read_text())
+            path = f"{SCRIPT_FOLDER}/{script.relative_to(CHECKOUT / 'scripts')}"
+            service.uploadOfficialScript(path, script.read_text())
 
 
 @contextmanager
