@@ -43,7 +43,7 @@ class Web(Part):
         return [*gunicorn, *workers, "--worker-tmp-dir", "/dev/shm", "omeroweb.wsgi:application"]
 
     def environment(self) -> Mapping[str, str]:
-        """Also what OMERO.biomero reads: the ini file, the database, and the address of a Metabase that does not run."""
+        """Also what OMERO.biomero reads: the ini file, the database, and the address of a Metabase that is down."""
         database = {"SQLALCHEMY_URL": Postgres(self.root).url()} if "postgres" in self.root.requested_parts() else {}
         return {
             "OMERODIR": str(self.folder),
