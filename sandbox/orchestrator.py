@@ -54,9 +54,7 @@ class Sandbox:
         self.root = root
         self.parts: dict[str, Part] = {part.name: part(root) for part in PARTS}
 
-    def choose(
-        self, only: Sequence[str] = (), without: Sequence[str] = (), optional: Sequence[str] = ()
-    ) -> list[Part]:
+    def choose(self, only: Sequence[str] = (), without: Sequence[str] = (), optional: Sequence[str] = ()) -> list[Part]:
         """The requested parts and the parts that they need, in the order of their start.
 
         Without ``only``, these are all parts that are not optional, and ``optional``.

@@ -54,8 +54,7 @@ def interpreter() -> Path:
         if done.returncode == 0 and version in PYTHONS:
             return Path(path)
     raise SandboxError(
-        "OMERO.web with OMERO.biomero needs Python 3.12 or 3.13: "
-        "install one, or set SANDBOX_WEB_PYTHON to its path"
+        "OMERO.web with OMERO.biomero needs Python 3.12 or 3.13: install one, or set SANDBOX_WEB_PYTHON to its path"
     )
 
 
