@@ -18,7 +18,8 @@ CHECKOUT = Path(__file__).parents[2]
 #: Modules that are called otherwise than the distribution that has them.
 DISTRIBUTIONS = {
     "Glacier2": "zeroc-ice", "Ice": "zeroc-ice", "IceGrid": "zeroc-ice", "IceStorm": "zeroc-ice", "PIL": "pillow",
-    "omero": "omero-py", "omero_ext": "omero-py", "omero_model_ImageI": "omero-py", "omeroweb": "omero-web", "psycopg2": "psycopg2-binary",
+    "omero": "omero-py", "omero_ext": "omero-py", "omero_model_ImageI": "omero-py", "omeroweb": "omero-web",
+    "psycopg2": "psycopg2-binary",
     "pydantic_core": "pydantic",
     "skimage": "scikit-image", "xdist": "pytest-xdist", "yaml": "pyyaml",
 }  # fmt: skip

@@ -38,6 +38,7 @@ DEFAULTS = {
     "omero.db.name": "omero",
     "omero.db.pass": "omero",
     "omero.db.user": "omero",
+    "omero.mail.config": "false",
     "omero.pixeldata.max_plane_height": "3192",
     "omero.pixeldata.max_plane_width": "3192",
     "omero.policy.binary_access": "+read,+write,+image",
@@ -48,6 +49,7 @@ DEFAULTS = {
 }
 #: Settings that any user may read.
 _PUBLIC = {
+    "omero.mail.config",
     "omero.pixeldata.max_plane_height",
     "omero.pixeldata.max_plane_width",
     "omero.policy.binary_access",

@@ -34,10 +34,12 @@ class ConfigService(Service):
         return self.server.config.values().get(key, "")
 
     def getConfigValues(self, call: Call, pattern: str) -> dict[str, str]:
-        """The settings whose name matches, for administrators."""
-        self._admin(call)
-        found = self.server.config.values()
-        return {key: value for key, value in found.items() if not pattern or re.fullmatch(pattern, key)}
+        """The settings whose name contains a match and that the caller may read."""
+        return {
+            key: value
+            for key, value in self.server.config.values().items()
+            if re.search(pattern, key) and (call.is_admin or is_public(key))
+        }
 
     def getConfigDefaults(self, call: Call) -> dict[str, str]:
         """What holds where nothing was set, for administrators."""
