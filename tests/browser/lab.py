@@ -17,6 +17,7 @@ from omero.gateway import BlitzGateway
 
 from sandbox import demo_data, deployment
 from sandbox.workflow.build import build_and_push
+from tests.integration.omero.user_name_script import SCRIPT as USER_NAME_SCRIPT
 from tests.sandbox_fixtures import CHECKOUT, Sandbox
 
 #: The folder of the scripts on the server, and in the menu of OMERO.web.
@@ -81,12 +82,13 @@ def running(sandbox: Sandbox, extra: str = "") -> Iterator[Lab]:
 
 
 def _upload_scripts(lab: Lab) -> None:
-    """Upload all scripts as official ones."""
+    """Upload all scripts as official ones, and another one: OMERO.web leaves out a folder that is the only one."""
     with lab.connected("root", lab.root_password) as connection:
         service = connection.getScriptService()
         for script in sorted((CHECKOUT / "scripts").rglob("*.py")):
             path = f"{SCRIPT_FOLDER}/{script.relative_to(CHECKOUT / 'scripts')}"
             service.uploadOfficialScript(path, script.read_text())
+        service.uploadOfficialScript("omero/User_Name.py", USER_NAME_SCRIPT)
 
 
 @contextmanager

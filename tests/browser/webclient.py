@@ -1,0 +1,74 @@
+"""What a biologist does in OMERO.web: log in, select data, run a script, follow Activities."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.lab import SCRIPT_FOLDER, Lab
+
+#: Milliseconds in which a run ends, on a machine with other work. Activities are refreshed every five seconds.
+RUN_TIMEOUT_MS = 180_000
+
+
+class WebClient:
+    """A page of OMERO.web of a user who is logged in."""
+
+    def __init__(self, page: Page, lab: Lab, user: str = "", password: str = "") -> None:
+        self.page, self.lab = page, lab
+        page.goto(f"{lab.url}/webclient/login/")
+        page.fill("#id_username", user or lab.user)
+        page.fill("#id_password", password or lab.password)
+        page.click("input[type=submit]")
+        self.tree.first.wait_for()
+
+    @property
+    def tree(self) -> Locator:
+        """The nodes of the tree."""
+        return self.page.locator("#dataTree .jstree-anchor")
+
+    def node(self, name: str) -> Locator:
+        """The last node of the tree whose name contains ``name``."""
+        return self.tree.filter(has_text=name).last
+
+    def select_dataset(self, dataset_id: int, images: int) -> None:
+        """Open the tree down to a dataset, select the dataset, and wait for the thumbnails of its images."""
+        self.page.goto(f"{self.lab.url}/webclient/?show=dataset-{dataset_id}")
+        self.page.locator(f"#dataTree li[data-id='{dataset_id}'] > .jstree-clicked").first.wait_for()
+        thumbnails = self.page.locator("#dataIcons img")
+        expect(thumbnails).to_have_count(images)
+        for number in range(images):
+            expect(thumbnails.nth(number)).to_have_attribute("src", re.compile("^data:image/jpeg"))
+
+    def script_menu(self) -> None:
+        """Open the menu of scripts down to our folder."""
+        self.page.click("#scriptButton")
+        self.page.locator("#scriptList a", has_text=SCRIPT_FOLDER).click()
+
+    def open_dialog(self, script: str) -> Page:
+        """Open the dialog of a script from the menu."""
+        self.script_menu()
+        with self.page.expect_popup() as popup:
+            self.page.locator("#scriptList a", has_text=script).filter(visible=True).first.click()
+        dialog = popup.value
+        dialog.locator("#submit").wait_for()
+        return dialog
+
+    def activity(self, name: str) -> Locator:
+        """The newest row of Activities with this title."""
+        rows = self.page.locator("#jobsTable tr.script").filter(has=self.page.locator(".activity_title", has_text=name))
+        return rows.first
+
+    def run(self, dialog: Page, name: str) -> Locator:
+        """Click *Run Script*, and wait until Activities shows the run; returns its row."""
+        with dialog.expect_event("close"):
+            dialog.click("#submit")
+        row = self.activity(name)
+        row.wait_for()
+        return row
+
+    def wait_for_end(self, row: Locator) -> str:
+        """Wait until a run has ended; returns its message."""
+        row.locator(".activities_state img:not([alt='Running Script'])").wait_for(timeout=RUN_TIMEOUT_MS)
+        return row.locator(".message").inner_text()
