@@ -83,12 +83,18 @@ def running(sandbox: Sandbox, extra: str = "") -> Iterator[Lab]:
 
 def _upload_scripts(lab: Lab) -> None:
     """Upload all scripts as official ones, and another one: OMERO.web leaves out a folder that is the only one."""
+    scripts = {
+        f"{SCRIPT_FOLDER}/{script.relative_to(CHECKOUT / 'scripts')}": script.read_text()
+        for script in sorted((CHECKOUT / "scripts").rglob("*.py"))
+    }
     with lab.connected("root", lab.root_password) as connection:
         service = connection.getScriptService()
-        for script in sorted((CHECKOUT / "scripts").rglob("*.py")):
-            path = f"{SCRIPT_FOLDER}/{script.relative_to(CHECKOUT / 'scripts')}"
-            service.uploadOfficialScript(path, script.read_text())
-        service.uploadOfficialScript("omero/User_Name.py", USER_NAME_SCRIPT)
+        known = {f"{script.path.val}{script.name.val}".lstrip("/"): script for script in service.getScripts()}
+        for path, text in {**scripts, "omero/User_Name.py": USER_NAME_SCRIPT}.items():
+            if path in known:
+                service.editScript(known[path], text)
+            else:
+                service.uploadOfficialScript(path, text)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from .service_factory import ServiceFactory
 from .sessions import Session
 
 #: What every client may reach: a processor's callbacks, and the processes that colleagues may poll.
-SHARED_CATEGORIES = ("ProcessorCallback", "ScriptProcess")
+SHARED_CATEGORIES = (constants.categories.PROCESSORCALLBACK, constants.categories.PROCESSCALLBACK)
 
 log = logging.getLogger(__name__)
 

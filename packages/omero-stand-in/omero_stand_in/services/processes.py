@@ -27,8 +27,6 @@ from . import environment, jobs
 TIME_TO_LIVE = 3_600_000
 #: What a node's processor needs besides the caller's context: the interpreter and the class of the process.
 LAUNCH = {"omero.launcher": "", "omero.process": "omero.processor.ProcessI"}
-#: Category of the proxies that clients hold of their processes; other sessions may use them too.
-SCRIPT_PROCESS = "ScriptProcess"
 #: Seconds that getResults may wait.
 LONGEST_WAIT = 5
 
@@ -220,7 +218,8 @@ class ScriptProcessService(Service):
         self._callback = Ice.Identity(str(uuid.uuid4()), PROCESSCALLBACK)
         callback = self.session.add_servant(_EndCallback(self._ended), self._callback)
         call_node(self.process.registerCallback, omero.grid.ProcessCallbackPrx.uncheckedCast(callback), {})
-        self.identity = Ice.Identity(str(uuid.uuid4()), SCRIPT_PROCESS)
+        # the same category: OMERO.web recognizes processes by it, and other sessions may use them too
+        self.identity = Ice.Identity(str(uuid.uuid4()), PROCESSCALLBACK)
         self.session.add_servant(servant_of(self), self.identity)
         return omero.grid.ScriptProcessPrx.uncheckedCast(adapter.createProxy(self.identity))
 

@@ -54,6 +54,12 @@ def test_its_parameters_are_those_that_it_declares(scripts, echo):
     assert not params.inputs["Word"].optional
 
 
+def test_a_process_is_a_process_callback_by_which_omero_web_recognizes_scripts(scripts, echo):
+    process = scripts.runScript(echo, {"Word": rstring("x")}, None)
+    assert str(process).startswith("ProcessCallback/")
+    assert kit.finished(process) == 0
+
+
 def test_a_run_gives_outputs_and_the_stream_that_it_printed(client, scripts, echo, tmp_path):
     process = scripts.runScript(echo, {"Word": rstring("größer")}, None)
     assert kit.finished(process) == 0

@@ -1,0 +1,89 @@
+"""A biologist runs a workflow from OMERO.web: tree, dialog, Activities, result."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from sandbox.deployment import WORKFLOW
+from tests.browser import lab as labs
+from tests.browser.lab import Lab
+from tests.browser.webclient import WebClient
+from tests.sandbox_fixtures import Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+SCRIPT = "SLURM Run Workflow"
+NAME = "Slurm Workflow"
+
+
+@pytest.fixture(scope="session")
+def lab(sandbox: Sandbox) -> Iterator[Lab]:
+    """The laboratory of the session."""
+    with labs.running(sandbox) as running:
+        yield running
+
+
+@pytest.fixture
+def client(page: Page, lab: Lab) -> WebClient:
+    """OMERO.web, logged in as the biologist."""
+    return WebClient(page, lab)
+
+
+def test_the_tree_shows_the_dataset_with_thumbnails_of_its_images(client: WebClient, screenshots: Path) -> None:
+    client.select_dataset(client.lab.data.dataset, images=2)
+
+    client.page.screenshot(path=screenshots / "tree.png")
+    assert client.node("nuclei 2-D").is_visible()
+    assert client.node("nuclei 3-D").is_visible()
+
+
+def test_the_dialog_takes_the_selected_dataset_and_shows_the_workflow_with_its_defaults(
+    client: WebClient, screenshots: Path, record_property: Callable[[str, object], None]
+) -> None:
+    client.select_dataset(client.lab.data.dataset, images=2)
+    for opening in ("first", "second"):
+        started = time.monotonic()
+        dialog = client.open_dialog(SCRIPT)
+        record_property(f"seconds until the dialog is open, {opening} time", round(time.monotonic() - started, 2))
+        if opening == "first":
+            dialog.close()
+
+    dialog.screenshot(path=screenshots / "dialog.png", full_page=True)
+    expect(dialog.locator("select[name='Data_Type']")).to_have_value("Dataset")
+    expect(dialog.locator("input[name='IDs']")).to_have_value(str(client.lab.data.dataset))
+    expect(dialog.locator(f"select[name='{WORKFLOW}_Version']")).to_have_value("v1.0.0")
+    expect(dialog.locator(f"input[name='{WORKFLOW}_|_min_size']")).to_have_value(re.compile(r"^10(\.0)?$"))
+    expect(dialog.locator(f"input[name='{WORKFLOW}_|_export_csv']")).to_be_checked()
+
+
+def test_a_run_from_the_dialog_ends_in_activities_and_its_results_are_in_the_tree(
+    client: WebClient, screenshots: Path, record_property: Callable[[str, object], None]
+) -> None:
+    client.select_dataset(client.lab.data.dataset, images=2)
+    dialog = client.open_dialog(SCRIPT)
+    dialog.locator(f"input[name='{WORKFLOW}']").check()
+    dialog.locator("input[name='3a) Import into NEW Dataset']").fill("nuclei found")
+    dialog.screenshot(path=screenshots / "dialog-filled.png", full_page=True)
+
+    started = time.monotonic()
+    row = client.run(dialog, NAME)
+    record_property("seconds from the click until Activities shows the run", round(time.monotonic() - started, 2))
+    client.page.screenshot(path=screenshots / "activities-running.png")
+    message = client.wait_for_end(row)
+    record_property("seconds from the click until Activities shows the end", round(time.monotonic() - started, 2))
+
+    client.page.screenshot(path=screenshots / "activities-done.png")
+    expect(row.locator(".activities_state img")).to_have_attribute("alt", "Success")
+    assert "nuclei found" in message
+    row.locator("a.browse", has_text="Go to Dataset").click()
+    expect(client.node("nuclei found")).to_be_visible()
+    thumbnails = client.page.locator("#dataIcons img")
+    expect(thumbnails).to_have_count(2)
+    expect(thumbnails.first).to_have_attribute("src", re.compile("^data:image/jpeg"))
+    client.page.screenshot(path=screenshots / "result.png")
