@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser import lab as labs
+from tests.browser.lab import Lab
+from tests.browser.webclient import WebClient
+from tests.sandbox_fixtures import Sandbox
+
 CHROMIUM = "/usr/bin/chromium"
 #: Pages of the tests are on this machine: the browser loads nothing else, and its sandbox does not start as root.
 ARGUMENTS = (
@@ -87,3 +92,29 @@ def new_page(request: pytest.FixtureRequest, browser: Browser, screenshots: Path
 def page(new_page: Callable[..., Page]) -> Page:
     """One page of 1280 × 900 pixels."""
     return new_page()
+
+
+@pytest.fixture(scope="session")
+def figure(screenshots: Path) -> Callable[[str, float], None]:
+    """Record a measured time in seconds, in ``figures.txt`` beside the screenshots."""
+    file = screenshots / "figures.txt"
+    file.unlink(missing_ok=True)
+
+    def record(name: str, seconds: float) -> None:
+        with file.open("a") as figures:
+            figures.write(f"{seconds:7.2f} s  {name}\n")
+
+    return record
+
+
+@pytest.fixture(scope="session")
+def lab(sandbox: Sandbox) -> Iterator[Lab]:
+    """The laboratory of the session."""
+    with labs.running(sandbox) as running:
+        yield running
+
+
+@pytest.fixture
+def client(page: Page, lab: Lab) -> WebClient:
+    """OMERO.web, logged in as the biologist."""
+    return WebClient(page, lab)

@@ -41,16 +41,16 @@ class WebClient:
         for number in range(images):
             expect(thumbnails.nth(number)).to_have_attribute("src", re.compile("^data:image/jpeg"))
 
-    def script_menu(self) -> None:
-        """Open the menu of scripts down to our folder."""
-        self.page.click("#scriptButton")
-        self.page.locator("#scriptList a", has_text=SCRIPT_FOLDER).click()
-
     def open_dialog(self, script: str) -> Page:
-        """Open the dialog of a script from the menu."""
-        self.script_menu()
+        """Open the dialog of a script from the menu, which keeps the folder that was opened last."""
+        self.page.click("#scriptButton")
+        folder = self.page.locator("#scriptList a", has_text=SCRIPT_FOLDER).filter(visible=True)
+        entry = self.page.locator("#scriptList a", has_text=script).filter(visible=True)
+        expect(folder.or_(entry).first).to_be_visible()
+        if not entry.count():
+            folder.click()
         with self.page.expect_popup() as popup:
-            self.page.locator("#scriptList a", has_text=script).filter(visible=True).first.click()
+            entry.first.click()
         dialog = popup.value
         dialog.locator("#submit").wait_for()
         return dialog
