@@ -59,7 +59,7 @@ def test_a_full_disk_pauses_the_run_which_continues_when_there_is_space(small, s
         with small.log() as log:
             run = log.run(run_id)
             assert run.state.value == stage
-            for words in ("this machine", "no space left", "work_folder", f"resume {run_id}"):
+            for words in ("worker host", "no space left", "work_folder", f"resume {run_id}"):
                 assert words in run.pause_reason, run.pause_reason
             ballast.unlink()
             log.resume(run_id)
