@@ -18,7 +18,7 @@ class ResultDict(dict[str, Any]):
     def __init__(self, result: Any) -> None:
         super().__init__(
             command=getattr(result, "command", ""),
-            env=dict(getattr(result, "env", {}) or {}),
+            env=getattr(result, "env", None) or {},
             stdout=getattr(result, "stdout", ""),
             stderr=getattr(result, "stderr", ""),
         )

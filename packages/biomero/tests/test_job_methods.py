@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -233,3 +234,31 @@ def test_info_zip_unpacks_and_packs_too(client: SlurmClient, home: Path, tmp_pat
     assert client.zip_data_on_slurm_server("my cells", "7_out").ok
     client.copy_zip_locally(str(tmp_path), "7_out")
     assert zipfile.ZipFile(tmp_path / "7_out.zip").read("r.csv") == b"1"
+
+
+def test_a_dialog_of_all_workflows_opens_although_one_is_broken(client: SlurmClient, tmp_path: Path) -> None:
+    """Old scripts declare fields for each workflow of which there are versions, before anything is chosen."""
+    (tmp_path / "broken.json").write_text('{"name": "broken"')
+    ini = tmp_path / "slurm.ini"
+    ini.write_text(f"{ini.read_text()}broken = broken\nbroken_repo = {tmp_path}/broken.json\n")
+    fields: dict[str, list[str]] = {}
+    with SlurmClient.from_config(str(ini)) as other:
+        for workflow in other.get_all_image_versions_and_data_files()[0]:
+            assert other.generic_descriptor_from_github(workflow)["description"]
+            for one in other.get_workflow_parameters(workflow).values():
+                made = other.convert_param_type_to_omtype(
+                    one["type"], one["default"], one["name"], description=one["description"], default=one["default"],
+                    grouping="03.1", optional=True,
+                )  # fmt: skip
+                kind = "file" if one["file_attachment"] else type(made).__name__
+                fields.setdefault(workflow, []).append(f"{made._name}: {kind}")
+        assert "broken" in other.slurm_model_repos, "scripts show it as pending"
+    assert fields == {"count": ["size: Float", "model: file"]}
+
+
+def test_the_result_of_a_command_with_an_environment_as_text_is_recorded(client: SlurmClient) -> None:
+    tracker = client.workflowTracker
+    task = tracker.add_task_to_workflow(tracker.initiate_workflow("n", "d", 1, 2), "t", "v1", {}, {})
+    tracker.add_result(task, SimpleNamespace(command="ls", env="PASS=SECRET", stdout="out", stderr=""))
+    (result,) = tracker.repository.get(task).results
+    assert (result["stdout"], result["env"]) == ("out", {})

@@ -37,15 +37,18 @@ class Workflows:
         return cluster.versions([path])[path], self._data_files()
 
     def get_all_image_versions_and_data_files(self) -> tuple[dict[str, list[str]], list[str]]:
-        """The same for all workflows: one remote execution for each cluster, one for the data."""
+        """The same for all workflows: one remote execution for each cluster, one for the data.
+
+        Without the workflows that are disabled: old scripts make a dialog from the descriptors of all of them.
+        """
+        settings = self._deployment.settings.workflows
+        usable = [model for model, _ in self._deployment.catalogue.usable()]
         versions: dict[str, list[str]] = {}
         for name in self._deployment.clusters:
-            paths = {
-                model: one.path for model, one in self._deployment.settings.workflows.items() if one.cluster == name
-            }
+            paths = {model: settings[model].path for model in usable if settings[model].cluster == name}
             found = self._deployment.clusters[name].versions(list(paths.values())) if paths else {}
             versions.update({model: found.get(path, []) for model, path in paths.items()})
-        return {model: versions[model] for model in self._deployment.settings.workflows}, self._data_files()
+        return {model: versions[model] for model in usable}, self._data_files()
 
     def _data_files(self) -> list[str]:
         program = '[ -d "$1" ] && find "$1/" -maxdepth 1 -name "*.zip" -printf "%f\\n"; :'
