@@ -24,7 +24,7 @@ def report(
     run: RunArgument,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the page to this file. Default: a temporary file."),
+        typer.Option("--output", "-o", help="Write the page to this file; - is stdout. Default: a temporary file."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -32,6 +32,9 @@ def report(
     with Deployment.load(config) as deployment:
         run_id = find_run(deployment.log, run)
         page = deployment.report(run_id)
+    if output == Path("-"):
+        sys.stdout.buffer.write(page)
+        return
     if output is not None:
         output.write_bytes(page)
         print(output)

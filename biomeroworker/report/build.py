@@ -9,7 +9,7 @@ from typing import Any
 
 from biomeroworker import __version__
 from biomeroworker.domain.job_statistics import JobStatistics
-from biomeroworker.domain.manifest import InputManifest
+from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest
 from biomeroworker.domain.request import RecordedRequest
 from biomeroworker.domain.source import Output
 from biomeroworker.domain.summary import describe_outputs, without_result
@@ -38,6 +38,7 @@ def build(
     made: Sequence[Output] | None = None,
     partial: Mapping[str, Any] | None = None,
     inputs: InputManifest | None = None,
+    results: ResultManifest | None = None,
     figures: Figures | None = None,
     statistics: Mapping[int, JobStatistics] | None = None,
 ) -> RunReport:
@@ -50,8 +51,8 @@ def build(
     state, made, partial
         Of a run whose end is not recorded yet: its state at the end, what the import made, and the report on its
         failed inputs.
-    inputs, figures
-        The inputs and pictures, if they are still known.
+    inputs, results, figures
+        The inputs, results and pictures, if they are still known.
     statistics
         By job id; those that the log has are used without it.
     """
@@ -86,7 +87,13 @@ def build(
         job_options=tuple((run.plan.options if run.plan else request.job_options).items()),
         figures=figures or Figures(),
         failure=_failure(state, report, run),
-        warnings=(*_failed_inputs(report), *_skipped_inputs(report), *_left_out(outputs), *_faults(run)),
+        warnings=(
+            *_failed_inputs(report),
+            *_skipped_inputs(report),
+            *_left_out(outputs),
+            *_odd_files(inputs, results),
+            *_faults(run),
+        ),
         provenance=tuple(_provenance(run)),
         commands=tuple(_commands(run, request)),
     )
@@ -199,6 +206,22 @@ def _left_out(outputs: Iterable[Output]) -> Iterator[Notice]:
         yield Notice(text[:1].upper() + text[1:])
 
 
+def _odd_files(inputs: InputManifest | None, results: ResultManifest | None) -> Iterator[Notice]:
+    """Result files that are empty, or that name an image which is not an input."""
+    if inputs is None or results is None:
+        return
+    keys = {image.key for image in inputs.images}
+    odd: dict[str, list[ResultFile]] = {}
+    for file in results.files:
+        if file.size == 0 and ".zarr/" not in file.path:
+            odd.setdefault("empty", []).append(file)
+        elif file.input_key is not None and file.input_key not in keys:
+            odd.setdefault("named after an image that is not an input", []).append(file)
+    for problem, files in odd.items():
+        count = "1 result file is" if len(files) == 1 else f"{len(files)} result files are"
+        yield Notice(f"{count} {problem}", _listed([file.path for file in files]))
+
+
 def _faults(run: WorkflowRun) -> Iterator[Notice]:
     """The faults that the run met and survived; equal ones together."""
     met: dict[tuple[str, str], list[str]] = {}
@@ -235,10 +258,9 @@ def _provenance(run: WorkflowRun) -> Iterator[tuple[str, str]]:
 def _commands(run: WorkflowRun, request: RecordedRequest) -> Iterator[tuple[str, str]]:
     if run.request is None:
         return
-    if run.state is RunState.DONE or not run.state.is_terminal:
-        yield "The same request again, as a new run", f"biomeroworker retry {run.id}"
-    else:
-        yield "The same request again, as a new run, when the cause is fixed", f"biomeroworker retry {run.id}"
+    if request.source != "folder" or run.state in (RunState.FAILED, RunState.CANCELLED):  # else its folder has results
+        newest = "" if request.version else ", with the newest version of the workflow"
+        yield f"The same request again, as a new run{newest}", f"biomeroworker retry {run.id}"
     folder = request.inputs.get("folder", "") if request.source == "folder" else "FOLDER_WITH_IMAGES"
     argv = ["biomeroworker", "run", run.workflow, "--input", str(folder), "--output", "NEW_FOLDER"]
     if run.workflow_version:

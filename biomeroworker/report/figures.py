@@ -10,8 +10,8 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ PICTURE_PIXELS = 256
 WINDOW_PIXELS = 4096
 #: Larger label images are not read.
 LABELS_BYTES = 512 << 20
+#: Larger labels are counted by sorting.
+MARKED_LABELS = 50_000_000
 #: In a label image, neighbouring pixels of objects nearly always have the same value; in a photograph rarely.
 SAME_NEIGHBOURS = 0.7
 #: Colours of the outlines of the first, second … label image of an input.
@@ -65,10 +67,8 @@ class Unit:
         """The file name of its thumbnail."""
         return f"{self.key.replace('/', '_')}.jpg"
 
-    def of(self, result: Result) -> bool:
-        """Whether a result belongs to it."""
-        if result.input is None or result.input.key != self.image.key:
-            return False
+    def has(self, result: Result) -> bool:
+        """Whether a result of its input belongs to it: of a plate, only results that name the field."""
         if not self.field or f"/{self.field}/" in f"/{result.path}/":
             return True
         well, _, index = self.field.rpartition("/")  # plate-3_A1_0.tif, as the converter names fields
@@ -140,7 +140,8 @@ def _size(height: int, width: int, largest: int = PICTURE_PIXELS) -> tuple[int, 
 
 def _composed(planes: Sequence[np.ndarray[Any, Any]]) -> Image.Image:
     """One channel in grey, several in colours, each with its own contrast."""
-    grey = [Image.fromarray(_contrasted(plane)) for plane in planes]
+    step = max(1, max(planes[0].shape) // (4 * PICTURE_PIXELS))
+    grey = [Image.fromarray(_contrasted(plane[::step, ::step])) for plane in planes]
     small = [picture.resize(_size(*planes[0].shape), _filter(picture)) for picture in grey]
     if len(small) == 1:
         return small[0].convert("RGB")
@@ -156,10 +157,8 @@ def _filter(picture: Image.Image) -> Image.Resampling:
 
 
 def _contrasted(plane: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The values as 8 bits, between the 0.5th and the 99.8th percentile of a sample."""
-    step = max(1, max(plane.shape) // 1024)
-    sample = plane[::step, ::step]
-    finite = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
+    """The values as 8 bits, between the 0.5th and the 99.8th percentile."""
+    finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
     if not finite.size:
         return np.zeros(plane.shape, np.uint8)
     low, high = (float(value) for value in np.percentile(finite, (0.5, 99.8)))
@@ -193,18 +192,21 @@ def draw(
         What the import made: the number of ROIs of each label image.
     """
     found = sort(results, inputs) if results else []
-    images = [one for one in found if one.kind == "image"]
+    images: dict[str, list[Result]] = {}
+    for one in found:
+        if one.kind == "image" and one.input is not None:
+            images.setdefault(one.input.key, []).append(one)
     rois = {one.result: one.count for one in made if one.kind == "Roi"}
     pictures: list[Picture] = []
     objects: dict[str, list[tuple[str, int]]] = {}
     everything = list(units(inputs.images))
     for number, unit in enumerate(everything):
-        own = [result for result in images if unit.of(result)]
+        own = [result for result in images.get(unit.image.key, ()) if unit.has(result)]
         counts = {_label_name(one): rois[one.path] for one in own if one.path in rois}
         if number < PICTURES:
-            picture = _picture(unit, own, exported, thumbnails, folder)
-            counts = {**picture.objects, **counts}
-            pictures.append(Picture(picture.name, picture.key, picture.jpeg, counts, picture.note))
+            picture = _picture(unit, own, exported, thumbnails, folder, rois)
+            counts = {**counts, **picture.objects}
+            pictures.append(replace(picture, objects=counts))
         for label, count in counts.items():
             objects.setdefault(label, []).append((unit.name, count))
     return Figures(tuple(pictures), len(everything), {label: tuple(counts) for label, counts in objects.items()})
@@ -214,7 +216,14 @@ def _label_name(result: Result) -> str:
     return result.suffix.replace("labels_", "", 1) or "objects"
 
 
-def _picture(unit: Unit, results: Sequence[Result], exported: Path, thumbnails: Path, folder: Path | None) -> Picture:
+def _picture(
+    unit: Unit,
+    results: Sequence[Result],
+    exported: Path,
+    thumbnails: Path,
+    folder: Path | None,
+    rois: Mapping[str, int],
+) -> Picture:
     base = _thumbnail(unit, exported)
     if base is None and (thumbnails / unit.file).is_file():
         with Image.open(thumbnails / unit.file) as stored:
@@ -225,9 +234,10 @@ def _picture(unit: Unit, results: Sequence[Result], exported: Path, thumbnails: 
         labels = _labels(folder / result.path, unit.image) if folder else None
         if labels is None:
             continue
-        count, plane = labels
+        plane = _shown_plane(labels, unit.image)
         colour = OUTLINE_COLOURS[len(counts) % len(OUTLINE_COLOURS)]
-        counts[_label_name(result)] = count
+        known = rois.get(result.path)
+        counts[_label_name(result)] = count_objects(labels) if known is None else known
         if drawn is None:
             drawn = Image.new("RGB", _size(*plane.shape))
         drawn = _outlined(drawn, plane, colour)
@@ -245,8 +255,8 @@ def _jpeg(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _labels(path: Path, source: InputImage) -> tuple[int, np.ndarray[Any, Any]] | None:
-    """The number of objects in a label image, and its plane that is shown; None if it is no label image."""
+def _labels(path: Path, source: InputImage) -> np.ndarray[Any, Any] | None:
+    """A label image as TCZYX; None if it is none, or cannot be read."""
     try:
         with reader.opened(path) as image:
             if image.dtype.kind not in "iub" or math.prod(image.shape) * image.dtype.itemsize > LABELS_BYTES:
@@ -257,12 +267,26 @@ def _labels(path: Path, source: InputImage) -> tuple[int, np.ndarray[Any, Any]] 
         return None
     if values.shape[1] != 1 or values.shape[3:] != source.shape[3:]:
         return None
+    return values if looks_like_labels(_shown_plane(values, source)) else None
+
+
+def _shown_plane(values: np.ndarray[Any, Any], source: InputImage) -> np.ndarray[Any, Any]:
+    """The plane of a label image that lies on the plane of the input that is shown."""
     z = source.shape[2] // 2 if values.shape[2] == source.shape[2] else 0
-    plane = values[0, 0, z, window(values.shape[3]), window(values.shape[4])]
-    if not looks_like_labels(plane):
-        return None
-    found = np.unique(values)
-    return int(np.count_nonzero(found)), plane
+    plane: np.ndarray[Any, Any] = values[0, 0, z, window(values.shape[3]), window(values.shape[4])]
+    return plane
+
+
+def count_objects(labels: np.ndarray[Any, Any]) -> int:
+    """The number of different labels; 0 is background."""
+    if labels.dtype.kind == "b":
+        return int(labels.any())
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > MARKED_LABELS:
+        return int(np.count_nonzero(np.unique(labels)))
+    seen = np.zeros(high + 1, bool)  # many times faster than np.unique, which sorts all pixels
+    seen[labels.ravel()] = True
+    return int(np.count_nonzero(seen[1:]))
 
 
 def looks_like_labels(plane: np.ndarray[Any, Any]) -> bool:

@@ -86,6 +86,7 @@ class ReportWriter:
             made=made,
             partial=partial,
             inputs=inputs,
+            results=results,
             figures=drawn,
             statistics=statistics,
         )

@@ -1,5 +1,7 @@
 """Arrays on a real cluster: hold, release, throttle, outcome per task, and retry of failed tasks."""
 
+from pathlib import Path
+
 import pytest
 
 from biomeroworker.deployment import rerun
@@ -19,6 +21,11 @@ def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks
     assert [name for name in found if name.endswith("_text.txt")] == [f"i{number:02d}_text.txt" for number in range(7)]
     assert [name for name in found if name.endswith("objects.csv")] == [f"000{n}_objects.csv" for n in range(4)]
     assert len(site.jobs_ever(run.attempts[1].name, tasks=4)) == 4
+    page = Path(run.outcomes[RunState.IMPORTING]["report"]).read_text()
+    assert page.count("data:image/jpeg") == 7, (
+        "thumbnails were kept of the chunks that were deleted after their transfer"
+    )
+    assert "14 objects in 7 images" in page
     names = [event.name for event in site.deployment.log.events(run.id)]
     assert names.index("JobSubmitted") < names.index("ChunksSent")
 

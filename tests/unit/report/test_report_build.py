@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from biomeroworker.domain.manifest import InputImage, InputManifest
+from biomeroworker.domain.manifest import InputImage, InputManifest, ResultFile, ResultManifest
 from biomeroworker.domain.source import Output
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.report.build import build, describe_inputs
@@ -123,6 +123,37 @@ def test_what_was_left_out_is_a_warning_and_not_a_result(log: RunLog) -> None:
     assert [one.text for one in made.warnings] == [
         "No ROIs from 1 label image of a whole plate (ROIs belong to single images)"
     ]
+
+
+def test_odd_files_are_warnings(log: RunLog) -> None:
+    run = accept(log)
+    bring_to(log, run, RunState.IMPORTING)
+    image = InputImage(key="image-1", path="image-1.ome.zarr", name="a.tif", shape=(1, 1, 1, 4, 4), pixel_type="uint8")
+    sizes = {"image-1_mask.tif": 9, "image-2_mask.tif": 9, "empty.csv": 0, "x.zarr/0": 0, "summary.csv": 5}
+    files = tuple(ResultFile(path=path, size=size, sha256="0") for path, size in sizes.items())
+    made = built(
+        log,
+        run,
+        inputs=InputManifest(run="r", images=(image,)),
+        results=ResultManifest(run="r", attempt=1, files=files),
+    )
+    assert [(one.text, one.detail) for one in made.warnings] == [
+        ("1 result file is named after an image that is not an input", "image-2_mask.tif"),
+        ("1 result file is empty", "empty.csv"),
+    ]
+
+
+def test_a_run_on_a_folder_that_has_its_results_is_repeated_into_another_folder(log: RunLog) -> None:
+    run = accept(log, source="folder", inputs={"folder": "/data/in"}, outputs={"folder": "/data/out"}, version="")
+    bring_to(log, run, RunState.DONE)
+    ((_, command),) = built(log, run).commands
+    assert command.startswith("biomeroworker run nuclei --input /data/in --output NEW_FOLDER --version v1.0.0")
+
+
+def test_a_retry_without_a_version_takes_the_newest(log: RunLog) -> None:
+    run = accept(log, version="")
+    assert "newest version" in built(log, run).commands[0][0]
+    assert "newest version" not in built(log, accept(log)).commands[0][0]
 
 
 def test_statistics_and_outputs_of_the_log_are_used(log: RunLog) -> None:

@@ -182,3 +182,34 @@ def test_any_type_of_pixels_has_a_contrast(dtype: str) -> None:
     assert figures._contrasted(plane).max() > 250
     assert figures._contrasted(np.full((4, 4), np.nan)).max() == 0
     assert figures._contrasted(np.zeros((4, 4), dtype)).max() == 0
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "uint32"])
+def test_objects_are_counted_by_their_labels(dtype: str) -> None:
+    values = np.zeros((1, 1, 2, 4, 4), dtype)
+    assert figures.count_objects(values) == 0
+    values[0, 0, 0, :2], values[0, 0, 1, 0] = 1, 3
+    assert figures.count_objects(values) == (1 if dtype == "bool" else 2)
+
+
+def test_labels_of_any_size_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert figures.count_objects(np.array([0, 5, 2**31, 5], "uint32")) == 2
+    assert figures.count_objects(np.array([0, -1, 7], "int32")) == 2
+
+
+def test_the_rois_that_were_made_are_the_number_of_objects(tmp_path: Path) -> None:
+    one = image(1)
+    export(tmp_path / "in", one)
+    made = [Output("Roi", "Image:1", "image-1_mask.tif", 7)]
+    found = drawn(tmp_path, [one], [labels(tmp_path / "out", "image-1_mask.tif")], made=made)
+    assert dict(found.pictures[0].objects) == {"mask": 7}
+
+
+def test_a_large_image_is_reduced_before_its_contrast_is_computed(tmp_path: Path) -> None:
+    one = image(1, (1, 1, 1, 1500, 3000))
+    export(tmp_path / "in", one)
+    (picture,) = drawn(
+        tmp_path, [one], [labels(tmp_path / "out", "image-1_mask.tif", (1500, 3000), (600, 600))]
+    ).pictures
+    assert pixels_of(picture.jpeg).shape == (128, 256, 3)
+    assert picture.note == ""
