@@ -42,10 +42,11 @@ done
 echo done >"$out/note.txt"
 """
 IMAGES = 2
-#: What one run makes, whatever happens on the way: the provenance is of the run, its four results, and the table.
+#: What one run makes, whatever happens on the way: the provenance is of the run, its four results, the table, and the
+#: report.
 ONE_SET = {
-    "Dataset": 1, "Image": IMAGES, "Roi": 2 * IMAGES, "FileAnnotation": 2, "MapAnnotation": 2 + IMAGES + 2,
-    "OriginalFile": 2,
+    "Dataset": 1, "Image": IMAGES, "Roi": 2 * IMAGES, "FileAnnotation": 3, "MapAnnotation": 2 + IMAGES + 3,
+    "OriginalFile": 3,
 }  # fmt: skip
 
 _context = multiprocessing.get_context("forkserver")

@@ -15,10 +15,13 @@ from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.domain.source import Output
 from biomeroworker.engine.steps.context import EngineContext, RunContext
-from biomeroworker.errors import Conflict, Fault, classify
+from biomeroworker.errors import Conflict, Fault, Transient, classify
 from biomeroworker.eventlog.aggregates.states import RunState
 
 logger = logging.getLogger(__name__)
+
+#: How often a step is repeated for a report that could not be attached; then the run is done without it.
+RETRIES = 3
 
 # The modules of the report are imported where they are used: with the image libraries they take a second, and programs
 # that only submit runs do not need them.
@@ -47,6 +50,11 @@ class ReportWriter:
             The results and where they are.
         made, partial
             What the import made, and the report on failed inputs that will be recorded.
+
+        Raises
+        ------
+        Transient
+            The source does not answer, for the first times: repeat the step.
         """
         statistics = self._statistics(context)
         recorded: dict[str, Any] = {"statistics": [one.to_event() for one in statistics.values()]} if statistics else {}
@@ -59,7 +67,10 @@ class ReportWriter:
         except Conflict:
             raise
         except Exception as error:
-            problem = str(classify(error))
+            fault = classify(error)
+            if isinstance(fault, Transient) and len(context.run.consecutive_faults(RunState.IMPORTING)) < RETRIES:
+                raise  # the step is repeated: it finds what is imported, and attaches the report
+            problem = str(fault)
             logger.warning("run %s has no report: %s", context.id, problem, exc_info=True)
             return {**recorded, "report_problem": problem}
         return {**recorded, "report": reference}

@@ -12,8 +12,8 @@ import pytest
 from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.engine.results.workspace import Workspace
-from biomeroworker.engine.steps.run_report import ReportWriter, keep_thumbnails
-from biomeroworker.errors import Transient
+from biomeroworker.engine.steps.run_report import RETRIES, ReportWriter, keep_thumbnails
+from biomeroworker.errors import Permanent, Transient
 from biomeroworker.eventlog.runlog import RunLog, RunState
 from biomeroworker.eventlog.store.fence import LeaseLost
 from tests.fakes.guards import UNGUARDED
@@ -29,11 +29,13 @@ def log() -> Iterator[RunLog]:
 
 
 def write(
-    log: RunLog, tmp_path: Path, attached: Exception | str = "File:1", used: Exception | None = None
+    log: RunLog, tmp_path: Path, attached: Exception | str = "File:1", used: Exception | None = None, faults: int = 0
 ) -> dict[str, Any]:
     """Write the report of a run that is importing, with a source and a cluster that answer as given."""
     run_id = accept(log)
     bring_to(log, run_id, RunState.IMPORTING)
+    for _ in range(faults):
+        log.fault(run_id, RunState.IMPORTING, attempt=1, kind="transient", message="OMERO is away")
     run = log.run(run_id)
     pages: list[str] = []
 
@@ -73,13 +75,22 @@ def test_the_reference_and_the_statistics_are_recorded(log: RunLog, tmp_path: Pa
     assert write(log, tmp_path) == {"report": "File:1", "statistics": [STATISTICS.to_event()]}
 
 
-@pytest.mark.parametrize("problem", [Transient("OMERO is away"), RuntimeError("a defect"), OSError(28, "disk full")])
+@pytest.mark.parametrize("problem", [Permanent("not allowed"), RuntimeError("a defect"), OSError(28, "disk full")])
 def test_a_report_that_cannot_be_attached_is_a_warning(
     log: RunLog, tmp_path: Path, problem: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorded = write(log, tmp_path, attached=problem)
     assert recorded.keys() == {"report_problem", "statistics"}
     assert "has no report" in caplog.text
+
+
+@pytest.mark.parametrize("faults", range(RETRIES + 1))
+def test_a_source_that_is_away_is_tried_again_a_few_times(log: RunLog, tmp_path: Path, faults: int) -> None:
+    if faults == RETRIES:
+        assert write(log, tmp_path, Transient("OMERO is away"), faults=faults)["report_problem"] == "OMERO is away"
+        return
+    with pytest.raises(Transient):
+        write(log, tmp_path, Transient("OMERO is away"), faults=faults)
 
 
 def test_a_worker_that_lost_its_lease_does_not_go_on(log: RunLog, tmp_path: Path) -> None:
