@@ -51,6 +51,13 @@ class Guard(Protocol):
         ...
 
 
+class NoGuard:
+    """The guard of work that belongs to no run: it may always continue."""
+
+    def check(self) -> None:
+        """Return."""
+
+
 class Source(Protocol):
     """Stage in, stage out. Both may be called again after a crash, and must then reuse what exists."""
 
