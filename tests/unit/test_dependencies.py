@@ -28,6 +28,8 @@ LOADED_BY_NAME = {"psycopg2-binary"}
 #: Top-level modules of this repository.
 OWN = {"benchmarks", "conftest", "kinds", "sandbox", "tests"}
 
+#: Scripts for single steps of a run need this distribution; docs/scripts.md says so.
+USED_IF_INSTALLED = {"biomero"}
 OWN_DISTRIBUTIONS = {"biomero", "biomeroworker", "omero-stand-in"}
 
 
@@ -77,7 +79,15 @@ def test_a_distribution_declares_what_it_imports_and_nothing_else(
     folders: tuple[str, ...], project: str, extras: tuple[str, ...]
 ) -> None:
     name = tomllib.loads((CHECKOUT / project / "pyproject.toml").read_text())["project"]["name"]
-    assert imported(*folders) - {name} == declared(project, *extras) - LOADED_BY_NAME
+    assert imported(*folders) - {name} - USED_IF_INSTALLED == declared(project, *extras) - LOADED_BY_NAME
+
+
+def test_only_the_scripts_for_single_steps_need_the_distribution_biomero() -> None:
+    others = [str(file.relative_to(CHECKOUT)) for file in (CHECKOUT / "scripts").glob("*.py")]
+    assert "biomero" in imported("scripts/data")
+    assert "biomero" not in imported("biomeroworker", "startup", "scripts/admin")
+    assert all("import biomero\n" not in (CHECKOUT / file).read_text() for file in others)
+    assert all("from biomero " not in (CHECKOUT / file).read_text() for file in others)
 
 
 def test_only_the_extra_omero_needs_ice() -> None:

@@ -9,15 +9,18 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import omero.clients  # noqa: F401  loads omero-py in the order that it needs
+import omero.clients  # loads omero-py in the order that it needs
+import omero.model
 import pytest
 from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 
+from biomero import SlurmClient
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.node import attach
 from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.importing.annotations import annotation_link
 from tests.integration.omero.omero_objects import make_dataset, make_group, make_image, make_person
 from tests.integration.omero.script_jobs import final_status
 
@@ -229,3 +232,65 @@ def test_label_images_become_rois_on_their_images(folder, people, session, run_h
     rows = session.rows("select r.name, s.class from Roi r join r.shapes s where r.image.id = :id", id=cell)
     assert sorted(name for name, _ in rows) == ["nuclei__run 3", "nuclei__run 7"]
     assert not session.rows("select i.id from Image i where i.id = :id", id=label)
+
+
+def test_a_user_does_the_steps_of_a_run_one_by_one(site, people, session, run_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("BIOMERO_CONFIG", str(site.config))
+    monkeypatch.delenv("SQLALCHEMY_URL", raising=False)
+    ada, bob = people
+    dataset = make_dataset(session)
+    image = make_image(session, "cell.tif", np.zeros((1, 1, 1, 16, 16), "uint16"), dataset=dataset)
+    name = f"steps-{dataset}-{ada.name}"
+    selection = {"Data_Type": rstring("Dataset"), "IDs": rlist([rlong(dataset)]), "Folder_Name": rstring(name)}
+    succeeded, message, _ = run_here(ada, "data/_SLURM_Image_Transfer.py", **selection)
+    assert succeeded, message
+    attached = attach_file(session, dataset, tmp_path, "model.txt")
+    inputs = {"Annotation_ID": rlong(attached), "Folder_Name": rstring(name), "Param_Slot": rstring("p1")}
+    succeeded, message, outputs = run_here(ada, "data/_SLURM_File_Transfer.py", **inputs)
+    assert succeeded, message
+    transport = site.deployment.cluster.transport
+    assert transport.read_from(unwrap(outputs["Slurm_Path"])) == b"weights"
+    foreign = {"Input data": rstring(name), "Target format": rstring("tiff")}
+    succeeded, message, _ = run_here(bob, "data/SLURM_Remote_Conversion.py", **foreign)
+    assert not succeeded
+    assert "belongs to another user" in message
+
+    with SlurmClient.from_config(str(site.config)) as client:
+        run = client.workflowTracker.initiate_workflow("obedient", "obedient v1.0.0", ada.id, ada.group)
+        job = client.run_workflow_job("obedient", "v1.0.0", name, wf_id=run, labels=True, write=False)
+        assert job.ok, job.get_error()
+        job.slurm_polling_interval = 0.3
+        assert job.wait_for_completion(client) == "COMPLETED"
+    number = rstring(str(job.job_id))
+    succeeded, message, _ = run_here(ada, "data/SLURM_Get_Update.py", **{"SLURM Job Id": number})
+    assert succeeded, message
+    assert f"SLURM job {job.job_id}: COMPLETED" in message
+    assert "37% done" in message
+    wanted = {
+        "SLURM Job Id": number,
+        "Output - Add as new images in NEW dataset": rbool(True),
+        "New Dataset": rstring(f"results of {name}"),
+        "Output - Add csv files as OMERO.table": rbool(True),
+        "Create_ROIs": rbool(True),
+    }
+    succeeded, message, _ = run_here(bob, "data/SLURM_Get_Results.py", **wanted)
+    assert not succeeded
+    assert "not recorded as yours" in message
+    succeeded, message, outputs = run_here(ada, "data/SLURM_Import_Results.py", **wanted)
+    assert succeeded, message
+    assert unwrap(outputs["Workflow_UUID"]) == str(run)
+    made = session.rows(
+        "select i.name from Image i join i.datasetLinks l where l.parent.name = :name", name=f"results of {name}"
+    )
+    assert made == [["cell_mask"]]
+    assert len(session.rows("select r.id from Roi r where r.image.id = :image", image=image)) == 2
+
+
+def attach_file(session, dataset, folder, name):
+    """A file with the content ``weights`` that is attached to a dataset; returns the annotation's id."""
+    (folder / name).write_text("weights")
+    annotation = omero.model.FileAnnotationI()
+    annotation.file = omero.model.OriginalFileI(session.client.upload(str(folder / name)).id.val, False)
+    (annotation,) = session.save_and_return([annotation])
+    session.save([annotation_link("Dataset", dataset, omero.model.FileAnnotationI(annotation.id.val, False))])
+    return annotation.id.val
