@@ -39,6 +39,7 @@ while [ $# -gt 0 ]; do
         --text=*) text=${1#*=} ;;
         --labels=*) labels=${1#*=} ;;
         --fail=*) fail=${1#*=} ;;
+        --model=*) model=${1#*=} ;;
         --skip=*) skip=${1#*=} ;;
     esac
     shift
@@ -55,6 +56,8 @@ if [ "$write" = True ]; then
         printf '%s' "$text" > "$out/${name%.ome.zarr}_text.txt"
     done
 fi
+[ ! -d "$model" ] || cat "$model"/* > "$out/model.txt"
+[ ! -f "$model" ] || cat "$model" > "$out/model.txt"
 if [ "$labels" = True ]; then
     echo image,label,area > "$out/objects.csv"
     for image in "$in"/image-*; do
@@ -78,6 +81,11 @@ DESCRIPTOR = {
             "id": "images", "type": "image", "name": "images", "description": "", "set-by-server": True,
             "optional": False,
             "value-key": "@ID", "command-line-flag": "--@id", "format": ["zarr"], "sub-type": ["grayscale"],
+        },
+        {
+            "id": "model", "type": "file", "name": "model", "description": "", "set-by-server": False,
+            "optional": True, "file-attachment": True,
+            "value-key": "@ID", "command-line-flag": "--@id", "format": ["txt"], "sub-type": [],
         },
         *(
             {

@@ -47,6 +47,8 @@ def run_to_dict(run: WorkflowRun, events: Iterable[Any], seconds: Mapping[RunSta
         "attempt": run.attempt,
         "attempts": [_attempt_to_dict(attempt) for attempt in run.attempts.values()],
         "chunks": run.chunks,
+        "folder": run.plan.folder if run.plan else "",
+        "keep_folder": run.recorded_request.keep_folder,
         "retry_of": run.recorded_request.retry_of,
         "job_ids": run.job_ids,
         "request": run.request,
@@ -139,6 +141,8 @@ def _status_lines(run: Mapping[str, Any]) -> Iterator[str]:
         last = run["faults"][-1]
         retry = f"; next try at {_time(last['retry_at'])}" if last["retry_at"] else ""
         yield f"failures in a row: {len(run['faults'])}; the last: {last['message']}{retry}"
+    if run["keep_folder"] and run["folder"]:
+        yield f"folder on the cluster, which is not removed: {run['folder']}"
     if run["retry_of"]:
         yield f"retry of run {run['retry_of']}"
     if run["chunks"] and attempt:

@@ -45,7 +45,12 @@ def run(
         Path, typer.Option("--output", "-o", help="The folder for the results; created if it does not exist.")
     ],
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE; repeat the option for each parameter.")
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            "-p",
+            help="NAME=VALUE; repeat the option for each parameter. For a file parameter, the path of a file.",
+        ),
     ] = None,
     version: Annotated[
         str, typer.Option(help="Version of the workflow's image. Default: the newest on the cluster.")
@@ -60,10 +65,11 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a workflow on a folder of images, without OMERO, and wait for the results. Ctrl-C cancels the run."""
+    pairs = [_pair(one, "--parameter") for one in parameter or ()]
     request = RunRequest(
         workflow=workflow,
         version=version,
-        parameters=dict(_pair(one, "--parameter") for one in parameter or ()),
+        parameters=dict(pairs),
         job_options=dict(_pair(one, "--job-option") for one in job_option or ()),
         source="folder",
         inputs={"folder": str(input_folder.absolute())},
@@ -72,7 +78,7 @@ def run(
         batch_size=batch_size,
     )
     with Deployment.load(config) as deployment:
-        run_id = deployment.submit(request)
+        run_id = deployment.submit(_with_files(request, pairs, deployment))
         err.print(f"run {run_id}", style="bold")
         with _progress() as listener, graceful_shutdown(leave=False) as shutdown:
             shutdown.add_callback(lambda: deployment.cancel(run_id, getpass.getuser()))
@@ -84,6 +90,21 @@ def run(
             summarise(found)
         if found.state is not RunState.DONE or found.without_result:
             raise typer.Exit(1)
+
+
+def _with_files(request: RunRequest, pairs: list[tuple[str, str]], deployment: Deployment) -> RunRequest:
+    """The request with the values of file parameters as files; the paths are relative to the current folder."""
+    try:
+        described = deployment.catalogue.get(request.workflow)
+    except RequestRejected:  # the run ends with this error, which is recorded
+        return request
+    names = {one.id for one in described.parameters if one.file_attachment}
+    files: dict[str, tuple[int | str, ...]] = {}
+    for name, path in pairs:
+        if name in names:
+            files[name] = (*files.get(name, ()), str(Path(path).expanduser().absolute()))
+    others = {name: value for name, value in request.parameters.items() if name not in files}
+    return request.model_copy(update={"files": files, "parameters": others})
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
+from biomeroworker.deployment import folder_files
+from biomeroworker.domain.manifest import InputFile, InputImage, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provenance
 from biomeroworker.errors import Blocked, Permanent, RequestRejected
@@ -51,6 +52,7 @@ class FolderSource:
             raise RequestRejected(
                 f"input folder {folder} has no images ({', '.join('*' + suffix for suffix in SUFFIXES)})"
             )
+        folder_files.describe_files(request.files)
         target = Path(str(request.outputs.get("folder", "")))
         if target.resolve() == folder.resolve():
             raise RequestRejected(f"output folder is the input folder ({folder}); choose another")
@@ -70,9 +72,21 @@ class FolderSource:
         for key, name in request.only.items():
             if not any((image.key, image.name) == (key, name) for image in images):
                 raise Permanent(f"input folder {folder} has changed: {name} is not image {key.rpartition('-')[2]}")
+        try:
+            files = folder_files.describe_files(request.files)
+        except RequestRejected as gone:  # they were there when the run was accepted
+            raise Permanent(str(gone)) from gone
         return InputManifest(
-            run=run, images=tuple(image for image in images if not request.only or image.key in request.only)
+            run=run,
+            images=tuple(image for image in images if not request.only or image.key in request.only),
+            files=files,
         )
+
+    def stage_files(
+        self, request: RunRequest, files: Sequence[InputFile], folder: Path, report: ProgressCallback, guard: Guard
+    ) -> None:
+        """Copy the files."""
+        folder_files.copy(files, folder, report, guard)
 
     def stage_in(
         self,

@@ -74,6 +74,19 @@ class InputImage(_Frozen):
         return tuple(name for name in self.origin if "/" in name)
 
 
+class InputFile(_Frozen):
+    """One file of a file parameter.
+
+    ``path`` is below the folder of the run, ``name`` is the user's; ``origin`` is a reference for the source.
+    """
+
+    parameter: str
+    path: ContainedPath
+    name: str
+    size: int
+    origin: dict[str, str | int] = {}
+
+
 def folder_name(chunk: int) -> str:
     """The folder of a chunk below ``in/``: its number with leading zeros, as in `job.sh`."""
     return f"{chunk:04d}"
@@ -100,6 +113,7 @@ class InputManifest(_Frozen):
     run: str
     images: tuple[InputImage, ...]
     chunks: tuple[Chunk, ...] = ()
+    files: tuple[InputFile, ...] = ()  #: of file parameters; all tasks use the same ones
 
     def find(self, key: str) -> InputImage | None:
         """The image with that key."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from biomeroworker.domain.manifest import InputManifest, Portion, ResultManifest
+from biomeroworker.domain.manifest import InputFile, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
 
 #: Called with the finished fraction, from 0 to 1, and a short description of the activity.
@@ -85,6 +85,17 @@ class Source(Protocol):
         guard: Guard,
     ) -> None:
         """Export these inputs into ``folder`` as OME-Zarr, at their ``path``. What exists there is complete."""
+        ...
+
+    def stage_files(
+        self,
+        request: RunRequest,
+        files: Sequence[InputFile],
+        folder: Path,
+        report: ProgressCallback,
+        guard: Guard,
+    ) -> None:
+        """Write these files of file parameters below ``folder``, at their ``path``. What exists there is complete."""
         ...
 
     def stage_out(

@@ -100,19 +100,25 @@ class RetentionCleaner:
         self.remove([
             run_id
             for run_id in claimed
-            if run_id in ends and ends[run_id][0].is_terminal and self._is_readable(run_id)
+            if run_id in ends and ends[run_id][0].is_terminal and self._is_removable(run_id)
         ])  # fmt: skip
         return len(claimed)
 
-    def _is_readable(self, run_id: UUID) -> bool:
-        """Whether this version can read the run. If not, its folder is not deleted, and the others are."""
+    def _is_removable(self, run_id: UUID) -> bool:
+        """Whether this version can read the run, and its request does not keep the folder.
+
+        If not, its folder is not deleted, and the others are.
+        """
         try:
-            self._log.run(run_id)
+            run = self._log.run(run_id)
         except Exception as error:
             if isinstance(classify(error), Transient):
                 raise
             self._log.cleanup.record_result((), {run_id: f"its history cannot be read: {error}"})
             logger.warning("the folder of run %s is not deleted: its history cannot be read: %s", run_id, error)
+            return False
+        if run.recorded_request.keep_folder:
+            self._log.cleanup.record_kept(run_id)
             return False
         return True
 

@@ -1,7 +1,7 @@
 """Numbers of a script's inputs, in the types that the script declares.
 
-A client may send a whole number for a Float, or 12.0 for an Int; OMERO's own check refuses both. Here they are
-converted if the value does not change; that check handles all other cases.
+A client may send a whole number for a Float, 12.0 for an Int, or one ID for a list of IDs; OMERO's own check refuses
+them. Here they are converted if the value does not change; that check handles all other cases.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ def converted_numbers(params: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _converted(declared: Any, given: Any) -> Any:
+    if isinstance(declared, omero.RList) and isinstance(given, _WHOLE):
+        of_ids = bool(declared.getValue()) and isinstance(declared.getValue()[0], omero.RLong)
+        return omero.rtypes.rlist([omero.rtypes.rlong(given.getValue())]) if of_ids else None
     kind = next((one for one in _MAKERS if isinstance(declared, one)), None)
     if kind is None or not isinstance(given, tuple(_MAKERS)) or isinstance(given, kind):
         return None

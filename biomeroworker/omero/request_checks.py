@@ -17,6 +17,7 @@ from biomeroworker.domain.summary import name_inputs
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.errors import translate_errors
 from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.exporting.file_parameters import describe_files
 from biomeroworker.omero.exporting.describe import Selection, select, wanted
 from biomeroworker.omero.exporting.export import describe, describe_plate, refuse_strange_pixels
 from biomeroworker.omero.importing.options import Options
@@ -61,6 +62,7 @@ def check_access(session: OmeroSession, request: RunRequest) -> Selection:
         raise RequestRejected(refusal)
     selection = select(session, kind, ids)
     refuse_strange_pixels(selection)
+    describe_files(session, request.files)
     if options.dataset_id is not None:
         _check_target_dataset(session, options.dataset_id)
     if only_rois(options):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from biomeroworker.domain.manifest import InputManifest, Portion, ResultManifest
+from biomeroworker.domain.manifest import InputFile, InputManifest, Portion, ResultManifest
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provenance
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.credentials import SessionProvider
 from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.exporting.file_parameters import describe_files, download
 from biomeroworker.omero.exporting.describe import ObjectType, PlateInfo, Selection, select, wanted
 from biomeroworker.omero.exporting.export import export, refuse_strange_pixels
 from biomeroworker.omero.importing import run_report
@@ -47,7 +48,18 @@ class OmeroSource:
         kind, ids = wanted(request.inputs)
         with self._session(request) as session:
             selection = self._selected(session, run, kind, ids)
-        return InputManifest(run=run, images=tuple(inputs_of(selection, request)))
+            try:
+                files = describe_files(session, request.files)
+            except RequestRejected as gone:  # they were there when the run was accepted
+                raise Permanent(str(gone), hint="check whether it was deleted or moved to another group") from gone
+        return InputManifest(run=run, images=tuple(inputs_of(selection, request)), files=files)
+
+    def stage_files(
+        self, request: RunRequest, files: Sequence[InputFile], folder: Path, report: ProgressCallback, guard: Guard
+    ) -> None:
+        """Read the files of the annotations, with the rights of the user."""
+        with self._session(request) as session:
+            download(session, files, folder, report, guard)
 
     def stage_in(
         self,

@@ -67,6 +67,7 @@ class Parameter(_Frozen):
     value_key: str = ""
     set_by_server: bool = False
     file_attachment: bool = False
+    several_files: bool = False  #: a file parameter that always gets a folder
     output_folder: bool = False
     is_switch: bool = False
     advanced: bool = False

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from biomeroworker.domain import accepts
-from biomeroworker.domain.manifest import InputImage
+from biomeroworker.domain.manifest import InputFile, InputImage
 from biomeroworker.errors import Permanent
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
 
@@ -42,6 +42,18 @@ def check(workflow: Workflow, images: Iterable[InputImage], conditions: str = ""
             raise Permanent(
                 f"{workflow.name} accepts only images with {condition}, but {_names(unfit, condition.describe)}",
                 hint=_OTHER_IMAGES,
+            )
+
+
+def check_files(workflow: Workflow, files: Iterable[InputFile]) -> None:
+    """Raise `Permanent` if a file of a file parameter has not one of the formats that the descriptor names."""
+    formats = {parameter.id: parameter.formats for parameter in workflow.parameters if parameter.file_attachment}
+    for file in files:
+        suffixes = [f".{one.lower().lstrip('.')}" for one in formats.get(file.parameter, ())]
+        if suffixes and not file.name.lower().endswith(tuple(suffixes)):
+            raise Permanent(
+                f"{file.parameter}: {workflow.name} accepts {', '.join(suffixes)}, but the file is {file.name}",
+                hint="choose another file",
             )
 
 

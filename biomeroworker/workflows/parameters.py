@@ -7,8 +7,9 @@ reaches the container unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from biomeroworker.errors import RequestRejected
@@ -29,8 +30,12 @@ class Folders:
     ground_truth: str
 
 
-def validate(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Value]:
+def validate(
+    workflow: Workflow, given: Mapping[str, Any], files: Mapping[str, Sequence[int | str]] = MappingProxyType({})
+) -> dict[str, Value]:
     """The typed value of each parameter of the workflow; the default where no value is given.
+
+    A parameter that ``files`` names (with references to files) has no value here: its files get a path later.
 
     Raises
     ------
@@ -44,7 +49,17 @@ def validate(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Value]:
     for name in given:
         if name not in known:
             problems.append(f"{name}: {workflow.name} has no such parameter (it has {_listed(known)})")
+    for name, references in files.items():
+        if not (name in known and known[name].file_attachment):
+            named = (parameter.id for parameter in known.values() if parameter.file_attachment)
+            problems.append(f"{name}: {workflow.name} has no such file parameter (it has {_listed(named)})")
+        elif not references:
+            problems.append(f"{name}: a file is needed")
+        elif name in given:
+            problems.append(f"{name}: give a path or files, not both")
     for parameter in known.values():
+        if parameter.id in files:
+            continue
         value = given.get(parameter.id)
         try:
             values[parameter.id] = _checked(parameter, parameter.default if _is_unset(value, parameter) else value)

@@ -234,6 +234,7 @@ def _bilayers_input(one: Content, where: str) -> dict[str, Any]:
         "command_line_flag": _bilayers_flag(one),
         "set_by_server": is_file or bool(one.get("output_dir_set")),
         "file_attachment": is_file and kind is not ParameterType.IMAGE,
+        "several_files": one.get("file_count") == "multiple",
         "output_folder": bool(one.get("output_dir_set")),
         "is_switch": kind is ParameterType.BOOLEAN and not one.get("append_value"),
         "advanced": str(one.get("mode") or "").lower() == "advanced",

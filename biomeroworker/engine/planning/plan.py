@@ -6,8 +6,9 @@ image, the typed parameters, the workflow's description at that time, and the op
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from biomeroworker.cluster.cluster import Cluster
@@ -15,7 +16,7 @@ from biomeroworker.cluster.slurm.parsing import array_expression
 from biomeroworker.cluster.slurm.scheduler import JobSpec
 from biomeroworker.config import Settings
 from biomeroworker.domain.plan import RunPlan
-from biomeroworker.domain.request import RunRequest
+from biomeroworker.domain.request import RecordedRequest, RunRequest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.engine.planning import job_options
 from biomeroworker.eventlog.aggregates.records import Attempt
@@ -37,13 +38,13 @@ class ExecutionPlan(RunPlan):
         """Decide it; raises what is wrong with the request, the configuration or the cluster."""
         configured = settings.workflows[request.workflow]
         job_options.check(settings, request)
-        values = parameters.validate(workflow, request.parameters)
+        values = parameters.validate(workflow, request.parameters, request.files)
         image = cluster.image(configured.path, workflow.container_image, request.version)
         return cls(
             image=image.path,
             version=image.version,
             digest=image.digest,
-            converter=cluster.converter().path if workflow.format == "tiff" else "",
+            converter="" if workflow.format == "zarr" or request.use_zarr else cluster.converter().path,
             gpu=configured.use_gpu,
             options=job_options.options(settings, request),
             parameters=values,
@@ -62,9 +63,18 @@ class ExecutionPlan(RunPlan):
         return self.model_dump(mode="json")
 
     def write_attempt_folder(
-        self, folder: Path, run_folder: str, remote_attempt: str, cluster: Cluster, tasks: Sequence[int] = ()
+        self,
+        folder: Path,
+        run_folder: str,
+        remote_attempt: str,
+        cluster: Cluster,
+        tasks: Sequence[int] = (),
+        files: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Write an attempt's folder on this machine, as it will be on the cluster, with a subfolder per array task."""
+        """Write an attempt's folder on this machine, as it will be on the cluster, with a subfolder per array task.
+
+        ``files`` has the values of file parameters.
+        """
         wants_tiff = bool(self.converter)
         runtime = cluster.runtime
         prefix = runtime.exec_prefix if self.workflow.command else runtime.run_prefix
@@ -72,7 +82,7 @@ class ExecutionPlan(RunPlan):
 
         def arguments(task: int | None) -> Sequence[str]:
             places = attempt_folder.folders(remote_attempt, tiff=wants_tiff, task=task)
-            return parameters.arguments(self.workflow, self.parameters, places)
+            return parameters.arguments(self.workflow, {**self.parameters, **files}, places)
 
         attempt_folder.prepare_attempt(
             folder,
@@ -108,6 +118,15 @@ class ExecutionPlan(RunPlan):
             version=self.version,
             image=self.image,
             image_digest=self.digest,
-            parameters=dict(self.parameters),
+            parameters={**self.parameters, **_references(run.recorded_request)},
             job_id=run.attempts[run.attempt].job_id or -1,
         )
+
+
+def _references(request: RecordedRequest) -> dict[str, str]:
+    """The values of file parameters, for people: the references that were given."""
+    kind = "FileAnnotation:" if request.source == "omero" else ""
+    return {
+        parameter: ", ".join(f"{kind}{reference}" for reference in references)
+        for parameter, references in request.files.items()
+    }

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
+from biomeroworker.domain.input_files import FILES_FOLDER
 from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest, folder_name
 
 
@@ -21,6 +22,8 @@ class Workspace:
     def __init__(self, work_folder: Path, run: UUID) -> None:
         self.folder = work_folder / str(run)
         self.inputs = self.folder / "in"
+        #: The files of file parameters, in a folder for each parameter
+        self.files = self.folder / FILES_FOLDER
         self.outgoing = self.folder / "going"
         #: The results of all tasks, as links to the fetched files.
         self.results = self.folder / "results"
@@ -54,9 +57,14 @@ class Workspace:
             return None
 
     def has_inputs(self, manifest: InputManifest, chunk: int | None = None) -> bool:
-        """Whether all inputs (of a chunk) are exported here; an input gets its final name when it is complete."""
+        """Whether all inputs are exported here; an input gets its final name when it is complete.
+
+        With a chunk only its images, without one all images and the files of file parameters.
+        """
         if chunk is not None and (self.outgoing / folder_name(chunk)).is_dir():
             return True
+        if chunk is None and not all((self.folder / file.path).exists() for file in manifest.files):
+            return False
         return all((self.chunk(chunk) / portion.image.path).exists() for portion in manifest.portions(chunk))
 
     def chunk(self, chunk: int | None) -> Path:

@@ -63,6 +63,7 @@ class InputManifestStore:
         if not manifest.images:
             raise Permanent("there is nothing to run on: the inputs hold no image")
         input_checks.check(context.plan.workflow, manifest.images, context.plan.accepts)
+        input_checks.check_files(context.plan.workflow, manifest.files)
         if (not run.attempt or run.chunks) and chunks.wants_split(manifest, request.batch_size):
             manifest = chunks.split(manifest, request.batch_size, context.cluster.limits.tasks)
         if run.attempt and len(manifest.chunks) != run.chunks:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from biomeroworker.domain import ranges
+from biomeroworker.domain import input_files, ranges
 from biomeroworker.domain.manifest import InputManifest
 from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.input_manifest import InputManifestStore
@@ -41,6 +41,7 @@ class InputStager:
         manifest = self._manifests.load(context)
         first = context.attempt.tasks[0] if run.chunks else 0
         self._export(context, manifest, first if manifest.chunks else None)
+        self._export_files(context, manifest)
         self._log.complete(
             context.id,
             RunState.EXPORTING,
@@ -79,6 +80,8 @@ class InputStager:
                 # the cluster has deleted what the first attempt sent, as a scratch file system does: send it again
                 context.cluster.transport.send_tree(space.inputs, f"{context.run_folder}/{space.inputs.name}")
                 self._manifests.send(context, manifest)
+            if context.request.files:
+                self._send_files(context, self._manifests.load(context))
             sent = self._send(context, space.attempt(attempt.number), context.attempt_folder)
         self._log.complete(
             context.id,
@@ -135,6 +138,30 @@ class InputStager:
             context.guard,
         )
 
+    @staticmethod
+    def _export_files(context: RunContext, manifest: InputManifest) -> None:
+        """Write the files of file parameters into the work folder."""
+        folder = context.workspace.folder
+        if missing := [file for file in manifest.files if not (folder / file.path).exists()]:
+            context.guard.check()
+            context.source.stage_files(
+                context.request,
+                missing,
+                folder,
+                lambda fraction, text: context.report_progress(f"files: {text}", fraction),
+                context.guard,
+            )
+
+    def _send_files(self, context: RunContext, manifest: InputManifest) -> None:
+        """Send the files of file parameters, unless the cluster has them."""
+        transport, files = context.cluster.transport, context.workspace.files
+        if all(transport.exists(f"{context.run_folder}/{file.path}") for file in manifest.files):
+            return
+        self._export_files(context, manifest)
+        context.place.space.check(sum(file.size for file in manifest.files))
+        context.guard.check()
+        self._send(context, files, f"{context.run_folder}/{files.name}")
+
     @contextmanager
     def _prefetch(self, context: RunContext, manifest: InputManifest, later: Sequence[int]) -> Iterator[None]:
         """While the block runs, export the next chunks, one after the other; an error is raised after the block."""
@@ -173,6 +200,7 @@ class InputStager:
             self._send(context, space.outgoing, f"{context.run_folder}/{space.inputs.name}")
             keep_thumbnails(context, manifest, [first], space.outgoing)
             present = {first}
+        self._send_files(context, manifest)
         self._manifests.send(context, manifest)
         self._write_attempt_files(context)
         return {
@@ -201,15 +229,18 @@ class InputStager:
         context.guard.check()
         context.report_progress(f"{released} of {run.chunks} parts are on the cluster")
 
-    @staticmethod
-    def _write_attempt_files(context: RunContext) -> None:
-        attempt = context.attempt
+    def _write_attempt_files(self, context: RunContext) -> None:
+        attempt, files = context.attempt, {}
+        if context.request.files:
+            folders = [parameter.id for parameter in context.plan.workflow.parameters if parameter.several_files]
+            files = input_files.values(self._manifests.load(context), context.run_folder, folders)
         context.plan.write_attempt_folder(
             context.workspace.attempt(attempt.number),
             context.run_folder,
             context.attempt_folder,
             context.cluster,
             attempt.tasks,
+            files,
         )
 
     @staticmethod

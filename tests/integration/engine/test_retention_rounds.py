@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -51,9 +52,11 @@ def settings(tmp_path: Path) -> Callable[..., Settings]:
     return make
 
 
-def _run(log: RunLog, transport: FakeTransport, state: RunState = RunState.FAILED, days: float = 30) -> UUID:
+def _run(
+    log: RunLog, transport: FakeTransport, state: RunState = RunState.FAILED, days: float = 30, **options: Any
+) -> UUID:
     """A run in ``state``, with a folder on the cluster; if it has ended, it ended ``days`` ago."""
-    run = accept(log)
+    run = accept(log, **options)
     if state is RunState.FAILED:
         log.intend(run, RunState.EXPORTING, version="v1")
         log.fail(run, {"message": "it failed"})
@@ -92,6 +95,19 @@ def test_only_folders_of_runs_that_ended_long_ago_are_removed(
     assert before - _there(transport) == set().union(*map(_both, old))
     assert _both(young) <= _there(transport)
     assert all(_both(run) <= _there(transport) for run in open_ones)
+
+
+def test_a_folder_that_the_request_keeps_is_never_removed_and_is_looked_at_once(
+    log: RunLog, transport: FakeTransport, cluster: Cluster, settings: Callable[..., Settings]
+) -> None:
+    kept, plain = _run(log, transport, keep_folder=True), _run(log, transport)
+    keeper = RetentionCleaner(log, {"": cluster}, settings())
+    assert keeper.clean_remote() == 2
+    assert _both(kept) <= _there(transport)
+    assert not _both(plain) & _there(transport)
+    with log._recorder.writing() as connection:
+        connection.execute(update(CLEANUP).values(due=0))
+    assert keeper.clean_remote() == 0
 
 
 def test_the_folder_of_an_unreadable_run_is_preserved_and_others_are_removed(

@@ -41,6 +41,35 @@ def test_results_of_a_folder_have_the_names_of_its_images(site):
     assert provenance["job_id"] == run.job_ids[0]
 
 
+def test_a_file_travels_with_the_run_under_a_name_that_no_shell_reads(site):
+    model = site.folder / "my model;$(touch x).txt"
+    model.write_bytes(b"weights\0\xff")
+    request = site.request(site.images("a.tif"), write=False).model_copy(update={"files": {"model": (str(model),)}})
+    run = site.execute(request)
+    assert run.state is RunState.DONE, run.report
+    assert (site.results(run) / "model.txt").read_bytes() == b"weights\0\xff"
+    assert run.plan.folder == site.deployment.cluster.run_folder(run.id)
+    arguments = site.deployment.cluster.transport.read_from(f"{run.plan.folder}/attempt-1/arguments")
+    assert f"--model={run.plan.folder}/files/p1/my_model_touch_x_.txt".encode() in arguments.split(b"\0")
+    provenance = json.loads((site.results(run) / "provenance.json").read_text())
+    assert provenance["parameters"]["model"] == str(model)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"model": ("/no/such.txt",)}, "model: /no/such.txt does not exist"),
+        ({"modle": ("/etc/hostname",)}, "modle: obedient has no such file parameter (it has model)"),
+        ({"model": ("/etc/hostname",)}, "model: obedient accepts .txt, but the file is hostname"),
+    ],
+)
+def test_a_wrong_file_fails_the_run_before_anything_is_computed(site, files, message):
+    run = site.execute(site.request(site.images("a.tif")).model_copy(update={"files": files}))
+    assert run.state is RunState.FAILED
+    assert message in run.report["message"]
+    assert not run.job_ids
+
+
 def test_no_text_of_a_user_is_executed(site):
     site.execute(site.request(site.images(HOSTILE_NAME), text="$(touch pwned); touch pwned"))
     found = site.deployment.cluster.transport.run(["find", ".", "-name", "x", "-o", "-name", "pwned"])

@@ -14,12 +14,18 @@ def split(site, images, size=1, **parameters):
 
 def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks_arrive(site):
     images = site.images(*(f"i{number:02d}.tif" for number in range(7)))
-    run = site.execute(split(site, images, 2, labels=True))
+    models = [site.folder / "first.txt", site.folder / "second.txt"]
+    for model in models:
+        model.write_text(f"{model.stem};")
+    request = split(site, images, 2, labels=True)
+    run = site.execute(request.model_copy(update={"files": {"model": tuple(map(str, models))}}))
     assert run.state is RunState.DONE, run.report
     assert (run.chunks, len(run.job_ids)) == (4, 1)
     found = sorted(path.name for path in site.results(run).iterdir())
     assert [name for name in found if name.endswith("_text.txt")] == [f"i{number:02d}_text.txt" for number in range(7)]
     assert [name for name in found if name.endswith("objects.csv")] == [f"000{n}_objects.csv" for n in range(4)]
+    used = [path.read_text() for path in site.results(run).glob("*model.txt")]
+    assert used == ["first;second;"] * 4, "each task has the folder of both files"
     assert len(site.jobs_ever(run.attempts[1].name, tasks=4)) == 4
     page = Path(run.outcomes[RunState.IMPORTING]["report"]).read_text()
     assert page.count("data:image/jpeg") == 7, (

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omero.rtypes import rbool, rint, rlist, rlong, rstring
+from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 
 from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.omero.importing import files
 from tests.integration.omero.omero_objects import make_dataset, make_image
 
 CHECKOUT = Path(__file__).parents[3]
@@ -50,15 +51,19 @@ def worker(site, server, person, tmp_path):
 @pytest.fixture
 def script(session, worker):
     """The script, uploaded as the person's own as soon as the Processor is there to read its parameters."""
+    return upload(session, worker, "SLURM_Run_Workflow.py")
+
+
+def upload(session, worker, name):
     end = time.monotonic() + 60
     while "executing the scripts" not in (worker / "attach.log").read_text():
         assert time.monotonic() < end, (worker / "attach.log").read_text()
         time.sleep(0.2)
-    text = (CHECKOUT / "scripts/SLURM_Run_Workflow.py").read_text()
-    return session.sf.getScriptService().uploadScript("/test/SLURM_Run_Workflow.py", text)
+    text = (CHECKOUT / "scripts" / name).read_text()
+    return session.sf.getScriptService().uploadScript(f"/test/{name}", text)
 
 
-def launch(session, script, dataset, **parameters):
+def launch(session, script, dataset, more=(), **parameters):
     """Start the script as OMERO.web does."""
     inputs = {
         "Data_Type": rstring("Dataset"),
@@ -67,6 +72,7 @@ def launch(session, script, dataset, **parameters):
         "obedient_Version": rstring("v1.0.0"),
         "3a) Import into NEW Dataset": rstring("what came of it"),
         **{f"obedient_|_{name}": value for name, value in parameters.items()},
+        **dict(more),
     }
     return session.sf.getScriptService().runScript(script, inputs, rint(20))
 
@@ -79,10 +85,23 @@ def ended(process, seconds=90):
     return code.val
 
 
+def content(session, file):
+    """The content of an original file, as text."""
+    store = session.sf.createRawFileStore()
+    try:
+        store.setFileId(file.id.val)
+        return store.read(0, file.size.val).decode()
+    finally:
+        store.close()
+
+
+def all_runs(site):
+    return [site.deployment.log.run(run.id) for run in site.deployment.log.runs(limit=20)]
+
+
 def run_of(site, dataset):
     """The run that was accepted for a dataset."""
-    found = [site.deployment.log.run(run.id) for run in site.deployment.log.runs(limit=20)]
-    return next(run for run in found if run.request and run.request["inputs"].get("ids") == [dataset])
+    return next(run for run in all_runs(site) if run.request and run.request["inputs"].get("ids") == [dataset])
 
 
 def settled(site, run, seconds=120):
@@ -104,11 +123,19 @@ def test_a_dataset_gets_labels_rois_a_table_provenance_and_a_report(site, server
     )
     process = launch(session, script, dataset, labels=rbool(True), write=rbool(False))
     assert ended(process) == 0
-    message = process.getResults(0)["Message"].val
+    given = process.getResults(0)
     process.close(False)
     run = settled(site, run_of(site, dataset))
     assert run.state is RunState.DONE, (run.report, run.faults)
-    assert str(run.id) in message
+    assert given["Message"].val.startswith("Made 1 image, 2 ROIs")
+    assert "The images are in the dataset 'what came of it'" in given["Message"].val
+    assert str(run.id) in given["Message"].val
+    link = unwrap(given["URL"])
+    assert link["type"] == "URL"
+    assert link["href"].endswith(f"/webclient/?show=dataset-{given['Dataset'].val.id.val}")
+    log = given["File_Annotation"].val
+    assert log.file.mimetype.val == "text/plain"
+    assert "37% done" in content(session, log.file)
 
     made = session.rows(
         "select i.id, i.name from Image i join i.datasetLinks l join l.parent d"
@@ -148,6 +175,37 @@ def test_a_dataset_gets_labels_rois_a_table_provenance_and_a_report(site, server
     assert "data:image/jpeg;base64," in page, "the image with the outlines of its two objects"
     assert "2 objects in 1 image" in page
     assert f"Job {run.job_ids[0]}" in page
+
+
+def test_a_batched_run_uses_an_attached_file_and_one_that_is_missing_is_refused_at_once(site, session, worker):
+    script = upload(session, worker, "SLURM_Run_Workflow_Batched.py")
+    dataset = make_dataset(session)
+    for number in range(2):
+        make_image(session, f"i{number}", np.zeros((1, 1, 1, 16, 16), "uint16"), dataset=dataset)
+    number = files.upload_text(session, "weights of ann", "my model;$(touch x).txt", "a model", "")
+    batches = {"Batch_Size": rint(1), "Cleanup?": rbool(False)}
+
+    process = launch(session, script, dataset, {**batches, "obedient_|_FILE_model": rlist([rlong(10**9)])})
+    assert ended(process) != 0
+    message = process.getResults(0)["Message"].val
+    process.close(False)
+    assert "model: OMERO has no file annotation 1000000000" in message
+    assert not any((run.request or {}).get("inputs", {}).get("ids") == [dataset] for run in all_runs(site))
+
+    process = launch(session, script, dataset, {**batches, "obedient_|_FILE_model": rlist([rlong(number)])})
+    assert ended(process) == 0
+    message = process.getResults(0)["Message"].val
+    process.close(False)
+    run = settled(site, run_of(site, dataset))
+    assert run.state is RunState.DONE, (run.report, run.faults)
+    assert run.chunks == 2
+    assert f"Its folder on the cluster is not removed: {run.plan.folder}." in message
+    results = session.query(
+        "select f from DatasetAnnotationLink l join l.child a, FileAnnotation fa join fa.file f"
+        " where l.parent.id = :dataset and fa.id = a.id and f.name like '%model.txt'",
+        dataset=dataset,
+    )
+    assert [content(session, file) for file in results] == ["weights of ann"] * 2
 
 
 def test_the_message_of_a_failure_has_stage_cause_and_next_step(site, session, script):

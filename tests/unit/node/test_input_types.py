@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import omero
 import pytest
-from omero.rtypes import rdouble, rfloat, rint, rlong, rstring
+from omero.rtypes import rdouble, rfloat, rint, rlist, rlong, rstring, unwrap
 from omero.scripts import validate_inputs
 
 from biomeroworker.node.input_types import converted_numbers
@@ -40,3 +40,12 @@ def test_a_number_of_another_type_is_converted_and_passes_the_check(declared: om
 )  # fmt: skip
 def test_what_would_change_is_left_to_the_check(declared: omero.RType, given: omero.RType) -> None:
     assert converted_numbers(params(n=declared, other=rint(0)), {"n": given}) == {}
+
+
+@pytest.mark.parametrize("given", [rlong(5), rint(5)])
+def test_one_id_for_a_list_of_ids_becomes_a_list(given: omero.RType) -> None:
+    declared = params(ids=rlist([rlong(0)]))
+    converted = converted_numbers(declared, {"ids": given})
+    assert unwrap(converted["ids"]) == [5]
+    assert not validate_inputs(declared, converted)
+    assert not converted_numbers(params(ids=rlist([rstring("")])), {"ids": given})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from biomeroworker.domain.manifest import InputImage
+from biomeroworker.domain.manifest import InputFile, InputImage
 from biomeroworker.errors import Permanent
 from biomeroworker.workflows import input_checks, readers
 from biomeroworker.workflows.descriptor import Family, Parameter, ParameterType, Workflow
@@ -115,3 +115,12 @@ def test_images_that_the_configuration_excludes_are_refused(conditions: str, sha
         input_checks.check(workflow({}), [image(1), image(2, **shape)], conditions)
     assert "choose other images" in refused.value.hint
     input_checks.check(workflow({}), [image(1), image(2, **shape)])
+
+
+def test_a_file_of_another_format_than_the_descriptor_names_is_refused() -> None:
+    weights = Parameter(id="weights", name="W", type=ParameterType.FILE, file_attachment=True, formats=("npz", ".H5"))
+    described = workflow({}).model_copy(update={"inputs": (weights,)})
+    for name in ("a.npz", "a.NPZ", "b.h5"):
+        input_checks.check_files(described, [InputFile(parameter="weights", path="files/p1/a", name=name, size=1)])
+    with pytest.raises(Permanent, match=r"weights: .* accepts \.npz, \.h5, but the file is a\.txt"):
+        input_checks.check_files(described, [InputFile(parameter="weights", path="files/p1/a", name="a.txt", size=1)])

@@ -94,3 +94,41 @@ def test_a_user_cannot_set_an_input_of_the_server() -> None:
     mine = workflow(parameter("image", ParameterType.IMAGE, set_by_server=True))
     with pytest.raises(RequestRejected, match="no such parameter"):
         validate(mine, {"image": "x"})
+
+
+def with_files() -> Workflow:
+    file = {"type": ParameterType.FILE, "file_attachment": True}
+    return Workflow(
+        name="W",
+        family=Family.BIAFLOWS,
+        container_image="lab/w",
+        inputs=(
+            Parameter(id="model", name="M", command_line_flag="--model", **file),
+            Parameter(id="extra", name="E", optional=True, **file),
+            Parameter(id="text", name="T", type=ParameterType.STRING, optional=True),
+        ),
+    )
+
+
+def test_a_file_parameter_has_its_value_in_the_files_of_the_request() -> None:
+    values = validate(with_files(), {"text": "a"}, {"model": (4,)})
+    assert values == {"extra": None, "text": "a"}
+    words = arguments(with_files(), {**values, "model": "/run/files/p1/m"}, Folders("/in", "/out", "/gt"))
+    assert "--model=/run/files/p1/m" in words
+
+
+@pytest.mark.parametrize(
+    ("given", "files", "message"),
+    [
+        ({}, {}, "model: a value is needed"),
+        ({}, {"model": ()}, "model: a file is needed"),
+        ({}, {"model": (1,), "modle": (2,)}, r"modle: W has no such file parameter \(it has model, extra\)"),
+        ({}, {"model": (1,), "text": (2,)}, "text: W has no such file parameter"),
+        ({"model": "/x"}, {"model": (1,)}, "model: give a path or files, not both"),
+    ],
+)
+def test_wrong_files_are_refused_by_the_name_of_their_parameter(
+    given: dict[str, Any], files: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(RequestRejected, match=message):
+        validate(with_files(), given, files)
