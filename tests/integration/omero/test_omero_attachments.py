@@ -25,9 +25,9 @@ def test_files_are_read_under_safe_names_and_the_folder_has_nothing_else(session
 
 
 def test_a_missing_annotation_is_refused_by_the_name_of_its_parameter(session):
-    with pytest.raises(RequestRejected, match="^model: OMERO has no file annotation 1000000000 that"):
+    with pytest.raises(RequestRejected, match=r"^model: OMERO has no file annotation 1000000000 that"):
         describe_files(session, {"model": (10**9,)})
-    with pytest.raises(RequestRejected, match="^model: 'a' is not the ID"):
+    with pytest.raises(RequestRejected, match=r"^model: 'a' is not the ID"):
         describe_files(session, {"model": ("a",)})
 
 
