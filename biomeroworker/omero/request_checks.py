@@ -17,9 +17,9 @@ from biomeroworker.domain.summary import name_inputs
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.errors import translate_errors
 from biomeroworker.omero.connection.session import OmeroSession
-from biomeroworker.omero.exporting.file_parameters import describe_files
 from biomeroworker.omero.exporting.describe import Selection, select, wanted
 from biomeroworker.omero.exporting.export import describe, describe_plate, refuse_strange_pixels
+from biomeroworker.omero.exporting.file_parameters import describe_files
 from biomeroworker.omero.importing.options import Options
 
 #: The privilege of an administrator to write into groups without being a member.

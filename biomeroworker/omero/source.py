@@ -12,9 +12,9 @@ from biomeroworker.domain.source import Guard, Output, ProgressCallback, Provena
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.credentials import SessionProvider
 from biomeroworker.omero.connection.session import OmeroSession
-from biomeroworker.omero.exporting.file_parameters import describe_files, download
 from biomeroworker.omero.exporting.describe import ObjectType, PlateInfo, Selection, select, wanted
 from biomeroworker.omero.exporting.export import export, refuse_strange_pixels
+from biomeroworker.omero.exporting.file_parameters import describe_files, download
 from biomeroworker.omero.importing import run_report
 from biomeroworker.omero.importing.importer import Import
 from biomeroworker.omero.importing.options import Options

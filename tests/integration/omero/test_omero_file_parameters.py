@@ -3,7 +3,7 @@
 import pytest
 
 from biomeroworker.errors import Permanent, RequestRejected
-from biomeroworker.omero.exporting.attachments import describe_files, download
+from biomeroworker.omero.exporting.file_parameters import describe_files, download
 from biomeroworker.omero.importing.files import upload_text
 from tests.fakes.guards import UNGUARDED
 
