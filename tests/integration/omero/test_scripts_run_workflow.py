@@ -13,6 +13,7 @@ from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 from biomeroworker.eventlog.runlog import RunLog
 from biomeroworker.node import attach
 from biomeroworker.omero.connection.session import OmeroSession
+from tests.integration.omero.omero_objects import make_dataset, make_image, noise
 
 SCRIPT = Path(__file__).parents[3] / "scripts/SLURM_Run_Workflow.py"
 DESCRIPTOR = {
@@ -44,7 +45,7 @@ def worker(tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path}/log.sqlite"
     (tmp_path / "slurm-config.ini").write_text(
         f"[SSH]\nhost = nowhere.invalid\n[ANALYTICS]\nsqlalchemy_url = {url}\n[WORKER]\nwork_folder = {tmp_path}/work\n"
-        f"[WORKFLOWS]\nnuclei = nuclei\nnuclei_repo = {tmp_path}/nuclei\n"
+        f"[WORKFLOWS]\nnuclei = nuclei\nnuclei_repo = {tmp_path}/nuclei\nnuclei_accepts = channels: 1\n"
         f"broken = broken\nbroken_repo = {tmp_path}/no-such-thing\n"
     )
     monkeypatch.setenv("BIOMERO_CONFIG", str(tmp_path / "slurm-config.ini"))
@@ -64,14 +65,24 @@ def script(server, person, session, worker):
         kwargs={"ready": lambda session: ready.set()},
     )
     thread.start()
-    assert ready.wait(20)
-    yield session.sf.getScriptService().uploadScript("/test/SLURM_Run_Workflow.py", SCRIPT.read_text())
-    stop.set()
-    thread.join(30)
+    try:
+        assert ready.wait(20)
+        yield session.sf.getScriptService().uploadScript("/test/SLURM_Run_Workflow.py", SCRIPT.read_text())
+    finally:
+        stop.set()
+        thread.join(30)
 
 
-def start(session, script, **inputs):
-    given = {"Data_Type": rstring("Dataset"), "IDs": rlist([rlong(7)]), **inputs}
+@pytest.fixture
+def dataset(session):
+    """A dataset with one image."""
+    dataset = make_dataset(session)
+    make_image(session, "one", noise(1, 1, 1, 9, 9), dataset=dataset)
+    return dataset
+
+
+def start(session, script, dataset, **inputs):
+    given = {"Data_Type": rstring("Dataset"), "IDs": rlist([rlong(dataset)]), **inputs}
     return session.sf.getScriptService().runScript(script, given, rint(15))
 
 
@@ -105,11 +116,13 @@ def test_the_dialog_names_the_workflows_and_the_problems_of_the_others(session, 
     assert "broken: " in params.description
 
 
-def test_a_run_is_accepted_with_the_whole_request_and_its_failure_fails_the_script(session, person, script, worker):
-    process = start(session, script, nuclei=rbool(True), **{"nuclei_|_diameter": rint(9)})
+def test_a_run_is_accepted_with_the_whole_request_and_its_failure_fails_the_script(
+    session, person, script, worker, dataset
+):
+    process = start(session, script, dataset, nuclei=rbool(True), **{"nuclei_|_diameter": rint(9)})
     run_id = accepted(worker)
     run = worker.run(run_id)
-    assert run.request["inputs"] == {"type": "Dataset", "ids": [7]}
+    assert run.request["inputs"] == {"type": "Dataset", "ids": [dataset]}
     assert run.request["parameters"] == {"diameter": 9}
     assert (run.request["user"], run.request["group"]) == (person.id, person.group)
     report = {
@@ -127,8 +140,8 @@ def test_a_run_is_accepted_with_the_whole_request_and_its_failure_fails_the_scri
     process.close(False)
 
 
-def test_a_cancel_in_omero_is_a_recorded_cancel_request(session, person, script, worker):
-    process = start(session, script, nuclei=rbool(True))
+def test_a_cancel_in_omero_is_a_recorded_cancel_request(session, person, script, worker, dataset):
+    process = start(session, script, dataset, nuclei=rbool(True))
     run_id = accepted(worker)
     process.cancel()
     status, message = ended(session, process)
@@ -140,10 +153,24 @@ def test_a_cancel_in_omero_is_a_recorded_cancel_request(session, person, script,
     process.close(False)
 
 
-def test_without_a_selected_workflow_no_run_is_accepted_and_the_message_names_the_option(session, script, worker):
-    process = start(session, script)
+def test_without_a_selected_workflow_no_run_is_accepted_and_the_message_names_the_option(
+    session, script, worker, dataset
+):
+    process = start(session, script, dataset)
     status, message = ended(session, process)
     assert status == "Error"
     assert "nuclei" in message
     assert not worker.unfinished()
+    process.close(False)
+
+
+def test_an_image_that_the_workflow_does_not_accept_is_refused_before_a_run_is_accepted(
+    session, script, worker, dataset
+):
+    image = make_image(session, "colors", noise(1, 3, 1, 9, 9), dataset=dataset)
+    process = start(session, script, dataset, nuclei=rbool(True))
+    status, message = ended(session, process)
+    assert status == "Error"
+    assert f"channels: 1, but colors (image-{image}) has 3 channels; choose other images" in message
+    assert not worker.runs(), "nothing was recorded"
     process.close(False)

@@ -209,15 +209,14 @@ def test_the_message_of_a_failure_has_stage_cause_and_next_step(site, session, s
     assert run_of(site, dataset).state is RunState.FAILED
 
 
-def test_a_missing_dataset_fails_the_run(site, session, script):
+def test_a_missing_dataset_is_refused_before_a_run_is_accepted(site, session, script):
     process = launch(session, script, 999999999)
     assert ended(process) != 0
     message = process.getResults(0)["Message"].val
     process.close(False)
-    assert "999999999" in message
-    run = run_of(site, 999999999)
-    assert run.state is RunState.FAILED
-    assert run.report["stage"] == "accepted"
+    assert "OMERO has no dataset 999999999" in message
+    with pytest.raises(StopIteration):
+        run_of(site, 999999999)
 
 
 def test_cancel_in_omero_cancels_the_job_too(site, session, script):
