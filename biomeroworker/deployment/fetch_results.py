@@ -41,18 +41,15 @@ def run_of_job(deployment: Deployment, job_id: int, requester: Requester) -> Wor
     RequestRejected
         The job belongs to another user, or to nobody that the log knows, and the user is no administrator.
     """
-    owners = [owner for owner, jobs in deployment.log.job_accounting.get_jobs().items() if job_id in jobs]
-    owner = owners[0] if owners and owners[0] is not None else -1
-    if not requester.may_act_on(owner):
-        raise RequestRejected(
-            f"job {job_id} is not recorded as yours: only its user or an administrator may see it"
-            if owners
-            else f"the event log does not know job {job_id}: only an administrator may use it"
-        )
-    for summary in deployment.log.runs(user=owner if owner >= 0 else None, limit=10_000):
-        if summary.managed and job_id in (run := deployment.log.run(summary.id)).job_ids:
-            return run
-    return None
+    task_id = deployment.log.job_accounting.get_task_id(job_id)
+    if task_id is None:
+        if not requester.is_admin:
+            raise RequestRejected(f"the event log does not know job {job_id}: only an administrator may use it")
+        return None
+    run = deployment.log.run(deployment.log.tracker.task(task_id).workflow_id)
+    if not requester.may_act_on(run.user):
+        raise RequestRejected(f"job {job_id} is not recorded as yours: only its user or an administrator may use it")
+    return run if run.request is not None else None
 
 
 def fetch_run(deployment: Deployment, run: WorkflowRun, folder: Path) -> Fetched:
