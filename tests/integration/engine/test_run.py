@@ -13,6 +13,9 @@ import pytest
 import tifffile
 
 from biomeroworker.cluster.transport import openssh
+from biomeroworker.deployment.fetch_results import fetch_run, run_of_job
+from biomeroworker.deployment.run_actions import Requester
+from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.states import RunState
 
 HOSTILE_NAME = "a b [1];$(touch x).tif"
@@ -23,7 +26,7 @@ def names_of(events):
     return [event.name for event in events]
 
 
-def test_results_of_a_folder_have_the_names_of_its_images(site):
+def test_results_of_a_folder_have_the_names_of_its_images_and_can_be_fetched_again(site, tmp_path):
     run = site.execute(site.request(site.images(HOSTILE_NAME, "plain.tif"), text=HOSTILE_TEXT))
     assert run.state is RunState.DONE, run.report
     results = site.results(run)
@@ -39,6 +42,17 @@ def test_results_of_a_folder_have_the_names_of_its_images(site):
     assert provenance["version"] == "v1.0.0"
     assert provenance["image_digest"].startswith("sha256:")
     assert provenance["job_id"] == run.job_ids[0]
+
+    assert run_of_job(site.deployment, run.job_ids[0], Requester(0, is_admin=True)).id == run.id
+    with pytest.raises(RequestRejected, match="not recorded as yours"):
+        run_of_job(site.deployment, run.job_ids[0], Requester(7))
+    fetched = fetch_run(site.deployment, run, tmp_path / "again")
+    assert (fetched.folder / "image-2_text.txt").read_bytes() == HOSTILE_TEXT.encode()
+    assert [image.name for image in fetched.inputs.images] == ["a b [1];$(touch x)", "plain"]
+    assert fetched.provenance.job_id == run.job_ids[0]
+    site.deployment.cluster.transport.remove(site.deployment.cluster.run_folder(run.id))
+    with pytest.raises(RequestRejected, match="was removed from the cluster"):
+        fetch_run(site.deployment, run, tmp_path / "later")
 
 
 def test_a_file_travels_with_the_run_under_a_name_that_no_shell_reads(site):

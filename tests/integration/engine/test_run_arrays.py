@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from biomeroworker.deployment import rerun
+from biomeroworker.deployment.fetch_results import fetch_run
 from biomeroworker.eventlog.aggregates.states import RunState
 
 
@@ -12,7 +13,7 @@ def split(site, images, size=1, **parameters):
     return site.request(images, **parameters).model_copy(update={"batch_size": size})
 
 
-def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks_arrive(site):
+def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks_arrive(site, tmp_path):
     images = site.images(*(f"i{number:02d}.tif" for number in range(7)))
     models = [site.folder / "first.txt", site.folder / "second.txt"]
     for model in models:
@@ -34,6 +35,8 @@ def test_a_run_with_many_images_is_one_array_whose_tasks_start_when_their_chunks
     assert "14 objects in 7 images" in page
     names = [event.name for event in site.deployment.log.events(run.id)]
     assert names.index("JobSubmitted") < names.index("ChunksSent")
+    again = {file.path for file in fetch_run(site.deployment, run, tmp_path / "again").results.files}
+    assert {f"image-{n}_text.txt" for n in range(1, 8)} | {f"000{n}/objects.csv" for n in range(4)} <= again
 
 
 @pytest.mark.slow
