@@ -86,3 +86,13 @@ def test_characters_that_a_database_rejects_are_replaced(deployment: tuple[RunLo
     log.fail(run, {"message": "a\x00b\udce9"})
     assert log.run(run).faults[-1].message == "a\ufffdb"
     assert log.run(run).report["message"] == "a\ufffdb\ufffd"
+
+
+def test_show_names_a_folder_that_is_not_removed(deployment: tuple[RunLog, UUID, str]) -> None:
+    log, _, config = deployment
+    run = log.accept({"workflow": "w", "keep_folder": True}, name="n", description="d", user=7, group=8)
+    log.intend(run, RunState.EXPORTING, folder="/data/biomero_1")
+    assert "folder on the cluster, which is not removed: /data/biomero_1" in output(
+        "show", str(run), "--config", config
+    )
+    assert json.loads(output("show", str(run), "--config", config, "--json"))["folder"] == "/data/biomero_1"

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from biomeroworker.cluster.containers.apptainer import Apptainer
+from biomeroworker.config import Settings
+from biomeroworker.config.ini import Value
+from biomeroworker.domain.request import RunRequest
 from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.workflows.readers import read
 from tests.unit.workflows.descriptors import BIAFLOWS, BILAYERS
@@ -39,3 +42,16 @@ def test_a_plan_that_another_version_recorded_is_read_without_the_fields_that_ar
     recorded["workflow"]["inputs"][0] |= {"unknown": 1}
     run: Any = SimpleNamespace(intent=lambda stage: recorded)
     assert ExecutionPlan.from_run(run) == plan
+
+
+@pytest.mark.parametrize(("use_zarr", "converter"), [(False, "/c/convert.sif"), (True, "")])
+def test_a_user_can_give_ome_zarr_to_a_workflow_that_names_tiff(use_zarr: bool, converter: str) -> None:
+    settings = Settings.from_values([Value("WORKFLOWS", "w", "w", "test")])
+    image = SimpleNamespace(path="/i/w.sif", version="v1", digest="")
+    cluster: Any = SimpleNamespace(image=lambda *words: image, converter=lambda: SimpleNamespace(path="/c/convert.sif"))
+    request = RunRequest(workflow="w", source="folder", inputs={}, use_zarr=use_zarr)
+    workflow = read(BIAFLOWS)
+    assert workflow.format == "tiff"
+    needed = {one.id: 1 for one in workflow.parameters if not one.optional and one.default is None}
+    plan = ExecutionPlan.resolve(request.model_copy(update={"parameters": needed}), workflow, "", cluster, settings)
+    assert plan.converter == converter
