@@ -15,6 +15,7 @@ def main() -> None:
         "Cancel one of your runs on the SLURM cluster. Its job ends, and its results are not imported.",
         run_choice.fields(choices, "cancel"),
         cancel,
+        live_choices=True,
     )
 
 

@@ -16,6 +16,7 @@ def main() -> None:
         "example a full disk. No result that exists is computed again.",
         run_choice.fields(choices, "continue"),
         resume,
+        live_choices=True,
     )
 
 

@@ -38,6 +38,7 @@ def main() -> None:
             ),
         ],
         retry,
+        live_choices=True,
     )
 
 

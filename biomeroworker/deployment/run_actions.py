@@ -67,9 +67,11 @@ def find(log: RunLog, given: str, requester: Requester) -> WorkflowRun:
 
 
 def cancel(log: RunLog, run: WorkflowRun, by: str) -> str:
-    """Request the cancellation of a run; return what happens next. Raises `RequestRejected` if it has ended."""
+    """Request the cancellation of a run; return what happens next. Raises `RequestRejected` if it has ended, or is of another program."""
     if run.state.is_terminal:
         raise RequestRejected(f"run {run.id} has already ended: {run.state.value}")
+    if run.request is None:
+        raise RequestRejected(f"run {run.id} was recorded by another program: cancel it there, or with scancel")
     log.request_cancel(run.id, by)
     if run.state is RunState.IMPORTING:
         return "An import that has started is completed first."

@@ -20,6 +20,9 @@ RUN_WF_SCRIPT = "SLURM_Run_Workflow.py"
 #: The name under which existing dashboards show the import task.
 IMAGE_IMPORT_TASK = "SLURM_Import_Results.py"
 
+#: Namespace of a script whose choices change often, such as a list of runs: its parameters are not cached for hours.
+LIVE_CHOICES = "biomeroworker/live-choices"
+
 #: Ten colours that are easy to distinguish, for the ROIs of different runs.
 QUALITATIVE_COLOR_SCHEME = (
     "#147EB3",

@@ -3,7 +3,8 @@
 An entry is valid for one script text, user, group and state of the configuration (see `cache_key`). A script can make
 its parameters from other data, too, such as the user's datasets. Therefore each answer from the cache starts a parse in
 the background: the next opening of the dialog shows the change, and an entry older than `MAX_AGE_SECONDS` is parsed
-before it is shown. Failures are not cached.
+before it is shown. For a script with the namespace `LIVE_CHOICES`, this age is `LIVE_AGE_SECONDS`. Failures are not
+cached.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from biomeroworker import __version__
 from biomeroworker.config import Settings
+from biomeroworker.domain.constants import LIVE_CHOICES
 
 log = logging.getLogger(__name__)
 
 #: Maximum age of an entry that is shown without a parse.
 MAX_AGE_SECONDS = 4 * 3600.0
+#: The same for a script with the namespace `LIVE_CHOICES`: long enough from the opening of a dialog to its start.
+LIVE_AGE_SECONDS = 30.0
 #: Maximum number of entries, in memory and in files.
 ENTRIES = 500
 #: Delay between an answer and the parse in the background, so that it does not slow down the dialog and its script.
@@ -62,6 +66,10 @@ def config_state(files_digest: str, environment: dict[str, str], settings: Setti
             continue
         digest.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def _max_age(params: Any) -> float:
+    return LIVE_AGE_SECONDS if LIVE_CHOICES in (params.namespaces or ()) else MAX_AGE_SECONDS
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -149,7 +157,7 @@ class ParameterCache:
         entry = self._entries.get(key)
         if entry is None and (entry := self._files.read(key)) is not None:
             self._entries[key] = entry
-        if entry is None or not 0 <= time.time() - entry[0] <= MAX_AGE_SECONDS:
+        if entry is None or not 0 <= time.time() - entry[0] <= _max_age(entry[1]):
             return None
         self._entries.move_to_end(key)
         return entry[1]

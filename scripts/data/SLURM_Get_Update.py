@@ -31,6 +31,7 @@ def main() -> None:
             ).ofType(rstring("")),
         ],
         show,
+        live_choices=True,
     )
 
 

@@ -19,6 +19,7 @@ from omero.constants.namespaces import NSDYNAMIC
 from omero.rtypes import robject, rstring
 
 import biomeroworker
+from biomeroworker.domain.constants import LIVE_CHOICES
 from biomeroworker.errors import BiomeroWorkerError, RequestRejected, classify
 from biomeroworker.omero.connection.session import OmeroSession
 
@@ -97,6 +98,7 @@ def execute(
     action: Callable[[Script], str],
     *,
     admins_only: bool = False,
+    live_choices: bool = False,
 ) -> None:
     """Declare the parameters (for a dialog the script ends here), then run ``action``.
 
@@ -107,13 +109,15 @@ def execute(
         also prints where it occurred.
     admins_only
         Refuse all users who are not administrators of OMERO.
+    live_choices
+        The choices change often: our Processor does not show older ones from its cache.
     """
     client = omero.scripts.client(
         name,
         description,
         *parameters,
         omero.scripts.String("Message").out(),
-        namespaces=[NSDYNAMIC],
+        namespaces=[NSDYNAMIC, *([LIVE_CHOICES] if live_choices else [])],
         version=biomeroworker.__version__,
         authors=["biomeroworker"],
         institutions=[],

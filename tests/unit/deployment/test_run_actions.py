@@ -70,6 +70,12 @@ def test_an_ended_run_is_not_cancelled(log):
         run_actions.cancel(log, log.run(run), "ada")
 
 
+def test_a_run_that_another_program_recorded_is_not_cancelled(log):
+    run = log.tracker.initiate_workflow("nuclei", "nuclei", ADA.user, 3)
+    with pytest.raises(RequestRejected, match="recorded by another program"):
+        run_actions.cancel(log, log.run(run), "ada")
+
+
 def test_only_a_paused_run_is_resumed(log):
     run = accept(log)
     with pytest.raises(RequestRejected, match="not paused: its state is accepted"):

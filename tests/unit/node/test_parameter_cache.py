@@ -10,6 +10,7 @@ import pytest
 from omero.rtypes import rlist, rmap, rstring
 
 from biomeroworker.config import Settings
+from biomeroworker.domain.constants import LIVE_CHOICES
 from biomeroworker.node import parameters
 from biomeroworker.node.parameter_files import ParameterFiles, decode, encode
 from biomeroworker.node.parameters import ParameterCache, cache_key, config_state
@@ -151,6 +152,18 @@ def test_an_old_entry_is_parsed_before_it_is_shown(cache, monkeypatch):
     monkeypatch.setattr(parameters, "MAX_AGE_SECONDS", 0.01)
     time.sleep(0.05)
     assert cache.get("key", lambda: job_params("new")).params.name == "new"
+
+
+def test_choices_that_change_often_are_parsed_before_they_are_shown_after_a_short_time(cache, monkeypatch):
+    live, other = job_params("live"), job_params("other")
+    live.namespaces = [LIVE_CHOICES]
+    for key, params in (("live", live), ("other", other)):
+        cache.get(key, lambda params=params: params)
+        assert cache.get(key, lambda: pytest.fail("parsed again")).source == "cache"
+    monkeypatch.setattr(parameters, "LIVE_AGE_SECONDS", 0.01)
+    time.sleep(0.05)
+    assert cache.get("live", job_params).source == "parsed"
+    assert cache.get("other", lambda: pytest.fail("parsed again")).source == "cache"
 
 
 def test_memory_is_bounded(cache, monkeypatch):

@@ -8,7 +8,7 @@ import omero.clients
 import omero.scripts
 import pytest
 
-from biomeroworker.domain.constants import CLEANUP, conversion, file_transfer, transfer
+from biomeroworker.domain.constants import CLEANUP, LIVE_CHOICES, conversion, file_transfer, transfer
 from biomeroworker.omero.scripts import run_choice, script
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -78,7 +78,7 @@ def test_a_script_declares_its_name_and_parameters_without_a_network(file, monke
     found = {}
 
     def client(name, description, *parameters, **settings):
-        found.update(name=name, inputs={one.name(): one for one in parameters if one._in})
+        found.update(settings, name=name, inputs={one.name(): one for one in parameters if one._in})
         assert description
         raise Declared
 
@@ -92,6 +92,7 @@ def test_a_script_declares_its_name_and_parameters_without_a_network(file, monke
     assert found["name"] == name
     assert parameters <= found["inputs"].keys()
     assert all(one.description for one in found["inputs"].values())
+    assert (LIVE_CHOICES in found["namespaces"]) == (run_choice.RUN in found["inputs"]), "a list of runs is not cached"
 
 
 def scripts():
