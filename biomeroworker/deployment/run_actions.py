@@ -67,7 +67,13 @@ def find(log: RunLog, given: str, requester: Requester) -> WorkflowRun:
 
 
 def cancel(log: RunLog, run: WorkflowRun, by: str) -> str:
-    """Request the cancellation of a run; return what happens next. Raises `RequestRejected` if it has ended, or is of another program."""
+    """Request the cancellation of a run; return what happens next.
+
+    Raises
+    ------
+    RequestRejected
+        The run has ended, or another program recorded it.
+    """
     if run.state.is_terminal:
         raise RequestRejected(f"run {run.id} has already ended: {run.state.value}")
     if run.request is None:
