@@ -4,6 +4,7 @@
 
     <data>/biomero_<run>/                   one run: sent as one tree, with its inputs and its first attempt
         inputs.json  in/                    its input images
+        files/p<n>/                         the files of its n-th file parameter
         attempt-<n>/                        one per attempt; attempts never share outputs
     <images>/<workflow path>/<name>_<version>.sif
     <converters>/convert_<key>_<version>.sif

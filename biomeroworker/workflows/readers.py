@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from biomeroworker.workflows.descriptor import Family, ParameterType, Workflow
+from biomeroworker.workflows.descriptor import FOLDER_TYPES, Family, ParameterType, Workflow
 
 Content = Mapping[str, Any]
 
@@ -144,7 +144,9 @@ def _parameter(one: Content, where: str) -> dict[str, Any]:
         "command_line_flag": _expanded(one.get("command-line-flag", "--@id") or "", identifier),
         "value_key": _expanded(key if key is not None else "[@ID]", identifier),
         "set_by_server": bool(one.get("set-by-server")),
-        "file_attachment": bool(one.get("file-attachment")),
+        # OMERO.biomero sends each file that is not an image as a file parameter, whether the descriptor says so or not
+        "file_attachment": bool(one.get("file-attachment"))
+        or (kind in FOLDER_TYPES and kind is not ParameterType.IMAGE and not one.get("set-by-server")),
         "output_folder": bool(one.get("output-dir-set")),
         "advanced": one.get("mode") == "advanced",
         "formats": _texts(one.get("format")),

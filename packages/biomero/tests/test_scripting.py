@@ -154,7 +154,8 @@ def test_workflows_are_described(client):
         "name": "exit", "default": 0, "type": "integer", "optional": True, "cmd_flag": "--exit", "description": "exit",
         "file_attachment": False, "format": [], "minimum": 0.0, "maximum": 255.0,
     }  # fmt: skip
-    assert client.get_file_attachment_params("obedient") == {}
+    (model,) = client.get_file_attachment_params("obedient").values()
+    assert (model["name"], model["format"], model["file_attachment"]) == ("model", ["txt"], True)
     descriptor = client.generic_descriptor_from_github("obedient")
     assert descriptor["container-image"]["type"] == "oci"
     assert detect_schema_format(descriptor) == "biomero-schema"

@@ -139,3 +139,28 @@ def test_the_sandboxes_own_workflow_reads() -> None:
     workflow = parse(file.read_text(), str(file))
     assert [one.id for one in workflow.parameters] == ["diameter", "min_size", "export_csv"]
     assert workflow.parameters[0].maximum == 200
+
+
+@pytest.mark.parametrize("kind", ["file", "array", "measurement", "executable"])
+def test_an_input_that_is_a_file_and_no_image_is_a_file_parameter_unless_the_server_sets_it(kind: str) -> None:
+    file = {"id": "weights", "type": kind, "name": "W", "optional": True}
+
+    def is_file_parameter(**more: Any) -> bool:
+        (found,) = read({**BIAFLOWS, "inputs": [{**file, **more}]}).inputs
+        return found.file_attachment
+
+    assert is_file_parameter()
+    assert not is_file_parameter(**{"set-by-server": True})
+    assert is_file_parameter(**{"set-by-server": True, "file-attachment": True})
+    assert not is_file_parameter(type="image")
+
+
+def test_a_bilayers_file_input_for_several_files_gets_a_folder() -> None:
+    one = {"name": "w", "type": "file", "label": "W", "cli_tag": "--w"}
+    found = read(
+        {**BILAYERS, "inputs": [{**one, "file_count": "multiple"}, {**one, "name": "v", "file_count": "single"}]}
+    )
+    assert [(each.id, each.file_attachment, each.several_files) for each in found.inputs[:2]] == [
+        ("w", True, True),
+        ("v", True, False),
+    ]
