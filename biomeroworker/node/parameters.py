@@ -20,6 +20,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from omero.constants.namespaces import NSDYNAMIC
+
 from biomeroworker import __version__
 from biomeroworker.config import Settings
 from biomeroworker.domain.constants import LIVE_CHOICES
@@ -34,6 +36,10 @@ LIVE_AGE_SECONDS = 30.0
 ENTRIES = 500
 #: Delay between an answer and the parse in the background, so that it does not slow down the dialog and its script.
 REFRESH_DELAY_SECONDS = 1.0
+
+
+#: The author that scripts of this product name.
+OWN_AUTHOR = "biomeroworker"
 
 
 class Files(Protocol):
@@ -76,6 +82,17 @@ def _files_below(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.suffix != ".lock"] if folder.is_dir() else []
 
 
+def has_live_choices(params: Any) -> bool:
+    """Whether a script of another program lists choices that may change at any time, such as jobs and data.
+
+    Such scripts start each other, with a job that has ended a moment ago. OMERO refuses a value that is not among the
+    choices, so these are never taken from the cache.
+    """
+    if NSDYNAMIC not in (params.namespaces or ()) or OWN_AUTHOR in (params.authors or ()):
+        return False
+    return any(param.values is not None for param in (params.inputs or {}).values())
+
+
 class Answer(NamedTuple):
     """The parameters of a script; None if its parse failed."""
 
@@ -106,7 +123,7 @@ class ParameterCache:
         """
         with self._lock:
             entry = self._valid(key)
-            if entry is not None:
+            if entry is not None and not has_live_choices(entry):
                 return Answer(entry, "cache")
             running = self._parsing.get(key)
             if running is None:

@@ -7,6 +7,7 @@ import time
 import omero.clients
 import omero.scripts
 import pytest
+from omero.constants.namespaces import NSDYNAMIC
 from omero.rtypes import rlist, rmap, rstring
 
 from biomeroworker.config import Settings
@@ -97,6 +98,33 @@ def test_a_second_question_is_answered_without_a_parse_also_after_a_restart(cach
     assert cache.get("key", lambda: pytest.fail("parsed again")).source == "cache"
     again = ParameterCache(files).get("key", lambda: pytest.fail("parsed again"))
     assert (again.source, again.params.name) == ("cache", "a script")
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "author", "sources"),
+    [
+        ([NSDYNAMIC], "A", ["parsed", "parsed"]),
+        ([NSDYNAMIC], "biomeroworker", ["parsed", "cache"]),
+        ([], "A", ["parsed", "cache"]),
+    ],
+)
+def test_dynamic_choices_of_another_program_are_parsed_each_time(cache, namespaces, author, sources):
+    def parse():
+        made = job_params()
+        made.namespaces, made.authors = namespaces, [author]
+        return made
+
+    assert [cache.get("key", parse).source for _ in range(2)] == sources
+
+
+def test_a_dynamic_script_without_choices_is_cached(cache):
+    def parse():
+        made = job_params()
+        made.namespaces = [NSDYNAMIC]
+        del made.inputs["Data_Type"]
+        return made
+
+    assert [cache.get("key", parse).source for _ in range(2)] == ["parsed", "cache"]
 
 
 def test_a_change_is_seen_at_the_next_opening(cache):
