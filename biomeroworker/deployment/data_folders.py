@@ -59,7 +59,7 @@ class DataFolders:
             raise RequestRejected(f"there is no folder {name} in {self._cluster.remote_paths.data}")
         if not self._requester.may_act_on(self._owner(name, path)):
             raise RequestRejected(
-                f"the folder {name} belongs to another user, or to nobody that is known; an administrator may use it"
+                f"the folder {name} belongs to another user, or has no known owner; an administrator may use it"
             )
         return path
 

@@ -39,7 +39,7 @@ def run_of_job(deployment: Deployment, job_id: int, requester: Requester) -> Wor
     Raises
     ------
     RequestRejected
-        The job belongs to another user, or to nobody that the log knows, and the user is no administrator.
+        The job belongs to another user, or the log does not know it, and the user is no administrator.
     """
     task_id = deployment.log.job_accounting.get_task_id(job_id)
     if task_id is None:

@@ -1,4 +1,4 @@
-"""Import the results of a run or of a job into OMERO, when a user asks for it."""
+"""Import the results of a run or of a job into OMERO at the request of a user."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _origin(inputs: InputManifest) -> tuple[str, list[int]]:
 
 
 def import_for_script(script: Script, deployment: Deployment, location: Callable[[int], str]) -> tuple[str, str]:
-    """Import what the dialog of a script asks for; return the ID of the run, and the message.
+    """Import what is selected in the dialog of a script; return the ID of the run, and the message.
 
     Parameters
     ----------

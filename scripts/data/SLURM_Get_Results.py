@@ -34,8 +34,8 @@ def import_job(script: Script) -> str:
         if script.inputs.get(CLEANUP) and (job := script.inputs.get(results.OUTPUT_SLURM_JOB_ID)):
             try:
                 client.cleanup_tmp_files(int(job))
-            except BiomeroWorkerError as kept:
-                message += f"\nThe folder of the job on the cluster is not removed: {kept}"
+            except BiomeroWorkerError as refused:
+                message += f"\nThe folder of the job on the cluster is not removed: {refused}"
             else:
                 message += "\nThe folder of the job on the cluster is removed."
     return message

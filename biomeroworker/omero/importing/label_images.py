@@ -165,7 +165,7 @@ def draw(session: OmeroSession, pairs: Sequence[Pair], drawing: Drawing, report:
             if _allowed(session, [label.id], "canDelete"):
                 session.delete("Image", [label.id])
             else:
-                drawn.problems.append(f"{label.name} (image {label.id}) is kept: you may not delete it.")
+                drawn.problems.append(f"{label.name} (image {label.id}) is not deleted: you do not have the right.")
     return drawn
 
 

@@ -27,7 +27,7 @@ CHOICES = 50
 RUNS_READ = 500
 #: Seconds that a dialog waits for the event log.
 LOG_SECONDS = 3.0
-#: A run stays in the list for this time after it is no longer a choice: OMERO refuses a value that has left the list,
+#: A run is in the list for this time after it is no longer a choice: OMERO refuses a value that has left the list,
 #: and this refusal names no reason.
 GRACE = timedelta(hours=1)
 

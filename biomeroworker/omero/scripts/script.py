@@ -127,8 +127,8 @@ def execute(
         try:
             if admins_only and not script.account.is_admin:
                 raise RequestRejected(
-                    f"only administrators of OMERO may run {name!r}, and {script.account.user_name} is none: ask an"
-                    " administrator to run it"
+                    f"only administrators of OMERO may run {name!r}, and {script.account.user_name} is not one: an"
+                    " administrator must run it"
                 )
             script.report(action(script))
         except Exception as error:
