@@ -75,9 +75,10 @@ def convert(script: Script) -> str:
             text = Path(log).read_text(errors="replace")
         print(text)
         if parent is None:
-            tracker.complete_workflow(run) if job.completed() else tracker.fail_workflow(
-                run, f"the SLURM job ended as {state}"
-            )
+            if job.completed():
+                tracker.complete_workflow(run)
+            else:
+                tracker.fail_workflow(run, f"the SLURM job ended as {state}")
         if not job.completed():
             raise Permanent(f"the conversion ended as {state}", detail="\n".join(text.splitlines()[-10:]))
         if given.get(CLEANUP, True):

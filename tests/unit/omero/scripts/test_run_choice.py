@@ -1,5 +1,6 @@
 """The fields with which a user chooses a run."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -56,11 +57,13 @@ def test_the_list_is_bounded():
 
 def test_the_dialog_opens_without_a_list_if_the_log_does_not_answer(monkeypatch):
     monkeypatch.setattr(run_choice, "LOG_SECONDS", 0.05)
-    monkeypatch.setattr(run_choice.RunLog, "open", lambda url: time.sleep(30))
+    end_of_test = threading.Event()
+    monkeypatch.setattr(run_choice.RunLog, "open", lambda url: end_of_test.wait(30))
     started = time.monotonic()
     assert run_choice.own_labels(7, run_choice.is_cancellable) == []
     assert time.monotonic() - started < 10
     field, _ = run_choice.fields([], "cancel")
+    end_of_test.set()
     assert "You have none" in field.description
     assert unwrap(field.values) is None
 
