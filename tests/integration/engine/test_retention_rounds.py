@@ -118,7 +118,7 @@ def test_the_folder_of_an_unreadable_run_is_preserved_and_others_are_removed(
         connection.execute(
             update(EVENTS)
             .where(EVENTS.c.originator_id == strange, EVENTS.c.originator_version == 2)
-            .values(topic="biomero.eventsourcing:WorkflowRun.FromTheFuture")
+            .values(topic="biomero.eventsourcing:RunOfTheFuture.Event")
         )
     another = RunLog(log._engine)  # has not read the run before
     assert RetentionCleaner(another, {"": cluster}, settings()).clean_remote() == 2
