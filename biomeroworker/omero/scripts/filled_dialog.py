@@ -16,6 +16,8 @@ _UNSUPPORTED = {
     workflow.OUTPUT_NEW_SCREEN: "results go into datasets; leave it empty",
     SCREEN_ID: "results go into datasets; leave it empty",
 }
+#: OMERO.biomero 1.6 sends the state of its form as if it were parameters of the workflow.
+_FORM_STATE = frozenset({"workflowMode", "plateMode", "Format"})
 
 
 def requests(
@@ -102,10 +104,13 @@ def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> di
     """The parameters that were given, by id. Values are checked later, against the descriptor."""
     prefix, files = parameter_name(name, ""), file_name(name, "")
     types = {parameter.id: parameter.type for parameter in described.inputs}
+    others = {parameter_name(name, key) for key in _FORM_STATE - set(types)}
     given = {
         key.removeprefix(prefix): value
         for key, value in inputs.items()
-        if key.startswith(prefix) and not (key.startswith(files) and key.removeprefix(prefix) not in types)
+        if key.startswith(prefix)
+        and key not in others
+        and not (key.startswith(files) and key.removeprefix(prefix) not in types)
     }
     if several := [key for key, value in given.items() if isinstance(value, list | tuple | dict)]:
         raise RequestRejected(f"{parameter_name(name, several[0])} takes one value, not several")

@@ -34,6 +34,12 @@ def test_a_filled_in_dialog_is_one_request_with_everything():
     assert Options.of(request.outputs) == Options()
 
 
+def test_the_form_state_that_omero_biomero_sends_is_no_parameter_of_the_workflow():
+    state = {"nuclei_|_workflowMode": "images", "nuclei_|_plateMode": False, "nuclei_|_Format": "OME-ZARR"}
+    (request,) = filled_dialog.requests(filled(**state, **{"nuclei_|_min_size": 5}), WORKFLOWS)
+    assert request.parameters == {"min_size": 5}
+
+
 def test_a_batch_size_splits_the_run():
     (request,) = filled_dialog.requests(filled(Batch_Size=32), WORKFLOWS)
     assert request.batch_size == 32
