@@ -118,7 +118,7 @@ class RetentionCleaner:
             logger.warning("the folder of run %s is not deleted: its history cannot be read: %s", run_id, error)
             return False
         if run.recorded_request.keep_folder:
-            self._log.cleanup.record_kept(run_id)
+            self._log.cleanup.record_preserved(run_id)
             return False
         return True
 

@@ -69,11 +69,13 @@ class CleanupQueue:
                 later = update(CLEANUP).where(CLEANUP.c.run_id == run_id)
                 connection.execute(later.values(due=now + delay, tries=tries + 1, problem=problem))
 
-    def record_kept(self, run_id: UUID) -> None:
+    def record_preserved(self, run_id: UUID) -> None:
         """Record that the folder of a claimed run must not be removed, so that the run is not claimed again."""
         with self._recorder.writing() as connection:
-            kept = update(CLEANUP).where(CLEANUP.c.run_id == run_id)
-            connection.execute(kept.values(swept=self._recorder.now(connection), problem="kept, as requested"))
+            preserved = update(CLEANUP).where(CLEANUP.c.run_id == run_id)
+            connection.execute(
+                preserved.values(swept=self._recorder.now(connection), problem="preserved, as requested")
+            )
 
     def end_states(self, run_ids: Iterable[UUID]) -> dict[UUID, tuple[RunState, datetime | None]]:
         """State and end time (None: not ended) of those of the runs that are in the event log."""

@@ -77,7 +77,7 @@ def download(
     Raises
     ------
     Permanent
-        A file differs from what was listed, or it is not what OMERO's checksum says.
+        A file differs from what was listed, or its content does not agree with OMERO's checksum.
     """
     for number, file in enumerate(files):
         report(number / len(files), file.name)

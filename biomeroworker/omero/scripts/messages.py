@@ -33,12 +33,12 @@ def describe(run: Any, datasets: Mapping[int, str] = MappingProxyType({})) -> st
         The names of datasets by their IDs, as far as they are known.
     """
     state, name, own = str(run.state), run.name, f"Run {run.id}."
-    kept = _kept_folder(run)
+    preserved = _preserved_folder(run)
     if state == "done":
         made = describe_outputs(run.report.get("made") or {})
         sentences = [f"Made {made}." if made != "nothing was made" else "Nothing was made."]
         sentences += [where] if (where := _where(run, datasets)) else []
-        text = " ".join([*sentences, f"{name} is done.", *kept, own])
+        text = " ".join([*sentences, f"{name} is done.", *preserved, own])
         if without_result(run.report):  # partly done
             return f"{text}\nNOT all: {_sentence(run.report.get('message'))}\nNext: {run.report.get('next_step')}"
         return text
@@ -46,9 +46,9 @@ def describe(run: Any, datasets: Mapping[int, str] = MappingProxyType({})) -> st
         report = run.report
         lines = [f"FAILED: {name} at {report.get('stage')}: {_sentence(report.get('message'))} ({report.get('kind')})"]
         lines += [str(report["detail"])] if report.get("detail") else []
-        return "\n".join([*lines, f"Next: {_sentence(report.get('next_step'))} {' '.join([*kept, own])}"])
+        return "\n".join([*lines, f"Next: {_sentence(report.get('next_step'))} {' '.join([*preserved, own])}"])
     if state == "cancelled":
-        return " ".join([f"{name} is cancelled.", *kept, own])
+        return " ".join([f"{name} is cancelled.", *preserved, own])
     if getattr(run, "paused", False):
         return f"{name} is PAUSED at {state}: {_sentence(run.pause_reason)} {own}"
     job = f" as SLURM job {run.job_ids[-1]}" if run.job_ids else ""
@@ -66,7 +66,7 @@ def _where(run: Any, datasets: Mapping[int, str]) -> str:
     return f"The images are in the dataset{'s' * (len(named) > 1)} {', '.join(named)}."
 
 
-def _kept_folder(run: Any) -> list[str]:
+def _preserved_folder(run: Any) -> list[str]:
     """The sentence about a folder that is not removed, if there is one."""
     request, plan = getattr(run, "recorded_request", None), getattr(run, "plan", None)
     if request is None or not request.keep_folder or plan is None:
