@@ -172,6 +172,7 @@ def execute_runs(world: World) -> list[UUID]:
     return runs
 
 
+@pytest.mark.slow
 def test_biomero_reads_a_sqlite_log_and_continues_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.sqlite"
     before = UUID(biomero("record", url, "before"))  # it also makes the table with ids of 16 bytes
