@@ -20,8 +20,10 @@ from sandbox.workflow.build import build_and_push
 from tests.integration.omero.user_name_script import SCRIPT as USER_NAME_SCRIPT
 from tests.sandbox_fixtures import CHECKOUT, Sandbox
 
-#: The folder of the scripts on the server, and in the menu of OMERO.web.
+#: The folder of the scripts on the server, and in the menu of OMERO.web. Scripts are in folders of it, because the page
+#: *Admin* of OMERO.biomero stays empty if a folder at the top of the menu contains a script.
 SCRIPT_FOLDER = "BIOMERO"
+WORKFLOW_SCRIPTS = "workflows"
 COMMAND_TIMEOUT_SECONDS = 300
 BIOMEROWORKER = str(Path(sys.executable).parent / "biomeroworker")
 
@@ -83,14 +85,14 @@ def running(sandbox: Sandbox, extra: str = "") -> Iterator[Lab]:
 
 def _upload_scripts(lab: Lab) -> None:
     """Upload all scripts as official ones, and another one: OMERO.web leaves out a folder that is the only one."""
-    scripts = {
-        f"{SCRIPT_FOLDER}/{script.relative_to(CHECKOUT / 'scripts')}": script.read_text()
-        for script in sorted((CHECKOUT / "scripts").rglob("*.py"))
-    }
+    scripts = {}
+    for script in sorted((CHECKOUT / "scripts").rglob("*.py")):
+        folder = script.parent.name if script.parent.name != "scripts" else WORKFLOW_SCRIPTS
+        scripts[f"{SCRIPT_FOLDER}/{folder}/{script.name}"] = script.read_text()
     with lab.connected("root", lab.root_password) as connection:
         service = connection.getScriptService()
         known = {f"{script.path.val}{script.name.val}".lstrip("/"): script for script in service.getScripts()}
-        for path, text in {**scripts, "omero/User_Name.py": USER_NAME_SCRIPT}.items():
+        for path, text in {**scripts, "omero/util_scripts/User_Name.py": USER_NAME_SCRIPT}.items():
             if path in known:
                 service.editScript(known[path], text)
             else:

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.lab import SCRIPT_FOLDER, Lab
+from tests.browser.lab import SCRIPT_FOLDER, WORKFLOW_SCRIPTS, Lab
 
 #: Milliseconds in which a run ends, on a machine with other work. Activities are refreshed every five seconds.
 RUN_TIMEOUT_MS = 180_000
@@ -44,16 +44,23 @@ class WebClient:
     def open_dialog(self, script: str) -> Page:
         """Open the dialog of a script from the menu, which keeps the folder that was opened last."""
         self.page.click("#scriptButton")
-        folder = self.page.locator("#scriptList a", has_text=SCRIPT_FOLDER).filter(visible=True)
-        entry = self.page.locator("#scriptList a", has_text=script).filter(visible=True)
-        expect(folder.or_(entry).first).to_be_visible()
+        visible = self.page.locator("#scriptList a").filter(visible=True)
+        entry = visible.filter(has_text=re.compile(rf"^{re.escape(script)}\.\.\.$"))
+        expect(visible.first).to_be_visible()
         if not entry.count():
-            folder.click()
+            visible.filter(has_text=SCRIPT_FOLDER).click()
+            visible.filter(has_text=WORKFLOW_SCRIPTS).click()
         with self.page.expect_popup() as popup:
             entry.first.click()
         dialog = popup.value
         dialog.locator("#submit").wait_for()
         return dialog
+
+    def show_activities(self) -> None:
+        """Open the main page with its list of activities."""
+        self.page.goto(f"{self.lab.url}/webclient/")
+        self.tree.first.wait_for()
+        self.page.click("#launch_activities")
 
     def activity(self, name: str) -> Locator:
         """The newest row of Activities with this title."""
