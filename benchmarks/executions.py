@@ -79,7 +79,8 @@ class Site:
     def __init__(self, context: Context, program: str = PROGRAM, name: str = "obedient") -> None:
         self.env = context.up("cluster", "apptainer", "postgres")
         self.root = Root(context.sandbox)
-        self.home = Path(self.env["CLUSTER_HOME"])
+        # a folder of its own: other users of the sandbox have an image of the same name
+        self.home = Path(self.env["CLUSTER_HOME"]) / "benchmark"
         self.port = self.root.port("sshd")
         self.folder = context.work("executions")
         self.folder.chmod(0o755)
