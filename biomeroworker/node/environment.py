@@ -11,6 +11,7 @@ from pathlib import Path
 
 from biomeroworker.config.node_settings import is_secret_of_the_worker
 
+_BY_OMERO = "Variables that omero-py passes"
 #: Variables by purpose. A trailing star allows all variables with this prefix.
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "Proxies": (
@@ -18,30 +19,28 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     ),
     "Certificate authorities": ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    "Settings of this program, without the secrets below": ("BIOMERO*", "GPU_PARTITION", "GPU_GRES", "GPU_GPUS"),
-    "The database of the event log, and which storage module biomero's code uses": (
-        *("SQLALCHEMY_URL", "PERSISTENCE_MODULE"),
-    ),
+    "Settings of biomeroworker, except the secrets below": ("BIOMERO*", "GPU_PARTITION", "GPU_GRES", "GPU_GPUS"),
+    "Database of the event log; storage module of the event library": (*("SQLALCHEMY_URL", "PERSISTENCE_MODULE"),),
     "Importer and data folder": (
         *("IMPORTER_ENABLED", "INGEST_TRACKING_DB_URL", "USE_INPLACE_ATTACHMENTS", "OMERO_DATA_DIR"),
     ),
-    "Where clients log in to OMERO": ("OMERO_HOST", "OMERO_PORT"),
+    "Address of OMERO for logins": ("OMERO_HOST", "OMERO_PORT"),
     "SSH agent, time zone, character set, folders of the account": (
         *("SSH_AUTH_SOCK", "TZ", "LC_CTYPE", "VIRTUAL_ENV", "XDG_*"),
     ),
-    "Given by omero-py itself": (
+    _BY_OMERO: (
         *("PATH", "PYTHONPATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "DISPLAY", "CLASSPATH", "LD_LIBRARY_PATH"),
         *("DYLD_LIBRARY_PATH", "JYTHON_HOME", "MLABRAW_CMD_STR", "OMERODIR", "OMERO_HOME", "OMERO_TEMPDIR"),
         *("OMERO_TMPDIR", "ICE_CONFIG"),
     ),
 }
-_BY_OMERO = "Given by omero-py itself"
 
 #: Text of the documentation about variables that are never passed; `is_secret_of_the_worker` decides.
 NEVER = (
-    "`OMERO_PASSWORD`, `OMERO_ROOT_PASSWORD` and `OMERO_LOCATOR` (with them a script could act as the worker), "
-    "`BIOMERO_WEBHOOK_URL`, every `BIOMERO…` variable that ends with `PASSWORD`, `SECRET` or `TOKEN` (only the "
-    "supervisor sends notifications), and each of these with `_FILE` at its end."
+    "`OMERO_PASSWORD`, `OMERO_ROOT_PASSWORD` and `OMERO_LOCATOR`: with them a script could act as the worker",
+    "`BIOMERO_WEBHOOK_URL`, and variables `BIOMERO…` that end with `PASSWORD`, `SECRET` or `TOKEN`: only the supervisor"
+    " sends notifications",
+    "each of these names with `_FILE` at its end",
 )
 
 
@@ -71,8 +70,8 @@ def without_node(python_path: str) -> str:
 
 def environment_table() -> str:
     """The list as a Markdown table."""
-    lines = ["| variables | what for |", "|---|---|"]
+    lines = ["| variables | purpose |", "|---|---|"]
     for meaning, names in ALLOWED.items():
         lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {meaning} |")
-    lines.append("| what `[NODE] forward_env` names | a site's own |")
-    return "\n".join([*lines, "", f"Never: {NEVER}"]) + "\n"
+    lines.append("| the variables that `[NODE] forward_env` names | Variables of the site |")
+    return "\n".join([*lines, "", "Scripts never see:", "", *(f"* {line}" for line in NEVER)]) + "\n"
