@@ -38,8 +38,8 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
 #: Text of the documentation about variables that are never passed; `is_secret_of_the_worker` decides.
 NEVER = (
     "`OMERO_PASSWORD`, `OMERO_ROOT_PASSWORD` and `OMERO_LOCATOR`: with them a script could act as the worker",
-    "`BIOMERO_WEBHOOK_URL`, and variables `BIOMERO…` that end with `PASSWORD`, `SECRET` or `TOKEN`: only the supervisor"
-    " sends notifications",
+    "`BIOMERO_WEBHOOK_URL`: only the supervisor sends notifications",
+    "variables `BIOMERO…` that end with `PASSWORD`, `SECRET` or `TOKEN`",
     "each of these names with `_FILE` at its end",
 )
 
