@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.sources import Sources
 from biomeroworker.engine.maintenance import MaintenanceScheduler
@@ -19,7 +21,9 @@ from biomeroworker.eventlog.runlog import RunState
 from tests.notice_servers import Hook, Post, serving
 
 
-def test_an_ended_run_is_notified_and_its_folders_are_removed(make_site: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_ended_run_is_notified_and_its_folders_are_removed(
+    make_site: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = make_site(database=f"sqlite:///{tmp_path}/runs.sqlite")
     site.deployment.close()
     with serving(Hook()) as hook, serving(Post()) as post:
@@ -33,12 +37,13 @@ def test_an_ended_run_is_notified_and_its_folders_are_removed(make_site: Callabl
             request = site.request(site.images("a.tif")).model_copy(update={"email": "ada@example.org"})
             run = deployment.submit(request)
             log, cluster, settings = deployment.log, deployment.cluster, deployment.settings
+            polls, query = [], cluster.status
+            monkeypatch.setattr(cluster, "status", lambda names, since: polls.append(names) or query(names, since))
             maintenance = MaintenanceScheduler(log, {"": cluster}, settings, {})
             executor = RunExecutor(log, {"": cluster}, Sources(), settings)
             Supervisor(log, executor, poll_seconds=5, maintenance=maintenance).run_until_end(run)
             assert log.run(run).state is RunState.DONE
-            executions = cluster.transport.executions
-            assert executions <= 8
+            assert cluster.transport.executions <= 7 + len(polls), "one of them may remove the folder"
             ((_, body),) = hook.taken
             assert json.loads(body)["run"] == str(run)
             assert json.loads(body)["report"]["made"]
@@ -54,4 +59,3 @@ def test_an_ended_run_is_notified_and_its_folders_are_removed(make_site: Callabl
             before = cluster.transport.executions
             assert RetentionCleaner(log, {"": cluster}, settings).clean_remote() == 0
             assert cluster.transport.executions == before
-            print(f"executions of the run: {executions}")
