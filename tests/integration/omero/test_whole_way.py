@@ -14,17 +14,31 @@ import pytest
 from omero.rtypes import rbool, rint, rlist, rlong, rstring, unwrap
 
 from biomeroworker.eventlog.aggregates.states import RunState
+from biomeroworker.omero.connection.session import OmeroSession
 from biomeroworker.omero.importing import files
-from tests.integration.omero.omero_objects import make_dataset, make_image
+from tests.integration.omero.omero_objects import make_dataset, make_group, make_image, make_person
 
 CHECKOUT = Path(__file__).parents[3]
 PROGRAM = Path(sys.executable).with_name("biomeroworker")
 HOSTILE_NAME = "a b [1];$(touch x).tif"
 
 
-@pytest.fixture
-def worker(site, server, person, tmp_path):
-    """A supervisor, and a Processor that serves the person's own scripts."""
+@pytest.fixture(scope="module")
+def person(server):
+    """The user of all these tests: a supervisor and a Processor take seconds to start."""
+    return make_person(server, make_group(server, "rwra--"))
+
+
+@pytest.fixture(scope="module")
+def session(server, person):
+    with OmeroSession.login(server.host, server.port, person.name, person.password) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def worker(site, server, person, tmp_path_factory):
+    """A supervisor, and a Processor that serves the person's own scripts; returns the folder of their logs."""
+    folder = tmp_path_factory.mktemp("worker")
     common = {
         **os.environ,
         "BIOMERO_CONFIG": str(site.config),
@@ -37,18 +51,18 @@ def worker(site, server, person, tmp_path):
     }
     processes = []
     for name, environment in commands.items():
-        with (tmp_path / f"{name}.log").open("wb") as log:
+        with (folder / f"{name}.log").open("wb") as log:
             processes.append(
                 subprocess.Popen([PROGRAM, name], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             )
-    yield tmp_path
+    yield folder
     for process in processes:
         process.terminate()
     for process in processes:  # ten seconds are promised; every moment of it is in tests/resilience
-        assert process.wait(12) == 0, (tmp_path / "supervise.log").read_text() + (tmp_path / "attach.log").read_text()
+        assert process.wait(12) == 0, (folder / "supervise.log").read_text() + (folder / "attach.log").read_text()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def script(session, worker):
     """The script, uploaded as the person's own as soon as the Processor is there to read its parameters."""
     return upload(session, worker, "SLURM_Run_Workflow.py")
