@@ -86,7 +86,7 @@ def fetch_run(deployment: Deployment, run: WorkflowRun, folder: Path) -> Fetched
         out = fetched / attempt_folder.OUT
         files = markers.read_markers(fetched).results
         if files is None:
-            raise RequestRejected(f"run {run.id} has no complete results: its job did not end well")
+            raise RequestRejected(f"run {run.id} has no complete results: its job did not succeed")
         results = ResultManifest(run=str(run.id), attempt=run.attempt, files=files)
     return Fetched(out, results, ExecutionPlan.from_run(run).provenance(run), inputs)
 

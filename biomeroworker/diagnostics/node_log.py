@@ -46,4 +46,4 @@ def _there(folder: Path) -> str:
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(logs.SUFFIXES))
     except OSError:
         names = []
-    return f"the logs there are: {', '.join(names)}" if names else "there are no logs; see: docker logs NAME"
+    return f"the existing logs are: {', '.join(names)}" if names else "there are no logs; see: docker logs NAME"

@@ -74,8 +74,8 @@ def _zarr_of(place: str) -> str:
 def zarr_images(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Every image of OME-Zarr among these files: its folder, and the files that belong to it.
 
-    A file belongs to the innermost image around it. What lies above the images of a Zarr (a plate's metadata, say)
-    belongs to the first of them.
+    A file belongs to the innermost image that contains it. Files above the images of a Zarr, such as the metadata of a
+    plate, belong to the first image.
     """
     zarrs: dict[PurePosixPath, list[PurePosixPath]] = {}
     for path in map(PurePosixPath, paths):

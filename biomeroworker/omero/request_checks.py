@@ -160,7 +160,7 @@ def roi_refusal(inputs: Iterable[InputImage], annotatable: Collection[int], user
     checked = list(inputs)
     advice = "import the result images too"
     if plates := {image.key: image.name for image in checked if image.is_plate}:
-        return f"only ROIs are imported, but ROIs lie on single images, not on {name_inputs(plates)}; {advice}"
+        return f"only ROIs are imported, but plates cannot have ROIs: {name_inputs(plates)}; {advice}"
     unfit = {image.key: image.name for image in checked if int(image.origin["id"]) not in annotatable}
     if unfit:
         return f"only ROIs are imported, but {user} may only view {name_inputs(unfit)}; {advice} or choose others"

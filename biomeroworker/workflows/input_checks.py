@@ -46,7 +46,7 @@ def check(workflow: Workflow, images: Iterable[InputImage], conditions: str = ""
 
 
 def check_files(workflow: Workflow, files: Iterable[InputFile]) -> None:
-    """Raise `Permanent` if a file of a file parameter has not one of the formats that the descriptor names."""
+    """Raise `Permanent` if a file of a file parameter has none of the formats that the descriptor names."""
     formats = {parameter.id: parameter.formats for parameter in workflow.parameters if parameter.file_attachment}
     for file in files:
         suffixes = [f".{one.lower().lstrip('.')}" for one in formats.get(file.parameter, ())]
@@ -60,7 +60,7 @@ def check_files(workflow: Workflow, files: Iterable[InputFile]) -> None:
 def _check_plates(workflow: Workflow, images: Sequence[InputImage]) -> None:
     if workflow.requires_plate and (unfit := [image for image in images if not image.is_plate]):
         raise Permanent(
-            f"{workflow.name} works on whole plates, but {_names(unfit, lambda image: 'is no plate')}",
+            f"{workflow.name} works on whole plates, but {_names(unfit, lambda image: 'is not a plate')}",
             hint="choose plates or screens, or another workflow",
         )
 

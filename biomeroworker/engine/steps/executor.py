@@ -172,7 +172,7 @@ class RunExecutor:
         seen = attempt.observation
         if not attempt.unreleased or (seen is not None and seen.state.is_terminal):
             return AWAIT_POLL
-        if not context.leased.last.streaming:  # first let the supervisor know, so that the job is polled meanwhile
+        if not context.leased.last.streaming:  # the supervisor then polls the job during the transfer
             return next_step(streaming=True)
         try:
             self._stager.stream_chunks(context)

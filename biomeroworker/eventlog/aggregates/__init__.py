@@ -1,1 +1,1 @@
-"""The event-sourced objects: a run and its tasks, their states, and the values that their events carry."""
+"""The event-sourced objects: a run and its tasks, their states, and the values in their events."""

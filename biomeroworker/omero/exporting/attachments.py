@@ -25,7 +25,7 @@ def file_name(name: str, allowed: Sequence[str]) -> str:
         raise RequestRejected(f"{name!r} is not a usable name of a file: rename the file in OMERO")
     endings = [f".{one.strip().lstrip('.').lower()}" for one in allowed if one.strip()]
     if endings and not last.lower().endswith(tuple(endings)):
-        raise RequestRejected(f"{last} has not one of the accepted file types: {', '.join(endings)}")
+        raise RequestRejected(f"{last} is not one of the accepted file types: {', '.join(endings)}")
     return last
 
 

@@ -1,8 +1,8 @@
 """Import the results of a run into OMERO, exactly once even if the import is repeated.
 
-Every object carries the run, the attempt and the result that it comes from (`annotations`). Before an object is
-created, an existing one is looked up and used; what a crash left incomplete is deleted and created again. Results are
-matched to inputs by id. The steps are in `Import._run`.
+The annotation of each object names the run, the attempt and the result that it comes from (`annotations`). Before an
+object is created, an existing one is looked up and used; what a crash left incomplete is deleted and created again.
+Results are matched to inputs by id. The steps are in `Import._run`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from biomeroworker.omero.importing.rois import add_rois, clear_rois, colour_of, 
 
 log = logging.getLogger(__name__)
 
-#: Kinds of outputs that report that a label image has no ROIs: it is of a whole plate, and ROIs lie on single images;
+#: Kinds of outputs that report that a label image has no ROIs: it is of a whole plate, which cannot have ROIs;
 NO_ROIS = "RoiLeftOut"
 #: or its original image is read-only for the user, and there is no result image either.
 READ_ONLY = "RoiReadOnly"
@@ -228,7 +228,9 @@ class Import:
         if source.origin.get("type") != "Image":
             place = f"{source.origin.get('type')}:{source.origin.get('id')}"
             if self._is_label_image(result, source):
-                log.warning("no ROIs are made from %s: it is of the whole %s, ROIs lie on images", result.path, place)
+                log.warning(
+                    "no ROIs are made from %s: it is of the whole %s, which cannot have ROIs", result.path, place
+                )
                 self._record_once(Output(NO_ROIS, place, result.path))
             return None
         image = int(source.origin["id"])

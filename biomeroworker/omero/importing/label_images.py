@@ -156,7 +156,7 @@ def draw(session: OmeroSession, pairs: Sequence[Pair], drawing: Drawing, report:
         source = describe(f"image-{target.id}", target)
         count = draw_rois(session, values, source, target.id, name=name, shape=drawing.shape, colour=drawing.colour)
         if not count:
-            drawn.problems.append(f"{label.name} (image {label.id}) has no objects, or is no label image.")
+            drawn.problems.append(f"{label.name} (image {label.id}) has no objects, or is not a label image.")
             continue
         drawn.objects += count
         drawn.images.add(target.id)

@@ -40,7 +40,7 @@ def test_only_logs_are_shown(environ, name):
 def test_a_path_names_a_file_of_the_log_folder_only(environ, tmp_path):
     (tmp_path / "other.log").write_text("foreign\n")
     write(environ, "own\n", "Tables-0.log")
-    with pytest.raises(RequestRejected, match=r"the logs there are: Tables-0\.log"):
+    with pytest.raises(RequestRejected, match=r"the existing logs are: Tables-0\.log"):
         node_log.last_lines(environ, str(tmp_path / "other.log"), 10)
 
 

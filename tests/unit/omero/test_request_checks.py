@@ -73,4 +73,4 @@ def test_rois_alone_are_refused_for_plates_and_for_images_that_the_user_may_only
     assert "ada may only view n2 (image-2); import the result images too" in roi_refusal(
         [image(1), image(2)], {1}, "ada"
     )
-    assert "not on n3 (plate-3)" in roi_refusal([image(1), image(3, "plate")], {1, 3}, "ada")
+    assert "plates cannot have ROIs: n3 (plate-3)" in roi_refusal([image(1), image(3, "plate")], {1, 3}, "ada")

@@ -91,7 +91,7 @@ def test_depth_and_timepoints_of_bilayers_are_applied() -> None:
 def test_a_workflow_for_plates_refuses_images() -> None:
     plates = workflow({"sub_types": ("plate",)})
     input_checks.check(plates, [image(1, kind="plate")])
-    with pytest.raises(Permanent, match=r"works on whole plates, but name 2 \(image-2\) is no plate") as refused:
+    with pytest.raises(Permanent, match=r"works on whole plates, but name 2 \(image-2\) is not a plate") as refused:
         input_checks.check(plates, [image(1, kind="plate"), image(2)])
     assert "choose plates" in refused.value.hint
 
