@@ -32,7 +32,7 @@ from sandbox.root import Root, default_root
 from sandbox.workflow.build import build_and_push
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SCRIPT = CHECKOUT / "scripts" / "SLURM_Run_Workflow.py"
+SCRIPT = CHECKOUT / "scripts/workflows/SLURM_Run_Workflow.py"
 OFFICIAL_PATH = "biomeroworker/SLURM_Run_Workflow.py"
 #: Time limit of each command in seconds; the longest are the script with its run and the pulls of images.
 COMMAND_TIMEOUT_SECONDS = 900

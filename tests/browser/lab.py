@@ -20,9 +20,9 @@ from sandbox.workflow.build import build_and_push
 from tests.integration.omero.user_name_script import SCRIPT as USER_NAME_SCRIPT
 from tests.sandbox_fixtures import CHECKOUT, Sandbox
 
-#: The folder of the scripts on the server, and in the menu of OMERO.web. Scripts are in folders of it, because the page
-#: *Admin* of OMERO.biomero stays empty if a folder at the top of the menu contains a script.
+#: The folder of the scripts on the server, and in the menu of OMERO.web.
 SCRIPT_FOLDER = "BIOMERO"
+#: The folder in it with the scripts for biologists.
 WORKFLOW_SCRIPTS = "workflows"
 COMMAND_TIMEOUT_SECONDS = 300
 BIOMEROWORKER = str(Path(sys.executable).parent / "biomeroworker")
@@ -85,10 +85,10 @@ def running(sandbox: Sandbox, extra: str = "") -> Iterator[Lab]:
 
 def _upload_scripts(lab: Lab) -> None:
     """Upload all scripts as official ones, and another one: OMERO.web leaves out a folder that is the only one."""
-    scripts = {}
-    for script in sorted((CHECKOUT / "scripts").rglob("*.py")):
-        folder = script.parent.name if script.parent.name != "scripts" else WORKFLOW_SCRIPTS
-        scripts[f"{SCRIPT_FOLDER}/{folder}/{script.name}"] = script.read_text()
+    folder = CHECKOUT / "scripts"
+    scripts = {
+        f"{SCRIPT_FOLDER}/{script.relative_to(folder)}": script.read_text() for script in sorted(folder.rglob("*.py"))
+    }
     with lab.connected("root", lab.root_password) as connection:
         service = connection.getScriptService()
         known = {f"{script.path.val}{script.name.val}".lstrip("/"): script for script in service.getScripts()}

@@ -238,7 +238,7 @@ class Stack:
         self.login()
         folder = "/tmp/upload/BIOMERO"
         self.execute("client", "mkdir", "-p", folder)
-        script = self.project / "scripts/SLURM_Run_Workflow.py"
+        script = self.project / "scripts/workflows/SLURM_Run_Workflow.py"
         self.engine.run("cp", script, f"{self.container('client')}:{folder}/")
         upload = ["omero", "script", "upload", "BIOMERO/SLURM_Run_Workflow.py", "--official"]
         printed = self.engine.run("exec", "-w", "/tmp/upload", self.container("client"), *upload)

@@ -217,4 +217,4 @@ def test_nothing_but_omero_web_on_this_machine_is_published(config: Config, proj
 def test_the_scripts_are_in_the_folder_from_which_omero_lists_official_scripts() -> None:
     mounts = compose_files.as_written(MAIN)["services"]["omeroserver"]["volumes"]
     assert "./scripts:/opt/omero/server/OMERO.server/lib/scripts/BIOMERO:ro" in mounts
-    assert (CHECKOUT / "scripts/SLURM_Run_Workflow.py").is_file()
+    assert (CHECKOUT / "scripts/workflows/SLURM_Run_Workflow.py").is_file()

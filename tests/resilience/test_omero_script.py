@@ -22,7 +22,7 @@ from tests.resilience.omero_fixtures import omero_world_of, server  # noqa: F401
 from tests.resilience.omero_world import ONE_SET, OmeroWorld
 from tests.resilience.world import SLOW
 
-SCRIPT = Path(__file__).parents[2] / "scripts/SLURM_Run_Workflow.py"
+SCRIPT = Path(__file__).parents[2] / "scripts/workflows/SLURM_Run_Workflow.py"
 
 
 @pytest.fixture

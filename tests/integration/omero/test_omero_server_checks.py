@@ -63,7 +63,7 @@ def own_processor(server):
 
 
 def test_the_check_reports_whether_a_processor_runs_our_script(server, person):
-    text = (Path(__file__).parents[3] / "scripts" / SCRIPT).read_text()
+    text = (Path(__file__).parents[3] / "scripts/workflows" / SCRIPT).read_text()
     with server.root() as root, own_processor(server):
         service = root.sf.getScriptService()
         try:

@@ -134,8 +134,8 @@ def test_a_user_cancels_and_repeats_the_own_runs_on_a_processor(log, people, ses
     running, failed, foreign = (accept(log, person) for person in (people[0], people[0], people[1]))
     log.fail(failed, {"message": "on purpose"})
 
-    cancel = launch("Cancel_Run.py", Run_ID=rstring(str(running)[:8]))
-    retry = launch("Retry_Run.py", Run_ID=rstring(str(failed)), Detach=rbool(True))
+    cancel = launch("workflows/Cancel_Run.py", Run_ID=rstring(str(running)[:8]))
+    retry = launch("workflows/Retry_Run.py", Run_ID=rstring(str(failed)), Detach=rbool(True))
     dialog = session.sf.getScriptService().getParams(cancel[0])
     choices = {choice[:8] for choice in unwrap(dialog.inputs["Run"].values)}
     assert {str(running)[:8], str(failed)[:8]} <= choices
@@ -156,11 +156,11 @@ def test_a_user_resumes_the_own_runs_and_no_others(log, people, run_here):
     paused, foreign = (accept(log, person) for person in people)
     for run in (paused, foreign):
         log.pause(run, "the disk is full", RunState.ACCEPTED)
-    succeeded, message, _ = run_here(people[0], "Resume_Run.py", Run_ID=rstring(str(paused)))
+    succeeded, message, _ = run_here(people[0], "workflows/Resume_Run.py", Run_ID=rstring(str(paused)))
     assert succeeded
     assert "the disk is full" in message
     assert not log.run(paused).paused
-    for script in ("Resume_Run.py", "Cancel_Run.py"):
+    for script in ("workflows/Resume_Run.py", "workflows/Cancel_Run.py"):
         succeeded, message, _ = run_here(people[0], script, Run_ID=rstring(str(foreign)))
         assert not succeeded
         assert "belongs to another user" in message
@@ -211,7 +211,7 @@ def test_label_images_become_rois_on_their_images(folder, people, session, run_h
     make_image(session, "b_mask.tif", values, dataset=dataset)
     inputs = {"Data_Type": rstring("Dataset"), "IDs": rlist([rlong(dataset)]), "Label_Suffix": rstring("_mask")}
     for _ in range(2):  # a repeated script draws nothing twice
-        succeeded, message, _ = run_here(people[0], "Labels2Rois.py", **inputs)
+        succeeded, message, _ = run_here(people[0], "workflows/Labels2Rois.py", **inputs)
         assert succeeded
         assert "2 ROIs are on 1 images" in message
         assert "b_mask.tif: 2 images have this name" in message
@@ -228,7 +228,7 @@ def test_label_images_become_rois_on_their_images(folder, people, session, run_h
         "Clear_ROI_Filter": rstring(""),
         "Delete_Label_Image": rbool(True),
     }
-    succeeded, message, _ = run_here(people[0], "Labels2Rois.py", **explicit)
+    succeeded, message, _ = run_here(people[0], "workflows/Labels2Rois.py", **explicit)
     assert succeeded, message
     rows = session.rows("select r.name, s.class from Roi r join r.shapes s where r.image.id = :id", id=cell)
     assert sorted(name for name, _ in rows) == ["nuclei__run 3", "nuclei__run 7"]

@@ -15,7 +15,7 @@ from biomeroworker.node import attach
 from biomeroworker.omero.connection.session import OmeroSession
 from tests.integration.omero.omero_objects import make_dataset, make_image, noise
 
-SCRIPT = Path(__file__).parents[3] / "scripts/SLURM_Run_Workflow.py"
+SCRIPT = Path(__file__).parents[3] / "scripts/workflows/SLURM_Run_Workflow.py"
 DESCRIPTOR = {
     "name": "Nuclei",
     "description": "Finds nuclei",

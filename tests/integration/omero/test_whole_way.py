@@ -73,7 +73,7 @@ def upload(session, worker, name):
     while "executing the scripts" not in (worker / "attach.log").read_text():
         assert time.monotonic() < end, (worker / "attach.log").read_text()
         time.sleep(0.2)
-    text = (CHECKOUT / "scripts" / name).read_text()
+    text = (CHECKOUT / "scripts/workflows" / name).read_text()
     return session.sf.getScriptService().uploadScript(f"/test/{name}", text)
 
 

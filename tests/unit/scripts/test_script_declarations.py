@@ -14,7 +14,7 @@ from biomeroworker.omero.scripts import run_choice, script
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 #: By file: the declared name, and parameters that BIOMERO's scripts have.
 CONTRACT = {
-    "Labels2Rois.py": (
+    "workflows/Labels2Rois.py": (
         "Labels2Rois",
         {
             *("Data_Type", "IDs", "ROI_type", "Search_Mode", "Label_Dataset_ID", "Label_Suffix", "Clear_Existing_ROIs"),
@@ -63,9 +63,9 @@ CONTRACT = {
     ),
     "admin/SLURM_check_setup.py": ("Slurm Check Setup (Admin Only)", set()),
     "admin/Tail_logs.py": ("Tail Biomero Log (Admin Only)", {"Log_Path", "Tail_Lines"}),
-    "Cancel_Run.py": ("Cancel Run", {run_choice.RUN, run_choice.RUN_ID}),
-    "Resume_Run.py": ("Resume Run", {run_choice.RUN, run_choice.RUN_ID}),
-    "Retry_Run.py": ("Retry Run", {run_choice.RUN, run_choice.RUN_ID, "Only_What_Failed", "Detach"}),
+    "workflows/Cancel_Run.py": ("Cancel Run", {run_choice.RUN, run_choice.RUN_ID}),
+    "workflows/Resume_Run.py": ("Resume Run", {run_choice.RUN, run_choice.RUN_ID}),
+    "workflows/Retry_Run.py": ("Retry Run", {run_choice.RUN, run_choice.RUN_ID, "Only_What_Failed", "Detach"}),
 }
 
 
@@ -97,6 +97,11 @@ def test_a_script_declares_its_name_and_parameters_without_a_network(file, monke
 
 def scripts():
     return sorted(str(file.relative_to(SCRIPTS)) for file in SCRIPTS.rglob("*.py"))
+
+
+def test_no_script_is_directly_in_the_folder_because_the_page_admin_of_omero_biomero_is_empty_then():
+    assert scripts()
+    assert all(file.count("/") == 1 for file in scripts())
 
 
 @pytest.mark.parametrize("file", scripts())
