@@ -33,7 +33,7 @@ from sandbox.workflow.build import build_and_push
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SCRIPT = CHECKOUT / "scripts/workflows/SLURM_Run_Workflow.py"
-OFFICIAL_PATH = "biomeroworker/SLURM_Run_Workflow.py"
+OFFICIAL_PATH = "BIOMERO/workflows/SLURM_Run_Workflow.py"
 #: Time limit of each command in seconds; the longest are the script with its run and the pulls of images.
 COMMAND_TIMEOUT_SECONDS = 900
 #: The command of omero-py rejects root, as which containers often run; this calls its main function.
@@ -145,7 +145,9 @@ class Demo:
         here = self.root.folder("scripts") / OFFICIAL_PATH
         here.parent.mkdir(parents=True, exist_ok=True)
         here.write_text(SCRIPT.read_text())
-        return _script_id(self._omero(session, "script", "upload", OFFICIAL_PATH, "--official", cwd=here.parents[1]))
+        return _script_id(
+            self._omero(session, "script", "upload", OFFICIAL_PATH, "--official", cwd=self.root.folder("scripts"))
+        )
 
     def _upload_own(self, data: demo_data.DemoData, password: str) -> int:
         return _script_id(self._omero(self._session(data.user, password), "script", "upload", str(SCRIPT)))

@@ -9,6 +9,9 @@ from uuid import UUID
 
 from biomeroworker.domain.summary import describe_outputs, without_result
 
+#: Users of OMERO.web have no command line.
+_RETRY, _RESUME = "In OMERO.web, run the script Retry Run.", "In OMERO.web, run the script Resume Run."
+
 
 def accepted(workflow: str, run: UUID) -> str:
     """The message for a run that was accepted."""
@@ -40,17 +43,18 @@ def describe(run: Any, datasets: Mapping[int, str] = MappingProxyType({})) -> st
         sentences += [where] if (where := _where(run, datasets)) else []
         text = " ".join([*sentences, f"{name} is done.", *preserved, own])
         if without_result(run.report):  # partly done
-            return f"{text}\nNOT all: {_sentence(run.report.get('message'))}\nNext: {run.report.get('next_step')}"
+            problem, step = _sentence(run.report.get("message")), _sentence(run.report.get("next_step"))
+            return f"{text}\nNOT all: {problem}\nNext: {step} {_RETRY}"
         return text
     if state == "failed":
         report = run.report
         lines = [f"FAILED: {name} at {report.get('stage')}: {_sentence(report.get('message'))} ({report.get('kind')})"]
         lines += [str(report["detail"])] if report.get("detail") else []
-        return "\n".join([*lines, f"Next: {_sentence(report.get('next_step'))} {' '.join([*preserved, own])}"])
+        return "\n".join([*lines, " ".join([f"Next: {_sentence(report.get('next_step'))} {_RETRY}", *preserved, own])])
     if state == "cancelled":
         return " ".join([f"{name} is cancelled.", *preserved, own])
     if getattr(run, "paused", False):
-        return f"{name} is PAUSED at {state}: {_sentence(run.pause_reason)} {own}"
+        return f"{name} is PAUSED at {state}: {_sentence(run.pause_reason)} {_RESUME} {own}"
     job = f" as SLURM job {run.job_ids[-1]}" if run.job_ids else ""
     return f"{name} is {state}{job}. {own}"
 

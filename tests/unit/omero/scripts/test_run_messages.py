@@ -70,13 +70,14 @@ def test_a_run_that_skipped_images_is_described_with_their_names_and_the_next_st
         "next_step": "look",
     }
     text = messages.describe(run("done", report=report))
-    for word in ("2 images", "NOT all: 1 of 3 has no result: b", "look"):
+    for word in ("2 images", "NOT all: 1 of 3 has no result: b", "look", "script Retry Run"):
         assert word in text
     assert "NOT all" not in messages.describe(run("done", report={"made": {"Image": 3}}))
 
 
 def test_a_paused_run_is_described_with_its_reason():
-    assert "PAUSED at importing: no space" in messages.describe(run("importing", paused=True, pause_reason="no space"))
+    paused = messages.describe(run("importing", paused=True, pause_reason="no space"))
+    assert "PAUSED at importing: no space. In OMERO.web, run the script Resume Run." in paused
 
 
 def test_datasets_that_were_made_are_named():
