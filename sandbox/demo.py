@@ -142,7 +142,8 @@ class Demo:
             self._omero(session, "script", "replace", found[1], str(SCRIPT))
             return int(found[1])
         # the path on the command line becomes the path of the script on the server
-        here = self.root.folder("scripts") / OFFICIAL_PATH
+        folder = self.root.folder("scripts")
+        here = folder / OFFICIAL_PATH
         here.parent.mkdir(parents=True, exist_ok=True)
         here.write_text(SCRIPT.read_text())
         return _script_id(
