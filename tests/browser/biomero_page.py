@@ -29,6 +29,12 @@ class BiomeroPage:
         expect(self.page.locator(".bp5-dialog .bp5-tag", has_text=dataset).first).to_be_visible()
         self.next()
 
+    def choose_file(self, name: str) -> None:
+        """Select an attachment of the input as the value of the workflow's file parameter, and continue."""
+        window = self.page.locator(".bp5-dialog")
+        window.get_by_text(name, exact=True).click()
+        expect(window.locator(".bp5-tag", has_text=name)).to_be_visible()
+
     def next(self) -> None:
         """Continue with the next step of the window."""
         self.page.locator(".bp5-dialog").get_by_role("button", name="Next").click()

@@ -108,9 +108,9 @@ def figure(screenshots: Path) -> Callable[[str, float], None]:
 
 
 @pytest.fixture(scope="session")
-def lab(sandbox: Sandbox) -> Iterator[Lab]:
+def lab(sandbox: Sandbox, obedient_image: str) -> Iterator[Lab]:
     """The laboratory of the session."""
-    with labs.running(sandbox) as running:
+    with labs.running(sandbox, obedient_image) as running:
         yield running
 
 

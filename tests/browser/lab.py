@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,23 @@ import omero.clients  # noqa: F401 (first, because modules of omero-py import ea
 from omero.gateway import BlitzGateway
 
 from sandbox import demo_data, deployment
+from sandbox.parts.account import cluster_home, cluster_user
+from sandbox.root import Root
 from sandbox.workflow.build import build_and_push
+from sandbox.workflow.sif import packed
 from tests.integration.omero.user_name_script import SCRIPT as USER_NAME_SCRIPT
 from tests.sandbox_fixtures import CHECKOUT, Sandbox
+from tests.site_fixtures import DESCRIPTOR
 
 #: The folder of the scripts on the server, and in the menu of OMERO.web.
 SCRIPT_FOLDER = "BIOMERO"
 #: The folder in it with the scripts for biologists.
 WORKFLOW_SCRIPTS = "workflows"
+#: The workflow with the small container whose parameters set its behaviour.
+SMALL_WORKFLOW = "obedient"
 COMMAND_TIMEOUT_SECONDS = 300
+#: Seconds in which the cluster starts or ends a job, or accounting knows it, on a machine with other work.
+CLUSTER_TIMEOUT_SECONDS = 120
 BIOMEROWORKER = str(Path(sys.executable).parent / "biomeroworker")
 
 
@@ -32,6 +42,7 @@ BIOMEROWORKER = str(Path(sys.executable).parent / "biomeroworker")
 class Lab:
     """The addresses and accounts of a running laboratory."""
 
+    sandbox: Sandbox
     url: str
     user: str
     password: str
@@ -62,25 +73,76 @@ class Lab:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def state(self, run: str) -> str:
+        """The state of a run."""
+        return str(json.loads(self.biomeroworker("show", run, "--json"))["state"])
+
+    def running_jobs(self, run: str) -> list[str]:
+        """IDs of the jobs of a run that SLURM has not ended."""
+        jobs = self._slurm("squeue", "--noheader", "--format=%j %A")
+        return [job for name, job in map(str.split, jobs) if name.startswith(f"biomero-{run}")]
+
+    def completed_tasks(self, run: str) -> list[str]:
+        """IDs of the jobs and array tasks of a run that accounting has as completed."""
+        jobs = self._slurm("sacct", "-nXP", "--delimiter= ", "--format=JobName,JobID", "-s", "CD", "-S", "now-2hours")
+        return [job for name, job in map(str.split, jobs) if name.startswith(f"biomero-{run}")]
+
+    def _slurm(self, *command: str) -> list[str]:
+        done = self.sandbox.ssh(*command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true."""
+    deadline = time.monotonic() + CLUSTER_TIMEOUT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {CLUSTER_TIMEOUT_SECONDS} s"
+        time.sleep(0.5)
+
 
 @contextmanager
-def running(sandbox: Sandbox, extra: str = "") -> Iterator[Lab]:
-    """Start everything; ``extra`` is appended to the ini file, below ``[WORKFLOWS]``."""
+def running(sandbox: Sandbox, small_image: str) -> Iterator[Lab]:
+    """Start everything; ``small_image`` is the reference of the container of `SMALL_WORKFLOW`."""
     sandbox.up("omero", "cluster", "apptainer", "registry", "postgres", "web")
     env = dict(sandbox.env)
-    build_and_push(env["REGISTRY"], lambda line: None)
+    digests = build_and_push(env["REGISTRY"], lambda line: None)
     deployment.write(sandbox.path, env)
-    config = Path(env["BIOMERO_CONFIG"])
-    config.write_text(config.read_text().rstrip() + "\n" + extra)
+    _add_workflow(Path(env["BIOMERO_CONFIG"]), small_image)
+    _copy_images(sandbox, env["REGISTRY"], digests)
     password = secrets.token_urlsafe(12)
     omero_address = (env["OMERO_HOST"], int(env["OMERO_PORT"]))
     data = demo_data.put(omero_address, env["OMERO_ROOT_PASSWORD"], password)
     env |= {"OMERO_USER": "root", "OMERO_PASSWORD": env["OMERO_ROOT_PASSWORD"]}
-    lab = Lab(env["OMERO_WEB"], data.user, password, env["OMERO_ROOT_PASSWORD"], omero_address, data, env)
+    lab = Lab(sandbox, env["OMERO_WEB"], data.user, password, env["OMERO_ROOT_PASSWORD"], omero_address, data, env)
     lab.biomeroworker("init")
     _upload_scripts(lab)
     with _supervisor(lab, sandbox.path / "log/supervise.log"):
         yield lab
+
+
+def _add_workflow(config: Path, image: str) -> None:
+    """Add `SMALL_WORKFLOW` to the ini file, whose last section is ``[WORKFLOWS]``."""
+    folder = config.parent / SMALL_WORKFLOW
+    folder.mkdir(exist_ok=True)
+    descriptor = {**DESCRIPTOR, "container-image": {"image": image, "type": "oci"}}
+    (folder / "descriptor.json").write_text(json.dumps(descriptor))
+    lines = {"": SMALL_WORKFLOW, "_repo": folder, "_job_time": "00:10:00", "_job_mem": "256M"}
+    with config.open("a") as file:
+        file.writelines(f"{SMALL_WORKFLOW}{key} = {value}\n" for key, value in lines.items())
+
+
+def _copy_images(sandbox: Sandbox, registry: str, digests: dict[str, str]) -> None:
+    """Copy the large images to the cluster, so that ``init`` does not pull them."""
+    root = Root(sandbox.path)
+    home, user = cluster_home(root), cluster_user(root)
+    for image, folder in ((deployment.IMAGE, f"workflows/{deployment.WORKFLOW}"), (deployment.CONVERTER, "converters")):
+        reference = f"{image}:{deployment.VERSION}"
+        file = packed(root.path / "apptainer/usr/bin/apptainer", registry, reference, digests[reference])
+        target = home / "images" / folder / f"{image.rpartition('/')[2]}_{deployment.VERSION}.sif"
+        command = ["install", "-D", "--owner", user, "--group", user, "--mode", "644", str(file), str(target)]
+        subprocess.run(command, check=True, timeout=60)
+    subprocess.run(["chown", "-R", f"{user}:", str(home / "images")], check=True, timeout=60)
 
 
 def _upload_scripts(lab: Lab) -> None:

@@ -45,6 +45,36 @@ def test_a_run_from_the_page_of_workflows_ends_well(
         assert len(list(dataset.listChildren())) == 2
 
 
+def test_an_attachment_that_is_chosen_on_the_page_of_workflows_is_read_by_the_container(
+    client: WebClient, lab: Lab, screenshots: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.txt"
+    weights.write_text("a threshold of 7")
+    with lab.connected() as connection:
+        annotation = connection.createFileAnnfromLocalFile(str(weights), mimetype="text/plain")
+        connection.getObject("Dataset", lab.data.dataset).linkAnnotation(annotation)
+    page = BiomeroPage(client.page, lab)
+    page.open_workflow("Obedient")
+    page.choose_input("biomeroworker demo", "nuclei")
+    page.choose_file(weights.name)
+    client.page.screenshot(path=screenshots / "biomero-file.png")
+    for _step in ("options of the input", "parameters", "results"):
+        page.next()
+    client.page.screenshot(path=screenshots / "biomero-file-results.png")
+    page.switch("Attach non-image output files")
+    page.run()
+
+    client.show_activities()
+    row = client.activity("obedient")
+    client.wait_for_end(row)
+    client.page.screenshot(path=screenshots / "biomero-file-activities.png")
+    expect(row.locator(".activities_state img")).to_have_attribute("alt", "Success")
+    with lab.connected() as connection:
+        dataset = connection.getObject("Dataset", lab.data.dataset)
+        (made,) = [one for one in dataset.listAnnotations() if one.getFileName() == "model.txt"]
+        assert b"".join(made.getFileInChunks()) == b"a threshold of 7"
+
+
 def test_the_page_of_settings_reads_and_writes_the_ini_file(page: Page, lab: Lab, screenshots: Path) -> None:
     ini = Path(lab.env["BIOMERO_CONFIG"])
     before = ini.read_text()

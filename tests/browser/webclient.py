@@ -79,3 +79,15 @@ class WebClient:
         """Wait until a run has ended; returns its message."""
         row.locator(".activities_state img:not([alt='Running Script'])").wait_for(timeout=RUN_TIMEOUT_MS)
         return row.locator(".message").inner_text()
+
+    def attachments(self) -> Locator:
+        """Open the list of attachments in the right panel; returns its rows, for what is selected in the tree."""
+        self.page.locator("h1[data-name='attachments']").click()
+        return self.page.locator("#fileanns_container .file_ann_wrapper")
+
+
+def run_id(message: str) -> str:
+    """The ID of the run in the message of a script."""
+    found = re.search(r"[Rr]un ([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", message)
+    assert found, message
+    return found[1]
