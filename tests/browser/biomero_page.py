@@ -30,7 +30,7 @@ class BiomeroPage:
         self.next()
 
     def choose_file(self, name: str) -> None:
-        """Select an attachment of the input as the value of the workflow's file parameter, and continue."""
+        """Select an attachment of an input image as the value of the workflow's file parameter."""
         window = self.page.locator(".bp5-dialog")
         window.get_by_text(name, exact=True).click()
         expect(window.locator(".bp5-tag", has_text=name)).to_be_visible()

@@ -79,18 +79,19 @@ class Lab:
 
     def running_jobs(self, run: str) -> list[str]:
         """IDs of the jobs of a run that SLURM has not ended."""
-        jobs = self._slurm("squeue", "--noheader", "--format=%j %A")
-        return [job for name, job in map(str.split, jobs) if name.startswith(f"biomero-{run}")]
+        jobs = self._slurm("squeue", "--noheader", "--format=%j/%A")
+        return [job for name, job in jobs if name.startswith(f"biomero-{run}")]
 
     def completed_tasks(self, run: str) -> list[str]:
         """IDs of the jobs and array tasks of a run that accounting has as completed."""
-        jobs = self._slurm("sacct", "-nXP", "--delimiter= ", "--format=JobName,JobID", "-s", "CD", "-S", "now-2hours")
-        return [job for name, job in map(str.split, jobs) if name.startswith(f"biomero-{run}")]
+        jobs = self._slurm("sacct", "-nXP", "--delimiter=/", "--format=JobName,JobID,State", "-S", "now-2hours")
+        return [job for name, job, state in jobs if name.startswith(f"biomero-{run}") and state == "COMPLETED"]
 
-    def _slurm(self, *command: str) -> list[str]:
+    def _slurm(self, *command: str) -> list[list[str]]:
+        """The lines of the output, each split at its slash."""
         done = self.sandbox.ssh(*command)
         assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        return [line.split("/") for line in done.stdout.splitlines()]
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -122,10 +123,15 @@ def running(sandbox: Sandbox, small_image: str) -> Iterator[Lab]:
 
 
 def _add_workflow(config: Path, image: str) -> None:
-    """Add `SMALL_WORKFLOW` to the ini file, whose last section is ``[WORKFLOWS]``."""
+    """Add `SMALL_WORKFLOW` to the ini file, whose last section is ``[WORKFLOWS]``.
+
+    Its descriptor names TIFF, because OMERO.biomero without its importer hides workflows that read OME-Zarr.
+    """
     folder = config.parent / SMALL_WORKFLOW
     folder.mkdir(exist_ok=True)
-    descriptor = {**DESCRIPTOR, "container-image": {"image": image, "type": "oci"}}
+    descriptor = json.loads(json.dumps(DESCRIPTOR))
+    descriptor["container-image"]["image"] = image
+    descriptor["inputs"][0]["format"] = ["tif"]
     (folder / "descriptor.json").write_text(json.dumps(descriptor))
     lines = {"": SMALL_WORKFLOW, "_repo": folder, "_job_time": "00:10:00", "_job_mem": "256M"}
     with config.open("a") as file:

@@ -19,6 +19,7 @@ def test_a_run_that_continues_without_its_script_is_cancelled_by_the_script_for_
     client.select_dataset(lab.data.dataset, images=2)
     dialog = client.open_dialog("SLURM Run Workflow")
     dialog.locator(f"input[name='{SMALL_WORKFLOW}']").check()
+    dialog.locator("input[name='Use_ZARR_Format']").check()
     dialog.locator(f"input[name='{SMALL_WORKFLOW}_|_sleep']").fill("500")
     dialog.locator("input[name='Detach']").check()
     started = client.run(dialog, "Slurm Workflow")

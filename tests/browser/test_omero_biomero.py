@@ -52,7 +52,7 @@ def test_an_attachment_that_is_chosen_on_the_page_of_workflows_is_read_by_the_co
     weights.write_text("a threshold of 7")
     with lab.connected() as connection:
         annotation = connection.createFileAnnfromLocalFile(str(weights), mimetype="text/plain")
-        connection.getObject("Dataset", lab.data.dataset).linkAnnotation(annotation)
+        connection.getObject("Image", lab.data.images["nuclei 2-D"]).linkAnnotation(annotation)
     page = BiomeroPage(client.page, lab)
     page.open_workflow("Obedient")
     page.choose_input("biomeroworker demo", "nuclei")
@@ -61,7 +61,6 @@ def test_an_attachment_that_is_chosen_on_the_page_of_workflows_is_read_by_the_co
     for _step in ("options of the input", "parameters", "results"):
         page.next()
     client.page.screenshot(path=screenshots / "biomero-file-results.png")
-    page.switch("Attach non-image output files")
     page.run()
 
     client.show_activities()

@@ -81,6 +81,7 @@ def test_a_batched_run_from_its_dialog_computes_each_image_in_a_task_of_its_own(
     dialog = client.open_dialog(f"{SCRIPT} Batched")
     dialog.locator("input[name='Batch_Size']").fill("1")
     dialog.locator(f"input[name='{SMALL_WORKFLOW}']").check()
+    dialog.locator("input[name='Use_ZARR_Format']").check()
     dialog.locator(f"input[name='{SMALL_WORKFLOW}_|_labels']").check()
     dialog.locator("input[name='3a) Import into NEW Dataset']").fill("found in batches")
     dialog.screenshot(path=screenshots / "batched-dialog.png", full_page=True)
@@ -97,12 +98,13 @@ def test_a_batched_run_from_its_dialog_computes_each_image_in_a_task_of_its_own(
     wait_until(lambda: len(lab.completed_tasks(run_id(message))) == 2)
 
 
-def test_the_files_and_the_report_of_a_run_are_attachments_of_the_dataset_and_the_report_opens(
+def test_the_report_is_an_attachment_of_the_dataset_and_opens_and_a_file_is_one_of_its_image(
     client: WebClient, new_page: Callable[..., Page], screenshots: Path, tmp_path: Path
 ) -> None:
     client.select_dataset(client.lab.data.dataset, images=2)
     dialog = client.open_dialog(SCRIPT)
     dialog.locator(f"input[name='{SMALL_WORKFLOW}']").check()
+    dialog.locator("input[name='Use_ZARR_Format']").check()
     dialog.locator(f"input[name='{SMALL_WORKFLOW}_|_text']").fill("counted: 12")
     row = client.run(dialog, NAME)
     run = run_id(client.wait_for_end(row))
@@ -112,7 +114,7 @@ def test_the_files_and_the_report_of_a_run_are_attachments_of_the_dataset_and_th
 
     link = attachments.locator("a", has_text=f"run-report-{run[:8]}.html")
     expect(link).to_be_visible()
-    expect(attachments.filter(has_text="_text.txt").first).to_be_visible()
+    expect(attachments.filter(has_text=f"{SMALL_WORKFLOW}-{run[:8]}-log.txt")).to_be_visible()
     client.page.screenshot(path=screenshots / "attachments.png")
     with client.page.expect_download() as download:
         link.click()
@@ -123,3 +125,7 @@ def test_the_files_and_the_report_of_a_run_are_attachments_of_the_dataset_and_th
     report.screenshot(path=screenshots / "attached-report.png", full_page=True)
     expect(report.get_by_text(run).first).to_be_visible()
     expect(report.get_by_text("counted: 12").first).to_be_visible()
+    client.node("nuclei 2-D").click()
+    expect(client.page.locator("#general_tab h1", has_text="nuclei 2-D")).to_be_visible()
+    expect(client.attachments().filter(has_text="_text.txt").first).to_be_visible()
+    client.page.screenshot(path=screenshots / "attachments-image.png")

@@ -83,7 +83,10 @@ class WebClient:
     def attachments(self) -> Locator:
         """Open the list of attachments in the right panel; returns its rows, for what is selected in the tree."""
         self.page.locator("h1[data-name='attachments']").click()
-        return self.page.locator("#fileanns_container .file_ann_wrapper")
+        rows = self.page.locator("#fileanns_container .file_ann_wrapper")
+        rows.first.wait_for()
+        self.page.wait_for_function("jQuery(':animated').length === 0")
+        return rows
 
 
 def run_id(message: str) -> str:
