@@ -101,10 +101,14 @@ def _refuse_unsupported(inputs: Mapping[str, Any]) -> None:
 
 
 def _parameters(name: str, described: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that were given, by id. Values are checked later, against the descriptor."""
+    """The parameters that were given, by id. Values are checked later, against the descriptor.
+
+    Inputs that the server sets are left out: OMERO.biomero sends values for them, although its form does not show them.
+    """
     prefix, files = parameter_name(name, ""), file_name(name, "")
     types = {parameter.id: parameter.type for parameter in described.inputs}
-    others = {parameter_name(name, key) for key in _FORM_STATE - set(types)}
+    set_by_server = set(types) - {parameter.id for parameter in described.parameters}
+    others = {parameter_name(name, key) for key in (_FORM_STATE - set(types)) | set_by_server}
     given = {
         key.removeprefix(prefix): value
         for key, value in inputs.items()

@@ -40,6 +40,12 @@ def test_the_form_state_that_omero_biomero_sends_is_no_parameter_of_the_workflow
     assert request.parameters == {"min_size": 5}
 
 
+def test_the_values_that_omero_biomero_sends_for_inputs_of_the_server_are_no_parameters():
+    inputs = {"nuclei_|_infolder": "", "nuclei_|_weights": "/weights.npz", "nuclei_|_min_size": 5}
+    (request,) = filled_dialog.requests(filled(**inputs), WORKFLOWS)
+    assert request.parameters == {"weights": "/weights.npz", "min_size": 5}
+
+
 def test_a_batch_size_splits_the_run():
     (request,) = filled_dialog.requests(filled(Batch_Size=32), WORKFLOWS)
     assert request.batch_size == 32
