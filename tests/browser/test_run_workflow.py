@@ -23,9 +23,9 @@ NAME = "Slurm Workflow"
 def test_the_tree_shows_the_dataset_with_thumbnails_of_its_images(client: WebClient, screenshots: Path) -> None:
     client.select_dataset(client.lab.data.dataset, images=2)
 
+    expect(client.node("nuclei 2-D")).to_be_visible()
+    expect(client.node("nuclei 3-D")).to_be_visible()
     client.page.screenshot(path=screenshots / "tree.png")
-    assert client.node("nuclei 2-D").is_visible()
-    assert client.node("nuclei 3-D").is_visible()
 
 
 def test_the_dialog_takes_the_selected_dataset_and_shows_the_workflow_with_its_defaults(
@@ -125,7 +125,6 @@ def test_the_report_is_an_attachment_of_the_dataset_and_opens_and_a_file_is_one_
     report.screenshot(path=screenshots / "attached-report.png", full_page=True)
     expect(report.get_by_text(run).first).to_be_visible()
     expect(report.get_by_text("counted: 12").first).to_be_visible()
-    client.node("nuclei 2-D").click()
-    expect(client.page.locator("#general_tab h1", has_text="nuclei 2-D")).to_be_visible()
+    client.select_image(client.lab.data.images["nuclei 2-D"])
     expect(client.attachments().filter(has_text="_text.txt").first).to_be_visible()
     client.page.screenshot(path=screenshots / "attachments-image.png")

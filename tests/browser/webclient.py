@@ -41,6 +41,11 @@ class WebClient:
         for number in range(images):
             expect(thumbnails.nth(number)).to_have_attribute("src", re.compile("^data:image/jpeg"))
 
+    def select_image(self, image_id: int) -> None:
+        """Open the tree down to an image, select the image, and wait for its panel."""
+        self.page.goto(f"{self.lab.url}/webclient/?show=image-{image_id}")
+        self.page.locator("#general_tab tr", has_text="Image ID").filter(has_text=str(image_id)).wait_for()
+
     def open_dialog(self, script: str) -> Page:
         """Open the dialog of a script from the menu, which keeps the folder that was opened last."""
         self.page.click("#scriptButton")
