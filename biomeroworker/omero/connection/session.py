@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -37,6 +37,8 @@ CONNECT_TIMEOUT_MS, CLOSE_TIMEOUT_MS = 10_000, 5_000
 CONNECTIONS = 4
 #: Bytes of one read. An export needs the memory of four of these, and of their compressed forms.
 LARGEST_READ_BYTES = 32 * 1024 * 1024
+#: Bytes of one read or write of a file; OMERO's own client sends 10 kB at a time.
+BLOCK_BYTES = 4 * 1024 * 1024
 #: Planes wider or higher than this get a pyramid from OMERO, and are read by tiles (omero.pixeldata.max_plane_width).
 PLANE_LIMIT_PIXELS = 3192
 #: Ids in one HQL `in (...)`: PostgreSQL accepts 32,767 parameters, but Hibernate becomes slow far below that.
@@ -218,6 +220,26 @@ class OmeroSession:
                 self._insecure = False
                 log.info("OMERO offers no unencrypted data connection (%s): pixels are encrypted", type(error).__name__)
         return _leaving(self.client.createClient(True))
+
+
+def file_blocks(sf: Any, original: int, size: int, *, everywhere: bool = False) -> Generator[bytes, None, None]:
+    """The content of an original file in blocks; the file ends early if the server has less than ``size`` bytes.
+
+    Parameters
+    ----------
+    everywhere
+        The file may be in any group.
+    """
+    store = sf.createRawFileStore()
+    try:
+        store.setFileId(original, {"omero.group": "-1"} if everywhere else None)
+        offset = 0
+        while block := store.read(offset, min(BLOCK_BYTES, size - offset)) if offset < size else b"":
+            yield block
+            offset += len(block)
+    finally:
+        with contextlib.suppress(Ice.Exception):
+            store.close()
 
 
 @contextlib.contextmanager

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from biomeroworker.errors import RequestRejected
+from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.errors import translate_errors
-from biomeroworker.omero.connection.session import OmeroSession
-
-_PIECE_BYTES = 4 << 20
+from biomeroworker.omero.connection.session import OmeroSession, file_blocks
 
 
 def file_name(name: str, allowed: Sequence[str]) -> str:
@@ -30,7 +28,15 @@ def file_name(name: str, allowed: Sequence[str]) -> str:
 
 
 def download(session: OmeroSession, annotation: int, folder: Path, allowed: Sequence[str] = ()) -> Path:
-    """Write the file of an annotation into a folder; `RequestRejected` if the user cannot see it."""
+    """Write the file of an annotation into a folder.
+
+    Raises
+    ------
+    RequestRejected
+        The user cannot see it, or its type is not allowed.
+    Permanent
+        The server has less of it than its size.
+    """
     query = "select f.id, f.name, f.size from FileAnnotation a join a.file f where a.id = :id"
     rows = session.rows(query, everywhere=True, id=annotation)
     if not rows:
@@ -38,11 +44,11 @@ def download(session: OmeroSession, annotation: int, folder: Path, allowed: Sequ
     number, name, size = rows[0]
     target = folder / file_name(name, allowed)
     with translate_errors(f"download {name}"), target.open("wb") as stream:
-        store = session.sf.createRawFileStore()
-        try:
-            store.setFileId(number, {"omero.group": "-1"})
-            while (begin := stream.tell()) < (size or 0):
-                stream.write(store.read(begin, min(_PIECE_BYTES, size - begin)))
-        finally:
-            store.close()
+        for block in file_blocks(session.sf, number, size or 0, everywhere=True):
+            stream.write(block)
+    if target.stat().st_size != (size or 0):
+        raise Permanent(
+            f"file annotation {annotation} ({name}) is damaged in OMERO: its content does not agree with its size",
+            hint="attach the file again",
+        )
     return target

@@ -9,17 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import Ice
-
 from biomeroworker.domain.input_files import FoundFile, lay_out
 from biomeroworker.domain.manifest import InputFile
 from biomeroworker.domain.source import Guard, ProgressCallback
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.omero.connection.errors import translate_errors
-from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession, file_blocks
 
-#: Bytes of one read.
-BLOCK_BYTES = 4 * 1024 * 1024
 #: Checksums of OMERO that are verified here.
 _HASHES = {"SHA1-160": "sha1", "MD5-128": "md5"}
 
@@ -93,24 +89,17 @@ def download(
 def _download(session: OmeroSession, file: InputFile, partial: Path, guard: Guard) -> None:
     hasher = _HASHES.get(str(file.origin.get("hasher")))
     digest = hashlib.new(hasher, usedforsecurity=False) if hasher else None
-    store = session.sf.createRawFileStore()
-    offset = 0
-    try:
-        store.setFileId(int(file.origin["file"]))
-        with partial.open("wb") as stream:
-            while offset < file.size:
-                guard.check()
-                block = store.read(offset, min(BLOCK_BYTES, file.size - offset))
-                if not block:
-                    break
-                stream.write(block)
-                if digest:
-                    digest.update(block)
-                offset += len(block)
-    finally:
-        with contextlib.suppress(Ice.Exception):
-            store.close()
-    if offset != file.size or (digest and digest.hexdigest() != file.origin["hash"]):
+    guard.check()
+    with (
+        partial.open("wb") as stream,
+        contextlib.closing(file_blocks(session.sf, int(file.origin["file"]), file.size)) as blocks,
+    ):
+        for block in blocks:
+            guard.check()
+            stream.write(block)
+            if digest:
+                digest.update(block)
+    if partial.stat().st_size != file.size or (digest and digest.hexdigest() != file.origin["hash"]):
         partial.unlink(missing_ok=True)
         raise Permanent(
             f"{file.parameter}: file annotation {file.origin['id']} ({file.name}) is damaged in OMERO: its content"

@@ -17,11 +17,9 @@ from omero.rtypes import rlong, rstring
 
 from biomeroworker.domain.source import Provenance
 from biomeroworker.omero.connection.errors import translate_errors
-from biomeroworker.omero.connection.session import OmeroSession, with_long_timeout
+from biomeroworker.omero.connection.session import BLOCK_BYTES, OmeroSession, with_long_timeout
 from biomeroworker.omero.importing.annotations import ProvenanceAnnotations, annotation_link, provenance_text
 
-#: Bytes of one write; OMERO's own client sends 10 kB at a time.
-BLOCK_BYTES = 4 * 1024 * 1024
 #: The namespace by which OMERO.web, OMERO.parade and others recognize a table of measurements.
 TABLE_NAMESPACE = "openmicroscopy.org/omero/bulk_annotations"
 FILE_NAMESPACE = "biomero/workflow/result"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-
-import Ice
 
 from biomeroworker.domain.source import Provenance
 from biomeroworker.errors import Permanent
 from biomeroworker.omero.connection.errors import translate_errors
-from biomeroworker.omero.connection.session import OmeroSession
+from biomeroworker.omero.connection.session import OmeroSession, file_blocks
 from biomeroworker.omero.importing import files
 from biomeroworker.omero.importing.annotations import RUN, ProvenanceAnnotations
 from biomeroworker.omero.importing.destinations import Destinations
@@ -48,13 +45,4 @@ def read(session: OmeroSession, reference: str) -> bytes:
         raise Permanent(f"the report {reference} is not in OMERO any more")
     original, size = rows[0]
     with translate_errors("read the report of a run"):
-        store = session.sf.createRawFileStore()
-        try:
-            store.setFileId(original)
-            parts = []
-            for offset in range(0, size, files.BLOCK_BYTES):
-                parts.append(store.read(offset, min(files.BLOCK_BYTES, size - offset)))
-            return b"".join(parts)
-        finally:
-            with contextlib.suppress(Ice.Exception):
-                store.close()
+        return b"".join(file_blocks(session.sf, original, size))
