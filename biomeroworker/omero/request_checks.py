@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from biomeroworker.domain.manifest import InputImage
+from biomeroworker.domain.manifest import InputFile, InputImage
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.domain.summary import name_inputs
 from biomeroworker.errors import Permanent, RequestRejected
@@ -46,8 +46,8 @@ class Account:
         )
 
 
-def check_access(session: OmeroSession, request: RunRequest) -> Selection:
-    """The metadata of the inputs, if the user may read them and may write the results.
+def check_access(session: OmeroSession, request: RunRequest) -> tuple[Selection, tuple[InputFile, ...]]:
+    """The metadata of the inputs and of the files, if the user may read them and may write the results.
 
     Raises
     ------
@@ -62,12 +62,12 @@ def check_access(session: OmeroSession, request: RunRequest) -> Selection:
         raise RequestRejected(refusal)
     selection = select(session, kind, ids)
     refuse_strange_pixels(selection)
-    describe_files(session, request.files)
+    files = describe_files(session, request.files)
     if options.dataset_id is not None:
         _check_target_dataset(session, options.dataset_id)
     if only_rois(options):
         _check_rois(session, list(inputs_of(selection, request)))
-    return selection
+    return selection, files
 
 
 def account_of(session: OmeroSession) -> Account:

@@ -13,7 +13,6 @@ from biomeroworker.config import Settings
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import Fault, Permanent, RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
-from biomeroworker.omero.exporting.file_parameters import describe_files
 from biomeroworker.omero.request_checks import check_access, inputs_of
 from biomeroworker.workflows import input_checks, parameters
 from biomeroworker.workflows.catalogue import Catalogue
@@ -41,8 +40,8 @@ def check_request(client: Any, request: RunRequest, settings: Settings, catalogu
     try:
         parameters.validate(workflow, request.parameters, request.files)
         session = OmeroSession(client, end=False)
-        selection = check_access(session, request)
-        input_checks.check_files(workflow, describe_files(session, request.files))
+        selection, files = check_access(session, request)
+        input_checks.check_files(workflow, files)
         conditions = settings.workflows[request.workflow].accepts
         input_checks.check(workflow, inputs_of(selection, request), conditions)
     except Permanent as fault:
