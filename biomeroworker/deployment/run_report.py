@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 
 from biomeroworker.cluster.registry import Clusters
 from biomeroworker.config import Settings
-from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.source import Source
 from biomeroworker.engine.results.workspace import Workspace
-from biomeroworker.errors import BiomeroWorkerError
+from biomeroworker.engine.steps.run_report import job_statistics
 from biomeroworker.eventlog.aggregates.states import RunState
 from biomeroworker.eventlog.runlog import RunLog, WorkflowRun
 from biomeroworker.report import build, figures, render
@@ -37,18 +36,6 @@ def page_of(
         datetime.now(UTC),
         inputs=inputs,
         figures=figures.draw(inputs, space.inputs, space.thumbnails) if inputs else None,
-        statistics=build.recorded_statistics(run) or _statistics(run, clusters),
+        statistics=build.recorded_statistics(run) or job_statistics(lambda: clusters[run.cluster], run),
     )
     return render.render(report).encode()
-
-
-def _statistics(run: WorkflowRun, clusters: Clusters) -> dict[int, JobStatistics]:
-    """What the jobs requested and used; empty if the cluster does not answer."""
-    names = {one.job_id: one.name for one in run.attempts.values() if one.job_id is not None}
-    if not names:
-        return {}
-    try:
-        return clusters[run.cluster].statistics(names)
-    except BiomeroWorkerError as error:
-        logger.warning("the usage of the jobs is not known: %s", error)
-        return {}

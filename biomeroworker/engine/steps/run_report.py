@@ -6,16 +6,18 @@ The report is for people only: a failure to write it is recorded as a warning an
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.manifest import InputManifest, ResultManifest
 from biomeroworker.domain.source import Output
 from biomeroworker.engine.steps.context import EngineContext, RunContext
-from biomeroworker.errors import Conflict, Fault, Transient, classify
+from biomeroworker.errors import BiomeroWorkerError, Conflict, Transient, classify
+from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ class ReportWriter:
         Transient
             The source does not answer, for the first times: repeat the step.
         """
-        statistics = self._statistics(context)
+        statistics = job_statistics(lambda: context.cluster, context.run)
         recorded: dict[str, Any] = {"statistics": [one.to_event() for one in statistics.values()]} if statistics else {}
         try:
             context.guard.check()
@@ -105,15 +107,23 @@ class ReportWriter:
         page.write_text(render.render(report), encoding="utf-8")
         return page
 
-    @staticmethod
-    def _statistics(context: RunContext) -> dict[int, JobStatistics]:
-        """What the run's jobs requested and used; empty if the cluster does not answer."""
-        names = {one.job_id: one.name for one in context.run.attempts.values() if one.job_id is not None}
-        try:
-            return context.cluster.statistics(names)
-        except Fault as fault:  # the figures are for information only
-            logger.info("the usage of the jobs of run %s is not known: %s", context.id, fault)
-            return {}
+
+def job_statistics(find_cluster: Callable[[], Cluster], run: WorkflowRun) -> dict[int, JobStatistics]:
+    """What the jobs of a run requested and used; empty if its cluster does not answer, or is not configured any more.
+
+    Parameters
+    ----------
+    find_cluster
+        Returns the cluster of the run; called only if the run has jobs.
+    """
+    names = {one.job_id: one.name for one in run.attempts.values() if one.job_id is not None}
+    if not names:
+        return {}
+    try:
+        return find_cluster().statistics(names)
+    except BiomeroWorkerError as error:  # the figures are for information only
+        logger.warning("the usage of the jobs of run %s is not known: %s", run.id, error)
+        return {}
 
 
 def keep_thumbnails(context: RunContext, inputs: InputManifest, chunks: Sequence[int], folder: Path) -> None:
