@@ -17,6 +17,7 @@ from biomeroworker.cluster.transport.transport import TransferResult
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.run_actions import Requester
 from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest
+from biomeroworker.engine.steps.input_manifest import read_manifest
 from biomeroworker.errors import RequestRejected
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.runlog import NoSuchRun
@@ -25,6 +26,8 @@ OWNER_FILE = "owner.json"
 INPUT, OUTPUT = "data/in", "data/out"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,199}")
 _RUN_PREFIX = "biomero_"
+#: Seconds for reading a manifest from the cluster.
+MANIFEST_SECONDS = 300.0
 
 
 class DataFolders:
@@ -94,12 +97,7 @@ class DataFolders:
 
     def manifest(self, path: str) -> InputManifest | None:
         """The manifest of the images in a folder."""
-        try:
-            return InputManifest.model_validate_json(
-                self._cluster.transport.read_from(f"{path}/{INPUTS_FILE}", limit=64 << 20, timeout=300)
-            )
-        except FileNotFoundError:
-            return None
+        return read_manifest(self._cluster.transport, path, timeout=MANIFEST_SECONDS)
 
     def _merged(self, path: str, manifest: InputManifest) -> InputManifest:
         """The manifest with the images that were sent before."""

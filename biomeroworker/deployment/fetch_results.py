@@ -10,13 +10,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomeroworker.deployment.data_folders import OUTPUT, DataFolders
+from biomeroworker.deployment.data_folders import MANIFEST_SECONDS, OUTPUT, DataFolders
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.run_actions import Requester
-from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest, ResultFile, ResultManifest
+from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest
 from biomeroworker.domain.source import Provenance
 from biomeroworker.engine.planning.plan import ExecutionPlan
 from biomeroworker.engine.results.task_outcomes import merge_results
+from biomeroworker.engine.steps.input_manifest import read_manifest
 from biomeroworker.errors import Permanent, RequestRejected
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -63,14 +64,11 @@ def fetch_run(deployment: Deployment, run: WorkflowRun, folder: Path) -> Fetched
     if run.state not in (RunState.DONE, RunState.FAILED) or not run.attempt:
         raise RequestRejected(f"run {run.id} has no results to fetch: its state is {run.state.value}")
     cluster = deployment.clusters[run.cluster]
-    try:
-        inputs = InputManifest.model_validate_json(
-            cluster.transport.read_from(f"{cluster.run_folder(run.id)}/{INPUTS_FILE}", limit=64 << 20, timeout=300)
-        )
-    except FileNotFoundError:
+    inputs = read_manifest(cluster.transport, cluster.run_folder(run.id), timeout=MANIFEST_SECONDS)
+    if inputs is None:
         raise RequestRejected(
             f"the folder of run {run.id} was removed from the cluster; use Retry Run to compute its results again"
-        ) from None
+        )
     numbers = set(run.good_chunks.values()) or {run.attempt}
     for number in numbers:
         cluster.transport.fetch_tree(cluster.attempt_folder(run.id, number), folder / f"fetched-{number}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biomeroworker.cluster.transport.transport import Transport
 from biomeroworker.domain.manifest import INPUTS_FILE, InputManifest
 from biomeroworker.engine.planning import chunks
 from biomeroworker.engine.steps.context import RunContext
@@ -10,6 +11,15 @@ from biomeroworker.workflows import input_checks
 
 #: Largest manifest that is read from the cluster.
 MANIFEST_LIMIT_BYTES = 1 << 28
+
+
+def read_manifest(transport: Transport, folder: str, *, timeout: float = 60) -> InputManifest | None:
+    """The manifest in a folder on the cluster; None if it is not there."""
+    try:
+        content = transport.read_from(f"{folder}/{INPUTS_FILE}", limit=MANIFEST_LIMIT_BYTES, timeout=timeout)
+    except FileNotFoundError:
+        return None
+    return InputManifest.model_validate_json(content)
 
 
 class InputManifestStore:
@@ -46,13 +56,7 @@ class InputManifestStore:
         """What was sent: the local folder was lost, or is on another machine."""
         if not context.run.attempt:
             return None
-        try:
-            content = context.cluster.transport.read_from(
-                f"{context.run_folder}/{INPUTS_FILE}", limit=MANIFEST_LIMIT_BYTES
-            )
-        except FileNotFoundError:
-            return None
-        return InputManifest.model_validate_json(content)
+        return read_manifest(context.cluster.transport, context.run_folder)
 
     @staticmethod
     def _list_inputs(context: RunContext) -> InputManifest:
