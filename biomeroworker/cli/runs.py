@@ -32,7 +32,7 @@ from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.errors import RequestRejected, Transient
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
-from biomeroworker.workflows.attempt_folder import task_name
+from biomeroworker.workflows.attempt_folder import CONTAINER_STDERR, CONTAINER_STDOUT, STDOUT, task_name
 
 #: Seconds between two reads of a log that still grows.
 FOLLOW_INTERVAL_SECONDS = 2.0
@@ -104,7 +104,7 @@ class Stream(enum.StrEnum):
     @property
     def file(self) -> str:
         """The name of the file in the folder of an attempt or task."""
-        return {Stream.OUT: "container.out", Stream.ERR: "container.err", Stream.SLURM: "slurm.out"}[self]
+        return {Stream.OUT: CONTAINER_STDOUT, Stream.ERR: CONTAINER_STDERR, Stream.SLURM: STDOUT}[self]
 
 
 def logs(

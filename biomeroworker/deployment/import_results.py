@@ -13,11 +13,11 @@ from biomeroworker.deployment.data_folders import DataFolders
 from biomeroworker.deployment.deployment import Deployment
 from biomeroworker.deployment.fetch_results import Fetched, fetch_folder, fetch_run, run_of_job
 from biomeroworker.deployment.run_actions import Requester, find
-from biomeroworker.domain.constants import results
+from biomeroworker.domain.constants import CLEANUP, results
 from biomeroworker.domain.manifest import InputManifest, keys_in
 from biomeroworker.domain.source import NoGuard, Output
-from biomeroworker.domain.summary import describe_outputs
-from biomeroworker.errors import RequestRejected
+from biomeroworker.domain.summary import count_outputs, describe_outputs
+from biomeroworker.errors import BiomeroWorkerError, RequestRejected
 
 if TYPE_CHECKING:
     from biomeroworker.omero.connection.session import OmeroSession
@@ -121,13 +121,17 @@ def _origin(inputs: InputManifest) -> tuple[str, list[int]]:
     return kind, by_kind.get(kind, [])
 
 
-def import_for_script(script: Script, deployment: Deployment, location: Callable[[int], str]) -> tuple[str, str]:
+def import_for_script(
+    script: Script, deployment: Deployment, location: Callable[[int], str], remove_folder: Callable[[int], object]
+) -> tuple[str, str]:
     """Import what is selected in the dialog of a script; return the ID of the run, and the message.
 
     Parameters
     ----------
     location
         As for `import_results`.
+    remove_folder
+        Removes the folder of a job on the cluster; called at the end if that is selected.
     """
     from biomeroworker.omero.scripts import results_fields
     from biomeroworker.omero.scripts.run_choice import RUN_ID
@@ -145,10 +149,17 @@ def import_for_script(script: Script, deployment: Deployment, location: Callable
     requester = Requester(script.account.user, script.account.is_admin)
     with script.session() as session:
         number, made = import_results(deployment, session, requester, wanted, location, script.report)
-    counts: dict[str, int] = {}
     for one in made:
-        counts[one.kind] = counts.get(one.kind, 0) + one.count
         kind, _, object_id = one.reference.partition(":")
         if one.kind == "Dataset":
             script.output("Dataset", kind, int(object_id))
-    return number, f"The results of {f'run {run}' if run else f'job {wanted.job_id}'}: {describe_outputs(counts)}"
+    whose = f"run {run}" if run else f"job {wanted.job_id}"
+    message = f"The results of {whose}: {describe_outputs(count_outputs(made))}"
+    if given.get(CLEANUP) and (job := given.get(results.OUTPUT_SLURM_JOB_ID)):
+        try:
+            remove_folder(int(job))
+        except BiomeroWorkerError as refused:
+            message += f"\nThe folder of the job on the cluster is not removed: {refused}"
+        else:
+            message += "\nThe folder of the job on the cluster is removed."
+    return number, message

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from biomeroworker.cluster.cluster import Cluster
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
-from biomeroworker.workflows.attempt_folder import STDOUT, task_name
+from biomeroworker.workflows.attempt_folder import CONTAINER_STDERR, CONTAINER_STDOUT, STDOUT, task_name
 
 #: Outputs of a job in its folder: those of the job script, and of the container.
-OUTPUTS = (STDOUT, "container.out", "container.err")
+OUTPUTS = (STDOUT, CONTAINER_STDOUT, CONTAINER_STDERR)
 #: Largest part of one output that is read, from its start.
 OUTPUT_LIMIT_BYTES = 1 << 19
 #: Tasks of an array whose outputs are read, the failed ones first.

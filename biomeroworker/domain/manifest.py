@@ -25,6 +25,12 @@ def keys_in(name: str) -> tuple[str, ...]:
     return tuple(f"{found[1]}-{found[2]}" for found in _INPUT_KEY.finditer(name))
 
 
+def field_word(field: str) -> str:
+    """The name of a field of a plate in the file names that the converter writes: ``A/1/0`` → ``A1_0``."""
+    well, _, index = field.rpartition("/")
+    return f"{well.replace('/', '')}_{index}"
+
+
 def _contained(path: str) -> str:
     """Return a relative POSIX path that does not leave its folder; raises ValueError for any other path."""
     pure = PurePosixPath(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from biomeroworker.domain.source import Output
 
 #: Inputs that a message names; the report of the run has all of them.
 INPUTS_NAMED = 10
@@ -27,6 +29,14 @@ _LEFT_OUT = {
         "no ROIs from {} label images (you may only view their originals, and result images are not imported)",
     ),
 }
+
+
+def count_outputs(made: Iterable[Output]) -> dict[str, int]:
+    """The number of objects by kind."""
+    counts: dict[str, int] = {}
+    for one in made:
+        counts[one.kind] = counts.get(one.kind, 0) + one.count
+    return counts
 
 
 def describe_outputs(counts: Mapping[str, int]) -> str:
@@ -55,6 +65,10 @@ def without_result(report: Mapping[str, Any]) -> dict[str, str]:
 
 def name_inputs(inputs: Mapping[str, str]) -> str:
     """The inputs by the names that the user knows, with their keys: ``cells.tif (image-7), and 3 more``."""
-    named = ", ".join(f"{name} ({key})" if name else key for key, name in list(inputs.items())[:INPUTS_NAMED])
-    more = len(inputs) - INPUTS_NAMED
-    return f"{named}, and {more} more" if more > 0 else named
+    return first_of([f"{name} ({key})" if name else key for key, name in inputs.items()], INPUTS_NAMED)
+
+
+def first_of(texts: Sequence[str], most: int, separator: str = ", ") -> str:
+    """At most so many texts, and how many more there are."""
+    more = len(texts) - most
+    return separator.join([*texts[:most], *([f"and {more} more"] if more > 0 else [])])

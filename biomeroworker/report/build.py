@@ -12,7 +12,7 @@ from biomeroworker.domain.job_statistics import JobStatistics
 from biomeroworker.domain.manifest import InputManifest, ResultFile, ResultManifest
 from biomeroworker.domain.request import RecordedRequest
 from biomeroworker.domain.source import Output
-from biomeroworker.domain.summary import describe_outputs, without_result
+from biomeroworker.domain.summary import count_outputs, describe_outputs, without_result
 from biomeroworker.eventlog.aggregates.durations import Period
 from biomeroworker.eventlog.aggregates.run import WorkflowRun
 from biomeroworker.eventlog.aggregates.states import RunState
@@ -132,11 +132,7 @@ def _outcome(run: WorkflowRun, state: RunState, report: Mapping[str, Any]) -> st
 
 
 def _counts(outputs: Iterable[Output]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for one in outputs:
-        if one.kind in _MADE:
-            counts[one.kind] = counts.get(one.kind, 0) + one.count
-    return counts
+    return {kind: count for kind, count in count_outputs(outputs).items() if kind in _MADE}
 
 
 def _named(name: str, number: int) -> str:

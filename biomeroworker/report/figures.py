@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest
+from biomeroworker.domain.manifest import InputImage, InputManifest, Portion, ResultManifest, field_word
 from biomeroworker.domain.source import Output
 from biomeroworker.imaging import reader
 from biomeroworker.imaging.results import Result, sort, to_tczyx
@@ -71,8 +71,7 @@ class Unit:
         """Whether a result of its input belongs to it: of a plate, only results that name the field."""
         if not self.field or f"/{self.field}/" in f"/{result.path}/":
             return True
-        well, _, index = self.field.rpartition("/")  # plate-3_A1_0.tif, as the converter names fields
-        return bool(re.search(rf"(?<![A-Za-z0-9]){well.replace('/', '')}_{index}(?!\d)", result.path))
+        return bool(re.search(rf"(?<![A-Za-z0-9]){field_word(self.field)}(?!\d)", result.path))
 
 
 def units(images: Iterable[InputImage]) -> Iterator[Unit]:

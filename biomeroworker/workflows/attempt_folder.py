@@ -17,6 +17,7 @@ from biomeroworker.workflows.parameters import Folders
 SCRIPT = "job.sh"
 CONVERTER = "convert.py"
 STDOUT = "slurm.out"  #: the output of the job script, written by SLURM
+CONTAINER_STDOUT, CONTAINER_STDERR = "container.out", "container.err"
 OUT = "out"  #: below the attempt's folder: the results of the workflow
 
 #: Free space that the preflight requires in the data folder and in ``$TMPDIR``.

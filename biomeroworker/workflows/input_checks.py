@@ -18,6 +18,7 @@ from functools import partial
 
 from biomeroworker.domain import accepts
 from biomeroworker.domain.manifest import InputFile, InputImage
+from biomeroworker.domain.summary import first_of
 from biomeroworker.errors import Permanent
 from biomeroworker.workflows.descriptor import Parameter, ParameterType, Workflow
 
@@ -90,5 +91,4 @@ def _size(image: InputImage, axis: int) -> str:
 
 
 def _names(unfit: Sequence[InputImage], what: Callable[[InputImage], str]) -> str:
-    listed = ", ".join(f"{image.name} ({image.key}) {what(image)}" for image in unfit[:_NAMED])
-    return listed + (f", and {len(unfit) - _NAMED} more" if len(unfit) > _NAMED else "")
+    return first_of([f"{image.name} ({image.key}) {what(image)}" for image in unfit], _NAMED)

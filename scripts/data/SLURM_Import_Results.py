@@ -3,7 +3,7 @@
 SLURM Run Workflow does this itself. This script is for people who compose their own runs, and for other options.
 """
 
-from biomeroworker.domain.constants import CLEANUP, results
+from biomeroworker.domain.constants import results
 from biomeroworker.omero.scripts.results_fields import Defaults, fields
 from biomeroworker.omero.scripts.script import Script, execute
 
@@ -22,7 +22,6 @@ def import_job(script: Script) -> str:
 
     from biomero import SlurmClient
     from biomeroworker.deployment.import_results import import_for_script
-    from biomeroworker.errors import BiomeroWorkerError
 
     if script.inputs.get(results.TEST_WRITE_PERMISSIONS_ONLY):
         with script.session() as session:
@@ -32,14 +31,9 @@ def import_job(script: Script) -> str:
         )
 
     with SlurmClient.from_config() as client:
-        run, message = import_for_script(script, client.deployment, client.extract_data_location_from_log)
-        if script.inputs.get(CLEANUP) and (job := script.inputs.get(results.OUTPUT_SLURM_JOB_ID)):
-            try:
-                client.cleanup_tmp_files(int(job))
-            except BiomeroWorkerError as refused:
-                message += f"\nThe folder of the job on the cluster is not removed: {refused}"
-            else:
-                message += "\nThe folder of the job on the cluster is removed."
+        run, message = import_for_script(
+            script, client.deployment, client.extract_data_location_from_log, client.cleanup_tmp_files
+        )
     script.client.setOutput(results.WORKFLOW_UUID_OUTPUT, rstring(run))
     return message
 

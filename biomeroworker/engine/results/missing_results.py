@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from biomeroworker.domain.manifest import InputImage, Portion, keys_in
+from biomeroworker.domain.manifest import InputImage, Portion, field_word, keys_in
 
 
 def inputs_without_result(portions: Sequence[Portion], paths: Iterable[str]) -> dict[str, str]:
@@ -64,11 +64,7 @@ def _field_names(plate: InputImage) -> dict[str, str]:
     A field is named by folders of an OME-Zarr plate (``A/1/0``), or by a part of a file name as
     `biomeroworker.remote.convert` writes it (``plate-3_A1_0.tif``).
     """
-    names = {field: field for field in plate.fields}
-    for field in plate.fields:
-        well, _, index = field.rpartition("/")
-        names[f"{well.replace('/', '')}_{index}"] = field
-    return names
+    return {name: field for field in plate.fields for name in (field, field_word(field))}
 
 
 def _named_fields(names: Mapping[str, str], part: str, below: Sequence[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from biomeroworker.cluster.transport.transport import TransferResult
 from biomeroworker.domain.job_status import JobState, JobStatus
 from biomeroworker.domain.manifest import ResultManifest
-from biomeroworker.domain.summary import describe_outputs, without_result
+from biomeroworker.domain.summary import count_outputs, describe_outputs, without_result
 from biomeroworker.engine.results import array_status, partial_report, task_outcomes
 from biomeroworker.engine.steps.context import EngineContext, RunContext
 from biomeroworker.engine.steps.fault_handler import FaultHandler
@@ -132,9 +132,7 @@ class ResultCollector:
             context.guard,
         )
         report = self._reports.write(context, inputs, results, folder, made, partial)
-        counts: dict[str, int] = {}
-        for one in made:
-            counts[one.kind] = counts.get(one.kind, 0) + one.count
+        counts = count_outputs(made)
         self._log.complete(
             context.id,
             RunState.IMPORTING,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from biomeroworker.domain.manifest import PhysicalSize
+from biomeroworker.domain.summary import first_of
 from biomeroworker.domain.units import LENGTHS
 from biomeroworker.errors import RequestRejected
 from biomeroworker.omero.connection.session import OmeroSession
@@ -131,13 +132,11 @@ def missing_message(
     problem = f"OMERO has no {word} {_list(missing)} that {user} can see in the group of this run"
     if not elsewhere:
         return problem
-    where = "; ".join(
-        f"{word} {number} ({name}) is in group {group}" for number, (name, group) in sorted(elsewhere.items())[:_NAMED]
-    )
-    more = f"; and {len(elsewhere) - _NAMED} more" if len(elsewhere) > _NAMED else ""
+    places = [f"{word} {number} ({name}) is in group {group}" for number, (name, group) in sorted(elsewhere.items())]
+    where = first_of(places, _NAMED, "; ")
     if mixed or len({group for _, group in elsewhere.values()}) > 1:
-        return f"{problem}; {where}{more}: choose {word}s of one group, and start the run from there"
-    return f"{problem}; {where}{more}: start the run from there"
+        return f"{problem}; {where}: choose {word}s of one group, and start the run from there"
+    return f"{problem}; {where}: start the run from there"
 
 
 def _children(session: OmeroSession, link: str, parents: Sequence[int]) -> list[int]:

@@ -18,6 +18,7 @@ from omero.rtypes import rlong, rstring
 
 from biomeroworker.domain.constants import CLEANUP, transfer, workflow, workflow_batched
 from biomeroworker.omero.scripts.names import DATA_TYPES, DATASET_ID, DETACH
+from biomeroworker.omero.scripts.script import switch
 from biomeroworker.omero.scripts.workflow_fields import workflow_fields
 from biomeroworker.workflows.descriptor import Workflow
 
@@ -120,10 +121,10 @@ def _results() -> list[Any]:
             grouping="20.02",
             description="ID of an existing dataset for result images. Empty: a new dataset.",
         ),
-        _switch(workflow.OUTPUT_CSV_TABLE, "20.03", True, "CSV files become an OMERO.table on what you selected."),
-        _switch(workflow.OUTPUT_ATTACH_FILE_OUTPUTS, "20.04", True, "Other files become attachments."),
-        _switch(workflow.OUTPUT_ATTACH, "20.05", False, "Attach each result image, as a file, to its original image."),
-        _switch(workflow.OUTPUT_PARENT, "20.06", False, "Attach all results as one zip to what you selected."),
+        switch(workflow.OUTPUT_CSV_TABLE, "20.03", True, "CSV files become an OMERO.table on what you selected."),
+        switch(workflow.OUTPUT_ATTACH_FILE_OUTPUTS, "20.04", True, "Other files become attachments."),
+        switch(workflow.OUTPUT_ATTACH, "20.05", False, "Attach each result image, as a file, to its original image."),
+        switch(workflow.OUTPUT_PARENT, "20.06", False, "Attach all results as one zip to what you selected."),
         omero.scripts.String(
             workflow.OUTPUT_RENAME,
             optional=True,
@@ -132,7 +133,7 @@ def _results() -> list[Any]:
             description="Pattern for the names of result images: {original_file}, {original_ext}, {file}, {ext}. "
             f"{workflow.NO}: the name of the original image and what the workflow added to it.",
         ),
-        _switch(
+        switch(
             workflow.OUTPUT_DUPLICATES,
             "20.08",
             True,
@@ -143,7 +144,7 @@ def _results() -> list[Any]:
 
 def _rois() -> list[Any]:
     return [
-        _switch(workflow.OUTPUT_CREATE_ROIS, "30", True, "Outlines of objects become ROIs on the original images."),
+        switch(workflow.OUTPUT_CREATE_ROIS, "30", True, "Outlines of objects become ROIs on the original images."),
         omero.scripts.String(
             workflow.ROI_LABEL_PATTERN,
             optional=True,
@@ -164,8 +165,8 @@ def _rois() -> list[Any]:
             grouping="30.03",
             description="Color of the lines: #RRGGBB, or a name such as red. Empty: yellow.",
         ),
-        _switch(workflow.ROI_DELETE_LABEL_IMAGES, "30.04", False, "Do not import label images that became ROIs."),
-        _switch(workflow.ROI_CLEAR_EXISTING, "30.05", False, "First DELETE the existing ROIs of the original images."),
+        switch(workflow.ROI_DELETE_LABEL_IMAGES, "30.04", False, "Do not import label images that became ROIs."),
+        switch(workflow.ROI_CLEAR_EXISTING, "30.05", False, "First DELETE the existing ROIs of the original images."),
         omero.scripts.String(
             workflow.ROI_CLEAR_FILTER,
             optional=True,
@@ -178,18 +179,18 @@ def _rois() -> list[Any]:
 def _rarely_changed(batched: bool, email: bool) -> list[Any]:
     how = "" if email else " This worker has no mail server ([NOTIFICATIONS] smtp_host): only SLURM may send an e-mail."
     fields = [
-        _switch(
+        switch(
             workflow.EMAIL, "40", email, f"Send an e-mail to the address in your OMERO account when the run ends.{how}"
         ),
-        _switch(DETACH, "41", False, "Return at once. The run continues, and imports its results when it is done."),
-        _switch(
+        switch(DETACH, "41", False, "Return at once. The run continues, and imports its results when it is done."),
+        switch(
             CLEANUP,
             "42",
             True,
             "Remove the folder of the run from the cluster, some days after its end. Off: it is not removed, for a"
             " look at its files.",
         ),
-        _switch(
+        switch(
             workflow.USE_ZARR_FORMAT,
             "44",
             False,
@@ -205,7 +206,3 @@ def _rarely_changed(batched: bool, email: bool) -> list[Any]:
         ),
     ]
     return fields if batched else [*fields, _batch_size(batched)]
-
-
-def _switch(name: str, grouping: str, default: bool, description: str) -> Any:
-    return omero.scripts.Bool(name, optional=True, grouping=grouping, default=default, description=description)

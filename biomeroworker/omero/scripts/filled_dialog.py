@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from biomeroworker.domain.constants import CLEANUP, transfer, workflow, workflow_batched
 from biomeroworker.domain.request import RunRequest
 from biomeroworker.errors import RequestRejected
-from biomeroworker.omero.scripts.names import DATASET_ID, SCREEN_ID, file_name, parameter_name, version_name
+from biomeroworker.omero.scripts.names import DATASET_ID, SCREEN_ID, file_name, parameter_name, text_of, version_name
 from biomeroworker.workflows.descriptor import ParameterType, Workflow
 
 #: Parameters of other dialogs that are refused here, because ignoring them would surprise; with the reason.
@@ -154,11 +155,7 @@ def _value(kind: ParameterType | None, value: Any) -> Any:
 
 def outputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What to do with the results, as `biomeroworker.omero.importing.options.Options` defines it."""
-
-    def text(name: str) -> str:
-        value = str(inputs.get(name) or "").strip()
-        return "" if value == workflow.NO else value
-
+    text = partial(text_of, inputs)
     options: dict[str, Any] = {
         "images": inputs.get(workflow.OUTPUT_NEW_DATASET) != workflow.NO or inputs.get(DATASET_ID) is not None,
         "rois": inputs.get(workflow.OUTPUT_CREATE_ROIS, True),

@@ -1,11 +1,14 @@
-"""Names of the parameters of the scripts that run workflows, where they depend on a workflow or are ours.
+"""Names of the parameters of the scripts that run workflows, where they depend on a workflow or are ours; their texts.
 
 Other programs send these names; `domain.constants` has the fixed ones.
 """
 
 from __future__ import annotations
 
-from biomeroworker.domain.constants import transfer
+from collections.abc import Mapping
+from typing import Any
+
+from biomeroworker.domain.constants import transfer, workflow
 
 #: The types of object that a run can have as inputs.
 DATA_TYPES = (
@@ -33,3 +36,9 @@ def parameter_name(workflow: str, parameter: str) -> str:
 def file_name(workflow: str, parameter: str) -> str:
     """The parameter that holds the IDs of file annotations for a file parameter of a workflow."""
     return parameter_name(workflow, f"FILE_{parameter}")
+
+
+def text_of(inputs: Mapping[str, Any], name: str) -> str:
+    """The text that was given for a parameter; empty if it is the text that means "no"."""
+    value = str(inputs.get(name) or "").strip()
+    return "" if value == workflow.NO else value

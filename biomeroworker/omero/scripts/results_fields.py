@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import omero.clients
 import omero.scripts
 from omero.rtypes import rlong, rstring
 
-from biomeroworker.domain.constants import CLEANUP, results, workflow
+from biomeroworker.domain.constants import CLEANUP, results
 from biomeroworker.errors import RequestRejected
+from biomeroworker.omero.scripts.names import text_of
 from biomeroworker.omero.scripts.run_choice import RUN_ID
+from biomeroworker.omero.scripts.script import switch
 
 #: The lists of targets by their kind: results are attached to the objects that they name.
 _TARGETS = {
@@ -49,9 +52,6 @@ class Defaults:
 
 def fields(defaults: Defaults, *, importer: bool) -> list[Any]:
     """All fields; ``importer``: also those that only SLURM_Import_Results.py has."""
-
-    def switch(name: str, grouping: str, default: bool, description: str) -> Any:
-        return omero.scripts.Bool(name, optional=True, grouping=grouping, default=default, description=description)
 
     def string(name: str, grouping: str, description: str, default: str | None = None) -> Any:
         return omero.scripts.String(name, optional=True, grouping=grouping, default=default, description=description)
@@ -156,11 +156,7 @@ def options(inputs: Mapping[str, Any]) -> dict[str, Any]:
     RequestRejected
         A screen is selected: results go into datasets.
     """
-
-    def text(name: str) -> str:
-        value = str(inputs.get(name) or "").strip()
-        return "" if value == workflow.NO else value
-
+    text = partial(text_of, inputs)
     if inputs.get(results.OUTPUT_ATTACH_NEW_SCREEN) or inputs.get(results.OUTPUT_ATTACH_NEW_SCREEN_ID) is not None:
         raise RequestRejected(f"{results.OUTPUT_ATTACH_NEW_SCREEN}: results go into datasets; select a dataset")
     number = inputs.get(results.OUTPUT_ATTACH_NEW_DATASET_ID)

@@ -140,6 +140,11 @@ def execute(
         client.closeSession()
 
 
+def switch(name: str, grouping: str, default: bool, description: str) -> Any:
+    """A field to tick."""
+    return omero.scripts.Bool(name, optional=True, grouping=grouping, default=default, description=description)
+
+
 def failure(error: Exception) -> str:
     """The message for an error: what failed, its evidence, and the next step."""
     fault = classify(error)
